@@ -1,0 +1,193 @@
+"""`ToolCall` and `Rollout`: what is left of a finished episode, and all that rewards and reports need."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from actfer_env import facs
+from actfer_env.errors import DataError
+
+SCHEMA_VERSION = 1
+"""Version of the JSON-lines record; a reader refuses records of a newer one."""
+
+Detection = Literal["ok", "failed", "not_called", "prealigned"]
+Box = tuple[float, float, float, float]
+"""(x1, y1, x2, y2); in the aligned frame each is in [0, 1], x to the right and y down."""
+
+VIOLATIONS: tuple[str, ...] = (
+    "illegal_order", "repeated_call", "over_budget", "bad_arguments", "unknown_tool", "parse_error",
+)  # fmt: skip
+"""Names of the violations that an episode records."""
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """One call of a tool, legal or not.
+
+    Attributes:
+        name: the tool's name as the policy wrote it.
+        arguments: what the policy passed, as JSON values.
+        violation: one of `VIOLATIONS`, or None for a legal call.
+        turn: the turn (from 0) in which it was made.
+        boxes: of a legal zoom_in, the zoomed boxes in the aligned frame, each in [0, 1].
+        result: what the tool returned apart from pictures, as JSON values; of a violation, its message.
+        elapsed_ms: wall-clock milliseconds of the tool, or None; left out of equality.
+    """
+
+    name: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+    violation: str | None = None
+    turn: int = 0
+    boxes: tuple[Box, ...] = ()
+    result: dict[str, Any] = field(default_factory=dict)
+    elapsed_ms: float | None = field(default=None, compare=False)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> ToolCall:
+        """Build a call from its JSON form; fields that this version does not know are ignored."""
+        known = {key: data[key] for key in cls.__dataclass_fields__ if key in data}
+        known["boxes"] = tuple(tuple(box) for box in known.get("boxes", ()))
+        return cls(**known)
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """A finished episode.
+
+    Rewards, advantages, tables and pictures are computed from rollouts alone.
+
+    Attributes:
+        sample_id: the sample's id within its data set.
+        group_id: the query group; a sample that is drawn twice in one step forms two groups.
+        emotion: the target, one of `facs.EMOTIONS`, or None where the sample has no label.
+        aus: the target Action Units within the environment's `au_set`, or None where the sample has none.
+        predicted_emotion: the answer, or None if none was given.
+        predicted_aus: the answer's Action Units, or None if none were given.
+        tool_calls: every tool call, violations included, in order.
+        detection: "ok" or "failed" after face-detect-align, "not_called" without it, "prealigned" for a sample
+            that is an aligned face already.
+        truncated: the turns were used up without an answer.
+        turns: turns used.
+        texts: the policy's own texts, one a turn; empty for policies that do not write.
+        member: the rollout's index within its group.
+        step: the policy update to which it belongs, or None.
+        seed: the seed of its episode, or None.
+        meta: JSON values: data set, image reference, quality, Action Units that were dropped from the target.
+    """
+
+    sample_id: str
+    group_id: str
+    emotion: str | None
+    aus: frozenset[int] | None
+    predicted_emotion: str | None
+    predicted_aus: frozenset[int] | None
+    tool_calls: tuple[ToolCall, ...]
+    detection: Detection
+    truncated: bool = False
+    turns: int = 0
+    texts: tuple[str, ...] = ()
+    member: int = 0
+    step: int | None = None
+    seed: int | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def zoomed(self) -> bool:
+        """Whether a legal zoom_in was executed."""
+        return any(call.name == "zoom_in" and call.violation is None for call in self.tool_calls)
+
+    @property
+    def violations(self) -> tuple[str, ...]:
+        """The names of the violations, in order."""
+        return tuple(call.violation for call in self.tool_calls if call.violation)
+
+    @property
+    def correct(self) -> bool | None:
+        """Whether the predicted emotion is the target; None where the sample has no label."""
+        return None if self.emotion is None else self.predicted_emotion == self.emotion
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form: Action Units as sorted "AU12" strings, tuples as lists, `schema` first."""
+        data = {"schema": SCHEMA_VERSION, **asdict(self)}
+        for key in ("aus", "predicted_aus"):
+            data[key] = None if data[key] is None else [facs.format_au(au) for au in sorted(data[key])]
+        return data
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Rollout:
+        """Build a rollout from its JSON form.
+
+        Raises:
+            DataError: the record is of a newer schema, or lacks a field.
+        """
+        if data.get("schema", SCHEMA_VERSION) > SCHEMA_VERSION:
+            raise DataError(f"rollout schema {data['schema']} is newer than {SCHEMA_VERSION}: update actfer-env")
+        known = {key: data[key] for key in cls.__dataclass_fields__ if key in data}
+        try:
+            known["tool_calls"] = tuple(ToolCall.from_dict(call) for call in data["tool_calls"])
+            known["texts"] = tuple(data.get("texts", ()))
+            for key in ("aus", "predicted_aus"):
+                known[key] = None if data[key] is None else facs.parse_aus(data[key])
+            return cls(**known)
+        except (KeyError, TypeError) as error:
+            raise DataError(f"not a rollout record: {error}") from error
+
+
+def write_text_atomic(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text file so that a reader sees the old file or the whole new one, never a part of it.
+
+    Raises:
+        DataError: the folder cannot be written (read-only, full disk).
+    """
+    path = Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as handle:
+            temporary = Path(handle.name)
+            handle.write(text)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise DataError(f"cannot write {path}: {error.strerror or error}; choose a folder that can be written") from error
+
+
+def write_rollouts(path: str | os.PathLike[str], rollouts: Iterable[Rollout]) -> None:
+    """Write rollouts as JSON lines, all or nothing.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    lines = (json.dumps(rollout.to_dict(), ensure_ascii=False, allow_nan=False) + "\n" for rollout in rollouts)
+    write_text_atomic(path, "".join(lines))
+
+
+def read_rollouts(path: str | os.PathLike[str]) -> list[Rollout]:
+    """Read a file of `write_rollouts`.
+
+    Raises:
+        DataError: the file is missing, or a line (named by number) is not a rollout.
+    """
+    return list(_iterate_rollouts(Path(path)))
+
+
+def _iterate_rollouts(path: Path) -> Iterator[Rollout]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            yield Rollout.from_dict(json.loads(line))
+        except (DataError, ValueError) as error:
+            raise DataError(f"{path}, line {number}: {error}") from error
