@@ -1,1 +1,8 @@
-"""Placeholder."""
+"""Rewards and advantages, computed from stored rollouts alone."""
+
+from actfer_env.rewards.config import VARIANTS, RewardError, UCGRPOConfig
+from actfer_env.rewards.scores import TERMS, Scores
+from actfer_env.rewards.task import au_f1
+from actfer_env.rewards.uc_grpo import UCGRPO
+
+__all__ = ["TERMS", "UCGRPO", "VARIANTS", "RewardError", "Scores", "UCGRPOConfig", "au_f1"]

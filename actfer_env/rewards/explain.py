@@ -1,0 +1,113 @@
+"""One rollout's reward in plain words, with its numbers; the HTML report shows these lines."""
+
+from __future__ import annotations
+
+from actfer_env.rewards.config import UCGRPOConfig
+from actfer_env.rewards.quality import measure_quality
+from actfer_env.rewards.scores import Scores
+from actfer_env.rewards.structure import is_clean, is_unlooked
+from actfer_env.rewards.task import TaskCase, task_case
+from actfer_env.rewards.utility import phi
+from actfer_env.rollout import Rollout
+
+
+def explain_rollout(rollout: Rollout, scores: Scores, i: int, config: UCGRPOConfig) -> list[str]:
+    """Return a line for each term of rollout `i`, then one for the total and the advantage.
+
+    Args:
+        rollout: the rollout.
+        scores: the scores that hold it.
+        i: its index there.
+        config: the constants that it was scored with.
+    """
+    lines = [_task_line(rollout, scores, i, config)]
+    if scores.gated[i]:
+        lines.append("gate: no rollout of the group has the right emotion, so only the task term counts")
+    else:
+        lines += [
+            _structure_line(rollout, scores, i, config),
+            _utility_line(rollout, scores, i, config),
+            _quality_line(rollout, scores, i, config),
+        ]
+    parts = " ".join(f"{value:+.2f}" for name, value in scores.terms(i).items() if name != "total")
+    total, advantage = scores.total[i], scores.advantage[i]
+    return [*lines, f"total: {parts} = {total:.2f}; advantage in its group {advantage:+.2f}"]
+
+
+def _task_line(rollout: Rollout, scores: Scores, i: int, config: UCGRPOConfig) -> str:
+    f1 = scores.parts["f1"][i]
+    result = f"{scores.task[i]:.2f}"
+    wrong = f"wrong emotion ({rollout.predicted_emotion}, target {rollout.emotion})"
+    halved = f"{config.wrong_au_share:.2f} x {config.beta:.2f} x F1 {f1:.2f}"
+    lines: dict[TaskCase, str] = {
+        "unanswered": f"no answer: -gamma = {result}",
+        "unlabelled": f"the sample has no target to compare with: {result}",
+        "aus_only": f"no emotion target, the F1 alone: {result}",
+        "right": f"right emotion: {config.alpha:.2f} + {config.beta:.2f} x F1 {f1:.2f} = {result}",
+        "right_no_aus": f"right emotion, no AU target in use: {result}",
+        "wrong": f"{wrong}: -{config.gamma:.2f} + {halved} = {result}",
+        "wrong_no_aus": f"{wrong}, no AU target in use: -gamma = {result}",
+    }
+    return f"task: {lines[task_case(rollout, config)]}"
+
+
+def _structure_line(rollout: Rollout, scores: Scores, i: int, config: UCGRPOConfig) -> str:
+    if is_clean(rollout):
+        return f"structure: a clean, legal trajectory: {config.structure_clean:+.2f}"
+    reasons = []
+    raw = 0.0
+    if rollout.violations:
+        raw += len(rollout.violations) * config.structure_violation
+        names = ", ".join(rollout.violations)
+        reasons.append(f"{len(rollout.violations)} x {config.structure_violation:.2f} for {names}")
+    if is_unlooked(rollout):
+        raw += config.structure_unlooked
+        reasons.append(f"{config.structure_unlooked:.2f} for an answer without detect_align")
+    floor = f", not below {config.structure_floor:.2f}" if raw < config.structure_floor else ""
+    why = " and ".join(reasons) if reasons else "no violation, but no finished answer either"
+    return f"structure: {why}{floor} = {scores.structure[i]:.2f}"
+
+
+def _utility_line(rollout: Rollout, scores: Scores, i: int, config: UCGRPOConfig) -> str:
+    rule, result = scores.rules[i], f"{scores.utility[i]:+.2f}"
+    did = "zoomed" if rollout.zoomed else "did not zoom"
+    if rule == "zoom":
+        return f"utility: it {did}, and this variant rewards zooming alone: {result}"
+    if rule == "fallback":
+        return f"utility: {_fallback_reason(rollout, scores, config)}: {result}"
+    delta = scores.delta[rollout.group_id] or 0.0
+    margin = config.margin
+    if rule == "neutral":
+        return f"utility: delta {delta:+.2f} within +-{margin:.2f}, zooming made no difference: {result}"
+    sign = f"> {margin:.2f}" if delta > 0 else f"< -{margin:.2f}"
+    if rule == "agreed":
+        return f"utility: delta {delta:+.2f} {sign} and it {did}: {result}"
+    name, table = ("miss", scores.lambda_miss) if rule == "missed" else ("over", scores.lambda_over)
+    factor = 1.0 if rollout.emotion is None else table[rollout.emotion]
+    cost = phi(abs(delta), config)
+    return (
+        f"utility: delta {delta:+.2f} {sign} but it {did}: "
+        f"-lambda_{name} {factor:.2f} x phi({abs(delta):.2f}) {cost:.2f} = {result}"
+    )
+
+
+def _fallback_reason(rollout: Rollout, scores: Scores, config: UCGRPOConfig) -> str:
+    if config.utility == "fallback":
+        why = "this variant does not contrast zooming"
+    elif rollout.detection == "failed":
+        why = "face detection failed"
+    else:
+        why = "no zoom contrast in the group"
+    if rollout.correct is None:
+        return f"{why}, and no emotion target for the fallback"
+    return f"{why}, fallback for a {'right' if rollout.correct else 'wrong or missing'} emotion"
+
+
+def _quality_line(rollout: Rollout, scores: Scores, i: int, config: UCGRPOConfig) -> str:
+    if not rollout.texts:
+        return "quality: no text to judge: 0.00"
+    found = measure_quality(rollout.texts, config.quality_script)
+    return (
+        f"quality: {found.format_errors:.0%} of turns with format errors, {found.repetition:.0%} repeated 4-grams, "
+        f"{found.foreign:.0%} letters outside {config.quality_script}: {scores.quality[i]:.2f}"
+    )

@@ -1,0 +1,102 @@
+"""`Scores`: what a reward gives for a batch of rollouts, term by term."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from actfer_env.rewards.groups import Floats
+from actfer_env.rollout import Rollout
+
+TERMS: tuple[str, ...] = ("task", "structure", "utility", "quality", "total")
+"""The terms of a reward; the first four add up to the last."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Rewards and advantages of n rollouts, in their order; arrays are float64 and read-only.
+
+    Attributes:
+        task: task reward, shape (n,).
+        structure: structure term, shape (n,).
+        utility: utility term, shape (n,).
+        quality: quality term, shape (n,).
+        total: their sum, shape (n,).
+        advantage: group-relative advantage, shape (n,).
+        gated: where the outcome gate has zeroed structure, utility and quality; bool, shape (n,).
+        zoomed: where a legal zoom_in was executed; bool, shape (n,).
+        group_ids: the group of each rollout.
+        rules: of each rollout the `utility.Rule` behind its utility; empty for rewards without one.
+        delta: group id -> contrast, or None where undefined.
+        delta_emotion: group id -> target emotion, or None without label.
+        lambda_miss: emotion -> factor for a missed zoom that was in force.
+        lambda_over: emotion -> factor for an unnecessary zoom that was in force.
+        parts: further arrays of shape (n,), such as "f1"; NaN where a part does not apply.
+        scored_at: how many commits the scorer had seen.
+    """
+
+    task: Floats
+    structure: Floats
+    utility: Floats
+    quality: Floats
+    total: Floats
+    advantage: Floats
+    gated: npt.NDArray[np.bool_]
+    zoomed: npt.NDArray[np.bool_]
+    group_ids: tuple[str, ...]
+    rules: tuple[str, ...] = ()
+    delta: Mapping[str, float | None] = field(default_factory=dict)
+    delta_emotion: Mapping[str, str | None] = field(default_factory=dict)
+    lambda_miss: Mapping[str, float] = field(default_factory=dict)
+    lambda_over: Mapping[str, float] = field(default_factory=dict)
+    parts: Mapping[str, Floats] = field(default_factory=dict)
+    scored_at: int = 0
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only."""
+        arrays = [getattr(self, item.name) for item in fields(self)]
+        for array in (*arrays, *self.parts.values()):
+            if isinstance(array, np.ndarray):
+                array.setflags(write=False)
+
+    def __len__(self) -> int:
+        """Return the number of rollouts."""
+        return len(self.group_ids)
+
+    def terms(self, i: int) -> dict[str, float]:
+        """Return the terms of rollout `i` as Python floats, under the names in `TERMS`."""
+        return {name: float(getattr(self, name)[i]) for name in TERMS}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values: arrays as lists, NaN as None."""
+        return {item.name: _to_json(getattr(self, item.name)) for item in fields(self)}
+
+
+def totals(task: Floats, structure: Floats, utility: Floats, quality: Floats) -> Floats:
+    """Return the sum of the terms, shape (n,), always added in the same order."""
+    return task + structure + utility + quality
+
+
+def to_array(values: Sequence[float]) -> Floats:
+    """Return a float64 array of shape (n,)."""
+    return np.asarray(values, dtype=np.float64).reshape(-1)
+
+
+def zoom_mask(rollouts: Sequence[Rollout]) -> npt.NDArray[np.bool_]:
+    """Return where a legal zoom_in was executed, shape (n,)."""
+    return np.array([rollout.zoomed for rollout in rollouts], dtype=np.bool_)
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _to_json(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return [_to_json(item) for item in value.tolist()]
+    if isinstance(value, tuple):
+        return list(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value

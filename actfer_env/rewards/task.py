@@ -1,0 +1,65 @@
+"""The task reward: emotion and AU-set F1 (ActFER section 3.4, eq. 7-8)."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from typing import Literal
+
+from actfer_env.rewards.config import UCGRPOConfig
+from actfer_env.rollout import Rollout
+
+TaskCase = Literal["unanswered", "unlabelled", "aus_only", "right", "right_no_aus", "wrong", "wrong_no_aus"]
+"""Which line of the task reward applies; the ``_no_aus`` cases have no AU target, or do not use it."""
+
+
+def au_f1(predicted: Set[int] | None, target: Set[int]) -> float:
+    """Return the set F1 ``2 |P & T| / (|P| + |T|)`` in [0, 1].
+
+    Args:
+        predicted: the answer's Action Units; None counts as the empty set.
+        target: the target Action Units.
+
+    Returns:
+        The F1; 1 where both sets are empty.
+    """
+    predicted = predicted or frozenset()
+    size = len(predicted) + len(target)
+    return 2.0 * len(predicted & target) / size if size else 1.0
+
+
+def task_case(rollout: Rollout, config: UCGRPOConfig) -> TaskCase:
+    """Return the line of the task reward that applies to a rollout."""
+    dense = config.dense_au and rollout.aus is not None
+    if rollout.predicted_emotion is None:
+        return "unanswered"
+    if rollout.emotion is None:
+        return "aus_only" if dense else "unlabelled"
+    if rollout.correct:
+        return "right" if dense else "right_no_aus"
+    return "wrong" if dense else "wrong_no_aus"
+
+
+def task_f1(rollout: Rollout, config: UCGRPOConfig) -> float | None:
+    """Return the F1 that enters a rollout's task reward, or None where none does."""
+    if rollout.aus is None or task_case(rollout, config) not in ("aus_only", "right", "wrong"):
+        return None
+    return au_f1(rollout.predicted_aus, rollout.aus)
+
+
+def task_reward(rollout: Rollout, config: UCGRPOConfig) -> float:
+    """Return the task reward of one rollout, in [-gamma, 1] (ActFER eq. 8).
+
+    Without AU target the AU term is dropped and the emotion counts alone; without emotion target the F1
+    counts alone; with neither the reward is 0. Without an answer it is -gamma, whatever the target.
+    """
+    f1 = task_f1(rollout, config) or 0.0
+    values: dict[TaskCase, float] = {
+        "unanswered": -config.gamma,
+        "unlabelled": 0.0,
+        "aus_only": f1,
+        "right": config.alpha + config.beta * f1,
+        "right_no_aus": 1.0,
+        "wrong": -config.gamma + config.wrong_au_share * config.beta * f1,
+        "wrong_no_aus": -config.gamma,
+    }
+    return values[task_case(rollout, config)]

@@ -1,0 +1,206 @@
+"""UC-GRPO: the composition of the reward terms and the emotion-wise EMA (ActFER section 3.4)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from actfer_env import facs
+from actfer_env.rewards.config import RewardError, UCGRPOConfig
+from actfer_env.rewards.explain import explain_rollout
+from actfer_env.rewards.groups import Floats, group_advantages, group_rollouts
+from actfer_env.rewards.quality import quality_reward
+from actfer_env.rewards.scores import Scores, to_array, totals, zoom_mask
+from actfer_env.rewards.state import dump_state, parse_state
+from actfer_env.rewards.structure import structure_reward
+from actfer_env.rewards.task import task_f1, task_reward
+from actfer_env.rewards.utility import contrast, lambda_factor, utility_reward, utility_rule
+from actfer_env.rollout import Rollout
+
+__all__ = ["UCGRPO", "Scores"]
+
+
+class UCGRPO:
+    """Scores query groups, and follows the utility of zooming emotion by emotion.
+
+    `score` changes nothing; `commit` moves the EMA by one step and is called once per policy update, with
+    everything that was scored since the last commit. A step's rewards therefore use the EMA before the step.
+
+    Example:
+        >>> from actfer_env.rollout import Rollout
+        >>> scorer = UCGRPO()
+        >>> answer = Rollout("s", "g", "fear", None, "fear", None, (), "ok")
+        >>> scores = scorer.score([answer])
+        >>> round(scores.terms(0)["total"], 2)
+        1.15
+        >>> scorer.commit(scores)
+
+    Attributes:
+        config: the constants.
+        ema: emotion -> U_e, the running mean of its contrasts; 0 at the start.
+        counts: emotion -> number of valid contrasts so far.
+        commits: number of commits so far.
+    """
+
+    def __init__(self, config: UCGRPOConfig | None = None) -> None:
+        self.config = config if config is not None else UCGRPOConfig()
+        self.ema: dict[str, float] = dict.fromkeys(facs.EMOTIONS, 0.0)
+        self.counts: dict[str, int] = dict.fromkeys(facs.EMOTIONS, 0)
+        self.commits = 0
+
+    def lambda_miss(self, emotion: str | None) -> float:
+        """Return the factor for a missed zoom, rising with the emotion's EMA; 1 while inactive or for None."""
+        return self._lambda(emotion, 1.0)
+
+    def lambda_over(self, emotion: str | None) -> float:
+        """Return the factor for an unnecessary zoom, falling with the EMA; 1 while inactive or for None."""
+        return self._lambda(emotion, -1.0)
+
+    def score(self, rollouts: Iterable[Rollout]) -> Scores:
+        """Return rewards and advantages; the scorer's state does not change.
+
+        Args:
+            rollouts: finished episodes, in any order; those with the same group_id form a query group.
+
+        Raises:
+            DataError: a rollout is malformed, or a group mixes queries; one line that names it.
+        """
+        rollouts = tuple(rollouts)
+        groups = group_rollouts(rollouts)
+        task = to_array([task_reward(rollout, self.config) for rollout in rollouts])
+        delta = {group: self._delta(rollouts, task, members) for group, members in groups.items()}
+        gated = self._gated(rollouts, groups)
+        structure, utility, quality = self._shaping(rollouts, delta, gated)
+        total = totals(task, structure, utility, quality)
+        return Scores(
+            task=task, structure=structure, utility=utility, quality=quality, total=total,
+            advantage=self._advantages(total, groups), gated=gated, zoomed=zoom_mask(rollouts),
+            group_ids=tuple(rollout.group_id for rollout in rollouts),
+            rules=tuple(utility_rule(rollout, delta[rollout.group_id], self.config) for rollout in rollouts),
+            delta=delta,
+            delta_emotion={group: rollouts[members[0]].emotion for group, members in groups.items()},
+            lambda_miss={emotion: self.lambda_miss(emotion) for emotion in facs.EMOTIONS},
+            lambda_over={emotion: self.lambda_over(emotion) for emotion in facs.EMOTIONS},
+            parts={"f1": self._f1(rollouts)}, scored_at=self.commits,
+        )  # fmt: skip
+
+    def commit(self, *scores: Scores) -> None:
+        """Move the EMA by one step; call it once per policy update.
+
+        Each emotion with valid contrasts moves once, to ``rho U + (1 - rho) mean`` over all of them. Groups
+        without emotion target are left out. Variants without EMA follow it too, for reports.
+
+        Args:
+            scores: everything that was scored since the last commit, each group in one of them.
+
+        Raises:
+            RewardError: nothing was given, scores are older than the last commit (or committed already), or a
+                group occurs twice; nothing changes then.
+        """
+        self._check_fresh(scores)
+        decay = self.config.ema_decay
+        for emotion, deltas in _deltas_by_emotion(scores).items():
+            self.ema[emotion] = decay * self.ema[emotion] + (1.0 - decay) * math.fsum(deltas) / len(deltas)
+            self.counts[emotion] += len(deltas)
+        self.commits += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return EMA, counts and number of commits as JSON values, with a version."""
+        return dump_state(self.ema, self.counts, self.commits)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over a state of `state_dict`.
+
+        Raises:
+            RewardError: it is of another version or malformed; nothing changes then.
+        """
+        self.ema, self.counts, self.commits = parse_state(state)
+
+    def explain(self, rollouts: Sequence[Rollout], scores: Scores, i: int) -> list[str]:
+        """Return, a line a term, in plain words where the reward of rollout `i` comes from.
+
+        Raises:
+            RewardError: the scores are not of these rollouts, or there is no rollout `i`.
+        """
+        if tuple(rollout.group_id for rollout in rollouts) != scores.group_ids:
+            raise RewardError("explain needs the rollouts that were scored, in the same order")
+        if not 0 <= i < len(scores):
+            raise RewardError(f"there is no rollout {i}: {len(scores)} were scored")
+        return explain_rollout(rollouts[i], scores, i, self.config)
+
+    def _lambda(self, emotion: str | None, sign: float) -> float:
+        if emotion is None or not self.config.use_ema or self.counts[emotion] < self.config.ema_min_count:
+            return 1.0
+        return lambda_factor(sign * self.ema[emotion], self.config)
+
+    def _delta(self, rollouts: Sequence[Rollout], task: Floats, members: Sequence[int]) -> float | None:
+        valid = [i for i in members if rollouts[i].detection != "failed"]
+        return contrast([float(task[i]) for i in valid], [rollouts[i].zoomed for i in valid])
+
+    def _shaping(
+        self, rollouts: Sequence[Rollout], delta: Mapping[str, float | None], gated: npt.NDArray[np.bool_]
+    ) -> tuple[Floats, Floats, Floats]:
+        """Return structure, utility and quality, each of shape (n,), zeroed where gated."""
+        config = self.config
+        structure = to_array([structure_reward(rollout, config) for rollout in rollouts])
+        utility = to_array([self._utility(rollout, delta[rollout.group_id]) for rollout in rollouts])
+        quality = to_array([quality_reward(rollout.texts, config) for rollout in rollouts])
+        for term in (structure, utility, quality):
+            term[gated] = 0.0
+        return structure, utility, quality
+
+    def _utility(self, rollout: Rollout, delta: float | None) -> float:
+        lambdas = self.lambda_miss(rollout.emotion), self.lambda_over(rollout.emotion)
+        return utility_reward(rollout, delta, lambdas, self.config)
+
+    def _gated(
+        self, rollouts: Sequence[Rollout], groups: Mapping[str, Sequence[int]]
+    ) -> npt.NDArray[np.bool_]:
+        """Return the rollouts of labelled groups without any right emotion, shape (n,); none without the gate."""
+        gated = np.zeros(len(rollouts), dtype=np.bool_)
+        for members in groups.values():
+            lost = all(rollouts[i].correct is False for i in members)
+            gated[list(members)] = self.config.outcome_gate and lost
+        return gated
+
+    def _advantages(self, total: Floats, groups: Mapping[str, Sequence[int]]) -> Floats:
+        config = self.config
+        return group_advantages(
+            total, groups.values(), ddof=config.std_ddof, eps=config.std_eps, normalize=config.normalize_std
+        )
+
+    def _f1(self, rollouts: Sequence[Rollout]) -> Floats:
+        values = (task_f1(rollout, self.config) for rollout in rollouts)
+        return to_array([math.nan if value is None else value for value in values])
+
+    def _check_fresh(self, scores: Sequence[Scores]) -> None:
+        if not scores:
+            raise RewardError("commit needs the scores of the step: pass what score() returned")
+        seen: set[str] = set()
+        for one in scores:
+            if one.scored_at != self.commits:
+                raise RewardError(
+                    f"scores were made at commit {one.scored_at}, the scorer is at {self.commits}: "
+                    "commit each scores once, in its own step"
+                )
+            for group in one.delta:
+                if group in seen:
+                    raise RewardError(
+                        f"group {group!r} occurs twice in one commit: group ids are unique in a step"
+                    )
+                seen.add(group)
+
+
+def _deltas_by_emotion(scores: Iterable[Scores]) -> dict[str, list[float]]:
+    """Return emotion -> the valid contrasts of its groups; groups without emotion target are left out."""
+    deltas: dict[str, list[float]] = {}
+    for one in scores:
+        for group, delta in one.delta.items():
+            emotion = one.delta_emotion[group]
+            if delta is not None and emotion is not None:
+                deltas.setdefault(emotion, []).append(delta)
+    return deltas

@@ -1,0 +1,91 @@
+"""The utility term: contrast, its bounded factors and its rules (ActFER section 3.4, eq. 9-14)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from actfer_env.rewards.config import UCGRPOConfig
+from actfer_env.rollout import Rollout
+
+Rule = Literal["neutral", "agreed", "missed", "overused", "fallback", "zoom"]
+"""Where a rollout's utility comes from: the three outcomes of the contrast, a neutral one, or no contrast."""
+
+_TOLERANCE = 1e-12
+
+
+def contrast(task: Sequence[float], zoomed: Sequence[bool]) -> float | None:
+    """Return delta(q), the mean task reward with zooming minus that without it (ActFER eq. 9-10).
+
+    Args:
+        task: task rewards of a group's rollouts whose detection did not fail, shape (n,).
+        zoomed: whether each of them zoomed, shape (n,).
+
+    Returns:
+        The difference, or None where one of the two sides is empty. It does not depend on the order.
+    """
+    sides = [
+        [value for value, z in zip(task, zoomed, strict=True) if bool(z) is side] for side in (True, False)
+    ]
+    if not all(sides):
+        return None
+    with_zoom, without = (math.fsum(side) / len(side) for side in sides)
+    return with_zoom - without
+
+
+def phi(size: float, config: UCGRPOConfig) -> float:
+    """Return the penalty for ignoring a contrast of `size` >= 0; increasing, in [0, phi_scale]."""
+    return config.phi_scale * math.tanh(size / config.phi_width)
+
+
+def lambda_factor(signed_ema: float, config: UCGRPOConfig) -> float:
+    """Return ``1 + span (2 sigmoid(k U) - 1)``, in [1 - span, 1 + span] and increasing in U.
+
+    With the default span of 0.5 this is ``0.5 + sigmoid(k U)``. Pass U for lambda_miss, -U for lambda_over.
+    """
+    return 1.0 + config.ema_span * math.tanh(0.5 * config.ema_gain * signed_ema)
+
+
+def utility_rule(rollout: Rollout, delta: float | None, config: UCGRPOConfig) -> Rule:
+    """Return the rule that gives a rollout's utility, given its group's delta (None where undefined)."""
+    if config.utility == "zoom":
+        return "zoom"
+    if config.utility == "fallback" or delta is None or rollout.detection == "failed":
+        return "fallback"
+    if abs(delta) <= config.margin + _TOLERANCE:
+        return "neutral"
+    if rollout.zoomed == (delta > 0):
+        return "agreed"
+    return "overused" if rollout.zoomed else "missed"
+
+
+def fallback_reward(rollout: Rollout, config: UCGRPOConfig) -> float:
+    """Return +fallback for the right emotion, -fallback otherwise, 0 without a target (ActFER eq. 13)."""
+    if rollout.correct is None:
+        return 0.0
+    return config.fallback if rollout.correct else -config.fallback
+
+
+def utility_reward(
+    rollout: Rollout, delta: float | None, lambdas: tuple[float, float], config: UCGRPOConfig
+) -> float:
+    """Return the utility term of one rollout (ActFER eq. 12-14).
+
+    Args:
+        rollout: the rollout.
+        delta: its group's contrast, or None where undefined.
+        lambdas: lambda_miss and lambda_over of its emotion, (1, 1) where there is none.
+        config: the constants.
+
+    Returns:
+        A value of size at most max(r, fallback, (1 + ema_span) phi_scale).
+    """
+    rule = utility_rule(rollout, delta, config)
+    if rule == "fallback":
+        return fallback_reward(rollout, config)
+    if rule == "zoom":
+        return config.r if rollout.zoomed else -config.r
+    if rule in ("neutral", "agreed") or delta is None:
+        return config.r
+    return -lambdas[rule == "overused"] * phi(abs(delta), config)
