@@ -1,8 +1,19 @@
 """Rewards and advantages, computed from stored rollouts alone."""
 
 from actfer_env.rewards.config import VARIANTS, RewardError, UCGRPOConfig
+from actfer_env.rewards.presets import FacialR1Reward, TAGReward
 from actfer_env.rewards.scores import TERMS, Scores
 from actfer_env.rewards.task import au_f1
 from actfer_env.rewards.uc_grpo import UCGRPO
 
-__all__ = ["TERMS", "UCGRPO", "VARIANTS", "RewardError", "Scores", "UCGRPOConfig", "au_f1"]
+__all__ = [
+    "TERMS",
+    "UCGRPO",
+    "VARIANTS",
+    "FacialR1Reward",
+    "RewardError",
+    "Scores",
+    "TAGReward",
+    "UCGRPOConfig",
+    "au_f1",
+]

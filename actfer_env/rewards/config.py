@@ -104,7 +104,7 @@ class UCGRPOConfig:
     def __post_init__(self) -> None:
         """Check every field, and turn NumPy numbers into Python's."""
         for item in fields(self):
-            value = _checked(item.name, str(item.type), getattr(self, item.name))
+            value = check_field(item.name, str(item.type), getattr(self, item.name))
             object.__setattr__(self, item.name, value)
         if abs(self.alpha + self.beta - 1.0) > 1e-9:
             raise RewardError(f"alpha + beta must be 1, got {self.alpha} + {self.beta}: set both")
@@ -164,7 +164,7 @@ _RULES: dict[str, _Rule] = {
 }
 
 
-def _checked(name: str, kind: str, value: Any) -> Any:
+def check_field(name: str, kind: str, value: Any) -> Any:
     """Return a field's value as its plain Python type, or raise one line that names the field."""
     rule, holds = _RULES.get(name, ("true or false", lambda value: True))
     plain = _plain(kind, value)

@@ -108,6 +108,6 @@ def _quality_line(rollout: Rollout, scores: Scores, i: int, config: UCGRPOConfig
         return "quality: no text to judge: 0.00"
     found = measure_quality(rollout.texts, config.quality_script)
     return (
-        f"quality: {found.format_errors:.0%} of turns with format errors, {found.repetition:.0%} repeated 4-grams, "
-        f"{found.foreign:.0%} letters outside {config.quality_script}: {scores.quality[i]:.2f}"
+        f"quality: {found.format_errors:.0%} of turns with format errors, {found.repetition:.0%} of 4-grams "
+        f"repeated, {found.foreign:.0%} of letters outside {config.quality_script}: {scores.quality[i]:.2f}"
     )

@@ -53,7 +53,7 @@ class UCGRPO:
         self.commits = 0
 
     def lambda_miss(self, emotion: str | None) -> float:
-        """Return the factor for a missed zoom, rising with the emotion's EMA; 1 while inactive or for None."""
+        """Return the factor for a missed zoom, rising with the EMA; 1 while inactive or for None."""
         return self._lambda(emotion, 1.0)
 
     def lambda_over(self, emotion: str | None) -> float:
@@ -160,7 +160,7 @@ class UCGRPO:
     def _gated(
         self, rollouts: Sequence[Rollout], groups: Mapping[str, Sequence[int]]
     ) -> npt.NDArray[np.bool_]:
-        """Return the rollouts of labelled groups without any right emotion, shape (n,); none without the gate."""
+        """Return where the outcome gate closes: labelled groups without any right emotion, shape (n,)."""
         gated = np.zeros(len(rollouts), dtype=np.bool_)
         for members in groups.values():
             lost = all(rollouts[i].correct is False for i in members)
