@@ -46,14 +46,14 @@ FACIAL_R1_AUS: tuple[int, ...] = (*range(1, 3), *range(4, 8), *range(9, 21), *ra
 
 _EYE, _BROW, _NOSE, _MOUTH = REGIONS[1], REGIONS[0], REGIONS[2], REGIONS[3]
 AU_REGIONS = MappingProxyType({
-    **{au: (_BROW,) for au in (1, 2)},
+    **dict.fromkeys((1, 2), (_BROW,)),
     4: (_BROW, _EYE),
-    **{au: (_EYE,) for au in (5, 6, 7, 43, 45, 46)},
+    **dict.fromkeys((5, 6, 7, 43, 45, 46), (_EYE,)),
     9: (_NOSE, _BROW),
     10: (_MOUTH, _NOSE),
     11: (_NOSE, _MOUTH),
-    **{au: (_NOSE,) for au in (38, 39)},
-    **{au: (_MOUTH,) for au in (8, *range(12, 21), *range(21, 38))},
+    **dict.fromkeys((38, 39), (_NOSE,)),
+    **dict.fromkeys((8, *range(12, 21), *range(21, 38)), (_MOUTH,)),
 })  # fmt: skip
 """Action Unit -> the regions in which it shows, the clearest first (from FACS's appearance changes)."""
 
@@ -155,7 +155,7 @@ def parse_au(label: str | int) -> int:
         LabelError: the label is not an Action Unit.
     """
     number = _au_number(label)
-    if number not in AU_NAMES:
+    if number is None or number not in AU_NAMES:
         raise LabelError(f"unknown Action Unit {label!r}: write it as 'AU12', 12 or 'Lip Corner Puller'")
     return number
 

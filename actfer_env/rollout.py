@@ -157,7 +157,9 @@ def write_text_atomic(path: str | os.PathLike[str], text: str) -> None:
     except OSError as error:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-        raise DataError(f"cannot write {path}: {error.strerror or error}; choose a folder that can be written") from error
+        raise DataError(
+            f"cannot write {path}: {error.strerror or error}; choose a folder that can be written"
+        ) from error
 
 
 def write_rollouts(path: str | os.PathLike[str], rollouts: Iterable[Rollout]) -> None:

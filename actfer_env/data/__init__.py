@@ -1,1 +1,18 @@
-"""Placeholder."""
+"""Samples and data sets by name.
+
+>>> from actfer_env.data import load_dataset
+>>> load_dataset("portrait", split="test")[0].emotion
+'happiness'
+"""
+
+from actfer_env.data.jsonl import load_jsonl
+from actfer_env.data.photos import load_photos
+from actfer_env.data.portrait import load_portrait
+from actfer_env.data.registry import load_dataset, register_dataset, registered_datasets
+from actfer_env.data.sample import Dataset, Sample
+
+register_dataset("jsonl", load_jsonl)
+register_dataset("photos", load_photos)
+register_dataset("portrait", load_portrait)
+
+__all__ = ["Dataset", "Sample", "load_dataset", "register_dataset", "registered_datasets"]

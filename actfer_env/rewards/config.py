@@ -138,9 +138,7 @@ class UCGRPOConfig:
         known = {item.name for item in fields(cls)}
         for key in data:
             if key not in known:
-                raise RewardError(
-                    f"unknown field {key!r} of UCGRPOConfig: use one of {', '.join(sorted(known))}"
-                )
+                raise RewardError(f"unknown field {key!r} of UCGRPOConfig: use one of {', '.join(sorted(known))}")
         return cls(**data)
 
 

@@ -67,9 +67,7 @@ def _check_rollout(rollout: Rollout) -> None:
     where = f"rollout of sample {rollout.sample_id!r}, group {rollout.group_id!r}"
     for kind, emotion in (("target", rollout.emotion), ("predicted", rollout.predicted_emotion)):
         if emotion is not None and emotion not in facs.EMOTIONS:
-            raise DataError(
-                f"{where}: unknown {kind} emotion {emotion!r}: use one of {', '.join(facs.EMOTIONS)}"
-            )
+            raise DataError(f"{where}: unknown {kind} emotion {emotion!r}: use one of {', '.join(facs.EMOTIONS)}")
     for au in (rollout.aus or frozenset()) | (rollout.predicted_aus or frozenset()):
         if not isinstance(au, Integral):
             raise DataError(f"{where}: Action Unit {au!r} is not an integer: read it with facs.parse_au")
@@ -83,6 +81,4 @@ def _check_same_query(first: Rollout, other: Rollout) -> None:
     for field in ("sample_id", "emotion"):
         one, two = getattr(first, field), getattr(other, field)
         if one != two:
-            raise DataError(
-                f"group {first.group_id!r} mixes {field} {one!r} and {two!r}: one group is one query"
-            )
+            raise DataError(f"group {first.group_id!r} mixes {field} {one!r} and {two!r}: one group is one query")

@@ -27,9 +27,7 @@ def parse_state(data: Any) -> tuple[dict[str, float], dict[str, int], int]:
     if not isinstance(data, Mapping):
         raise RewardError(f"scorer state must be a mapping, got {type(data).__name__}")
     if data.get("version") != STATE_VERSION:
-        raise RewardError(
-            f"scorer state has version {data.get('version')!r}, this package reads {STATE_VERSION}"
-        )
+        raise RewardError(f"scorer state has version {data.get('version')!r}, this package reads {STATE_VERSION}")
     if not _is_count(data.get("commits")):
         raise RewardError(f"commits of the scorer state must be a count, got {data.get('commits')!r}")
     ema = _per_emotion(data, "ema")
@@ -45,9 +43,7 @@ def parse_state(data: Any) -> tuple[dict[str, float], dict[str, int], int]:
 def _per_emotion(data: Mapping[str, Any], name: str) -> dict[str, Any]:
     values = data.get(name)
     if not isinstance(values, Mapping) or set(values) != set(facs.EMOTIONS):
-        raise RewardError(
-            f"{name} of the scorer state must have one value for each of {', '.join(facs.EMOTIONS)}"
-        )
+        raise RewardError(f"{name} of the scorer state must have one value for each of {', '.join(facs.EMOTIONS)}")
     return {emotion: values[emotion] for emotion in facs.EMOTIONS}
 
 

@@ -157,9 +157,7 @@ class UCGRPO:
         lambdas = self.lambda_miss(rollout.emotion), self.lambda_over(rollout.emotion)
         return utility_reward(rollout, delta, lambdas, self.config)
 
-    def _gated(
-        self, rollouts: Sequence[Rollout], groups: Mapping[str, Sequence[int]]
-    ) -> npt.NDArray[np.bool_]:
+    def _gated(self, rollouts: Sequence[Rollout], groups: Mapping[str, Sequence[int]]) -> npt.NDArray[np.bool_]:
         """Return where the outcome gate closes: labelled groups without any right emotion, shape (n,)."""
         gated = np.zeros(len(rollouts), dtype=np.bool_)
         for members in groups.values():
@@ -189,9 +187,7 @@ class UCGRPO:
                 )
             for group in one.delta:
                 if group in seen:
-                    raise RewardError(
-                        f"group {group!r} occurs twice in one commit: group ids are unique in a step"
-                    )
+                    raise RewardError(f"group {group!r} occurs twice in one commit: group ids are unique in a step")
                 seen.add(group)
 
 

@@ -25,9 +25,7 @@ def contrast(task: Sequence[float], zoomed: Sequence[bool]) -> float | None:
     Returns:
         The difference, or None where one of the two sides is empty. It does not depend on the order.
     """
-    sides = [
-        [value for value, z in zip(task, zoomed, strict=True) if bool(z) is side] for side in (True, False)
-    ]
+    sides = [[value for value, z in zip(task, zoomed, strict=True) if bool(z) is side] for side in (True, False)]
     if not all(sides):
         return None
     with_zoom, without = (math.fsum(side) / len(side) for side in sides)
@@ -67,9 +65,7 @@ def fallback_reward(rollout: Rollout, config: UCGRPOConfig) -> float:
     return config.fallback if rollout.correct else -config.fallback
 
 
-def utility_reward(
-    rollout: Rollout, delta: float | None, lambdas: tuple[float, float], config: UCGRPOConfig
-) -> float:
+def utility_reward(rollout: Rollout, delta: float | None, lambdas: tuple[float, float], config: UCGRPOConfig) -> float:
     """Return the utility term of one rollout (ActFER eq. 12-14).
 
     Args:

@@ -1,0 +1,229 @@
+"""The three action formats, each with its space, its mask, and the way to and from the episode's calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from actfer_env import facs
+from actfer_env.episode import ANSWER, Episode, StepResult
+from actfer_env.rollout import Box
+from actfer_env.tools.schema import DETECT_ALIGN, ZOOM_IN
+
+ActionFormat: TypeAlias = Literal["dict", "multidiscrete", "discrete"]
+Mask: TypeAlias = NDArray[np.int8]
+
+REGION_COUNT, EMOTION_COUNT = len(facs.REGIONS), len(facs.EMOTIONS)
+
+
+@dataclass(frozen=True)
+class Move:
+    """One turn, whatever the action format.
+
+    Attributes:
+        tool: "detect_align", "zoom_in" or "answer".
+        region: for zoom_in, a region's name; None if `box` is given.
+        box: for zoom_in, (x1, y1, x2, y2) in the aligned frame.
+        emotion: for answer.
+        aus: for answer.
+    """
+
+    tool: str
+    region: str | None = None
+    box: Box | None = None
+    emotion: str = "neutral"
+    aus: frozenset[int] = frozenset()
+
+    def play(self, episode: Episode) -> StepResult:
+        """Make the move in an episode."""
+        if self.tool == ANSWER:
+            return episode.answer(self.emotion, self.aus)
+        if self.tool == ZOOM_IN:
+            return episode.zoom_in(self.region, None if self.box is None else [self.box])
+        return episode.call(self.tool)
+
+
+class ActionCodec(Protocol):
+    """Translates between a gymnasium action and a `Move`."""
+
+    @property
+    def space(self) -> gym.Space[Any]:
+        """The action space."""
+
+    @property
+    def mask_size(self) -> int:
+        """Entries of the mask."""
+
+    @property
+    def derives_aus(self) -> bool:
+        """Whether the answer's Action Units follow from its emotion."""
+
+    def decode(self, action: Any) -> Move:
+        """Return the move that an action stands for."""
+
+    def encode(self, move: Move) -> Any:
+        """Return the action that stands for a move."""
+
+    def mask(self, episode: Episode) -> Mask:
+        """Return which (sub-)actions are legal now, int8 (mask_size,)."""
+
+
+class DictActions:
+    """``{tool: Discrete(3), box: Box(0, 1, (4,)), emotion: Discrete(8), aus: MultiBinary(n)}``.
+
+    Tool 0 is detect_align, 1 zoom_in, 2 answer. The box is (cx, cy, w, h) in the aligned frame and is clipped to it.
+    The mask has one entry for each tool.
+    """
+
+    tools = (DETECT_ALIGN, ZOOM_IN, ANSWER)
+    derives_aus = False
+
+    def __init__(self, au_set: Sequence[int]) -> None:
+        self.au_set = tuple(au_set)
+        self.mask_size = len(self.tools)
+        self.space = spaces.Dict({
+            "tool": spaces.Discrete(len(self.tools)),
+            "box": spaces.Box(0.0, 1.0, (4,), np.float32),
+            "emotion": spaces.Discrete(EMOTION_COUNT),
+            "aus": spaces.MultiBinary(len(self.au_set)),
+        })  # fmt: skip
+
+    def decode(self, action: Any) -> Move:
+        """Return the move; see `ActionCodec`."""
+        cx, cy, w, h = (float(value) for value in action["box"])
+        box = (max(cx - w / 2, 0.0), max(cy - h / 2, 0.0), min(cx + w / 2, 1.0), min(cy + h / 2, 1.0))
+        emotion = facs.EMOTIONS[int(action["emotion"])]
+        return Move(self.tools[int(action["tool"])], None, box, emotion, _chosen(action["aus"], self.au_set))
+
+    def encode(self, move: Move) -> dict[str, Any]:
+        """Return the action; a region must be given as its box."""
+        x1, y1, x2, y2 = move.box or (0.25, 0.25, 0.75, 0.75)
+        return {
+            "tool": np.int64(self.tools.index(move.tool)),
+            "box": np.array([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1], np.float32),
+            "emotion": np.int64(facs.EMOTIONS.index(move.emotion)),
+            "aus": _bits(move.aus, self.au_set),
+        }
+
+    def mask(self, episode: Episode) -> Mask:
+        """Return the mask over the tools."""
+        legal = episode.legal_tools()
+        return np.array([tool in legal for tool in self.tools], np.int8)
+
+
+class MultiDiscreteActions:
+    """``MultiDiscrete([6, 8, 2, ..., 2])``: tool or region, emotion, one bit for each Action Unit of the set.
+
+    The first entry is 0 for detect_align, 1 to 4 for zoom_in on a region, 5 for answer. The mask is the concatenation of
+    one mask for each entry, as sb3-contrib's MaskablePPO reads it.
+    """
+
+    derives_aus = False
+
+    def __init__(self, au_set: Sequence[int]) -> None:
+        self.au_set = tuple(au_set)
+        sizes = [2 + REGION_COUNT, EMOTION_COUNT, *[2] * len(self.au_set)]
+        self.mask_size = sum(sizes)
+        self.space = spaces.MultiDiscrete(sizes)
+
+    def decode(self, action: Any) -> Move:
+        """Return the move; see `ActionCodec`."""
+        tool, region = _split(int(action[0]))
+        return Move(tool, region, None, facs.EMOTIONS[int(action[1])], _chosen(action[2:], self.au_set))
+
+    def encode(self, move: Move) -> NDArray[np.int64]:
+        """Return the action; see `ActionCodec`."""
+        head = [_join(move), facs.EMOTIONS.index(move.emotion)]
+        return np.array([*head, *_bits(move.aus, self.au_set)], np.int64)
+
+    def mask(self, episode: Episode) -> Mask:
+        """Return the mask; emotion and Action Units are always free."""
+        head = _head_mask(episode)
+        return np.concatenate([head, np.ones(self.mask_size - len(head), np.int8)])
+
+
+class DiscreteActions:
+    """``Discrete(13)``: 0 detect_align, 1 to 4 zoom_in on a region, 5 to 12 answer with an emotion.
+
+    The answer's Action Units are the emotion's FACS prototype.
+    """
+
+    derives_aus = True
+
+    def __init__(self, au_set: Sequence[int]) -> None:
+        self.au_set = tuple(au_set)
+        self.mask_size = 1 + REGION_COUNT + EMOTION_COUNT
+        self.space = spaces.Discrete(self.mask_size)
+
+    def decode(self, action: Any) -> Move:
+        """Return the move; see `ActionCodec`."""
+        if int(action) <= REGION_COUNT:
+            tool, region = _split(int(action))
+            return Move(tool, region)
+        emotion = facs.EMOTIONS[int(action) - 1 - REGION_COUNT]
+        return Move(ANSWER, emotion=emotion, aus=facs.prototype_aus(emotion, self.au_set))
+
+    def encode(self, move: Move) -> np.int64:
+        """Return the action; see `ActionCodec`."""
+        if move.tool == ANSWER:
+            return np.int64(1 + REGION_COUNT + facs.EMOTIONS.index(move.emotion))
+        return np.int64(_join(move))
+
+    def mask(self, episode: Episode) -> Mask:
+        """Return the mask over the thirteen actions."""
+        head = _head_mask(episode)
+        return np.concatenate([head[:-1], np.repeat(head[-1:], EMOTION_COUNT)])
+
+
+CODECS: dict[ActionFormat, Callable[[Sequence[int]], ActionCodec]] = {
+    "dict": DictActions, "multidiscrete": MultiDiscreteActions, "discrete": DiscreteActions,
+}  # fmt: skip
+"""Action format -> its codec."""
+
+
+def codec_for(space: gym.Space[Any], au_set: Sequence[int] = facs.CORE_AUS) -> ActionCodec:
+    """Return the codec of an environment's action space.
+
+    Args:
+        space: the (single) action space of one of the registered environments.
+        au_set: its Action Units.
+
+    Raises:
+        ValueError: the space is none of the three.
+    """
+    for make_codec in CODECS.values():
+        codec = make_codec(au_set)
+        if codec.space == space:
+            return codec
+    raise ValueError(f"action space {space} with {len(au_set)} Action Units is none of this package's three formats")
+
+
+def _split(head: int) -> tuple[str, str | None]:
+    if head == 0:
+        return DETECT_ALIGN, None
+    return (ZOOM_IN, facs.REGIONS[head - 1]) if head <= REGION_COUNT else (ANSWER, None)
+
+
+def _join(move: Move) -> int:
+    if move.tool == DETECT_ALIGN:
+        return 0
+    return 1 + REGION_COUNT if move.tool == ANSWER else 1 + facs.REGIONS.index(str(move.region))
+
+
+def _head_mask(episode: Episode) -> Mask:
+    tools, regions = episode.legal_tools(), episode.legal_regions()
+    return np.array([DETECT_ALIGN in tools, *(name in regions for name in facs.REGIONS), ANSWER in tools], np.int8)
+
+
+def _chosen(bits: Any, au_set: Sequence[int]) -> frozenset[int]:
+    return frozenset(au for au, bit in zip(au_set, bits, strict=True) if bit)
+
+
+def _bits(aus: frozenset[int], au_set: Sequence[int]) -> NDArray[np.int8]:
+    return np.array([au in aus for au in au_set], np.int8)

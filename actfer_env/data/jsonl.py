@@ -1,0 +1,96 @@
+"""Facial-R1's unified JSON lines: keys id, dataset, image, question, AUs, labels, description, meta_info."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from actfer_env import facs
+from actfer_env.data.sample import Sample
+from actfer_env.errors import DataError
+
+OnError = Literal["raise", "skip"]
+
+
+def load_jsonl(
+    root: str | None, *, on_error: OnError = "raise", empty_aus: Literal["unknown", "none"] = "unknown"
+) -> Iterator[Sample]:
+    """Read the data set "jsonl".
+
+    A relative image path is looked for beside the file, in the folder named by the record's `dataset`, and in the
+    folder named like the file (Facial-R1 keeps `Root/DatasetX/*.jpg` beside `Root/DatasetX.jsonl`).
+
+    Args:
+        root: the .jsonl file.
+        on_error: "skip" leaves out broken lines with one warning each; "raise" stops at the first.
+        empty_aus: what an empty list of AUs means: "unknown" (not annotated, as Facial-R1's own reward takes it) or
+            "none" (none active).
+
+    Raises:
+        DataError: the file is missing, or a line (named by number) is broken.
+    """
+    if root is None:
+        raise DataError("data set 'jsonl' needs root=FILE.jsonl")
+    path = Path(root)
+    for number, record in read_records(path, on_error):
+        try:
+            yield to_sample(record, path, empty_aus)
+        except (KeyError, TypeError, ValueError) as error:
+            _fail(path, number, f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else error, on_error)
+
+
+def read_records(path: Path, on_error: OnError = "raise") -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number, record) of a JSON-lines file.
+
+    Raises:
+        DataError: the file is missing, or a line is not a JSON object.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            _fail(path, number, f"not JSON ({error})", on_error)
+            continue
+        if isinstance(record, dict):
+            yield number, record
+        else:
+            _fail(path, number, "not a JSON object", on_error)
+
+
+def to_sample(record: dict[str, Any], path: Path, empty_aus: str = "unknown") -> Sample:
+    """Turn one record into a sample; `path` is the file that it stands in."""
+    labels, aus = record.get("labels") or [], record.get("AUs")
+    labels = [labels] if isinstance(labels, str) else labels
+    units = None if aus is None or (not aus and empty_aus == "unknown") else facs.parse_aus(aus)
+    meta = dict(record.get("meta_info") or {})
+    meta |= {key: record[key] for key in ("question", "description") if record.get(key)}
+    image = _locate(record, path)
+    if len(labels) > 1:
+        meta["labels"] = labels
+    return Sample(
+        id=str(record["id"]), source=image, emotion=facs.parse_emotion(labels[0]) if labels else None, aus=units,
+        split=record.get("split") or meta.get("split"), prealigned=bool(record.get("prealigned", False)),
+        meta={**meta, "dataset": str(record.get("dataset", path.stem)), "image": str(image)},
+    )  # fmt: skip
+
+
+def _locate(record: dict[str, Any], path: Path) -> Path:
+    image = Path(str(record["image"]))
+    places = [path.parent, path.parent / str(record.get("dataset", "")), path.parent / path.stem]
+    return next((place / image for place in places if (place / image).is_file()), path.parent / image)
+
+
+def _fail(path: Path, number: int, reason: object, on_error: OnError) -> None:
+    message = f"{path}, line {number}: {reason}"
+    if on_error == "raise":
+        raise DataError(f"{message}; mend the line, or pass on_error='skip'")
+    warnings.warn(f"{message}; line skipped", UserWarning, stacklevel=3)

@@ -1,0 +1,73 @@
+"""Data sets by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias
+
+from actfer_env.data.sample import Dataset, Sample
+from actfer_env.errors import DataError
+
+SPLITS = ("train", "val", "test")
+"""The names of splits."""
+
+
+Loader: TypeAlias = Callable[..., Iterable[Sample]]
+"""What is registered for a data set: called as ``loader(root, **options)``, where `root` is a folder or file or None,
+it returns the samples of all splits."""
+
+_LOADERS: dict[str, Loader] = {}
+
+
+def register_dataset(name: str, loader: Loader, *, replace: bool = False) -> None:
+    """Make a data set known by name to `load_dataset`, the environments and the command line.
+
+    Args:
+        name: the name.
+        loader: see `Loader`.
+        replace: allow a name that is taken.
+
+    Raises:
+        DataError: the name is taken.
+    """
+    if name in _LOADERS and not replace:
+        raise DataError(f"data set {name!r} is registered already: pass replace=True to replace it")
+    _LOADERS[name] = loader
+
+
+def registered_datasets() -> Mapping[str, Loader]:
+    """Return the registered loaders by name."""
+    return dict(_LOADERS)
+
+
+def load_dataset(
+    name: str, root: str | os.PathLike[str] | None = None, split: str | None = None, **options: Any
+) -> Dataset:
+    """Load a data set by name.
+
+    Args:
+        name: a registered name: "portrait", "photos", "jsonl", or one of your own.
+        root: folder or file, for those that need one.
+        split: "train", "val" or "test"; None is all. A data set whose samples name no split gives all of them.
+        **options: passed to the loader.
+
+    Returns:
+        The samples, in the loader's order.
+
+    Raises:
+        DataError: unknown name, wrong option, or nothing to load.
+        ImageError: the root does not exist or holds no image.
+    """
+    if name not in _LOADERS:
+        raise DataError(f"unknown data set {name!r}: use one of {', '.join(sorted(_LOADERS))}")
+    if split is not None and split not in SPLITS:
+        raise DataError(f"unknown split {split!r}: use one of {', '.join(SPLITS)}")
+    place = None if root is None else os.fspath(root)
+    try:
+        samples = list(_LOADERS[name](place, **options))
+    except TypeError as error:
+        raise DataError(f"data set {name!r}: {error}") from error
+    if split is not None:
+        samples = [sample for sample in samples if sample.split in (None, split)]
+    return Dataset(name, samples, {"name": name, "root": place, "split": split, **options})

@@ -1,0 +1,293 @@
+"""`ActFEREnv`: an inspection episode as a Gymnasium environment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from actfer_env import facs
+from actfer_env.actions import CODECS, ActionCodec, ActionFormat
+from actfer_env.data import Dataset, load_dataset
+from actfer_env.episode import Episode, EpisodeConfig
+from actfer_env.render import Panel, show_window
+from actfer_env.rewards import UCGRPO, Scores, UCGRPOConfig
+from actfer_env.rollout import Rollout
+from actfer_env.tools import FaceTools
+from actfer_env.tools.align import check_size
+from actfer_env.tools.detectors import Detector
+from actfer_env.tools.image import RGB
+from actfer_env.tools.zoom import ZoomConfig
+
+Observation = dict[str, Any]
+
+
+class ActFEREnv(gym.Env[Observation, Any]):
+    """Agentic facial expression recognition as an episode.
+
+    ## Description
+    The policy sees a raw image. It may call face-detect-align, then zoom into regions of the aligned face, and
+    answers with one of eight emotions and a set of facial Action Units (ActFER, sections 3.1 and 3.4).
+
+    ## Action space
+    Three formats, chosen by the id:
+
+    | id | space | entries |
+    |----|-------|---------|
+    | `ActFER-v0` | `Dict` | tool `Discrete(3)`: 0 detect_align, 1 zoom_in, 2 answer |
+    | | | box `Box(0, 1, (4,))`: (cx, cy, w, h) in the aligned frame, clipped to it |
+    | | | emotion `Discrete(8)`; aus `MultiBinary(n)` |
+    | `ActFER-MultiDiscrete-v0` | `MultiDiscrete([6, 8, 2, ..., 2])` | 0 detect_align, 1-4 zoom into a region, 5 answer |
+    | | | the emotion; one bit for each Action Unit |
+    | `ActFER-Discrete-v0` | `Discrete(13)` | 0 detect_align, 1-4 zoom into a region, 5-12 answer with an emotion, |
+    | | | whose FACS prototype is taken as the Action Units |
+
+    Regions and emotions are numbered as in `facs.REGIONS` and `facs.EMOTIONS`, bits as in `au_set`.
+
+    ## Observation space
+    A `Dict`; with the default sizes about 68 KB.
+
+    | key | space | meaning |
+    |-----|-------|---------|
+    | `image` | uint8 (96, 96, 3) | the raw image, fitted into the square |
+    | `face` | uint8 (64, 64, 3) | the aligned face; black before and without one |
+    | `crop_0` ... `crop_3` | uint8 (48, 48, 3) | the zoomed crops, in order of the calls; black where none |
+    | `crop_boxes` | float32 (4, 4) | their boxes (x1, y1, x2, y2) in the aligned frame |
+    | `crop_mask` | int8 (4,) | 1 where there is a crop |
+    | `region_boxes` | float32 (4, 4) | the boxes of the four regions; zero before and without a face |
+    | `state` | Discrete(3) | 0 raw, 1 aligned, 2 no face |
+    | `turns_left` | Discrete(max_turns + 1) | |
+    | `action_mask` | int8 | 1 where an action is legal: (3,), (13,), or the parts of the MultiDiscrete joined |
+
+    ## Rewards
+    Zero until the episode ends; then the UC-GRPO reward, task + structure + utility + quality, of the episode as a
+    group of one (so the utility is the symmetric fallback). `info["reward_terms"]` holds the terms. For groups use
+    `actfer_env.rewards.UCGRPO` on the collected rollouts.
+
+    ## Starting state
+    A sample of the data set, drawn uniformly; `reset(options={"sample": 17})` (index or id) chooses one. A
+    pre-aligned sample starts in the state aligned.
+
+    ## Episode end
+    Termination: an answer. Truncation: `max_turns` turns without one; an illegal action costs a turn as well, changes
+    nothing, and is recorded as a violation.
+
+    ## Info
+    Always: `sample_id`, `action_mask`. After a step: `message` (what the tool said), `violation` (its name or None).
+    At the end: `rollout` (a `Rollout`), `reward_terms`.
+
+    ## Arguments
+    Args:
+        dataset: a registered name or a loaded `Dataset`.
+        root: folder or file of the data set, for those that need one.
+        split: "train", "val", "test", or None for all.
+        detector: "auto", a detector's spec, or a detector. "auto" is "mtcnn".
+        au_set: Action Units of targets and answers.
+        max_turns: calls and answer together, at least 1.
+        max_zooms: crops in an episode; the observation has as many slots.
+        image_size: side of `image` in pixels, at least 16.
+        face_size: side of `face`.
+        crop_size: side of the crops.
+        reward: constants of the reward.
+        render_mode: "rgb_array" (a panel, uint8 (540, 960, 3)), "human" (the same in a window), or None.
+        action_format: "dict", "multidiscrete" or "discrete"; fixed by the registered ids.
+        tools: tools to share with other environments; overrides `detector` and `crop_size`.
+
+    Raises:
+        DataError: the data set is unknown or empty.
+        DetectorError: at the first detection, if the detector lacks its extra or weights.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array", "human"], "render_fps": 2}
+
+    def __init__(  # noqa: PLR0913, PLR0917  (gym.make passes every argument by name)
+        self,
+        dataset: str | Dataset = "portrait",
+        root: str | None = None,
+        split: str | None = "train",
+        detector: str | Detector = "auto",
+        au_set: Sequence[int] = facs.CORE_AUS,
+        max_turns: int = 6,
+        max_zooms: int = 4,
+        image_size: int = 96,
+        face_size: int = 64,
+        crop_size: int = 48,
+        reward: UCGRPOConfig | None = None,
+        render_mode: str | None = None,
+        action_format: ActionFormat = "dict",
+        tools: FaceTools | None = None,
+    ) -> None:
+        for name, size in (("image_size", image_size), ("face_size", face_size), ("crop_size", crop_size)):
+            check_size(size, name)
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise ValueError(f"unknown render_mode {render_mode!r}: use one of {self.metadata['render_modes']}")
+        self.dataset = load_dataset(dataset, root, split) if isinstance(dataset, str) else dataset
+        self.config = EpisodeConfig(max_turns, max_zooms, tuple(au_set))
+        self.codec: ActionCodec = CODECS[action_format](self.config.au_set)
+        self.image_size, self.face_size, self.crop_size = image_size, face_size, crop_size
+        zoom = ZoomConfig(size=crop_size, stretch=True)
+        self.tools = tools or FaceTools("mtcnn" if detector == "auto" else detector, zoom=zoom)
+        self.scorer = UCGRPO(reward or UCGRPOConfig())
+        self.render_mode = render_mode
+        self.action_space = self.codec.space
+        self.observation_space = self._observation_space()
+        self.episode: Episode | None = None
+        self._episodes = 0
+        self._seed: int | None = None
+        self._scores: Scores | None = None
+        self._image = self._face = np.zeros((1, 1, 3), np.uint8)
+
+    @property
+    def au_set(self) -> tuple[int, ...]:
+        """The Action Units of targets and answers, in the order of the answer's bits."""
+        return self.config.au_set
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Return the current action mask as booleans, the way sb3-contrib's MaskablePPO asks for it."""
+        return self.codec.mask(self._running()).astype(bool)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Start an episode.
+
+        Args:
+            seed: fixes which samples follow.
+            options: {"sample": index or id} chooses the sample.
+
+        Raises:
+            DataError: no such sample.
+            ImageError: its picture cannot be read.
+        """
+        super().reset(seed=seed)
+        if seed is not None:
+            self._episodes, self._seed = 0, seed
+        drawn = int(self.np_random.integers(len(self.dataset)))
+        chosen = (options or {}).get("sample")
+        sample = self.dataset[drawn if chosen is None else self.dataset.find(chosen)]
+        group = f"{sample.id}#{self._episodes}"
+        self.episode = Episode(sample, self.tools, self.config, group_id=group, seed=self._seed)
+        self._episodes += 1
+        self._scores = None
+        self._image, self._face = fit(self.tools.image(sample), self.image_size), self._draw_face()
+        self._show()
+        return self._observe(), self._info()
+
+    def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Play one turn; see the class for actions, rewards and info.
+
+        Raises:
+            RuntimeError: `reset` was not called, or the episode is over.
+        """
+        episode = self._running()
+        had_face = episode.alignment is not None
+        result = self.codec.decode(action).play(episode)
+        if not had_face:
+            self._face = self._draw_face()
+        info = self._info() | {"message": result.message, "violation": result.violation}
+        reward = 0.0
+        if episode.done:
+            rollout, self._scores = self._finish()
+            terms = self._scores.terms(0)
+            reward, info = terms["total"], info | {"rollout": rollout, "reward_terms": terms}
+        self._show()
+        return self._observe(), reward, episode.done and not episode.truncated, episode.truncated, info
+
+    def render(self) -> RGB | None:
+        """Return the panel for "rgb_array", uint8 (540, 960, 3); show it in a window for "human"."""
+        if self.render_mode is None:
+            gym.logger.warn("render() needs a render_mode: pass render_mode='rgb_array' to gym.make")
+            return None
+        panel = Panel().draw(self._running(), self._scores)
+        if self.render_mode == "rgb_array":
+            return panel
+        show_window(panel, self.metadata["render_fps"])
+        return None
+
+    def close(self) -> None:
+        """Close the window, if there is one."""
+        show_window(None)
+
+    def _running(self) -> Episode:
+        if self.episode is None:
+            raise RuntimeError("call reset() before step(), render() or action_masks()")
+        return self.episode
+
+    def _show(self) -> None:
+        if self.render_mode == "human":
+            self.render()
+
+    def _finish(self) -> tuple[Rollout, Scores]:
+        rollout = self._running().rollout(meta={"aus_derived": True} if self.codec.derives_aus else None)
+        return rollout, self.scorer.score([rollout])
+
+    def _info(self) -> dict[str, Any]:
+        episode = self._running()
+        return {"sample_id": episode.sample.id, "action_mask": self.codec.mask(episode)}
+
+    @property
+    def _slots(self) -> int:
+        return max(self.config.max_zooms, 1)
+
+    def _observation_space(self) -> spaces.Dict:
+        config, slots = self.config, self._slots
+        boxes = spaces.Box(0.0, 1.0, (slots, 4), np.float32)
+        return spaces.Dict({
+            "image": _picture(self.image_size),
+            "face": _picture(self.face_size),
+            **{f"crop_{i}": _picture(self.crop_size) for i in range(slots)},
+            "crop_boxes": boxes,
+            "crop_mask": spaces.MultiBinary(slots),
+            "region_boxes": spaces.Box(0.0, 1.0, (len(facs.REGIONS), 4), np.float32),
+            "state": spaces.Discrete(3),
+            "turns_left": spaces.Discrete(config.max_turns + 1),
+            "action_mask": spaces.MultiBinary(self.codec.mask_size),
+        })  # fmt: skip
+
+    def _draw_face(self) -> RGB:
+        episode = self._running()
+        if episode.alignment is None:
+            return np.zeros((self.face_size, self.face_size, 3), np.uint8)
+        return episode.alignment.draw(self.tools.image(episode.sample), self.face_size)
+
+    def _observe(self) -> Observation:
+        episode = self._running()
+        crops = {f"crop_{i}": self._slot(i) for i in range(self._slots)}
+        boxes = np.zeros((self._slots, 4), np.float32)
+        boxes[: len(episode.crops)] = np.array(episode.zoomed_boxes, np.float32).reshape(-1, 4)
+        regions = np.zeros((len(facs.REGIONS), 4), np.float32)
+        if episode.alignment is not None:
+            regions[:] = list(episode.alignment.regions.values())
+        return {
+            "image": self._image.copy(), "face": self._face.copy(), **crops,
+            "crop_boxes": boxes, "crop_mask": (np.arange(len(boxes)) < len(episode.crops)).astype(np.int8),
+            "region_boxes": regions, "state": np.int64(episode.view),
+            "turns_left": np.int64(episode.turns_left), "action_mask": self.codec.mask(episode),
+        }  # fmt: skip
+
+    def _slot(self, index: int) -> RGB:
+        crops = self._running().crops
+        if index < len(crops):
+            return crops[index].image.copy()
+        return np.zeros((self.crop_size, self.crop_size, 3), np.uint8)
+
+
+def fit(image: RGB, side: int) -> RGB:
+    """Return the image shrunk or enlarged into a square of `side` pixels, its shape kept, on black."""
+    height, width = image.shape[:2]
+    scale = side / max(height, width)
+    size = (max(round(width * scale), 1), max(round(height * scale), 1))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    square = np.zeros((side, side, 3), np.uint8)
+    top, left = (side - size[1]) // 2, (side - size[0]) // 2
+    square[top : top + size[1], left : left + size[0]] = small
+    return square
+
+
+def _picture(side: int) -> spaces.Box:
+    return spaces.Box(0, 255, (side, side, 3), np.uint8)

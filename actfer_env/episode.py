@@ -1,0 +1,371 @@
+"""`Episode`: the state machine that every front end drives, free of gymnasium and of any model.
+
+| state   | legal calls                                                        | becomes                            |
+|---------|--------------------------------------------------------------------|------------------------------------|
+| RAW     | detect_align                                                       | ALIGNED, or NO_FACE without a face |
+| RAW     | answer                                                             | DONE                               |
+| ALIGNED | zoom_in, while zooms are left and the regions or boxes are new     | ALIGNED                            |
+| ALIGNED, NO_FACE | answer                                                    | DONE                               |
+
+Every other call is a violation: it costs a turn, changes nothing, and returns an error that says what is legal.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+from actfer_env import facs
+from actfer_env.errors import LabelError
+from actfer_env.rollout import VIOLATIONS, Box, Detection, Rollout, ToolCall
+from actfer_env.tools.align import Alignment
+from actfer_env.tools.cache import FaceTools
+from actfer_env.tools.schema import ARGUMENTS, DETECT_ALIGN, TOOLS, ZOOM_IN
+from actfer_env.tools.zoom import BoxError, Crop, crop_box, is_repeat, resolve
+
+if TYPE_CHECKING:
+    from actfer_env.data.sample import Sample
+
+__all__ = ["Episode", "EpisodeConfig", "Rollout", "State", "StepResult", "ToolCall"]
+
+ANSWER = "answer"
+
+
+class State(IntEnum):
+    """Where an episode stands."""
+
+    RAW = 0
+    ALIGNED = 1
+    NO_FACE = 2
+    DONE = 3
+
+
+@dataclass(frozen=True)
+class EpisodeConfig:
+    """Budgets and the answer's vocabulary.
+
+    Attributes:
+        max_turns: calls and answer together (ActFER's horizon was lost in extraction; chosen here).
+        max_zooms: crops, whether asked for in one call or in several (chosen here: one for each region).
+        au_set: the Action Units that targets and answers are restricted to.
+    """
+
+    max_turns: int = 6
+    max_zooms: int = 4
+    au_set: tuple[int, ...] = facs.CORE_AUS
+
+    def __post_init__(self) -> None:
+        if self.max_turns < 1 or self.max_zooms < 0:
+            raise ValueError(f"max_turns {self.max_turns} must be at least 1 and max_zooms {self.max_zooms} at least 0")
+        object.__setattr__(self, "au_set", tuple(sorted(facs.parse_aus(self.au_set))))
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one turn brought.
+
+    Attributes:
+        legal: whether the call was executed.
+        message: what the policy is told; of a violation, what would have been legal.
+        alignment: after a detect_align that found a face.
+        crops: after a zoom_in.
+        violation: the violation's name, or None.
+        done: whether the episode is over.
+    """
+
+    legal: bool
+    message: str
+    alignment: Alignment | None = None
+    crops: tuple[Crop, ...] = ()
+    violation: str | None = None
+    done: bool = False
+
+
+class _ViolationError(Exception):
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
+        self.name = name
+
+
+class Episode:
+    """One inspection episode over one sample.
+
+    Args:
+        sample: the picture and its labels.
+        tools: detection and decoding, shared between episodes.
+        config: budgets.
+        group_id: the query group; default is the sample's id.
+        member: index within the group.
+        seed: the seed of the episode, for the record.
+        step: the policy update, for the record.
+
+    Raises:
+        ImageError: the sample's picture cannot be read (a pre-aligned one is read at once).
+    """
+
+    def __init__(
+        self,
+        sample: Sample,
+        tools: FaceTools,
+        config: EpisodeConfig | None = None,
+        *,
+        group_id: str | None = None,
+        member: int = 0,
+        seed: int | None = None,
+        step: int | None = None,
+    ) -> None:
+        self.sample, self.tools, self.config = sample, tools, config or EpisodeConfig()
+        self.group_id, self.member, self.seed, self.step = group_id or sample.id, member, seed, step
+        self.state = State.RAW
+        self.turn = 0
+        self.alignment: Alignment | None = None
+        self.crops: list[Crop] = []
+        self.calls: list[ToolCall] = []
+        self.truncated = False
+        self.predicted_emotion: str | None = None
+        self.predicted_aus: frozenset[int] | None = None
+        self._detection: Detection = "not_called"
+        self._dropped_answer: frozenset[int] = frozenset()
+        if sample.prealigned:
+            self.alignment, self.state, self._detection = tools.alignment(sample), State.ALIGNED, "prealigned"
+
+    @property
+    def done(self) -> bool:
+        """Whether the episode is over."""
+        return self.state is State.DONE
+
+    @property
+    def view(self) -> State:
+        """What the policy has seen of the face: RAW, ALIGNED or NO_FACE; stays after the episode is over."""
+        return {"not_called": State.RAW, "failed": State.NO_FACE}.get(self._detection, State.ALIGNED)
+
+    @property
+    def turns_left(self) -> int:
+        """Turns that remain."""
+        return self.config.max_turns - self.turn
+
+    @property
+    def zooms_left(self) -> int:
+        """Crops that remain."""
+        return self.config.max_zooms - len(self.crops)
+
+    @property
+    def zoomed_boxes(self) -> tuple[Box, ...]:
+        """The boxes zoomed into so far, in order."""
+        return tuple(crop.box for crop in self.crops)
+
+    def legal_tools(self) -> tuple[str, ...]:
+        """Return what may be called now: any of "detect_align", "zoom_in", "answer"."""
+        if self.done:
+            return ()
+        if self.state is State.RAW:
+            return (DETECT_ALIGN, ANSWER)
+        return (ZOOM_IN, ANSWER) if self.state is State.ALIGNED and self.zooms_left > 0 else (ANSWER,)
+
+    def legal_regions(self) -> tuple[str, ...]:
+        """Return the regions that zoom_in may name now, in the order of `facs.REGIONS`."""
+        if ZOOM_IN not in self.legal_tools() or self.alignment is None:
+            return ()
+        boxes = resolve(self.alignment, facs.REGIONS, config=self.tools.zoom)
+        return tuple(str(name) for name, box in boxes if not is_repeat(box, self.zoomed_boxes, self.tools.zoom))
+
+    def detect_align(self) -> StepResult:
+        """Call face-detect-align."""
+        return self.call(DETECT_ALIGN, {})
+
+    def zoom_in(self, regions: Any = None, boxes: Any = None, image: str = "face") -> StepResult:
+        """Call zoom-in by region names or boxes; see `actfer_env.tools.zoom_in`."""
+        arguments = {"regions": regions, "boxes": boxes, "image": image}
+        return self.call(ZOOM_IN, {key: value for key, value in arguments.items() if value is not None})
+
+    def answer(self, emotion: str, aus: Iterable[str | int] | str | None = None) -> StepResult:
+        """Answer and end the episode.
+
+        Args:
+            emotion: any known spelling of one of the eight; an unknown one is a violation.
+            aus: Action Units, or None if the policy names none; those outside `au_set` are dropped and noted.
+        """
+        return self._turn(ANSWER, {"emotion": emotion, "aus": aus}, lambda: self._answer(emotion, aus))
+
+    def call(self, name: str, arguments: Any = None) -> StepResult:
+        """Call a tool by name with JSON arguments, legal or not.
+
+        Args:
+            name: "detect_align" or "zoom_in"; any other is the violation `unknown_tool`.
+            arguments: the tool's arguments.
+
+        Raises:
+            RuntimeError: the episode is over.
+            ImageError: the picture cannot be read.
+            DetectorError: the detector lacks its extra or weights.
+        """
+        arguments = {} if arguments is None else arguments
+        return self._turn(name, arguments, lambda: self._execute(name, arguments))
+
+    def violate(self, violation: str, message: str, name: str = "", arguments: Any = None) -> StepResult:
+        """Record a turn that a front end could not turn into a call, such as one that did not parse.
+
+        Args:
+            violation: one of `rollout.VIOLATIONS`.
+            message: what was wrong.
+            name: what was called, as far as it is known.
+            arguments: what was passed.
+        """
+        if violation not in VIOLATIONS:
+            raise ValueError(f"unknown violation {violation!r}: use one of {', '.join(VIOLATIONS)}")
+
+        def fail() -> StepResult:
+            raise _ViolationError(violation, message)
+
+        return self._turn(name, {} if arguments is None else arguments, fail)
+
+    def rollout(self, texts: Iterable[str] = (), meta: Mapping[str, Any] | None = None) -> Rollout:
+        """Return the record of the finished episode.
+
+        Args:
+            texts: the policy's own texts, one a turn.
+            meta: further JSON values for `Rollout.meta`.
+
+        Raises:
+            RuntimeError: the episode is not over.
+        """
+        if not self.done:
+            raise RuntimeError("the episode is not over: answer first, or use up its turns")
+        sample, au_set = self.sample, frozenset(self.config.au_set)
+        return Rollout(
+            sample_id=sample.id, group_id=self.group_id, emotion=sample.emotion,
+            aus=None if sample.aus is None else sample.aus & au_set,
+            predicted_emotion=self.predicted_emotion, predicted_aus=self.predicted_aus,
+            tool_calls=tuple(self.calls), detection=self._detection, truncated=self.truncated, turns=self.turn,
+            texts=tuple(texts), member=self.member, step=self.step, seed=self.seed,
+            meta={**self._meta(au_set), **(meta or {})},
+        )  # fmt: skip
+
+    def _meta(self, au_set: frozenset[int]) -> dict[str, Any]:
+        dropped = sorted((self.sample.aus or frozenset()) - au_set)
+        return {
+            **{key: self.sample.meta[key] for key in ("dataset", "image", "quality") if key in self.sample.meta},
+            "dropped_aus": [facs.format_au(au) for au in dropped],
+            "dropped_predicted_aus": [facs.format_au(au) for au in sorted(self._dropped_answer)],
+        }
+
+    def _turn(self, name: str, arguments: Any, execute: Callable[[], StepResult]) -> StepResult:
+        """Spend one turn on `execute`; record it, and end the episode when it was the last."""
+        if self.done:
+            raise RuntimeError("the episode is over: start a new one")
+        start = time.perf_counter()
+        try:
+            result = execute()
+        except _ViolationError as error:
+            result = StepResult(False, f"{error}. {self._advice()}", violation=error.name)
+        elapsed = (time.perf_counter() - start) * 1000
+        if name != ANSWER or result.violation:
+            self.calls.append(self._record(name, arguments, result, elapsed))
+        self.turn += 1
+        if not self.done and self.turns_left == 0:
+            self.state, self.truncated = State.DONE, True
+        return StepResult(**{**vars(result), "done": self.done})
+
+    def _record(self, name: str, arguments: Any, result: StepResult, elapsed: float) -> ToolCall:
+        details: dict[str, Any] = {"error": result.message} if result.violation else {}
+        if not result.violation and name == DETECT_ALIGN:
+            details = {"faces": 0} if result.alignment is None else result.alignment.to_dict()
+        elif not result.violation:
+            details = {"crops": [crop.to_dict() for crop in result.crops]}
+        return ToolCall(
+            name=str(name), arguments=_json(arguments if isinstance(arguments, Mapping) else {"value": arguments}),
+            violation=result.violation, turn=self.turn, boxes=tuple(crop.box for crop in result.crops),
+            result=details, elapsed_ms=round(elapsed, 3),
+        )  # fmt: skip
+
+    def _execute(self, name: str, arguments: Any) -> StepResult:
+        if name not in TOOLS:
+            raise _ViolationError("unknown_tool", f"there is no tool {name!r}")
+        self._check_order(name)
+        if not isinstance(arguments, Mapping) or set(arguments) - set(ARGUMENTS[name]):
+            allowed = ", ".join(ARGUMENTS[name]) or "none"
+            raise _ViolationError("bad_arguments", f"{name} takes these arguments: {allowed}")
+        return self._detect_align() if name == DETECT_ALIGN else self._zoom_in(**arguments)
+
+    def _check_order(self, name: str) -> None:
+        if name in self.legal_tools():
+            return
+        if name == DETECT_ALIGN and self._detection != "prealigned":
+            raise _ViolationError("repeated_call", "detect_align was called already")
+        if name == ZOOM_IN and self.state is State.ALIGNED:
+            raise _ViolationError("over_budget", f"all {self.config.max_zooms} zooms are used")
+        reasons = {
+            State.RAW: "zoom_in needs an aligned face, and detect_align was not called yet",
+            State.NO_FACE: "zoom_in is impossible: no face was found",
+            State.ALIGNED: "the picture is an aligned face already",
+        }
+        raise _ViolationError("illegal_order", reasons[self.state])
+
+    def _detect_align(self) -> StepResult:
+        self.alignment = self.tools.alignment(self.sample)
+        if self.alignment is None:
+            self.state, self._detection = State.NO_FACE, "failed"
+            return StepResult(True, "No face was found. Answer from the whole picture.")
+        self.state, self._detection = State.ALIGNED, "ok"
+        count = self.alignment.faces
+        many = "" if count == 1 else f" of {count} (the largest)"
+        return StepResult(True, f"Aligned one face{many}. {self._advice()}", alignment=self.alignment)
+
+    def _zoom_in(self, regions: Any = None, boxes: Any = None, image: Any = "face") -> StepResult:
+        assert self.alignment is not None
+        try:
+            wanted = resolve(self.alignment, regions, boxes, image, self.tools.zoom)
+        except (BoxError, LabelError) as error:
+            raise _ViolationError("bad_arguments", str(error)) from error
+        self._check_new([box for _, box in wanted])
+        pixels = self.tools.image(self.sample)
+        crops = tuple(crop_box(pixels, self.alignment, box, name, self.tools.zoom) for name, box in wanted)
+        self.crops += crops
+        shown = ", ".join(crop.region or "a box" for crop in crops)
+        return StepResult(True, f"Magnified {shown}. {self._advice()}", crops=crops)
+
+    def _check_new(self, boxes: list[Box]) -> None:
+        if len(boxes) > self.zooms_left:
+            raise _ViolationError("over_budget", f"{len(boxes)} zooms were asked for, {self.zooms_left} are left")
+        for i, box in enumerate(boxes):
+            if is_repeat(box, [*self.zoomed_boxes, *boxes[:i]], self.tools.zoom):
+                raise _ViolationError("repeated_call", "this region or box was magnified already")
+
+    def _answer(self, emotion: str, aus: Iterable[str | int] | str | None) -> StepResult:
+        try:
+            label = facs.parse_emotion(emotion)
+            units = None if aus is None else facs.parse_aus(aus)
+        except (LabelError, TypeError) as error:
+            raise _ViolationError("bad_arguments", str(error)) from error
+        au_set = frozenset(self.config.au_set)
+        self.predicted_emotion = label
+        self.predicted_aus = None if units is None else units & au_set
+        self._dropped_answer = (units or frozenset()) - au_set
+        self.state = State.DONE
+        return StepResult(True, f"Answered {label}.")
+
+    def _advice(self) -> str:
+        legal = [name for name in self.legal_tools() if name != ZOOM_IN]
+        regions = self.legal_regions()
+        if regions:
+            legal.insert(0, f"zoom_in ({', '.join(regions)}, or a new box)")
+        elif ZOOM_IN in self.legal_tools():
+            legal.insert(0, "zoom_in (a new box)")
+        return f"Legal now: {' or '.join(legal)}."
+
+
+def _json(value: Any) -> Any:
+    """Return `value` as JSON values; numbers that JSON does not know become strings."""
+    if isinstance(value, Mapping):
+        return {str(key): _json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_json(item) for item in value]
+    if hasattr(value, "tolist"):
+        return _json(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    return value if isinstance(value, str | int | bool) or value is None else str(value)

@@ -1,0 +1,116 @@
+"""A run on disk: `rollouts.jsonl`, and `run.json` with all that is needed to recompute the rewards.
+
+The folder stands for itself: rewards follow from the rollouts, the stored configuration and the scorer's state before
+the run, so anybody can audit them later.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from actfer_env._version import __version__
+from actfer_env.errors import DataError
+from actfer_env.rewards import TERMS, UCGRPO, Scores, UCGRPOConfig
+from actfer_env.rollout import Rollout, read_rollouts, write_rollouts, write_text_atomic
+
+RUN_SCHEMA = 1
+RUN_FILE, ROLLOUT_FILE, REPORT_FILE = "run.json", "rollouts.jsonl", "report.html"
+
+
+@dataclass(frozen=True)
+class Run:
+    """Finished episodes and how they came about.
+
+    Attributes:
+        rollouts: in order of groups and members.
+        dataset: the arguments of `load_dataset`, so that pictures can be found again.
+        settings: agent, detector, seed, budgets, for people and for the report's head.
+        reward: constants of the reward.
+        scorer_state: `UCGRPO.state_dict()` before this run.
+        stored_scores: the terms and the advantage as they were computed when the run was made: name -> list (n,).
+        failures: samples that could not be run: {"sample_id", "error"}.
+    """
+
+    rollouts: tuple[Rollout, ...]
+    dataset: dict[str, Any]
+    settings: dict[str, Any] = field(default_factory=dict)
+    reward: UCGRPOConfig = field(default_factory=UCGRPOConfig)
+    scorer_state: dict[str, Any] = field(default_factory=lambda: UCGRPO().state_dict())
+    stored_scores: dict[str, list[float]] = field(default_factory=dict)
+    failures: tuple[dict[str, str], ...] = ()
+
+    def scorer(self) -> UCGRPO:
+        """Return the scorer as it stood before this run."""
+        scorer = UCGRPO(self.reward)
+        scorer.load_state_dict(self.scorer_state)
+        return scorer
+
+    def score(self) -> Scores:
+        """Recompute rewards and advantages from the rollouts."""
+        return self.scorer().score(self.rollouts)
+
+    def mismatches(self, tolerance: float = 1e-9) -> list[str]:
+        """Return one line for every stored score that differs from the recomputed one; empty if all agree."""
+        scores = self.score()
+        lines = []
+        for name, stored in self.stored_scores.items():
+            computed = np.asarray(getattr(scores, name))
+            if len(stored) != len(computed):
+                lines.append(f"{name}: {len(stored)} stored scores for {len(computed)} rollouts")
+                continue
+            for i in np.flatnonzero(~np.isclose(stored, computed, rtol=0, atol=tolerance)):
+                who = f"{self.rollouts[i].group_id}, member {self.rollouts[i].member}"
+                lines.append(f"{who}: {name} stored {stored[i]:+.6f}, recomputed {computed[i]:+.6f}")
+        return lines
+
+
+def scored_columns(scores: Scores) -> dict[str, list[float]]:
+    """Return what `run.json` keeps of the scores."""
+    return {name: getattr(scores, name).tolist() for name in (*TERMS, "advantage")}
+
+
+def write_run(folder: str | os.PathLike[str], run: Run) -> None:
+    """Write `rollouts.jsonl` and `run.json`; each file is replaced as a whole.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+    path = Path(folder)
+    write_rollouts(path / ROLLOUT_FILE, run.rollouts)
+    head = {
+        "schema": RUN_SCHEMA, "actfer_env": __version__, "dataset": run.dataset, "settings": run.settings,
+        "reward": run.reward.to_dict(), "scorer_state": run.scorer_state, "scores": run.stored_scores,
+        "failures": list(run.failures),
+    }  # fmt: skip
+    write_text_atomic(path / RUN_FILE, json.dumps(head, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_run(folder: str | os.PathLike[str]) -> Run:
+    """Read a folder of `write_run`.
+
+    Raises:
+        DataError: a file is missing, broken or of a newer schema.
+    """
+    path = Path(folder)
+    try:
+        head = json.loads((path / RUN_FILE).read_text(encoding="utf-8"))
+        if head["schema"] > RUN_SCHEMA:
+            raise DataError(f"{path / RUN_FILE}: schema {head['schema']} is newer than {RUN_SCHEMA}; update actfer-env")
+        return Run(
+            rollouts=tuple(read_rollouts(path / ROLLOUT_FILE)), dataset=head["dataset"], settings=head["settings"],
+            reward=UCGRPOConfig.from_dict(head["reward"]), scorer_state=head["scorer_state"],
+            stored_scores=head["scores"], failures=tuple(head["failures"]),
+        )  # fmt: skip
+    except OSError as error:
+        message = f"{path}: no stored run here ({error.strerror}); give the --out folder of 'actfer rollout'"
+        raise DataError(message) from error
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path / RUN_FILE}: not a stored run ({error})") from error

@@ -1,0 +1,127 @@
+"""`FaceTools`: the two tools over samples, with decoding and detection done once per sample."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from actfer_env.tools.align import TEMPLATE, Alignment, FaceChoice, FaceTemplate, align
+from actfer_env.tools.detectors import Detector, Face, make_detector
+from actfer_env.tools.image import RGB
+from actfer_env.tools.zoom import ZOOM, ZoomConfig
+
+if TYPE_CHECKING:
+    from actfer_env.data.sample import Sample
+
+V = TypeVar("V")
+
+
+@dataclass(frozen=True)
+class CacheConfig:
+    """Bounds of the tool cache; chosen here.
+
+    Attributes:
+        images: decoded pictures kept.
+        image_bytes: bytes of decoded pictures kept.
+        alignments: alignments kept (about a kilobyte each).
+    """
+
+    images: int = 256
+    image_bytes: int = 256 * 2**20
+    alignments: int = 65_536
+
+
+CACHE = CacheConfig()
+
+
+class FaceTools:
+    """Detection and decoding for episodes: each sample's work is done once and kept, within bounds.
+
+    One instance may be shared by many episodes and threads. Its results do not depend on what is cached.
+
+    Args:
+        detector: a detector or its spec; built at the first detection.
+        zoom: constants of zoom-in.
+        template: where the five points come to lie.
+        face: which face is aligned.
+        cache: bounds.
+    """
+
+    def __init__(
+        self,
+        detector: str | Detector = "mtcnn",
+        *,
+        zoom: ZoomConfig = ZOOM,
+        template: FaceTemplate = TEMPLATE,
+        face: FaceChoice = "largest",
+        cache: CacheConfig = CACHE,
+    ) -> None:
+        self.zoom, self.template, self.face = zoom, template, face
+        self.detections = 0
+        """How often the detector really ran."""
+        self._spec = detector
+        self._detector: Detector | None = None
+        self._lock = threading.RLock()
+        self._images: _LRU[RGB] = _LRU(cache.images, cache.image_bytes, lambda image: image.nbytes)
+        self._alignments: _LRU[tuple[Alignment | None]] = _LRU(cache.alignments)
+
+    @property
+    def detector(self) -> Detector:
+        """The detector, built on first use."""
+        with self._lock:
+            if self._detector is None:
+                self._detector = make_detector(self._spec)
+            return self._detector
+
+    def image(self, sample: Sample) -> RGB:
+        """Return the sample's picture; treat it as read-only.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        with self._lock:
+            return self._images.get(sample.key, sample.load)
+
+    def alignment(self, sample: Sample) -> Alignment | None:
+        """Return the sample's alignment, or None if no face was found.
+
+        Raises:
+            ImageError: the picture cannot be read.
+            DetectorError: the detector lacks its extra or weights.
+        """
+        with self._lock:
+            return self._alignments.get(sample.key, lambda: (self._align(sample),))[0]
+
+    def _align(self, sample: Sample) -> Alignment | None:
+        image = self.image(sample)
+        size = (image.shape[1], image.shape[0])
+        if sample.prealigned:
+            return Alignment.of_prealigned(size, self.template)
+        self.detections += 1
+        return align(self._detect(sample, image), size, face=self.face, template=self.template)
+
+    def _detect(self, sample: Sample, image: RGB) -> list[Face]:
+        annotated = getattr(self.detector, "detect_sample", None)
+        return annotated(sample) if annotated else self.detector.detect(image)
+
+
+class _LRU(Generic[V]):
+    """A least-recently-used map with a bound on entries and on their summed weight."""
+
+    def __init__(self, entries: int, weight: float = float("inf"), weigh: Callable[[V], float] = lambda _: 0.0) -> None:
+        self._entries, self._limit, self._weigh = entries, weight, weigh
+        self._held = 0.0
+        self._map: OrderedDict[Hashable, V] = OrderedDict()
+
+    def get(self, key: Hashable, make: Callable[[], V]) -> V:
+        if key in self._map:
+            self._map.move_to_end(key)
+            return self._map[key]
+        value = self._map[key] = make()
+        self._held += self._weigh(value)
+        while len(self._map) > 1 and (len(self._map) > self._entries or self._held > self._limit):
+            self._held -= self._weigh(self._map.popitem(last=False)[1])
+        return value

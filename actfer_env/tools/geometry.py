@@ -1,0 +1,121 @@
+"""Similarity transforms and boxes.
+
+Points are float arrays (n, 2) of (x, y). A transform is a float array (2, 3) that maps column vectors
+(x, y, 1). Pixel coordinates are continuous: the image spans [0, width] x [0, height].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+
+def similarity(source: ArrayLike, target: ArrayLike) -> Array:
+    """Return the least-squares similarity transform (rotation, one scale, shift) from source to target points.
+
+    The closed form of Umeyama (1991), without reflection.
+
+    Args:
+        source: (n, 2) points, n >= 2.
+        target: (n, 2) points.
+
+    Returns:
+        Transform (2, 3).
+
+    Raises:
+        ValueError: the source points are not finite, or coincide.
+    """
+    src, dst = np.asarray(source, np.float64), np.asarray(target, np.float64)
+    src_mean, dst_mean = src.mean(0), dst.mean(0)
+    spread = float(((src - src_mean) ** 2).sum())
+    if not np.isfinite(spread) or spread < 1e-12:
+        raise ValueError("the points coincide or are not finite: no similarity transform is determined by them")
+    # In the plane the optimal rotation and scale are one complex factor.
+    a, b = _complex(src - src_mean), _complex(dst - dst_mean)
+    factor = np.vdot(a, b) / spread
+    linear = np.array([[factor.real, -factor.imag], [factor.imag, factor.real]])
+    return np.column_stack([linear, dst_mean - linear @ src_mean])
+
+
+def invert(transform: ArrayLike) -> Array:
+    """Return the inverse of an affine transform (2, 3)."""
+    matrix = np.asarray(transform, np.float64)
+    linear = np.linalg.inv(matrix[:, :2])
+    return np.column_stack([linear, -linear @ matrix[:, 2]])
+
+
+def compose(outer: ArrayLike, inner: ArrayLike) -> Array:
+    """Return the transform that applies `inner` first and `outer` second."""
+    first, second = np.asarray(inner, np.float64), np.asarray(outer, np.float64)
+    linear = second[:, :2] @ first[:, :2]
+    return np.column_stack([linear, second[:, :2] @ first[:, 2] + second[:, 2]])
+
+
+def apply(transform: ArrayLike, points: ArrayLike) -> Array:
+    """Return the transformed points (n, 2)."""
+    matrix = np.asarray(transform, np.float64)
+    return np.asarray(points, np.float64) @ matrix[:, :2].T + matrix[:, 2]
+
+
+def scale_of(transform: ArrayLike) -> float:
+    """Return the factor by which a similarity transform enlarges lengths."""
+    return float(np.sqrt(abs(np.linalg.det(np.asarray(transform, np.float64)[:, :2]))))
+
+
+def box_to_transform(box: Sequence[float], width: float, height: float) -> Array:
+    """Return the transform that maps the box (x1, y1, x2, y2) onto the rectangle [0, width] x [0, height]."""
+    x1, y1, x2, y2 = box
+    sx, sy = width / (x2 - x1), height / (y2 - y1)
+    return np.array([[sx, 0.0, -x1 * sx], [0.0, sy, -y1 * sy]])
+
+
+def corners(box: Sequence[float]) -> Array:
+    """Return the four corners (4, 2) of a box, clockwise from the top left."""
+    x1, y1, x2, y2 = box
+    return np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], np.float64)
+
+
+def iou(a: Sequence[float], b: Sequence[float]) -> float:
+    """Return the intersection over union of two boxes (x1, y1, x2, y2)."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    overlap = max(width, 0.0) * max(height, 0.0)
+    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - overlap
+    return overlap / union if union > 0 else 0.0
+
+
+def polygon_overlap(polygon: ArrayLike, width: float, height: float) -> float:
+    """Return the share, in [0, 1], of a convex polygon's area that lies inside [0, width] x [0, height]."""
+    points = np.asarray(polygon, np.float64)
+    whole = _area(points)
+    for axis, bound, keep_below in ((0, 0.0, False), (0, width, True), (1, 0.0, False), (1, height, True)):
+        points = _clip(points, axis, bound, keep_below)
+    return float(np.clip(_area(points) / whole, 0.0, 1.0)) if whole > 0 else 0.0
+
+
+def _complex(points: Array) -> NDArray[np.complex128]:
+    return points[:, 0] + 1j * points[:, 1]
+
+
+def _area(points: Array) -> float:
+    if len(points) < 3:
+        return 0.0
+    x, y = points[:, 0], points[:, 1]
+    return abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2
+
+
+def _clip(points: Array, axis: int, bound: float, keep_below: bool) -> Array:
+    """One step of Sutherland-Hodgman clipping."""
+    sign = 1.0 if keep_below else -1.0
+    kept: list[Array] = []
+    for start, end in zip(points, np.roll(points, -1, axis=0), strict=True):
+        a, b = sign * (bound - start[axis]), sign * (bound - end[axis])
+        if a >= 0:
+            kept.append(start)
+        if (a > 0 > b) or (a < 0 < b):
+            kept.append(start + (end - start) * (a / (a - b)))
+    return np.array(kept).reshape(-1, 2)

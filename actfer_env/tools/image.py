@@ -1,0 +1,175 @@
+"""Reading images: every picture becomes an RGB uint8 array, or one line that says why it cannot."""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from actfer_env.errors import ImageError
+
+RGB: TypeAlias = NDArray[np.uint8]
+"""An RGB image, uint8, shape (height, width, 3)."""
+
+ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any]
+"""What `load_image` takes: a path, the bytes of a file, a PIL image, or an array."""
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+"""File endings that count as images when a folder is searched (compared in lower case)."""
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """Bounds on what is decoded.
+
+    Attributes:
+        max_pixels: largest width x height; guards against decompression bombs (chosen here: 64 megapixels,
+            above any camera photo that these tools need).
+        min_side: smallest side in pixels (chosen here: a face needs about twice that to be found).
+    """
+
+    max_pixels: int = 64_000_000
+    min_side: int = 16
+
+
+LIMITS = ImageLimits()
+
+
+def load_image(source: ImageSource, *, name: str | None = None, limits: ImageLimits = LIMITS) -> RGB:
+    """Read an image as people see it.
+
+    The EXIF orientation is applied; grey and palette images become RGB; transparency is laid over white;
+    16-bit grey is scaled to 8 bits; CMYK is converted; of an animation the first frame is taken.
+
+    Args:
+        source: path, encoded bytes, PIL image, or array: (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA of
+            dtype uint8, uint16, or float in [0, 1].
+        name: what error messages call the image; default is the path.
+        limits: bounds on the size.
+
+    Returns:
+        RGB image, uint8, (H, W, 3), C-contiguous.
+
+    Raises:
+        ImageError: not found, not an image, truncated, too large, too small, or of an unsupported kind.
+    """
+    label = name or _label(source)
+    if isinstance(source, np.ndarray):
+        return _from_array(source, label, limits)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            return _decode(source, label, limits)
+    except Image.DecompressionBombError as error:
+        raise _too_large(label, "far more", limits) from error
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{label}: not an image that Pillow can read; give a JPEG, PNG, WebP, BMP or TIFF") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        if isinstance(error, ImageError):
+            raise
+        raise ImageError(_explain(label, error)) from error
+
+
+def find_images(root: str | os.PathLike[str]) -> list[Path]:
+    """Return the images below a folder (sorted by path), or the one file that `root` names.
+
+    Raises:
+        ImageError: the path does not exist, or the folder holds no image.
+    """
+    path = Path(root)
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise ImageError(f"{path}: no such file or folder; check the spelling")
+    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    if not found:
+        raise ImageError(f"{path}: no images in this folder; it needs files ending in {', '.join(IMAGE_SUFFIXES)}")
+    return found
+
+
+def _label(source: ImageSource) -> str:
+    return str(source) if isinstance(source, str | os.PathLike) else f"<{type(source).__name__}>"
+
+
+def _explain(label: str, error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"{label}: no such file; check the path"
+    if isinstance(error, IsADirectoryError):
+        return f"{label}: is a folder; name one image in it"
+    if isinstance(error, PermissionError):
+        return f"{label}: no permission to read it"
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return f"{label}: broken image ({reason}); export or download it again"
+
+
+def _too_large(label: str, found: str, limits: ImageLimits) -> ImageError:
+    return ImageError(f"{label}: {found} pixels than the bound of {limits.max_pixels:,}; make it smaller first")
+
+
+def _check_size(width: int, height: int, label: str, limits: ImageLimits) -> None:
+    if width * height > limits.max_pixels:
+        raise ImageError(
+            f"{label}: {width} x {height} is more than the bound of {limits.max_pixels:,} pixels; make it smaller first"
+        )
+    if min(width, height) < limits.min_side:
+        raise ImageError(f"{label}: {width} x {height} is too small; both sides need at least {limits.min_side} pixels")
+
+
+def _decode(source: Any, label: str, limits: ImageLimits) -> RGB:
+    if isinstance(source, bytes):
+        source = io.BytesIO(source)
+        if not source.getbuffer().nbytes:
+            raise ImageError(f"{label}: empty file; export or download it again")
+    elif isinstance(source, str | os.PathLike) and Path(source).is_file() and not Path(source).stat().st_size:
+        raise ImageError(f"{label}: empty file; export or download it again")
+    if isinstance(source, Image.Image):
+        return _convert(source, label, limits)
+    with Image.open(source) as image:
+        return _convert(image, label, limits)
+
+
+def _convert(image: Image.Image, label: str, limits: ImageLimits) -> RGB:
+    _check_size(*image.size, label, limits)  # the header alone; nothing is decoded yet
+    image.load()
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16") or image.mode == "I":
+        return _from_array(np.asarray(image).clip(0, 65535).astype(np.uint16), label, limits)
+    if image.mode == "F":
+        raise ImageError(f"{label}: floating-point pixels have no agreed range; convert it to 8 or 16 bits")
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, image)
+    return np.array(image.convert("RGB"), np.uint8)
+
+
+def _from_array(array: NDArray[Any], label: str, limits: ImageLimits) -> RGB:
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        raise ImageError(f"{label}: an array of shape {array.shape} is no image; give (H, W), (H, W, 3) or (H, W, 4)")
+    _check_size(array.shape[1], array.shape[0], label, limits)
+    pixels = _to_uint8(array, label)
+    if pixels.ndim == 2 or pixels.shape[2] == 1:
+        return np.repeat(pixels.reshape(*pixels.shape[:2], 1), 3, axis=2)
+    if pixels.shape[2] == 4:
+        alpha = pixels[..., 3:].astype(np.float32) / 255
+        pixels = np.rint(pixels[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
+    return np.ascontiguousarray(pixels)
+
+
+def _to_uint8(array: NDArray[Any], label: str) -> NDArray[np.uint8]:
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype == np.uint16:
+        return np.rint(array / 257.0).astype(np.uint8)
+    if np.issubdtype(array.dtype, np.floating):
+        if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
+            raise ImageError(f"{label}: a float image must be finite and within [0, 1]; scale it first")
+        return np.rint(array * 255).astype(np.uint8)
+    raise ImageError(f"{label}: dtype {array.dtype} is no image; give uint8, uint16, or float in [0, 1]")

@@ -1,0 +1,225 @@
+"""zoom-in: magnified crops of regions, straight from the original image (ActFER 3.1)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from actfer_env import facs
+from actfer_env.rollout import Box
+from actfer_env.tools import geometry
+from actfer_env.tools.align import Alignment, check_size
+from actfer_env.tools.image import RGB, ImageSource, load_image
+from actfer_env.tools.sampling import sample_box
+
+
+@dataclass(frozen=True)
+class ZoomConfig:
+    """Constants of zoom-in; all chosen here.
+
+    Attributes:
+        size: long side of a crop in pixels; the other follows the box.
+        stretch: make every crop a square of `size` instead (for observations of fixed shape).
+        padding: added around a box on each side, as a share of its width and height.
+        min_side: smallest side of a box in the aligned frame; a smaller box grows around its centre.
+        tolerance: how far a coordinate may lie outside the frame; it is clipped then, beyond it is an error.
+        repeat_iou: two boxes that overlap this much (intersection over union) count as the same.
+    """
+
+    size: int = 224
+    stretch: bool = False
+    padding: float = 0.0
+    min_side: float = 0.05
+    tolerance: float = 0.02
+    repeat_iou: float = 0.95
+
+
+ZOOM = ZoomConfig()
+FRAMES = ("face", "original")
+"""The pictures that a box may refer to."""
+
+
+@dataclass(frozen=True)
+class Crop:
+    """One magnified crop.
+
+    Attributes:
+        image: uint8 (height, width, 3).
+        box: what it shows, in the aligned frame.
+        inside: share of the box, in [0, 1], that lies inside the original image.
+        native: source pixels per crop pixel; below 1 the crop holds fewer details than it has pixels.
+        region: the region's name, or None for a free box.
+    """
+
+    image: RGB
+    box: Box
+    inside: float
+    native: float
+    region: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the picture as JSON values."""
+        return {"region": self.region, "box": list(self.box), "inside": self.inside, "native": self.native,
+                "size": [self.image.shape[1], self.image.shape[0]]}  # fmt: skip
+
+
+class BoxError(ValueError):
+    """A box that cannot be zoomed into; the message says what a box must look like."""
+
+
+def zoom_in(
+    image: ImageSource,
+    alignment: Alignment,
+    regions: str | Sequence[str] | None = None,
+    boxes: Sequence[Any] | None = None,
+    frame: str = "face",
+    config: ZoomConfig = ZOOM,
+) -> list[Crop]:
+    """Magnify regions of an aligned face.
+
+    The pixels come from the original image through the inverse alignment, so a crop shows detail that the aligned
+    face has lost, and none where the original has none.
+
+    Args:
+        image: the original image, as given to `detect_align`.
+        alignment: what `detect_align` returned for it.
+        regions: names from `facs.REGIONS` (any known spelling), or one name.
+        boxes: boxes (x1, y1, x2, y2), or one box, as shares of the picture that `frame` names.
+        frame: what the boxes refer to: "face" (the aligned face, the default) or "original" (the whole image).
+        config: size and limits.
+
+    Returns:
+        One crop for each region and then for each box, in order.
+
+    Raises:
+        BoxError: no region or box, or one that is malformed, empty, inverted or outside the face.
+        LabelError: an unknown region.
+
+    Example:
+        >>> from skimage.data import astronaut
+        >>> from actfer_env.tools import detect_align
+        >>> crop, = zoom_in(astronaut(), detect_align(astronaut()), "mouth-chin")
+        >>> crop.region, max(crop.image.shape)
+        ('mouth-chin', 224)
+    """
+    check_size(config.size)
+    pixels = load_image(image)
+    return [crop_box(pixels, alignment, box, name, config) for name, box in resolve(alignment, regions, boxes, config)]
+
+
+def resolve(
+    alignment: Alignment, regions: Any = None, boxes: Any = None, frame: Any = "face", config: ZoomConfig = ZOOM
+) -> list[tuple[str | None, Box]]:
+    """Check what a caller asks for and return it as (region or None, box in the aligned frame).
+
+    Raises:
+        BoxError: as `zoom_in`.
+        LabelError: an unknown region.
+    """
+    if frame not in FRAMES:
+        raise BoxError(f"image {_short(frame)} is unknown: boxes refer to 'face' or to 'original'")
+    known = alignment.regions
+    found: list[tuple[str | None, Box]] = [
+        (name, check_box(known[name], config)) for name in map(facs.parse_region, _name_list(regions))
+    ]
+    for box in _box_list(boxes):
+        found.append((None, check_box(_to_face(box, alignment) if frame == "original" else box, config)))
+    if not found:
+        raise BoxError(f"zoom_in needs regions (from {', '.join(facs.REGIONS)}) or boxes (x1, y1, x2, y2)")
+    return found
+
+
+def check_box(box: Any, config: ZoomConfig = ZOOM) -> Box:
+    """Return a box of the aligned frame, padded, clipped to [0, 1] and grown to the smallest side.
+
+    Raises:
+        BoxError: wrong arity, not numbers, not finite, inverted or empty, or outside the frame.
+    """
+    x1, y1, x2, y2 = _numbers(box)
+    shown = f"box ({x1:g}, {y1:g}, {x2:g}, {y2:g})"
+    if x2 <= x1 or y2 <= y1:
+        raise BoxError(f"{shown} is empty or inverted: x1 < x2 and y1 < y2 must hold")
+    if min(x1, y1) < -config.tolerance or max(x2, y2) > 1 + config.tolerance:
+        raise BoxError(f"{shown} lies outside the aligned face: every coordinate must be within 0 and 1")
+    (left, right), (top, bottom) = _fit(x1, x2, config), _fit(y1, y2, config)
+    return (left, top, right, bottom)
+
+
+def crop_box(image: RGB, alignment: Alignment, box: Box, region: str | None = None, config: ZoomConfig = ZOOM) -> Crop:
+    """Draw one checked box."""
+    size = _crop_size(box, config)
+    inside = geometry.polygon_overlap(alignment.to_original(box), *alignment.image_size)
+    native = (box[2] - box[0]) / geometry.scale_of(alignment.transform) / size[0]
+    return Crop(sample_box(image, alignment.transform, box, size), box, round(inside, 6), round(native, 6), region)
+
+
+def is_repeat(box: Box, earlier: Sequence[Box], config: ZoomConfig = ZOOM) -> bool:
+    """Whether a box was zoomed into before, up to `config.repeat_iou`."""
+    return any(geometry.iou(box, other) >= config.repeat_iou for other in earlier)
+
+
+def _to_face(box: Any, alignment: Alignment) -> Box:
+    """Return the upright box of the aligned frame around a box of the original, clipped to the face."""
+    width, height = alignment.image_size
+    x1, y1, x2, y2 = check_box(box, ZoomConfig(min_side=0.0))
+    quad = geometry.apply(alignment.transform, geometry.corners((x1 * width, y1 * height, x2 * width, y2 * height)))
+    low, high = quad.min(0), quad.max(0)
+    if (high <= 0).any() or (low >= 1).any():
+        raise BoxError(f"box {_short(box)} of the original image does not meet the aligned face")
+    low, high = np.clip(low, 0, 1), np.clip(high, 0, 1)
+    return (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
+
+
+def _name_list(regions: Any) -> list[Any]:
+    if regions is None or isinstance(regions, str):
+        return [regions] if regions else []
+    if not isinstance(regions, list | tuple):
+        raise BoxError(f"regions must be a list of names, not {_short(regions)}")
+    return list(regions)
+
+
+def _box_list(boxes: Any) -> list[Any]:
+    if boxes is None:
+        return []
+    if not isinstance(boxes, list | tuple | np.ndarray):
+        raise BoxError(f"boxes must be a list of (x1, y1, x2, y2), not {boxes!r}")
+    one = len(boxes) > 0 and all(isinstance(value, int | float | np.number) for value in boxes)
+    return [boxes] if one else list(boxes)
+
+
+def _numbers(box: Any) -> tuple[float, float, float, float]:
+    if not isinstance(box, list | tuple | np.ndarray) or len(box) != 4:
+        raise BoxError(f"box {_short(box)} must have four numbers (x1, y1, x2, y2)")
+    if not all(isinstance(value, int | float | np.number) and not isinstance(value, bool) for value in box):
+        raise BoxError(f"box {_short(box)} must hold numbers only")
+    x1, y1, x2, y2 = (float(value) for value in box)
+    if not all(map(math.isfinite, (x1, y1, x2, y2))):
+        raise BoxError(f"box {_short(box)} must hold finite numbers, no NaN or infinity")
+    return x1, y1, x2, y2
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _fit(low: float, high: float, config: ZoomConfig) -> tuple[float, float]:
+    """Pad, clip to the frame, and grow to the smallest side without leaving the frame."""
+    pad = config.padding * (high - low)
+    low, high = max(low - pad, 0.0), min(high + pad, 1.0)
+    if high - low >= config.min_side:
+        return low, high
+    start = min(max((low + high - config.min_side) / 2, 0.0), 1.0 - config.min_side)
+    return start, start + config.min_side
+
+
+def _crop_size(box: Box, config: ZoomConfig) -> tuple[int, int]:
+    if config.stretch:
+        return config.size, config.size
+    width, height = box[2] - box[0], box[3] - box[1]
+    longest = max(width, height)
+    return max(round(config.size * width / longest), 1), max(round(config.size * height / longest), 1)
