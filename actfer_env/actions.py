@@ -73,6 +73,9 @@ class ActionCodec(Protocol):
     def mask(self, episode: Episode) -> Mask:
         """Return which (sub-)actions are legal now, int8 (mask_size,)."""
 
+    def draw(self, rng: np.random.Generator, mask: NDArray[np.bool_]) -> Any:
+        """Return a random action among those that the mask (mask_size,) allows."""
+
 
 class DictActions:
     """``{tool: Discrete(3), box: Box(0, 1, (4,)), emotion: Discrete(8), aus: MultiBinary(n)}``.
@@ -116,12 +119,22 @@ class DictActions:
         legal = episode.legal_tools()
         return np.array([tool in legal for tool in self.tools], np.int8)
 
+    def draw(self, rng: np.random.Generator, mask: NDArray[np.bool_]) -> dict[str, Any]:
+        """Return a random legal action; its box lies within the face."""
+        (x1, x2), (y1, y2) = np.sort(rng.random(2)), np.sort(rng.random(2))
+        return {
+            "tool": np.int64(rng.choice(np.flatnonzero(mask))),
+            "box": np.array([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1], np.float32),
+            "emotion": rng.integers(EMOTION_COUNT),
+            "aus": rng.integers(2, size=len(self.au_set)).astype(np.int8),
+        }
+
 
 class MultiDiscreteActions:
     """``MultiDiscrete([6, 8, 2, ..., 2])``: tool or region, emotion, one bit for each Action Unit of the set.
 
-    The first entry is 0 for detect_align, 1 to 4 for zoom_in on a region, 5 for answer. The mask is the concatenation of
-    one mask for each entry, as sb3-contrib's MaskablePPO reads it.
+    The first entry is 0 for detect_align, 1 to 4 for zoom_in on a region, 5 for answer. The mask joins one mask for
+    each entry, as sb3-contrib's MaskablePPO reads it.
     """
 
     derives_aus = False
@@ -146,6 +159,11 @@ class MultiDiscreteActions:
         """Return the mask; emotion and Action Units are always free."""
         head = _head_mask(episode)
         return np.concatenate([head, np.ones(self.mask_size - len(head), np.int8)])
+
+    def draw(self, rng: np.random.Generator, mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Return a random legal action."""
+        parts = np.split(mask, np.cumsum(self.space.nvec)[:-1])
+        return np.array([rng.choice(np.flatnonzero(part)) for part in parts], np.int64)
 
 
 class DiscreteActions:
@@ -179,6 +197,10 @@ class DiscreteActions:
         """Return the mask over the thirteen actions."""
         head = _head_mask(episode)
         return np.concatenate([head[:-1], np.repeat(head[-1:], EMOTION_COUNT)])
+
+    def draw(self, rng: np.random.Generator, mask: NDArray[np.bool_]) -> np.int64:
+        """Return a random legal action."""
+        return np.int64(rng.choice(np.flatnonzero(mask)))
 
 
 CODECS: dict[ActionFormat, Callable[[Sequence[int]], ActionCodec]] = {

@@ -42,8 +42,8 @@ class ActFEREnv(gym.Env[Observation, Any]):
     | `ActFER-v0` | `Dict` | tool `Discrete(3)`: 0 detect_align, 1 zoom_in, 2 answer |
     | | | box `Box(0, 1, (4,))`: (cx, cy, w, h) in the aligned frame, clipped to it |
     | | | emotion `Discrete(8)`; aus `MultiBinary(n)` |
-    | `ActFER-MultiDiscrete-v0` | `MultiDiscrete([6, 8, 2, ..., 2])` | 0 detect_align, 1-4 zoom into a region, 5 answer |
-    | | | the emotion; one bit for each Action Unit |
+    | `ActFER-MultiDiscrete-v0` | `MultiDiscrete([6, 8, 2, ..., 2])` | 0 detect_align, 1-4 zoom into a region, |
+    | | | 5 answer; the emotion; one bit for each Action Unit |
     | `ActFER-Discrete-v0` | `Discrete(13)` | 0 detect_align, 1-4 zoom into a region, 5-12 answer with an emotion, |
     | | | whose FACS prototype is taken as the Action Units |
 
@@ -158,20 +158,22 @@ class ActFEREnv(gym.Env[Observation, Any]):
 
         Args:
             seed: fixes which samples follow.
-            options: {"sample": index or id} chooses the sample.
+            options: {"sample": index or id} chooses the sample; {"group": id, "member": index} name the episode's
+                query group in its rollout, for whoever plays groups one by one.
 
         Raises:
             DataError: no such sample.
+            ValueError: an unknown option.
             ImageError: its picture cannot be read.
         """
         super().reset(seed=seed)
         if seed is not None:
             self._episodes, self._seed = 0, seed
         drawn = int(self.np_random.integers(len(self.dataset)))
-        chosen = (options or {}).get("sample")
-        sample = self.dataset[drawn if chosen is None else self.dataset.find(chosen)]
-        group = f"{sample.id}#{self._episodes}"
-        self.episode = Episode(sample, self.tools, self.config, group_id=group, seed=self._seed)
+        chosen = self._check_options(options or {})
+        sample = self.dataset[self.dataset.find(chosen.get("sample", drawn))]
+        group, member = chosen.get("group", f"{sample.id}#{self._episodes}"), chosen.get("member", 0)
+        self.episode = Episode(sample, self.tools, self.config, group_id=group, member=member, seed=self._seed)
         self._episodes += 1
         self._scores = None
         self._image, self._face = fit(self.tools.image(sample), self.image_size), self._draw_face()
@@ -212,6 +214,13 @@ class ActFEREnv(gym.Env[Observation, Any]):
     def close(self) -> None:
         """Close the window, if there is one."""
         show_window(None)
+
+    @staticmethod
+    def _check_options(options: dict[str, Any]) -> dict[str, Any]:
+        unknown = set(options) - {"sample", "group", "member"}
+        if unknown:
+            raise ValueError(f"unknown reset option {min(unknown)!r}: use 'sample', 'group' or 'member'")
+        return options
 
     def _running(self) -> Episode:
         if self.episode is None:

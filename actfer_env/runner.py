@@ -1,0 +1,154 @@
+"""Playing episodes over a data set and keeping them as a `Run`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import gymnasium as gym
+
+from actfer_env._version import __version__
+from actfer_env.agents import Agent, make_agent
+from actfer_env.data import Dataset
+from actfer_env.env import ActFEREnv
+from actfer_env.errors import DataError, ImageError
+from actfer_env.evaluation.run import Run, scored_columns
+from actfer_env.rewards import UCGRPO, UCGRPOConfig
+from actfer_env.rollout import Rollout
+
+
+@dataclass(frozen=True)
+class RolloutConfig:
+    """What `play` does.
+
+    Attributes:
+        env_id: the environment.
+        agents: agent specs; member k of a group is played by the k-th, in turn.
+        detector: the detector's spec, or "auto".
+        group_size: episodes of one sample, which form a query group.
+        number: samples to play, from the first on; None is all.
+        seed: fixes the agents.
+        max_turns: see `ActFEREnv`.
+        max_zooms: see `ActFEREnv`.
+        reward: constants of the reward.
+    """
+
+    env_id: str = "ActFER-MultiDiscrete-v0"
+    agents: tuple[str, ...] = ("full",)
+    detector: str = "auto"
+    group_size: int = 1
+    number: int | None = None
+    seed: int = 0
+    max_turns: int = 6
+    max_zooms: int = 4
+    reward: UCGRPOConfig = field(default_factory=UCGRPOConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("group_size", "number", "max_turns"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise DataError(f"{name} is {value}; it must be at least 1")
+        if not self.agents:
+            raise DataError("no agent is named")
+
+    def settings(self) -> dict[str, Any]:
+        """Return what a stored run says about its making, as JSON values."""
+        kept = {key: value for key, value in asdict(self).items() if key != "reward"}
+        return {**kept, "agents": list(self.agents), "actfer_env": __version__}
+
+
+def play(dataset: Dataset, config: RolloutConfig, advance: Callable[[str], None] | None = None) -> Run:
+    """Play episodes over a data set.
+
+    A sample whose picture cannot be read is left out and listed in the run's failures. An interrupt (Ctrl-C) ends
+    the playing; what was finished is returned, its last group perhaps incomplete.
+
+    Args:
+        dataset: the samples.
+        config: agents, group size and budgets.
+        advance: called with the sample's id after every episode, for a progress bar.
+
+    Returns:
+        The run, scored as one step of a fresh scorer.
+
+    Raises:
+        DetectorError: the detector lacks its extra or weights.
+        DataError: an agent is unknown.
+    """
+    env = make_env(dataset, config)
+    rollouts: list[Rollout] = []
+    failures: list[dict[str, str]] = []
+    try:
+        for name, result in _episodes(env, dataset, config):
+            if isinstance(result, ImageError):
+                failures.append({"sample_id": name, "error": str(result)})
+            else:
+                rollouts.append(result)
+            if advance is not None:
+                advance(name)
+    except KeyboardInterrupt:
+        failures.append({"sample_id": "", "error": "interrupted: the samples after this were not played"})
+    finally:
+        env.close()
+    return _to_run(rollouts, failures, dataset, config)
+
+
+def make_env(dataset: Dataset, config: RolloutConfig) -> gym.Env[Any, Any]:
+    """Return the environment that `play` uses."""
+    return gym.make(
+        config.env_id, dataset=dataset, detector=config.detector, max_turns=config.max_turns,
+        max_zooms=config.max_zooms, reward=config.reward,
+    )  # fmt: skip
+
+
+def play_episode(env: gym.Env[Any, Any], agent: Agent, options: dict[str, Any], seed: int | None = None) -> Rollout:
+    """Play one episode and return its record.
+
+    Args:
+        env: an environment of this package.
+        agent: the policy.
+        options: passed to `reset`.
+        seed: passed to `reset`.
+    """
+    agent.reset(1)
+    obs, info = env.reset(seed=seed, options=options)
+    while "rollout" not in info:
+        obs, _, _, _, info = env.step(agent.act(obs, info))
+    rollout: Rollout = info["rollout"]
+    return rollout
+
+
+def _episodes(
+    env: gym.Env[Any, Any], dataset: Dataset, config: RolloutConfig
+) -> Iterator[tuple[str, Rollout | ImageError]]:
+    players = _players(env, dataset, config)
+    for index in range(min(config.number or len(dataset), len(dataset))):
+        name = dataset[index].id
+        for member in range(config.group_size):
+            options = {"sample": index, "group": name, "member": member}
+            try:
+                yield name, play_episode(env, players[member % len(players)], options, config.seed)
+            except ImageError as error:
+                yield name, error
+                break
+
+
+def _players(env: gym.Env[Any, Any], dataset: Dataset, config: RolloutConfig) -> list[Agent]:
+    base = env.unwrapped
+    assert isinstance(base, ActFEREnv)
+    return [
+        make_agent(spec, base.action_space, dataset=dataset, seed=config.seed + i, au_set=base.au_set)
+        for i, spec in enumerate(config.agents)
+    ]
+
+
+def _to_run(
+    rollouts: Sequence[Rollout], failures: Sequence[dict[str, str]], dataset: Dataset, config: RolloutConfig
+) -> Run:
+    scorer = UCGRPO(config.reward)
+    return Run(
+        rollouts=tuple(rollouts), dataset=dataset.arguments, settings=config.settings(), reward=config.reward,
+        scorer_state=scorer.state_dict(), stored_scores=scored_columns(scorer.score(rollouts)),
+        failures=tuple(failures),
+    )  # fmt: skip

@@ -1,0 +1,58 @@
+"""The agent protocol: one interface for scripted, learned and language policies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+Batch = Mapping[str, Any]
+"""An observation or info; in a vector environment every entry has a leading axis of n."""
+
+
+@runtime_checkable
+class Agent(Protocol):
+    """What drives episodes; `actfer_env.testing.check_agent` checks it."""
+
+    def reset(self, n: int) -> None:
+        """Get ready for n episodes that run side by side."""
+
+    def act(self, obs: Batch, info: Batch) -> Any:
+        """Return the next actions.
+
+        Args:
+            obs: the observation of one environment, or the batch of a vector environment.
+            info: its info.
+
+        Returns:
+            One action for a single environment's observation; for a batch, the array or list of n actions (for
+            `Dict` actions the dict of arrays) that a vector environment's `step` takes.
+        """
+
+
+def is_batch(obs: Batch) -> bool:
+    """Whether an observation is the batch of a vector environment."""
+    return np.ndim(obs["state"]) > 0
+
+
+def rows(obs: Batch) -> list[dict[str, Any]]:
+    """Return the single observations of a batch, or the one observation in a list."""
+    if not is_batch(obs):
+        return [dict(obs)]
+    return [{key: value[i] for key, value in obs.items()} for i in range(len(obs["state"]))]
+
+
+def join(actions: list[Any], obs: Batch) -> Any:
+    """Return single actions in the form that the environment of `obs` takes; the inverse of `rows`."""
+    if not is_batch(obs):
+        return actions[0]
+    if isinstance(actions[0], Mapping):
+        return {key: np.stack([action[key] for action in actions]) for key in actions[0]}
+    return np.stack(actions)
+
+
+def sample_ids(info: Batch, n: int) -> list[str]:
+    """Return the sample ids of an info, single or batched."""
+    ids = info["sample_id"]
+    return [str(ids)] if isinstance(ids, str) else [str(name) for name in ids[:n]]

@@ -1,0 +1,86 @@
+"""Agents by spec string, for the command line and for configuration files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
+
+import gymnasium as gym
+from actfer_env.agents.base import Agent
+from actfer_env.agents.random import RandomAgent
+from actfer_env.agents.scripted import MODES, Answer, Mode, ScriptedAgent, truth
+
+from actfer_env import facs
+from actfer_env.data import Dataset
+from actfer_env.errors import DataError
+
+
+class AgentFactory(Protocol):
+    """Builds an agent from the part of its spec behind the colon."""
+
+    def __call__(
+        self, argument: str, action_space: gym.Space[Any], *, dataset: Dataset, seed: int, au_set: tuple[int, ...]
+    ) -> Agent:
+        """Return the agent."""
+
+
+_FACTORIES: dict[str, AgentFactory] = {}
+
+
+def register_agent(name: str, factory: AgentFactory, *, replace: bool = False) -> None:
+    """Make an agent known by name to `make_agent` and the command line.
+
+    Raises:
+        DataError: the name is taken.
+    """
+    if name in _FACTORIES and not replace:
+        raise DataError(f"agent {name!r} is registered already: pass replace=True to replace it")
+    _FACTORIES[name] = factory
+
+
+def registered_agents() -> tuple[str, ...]:
+    """Return the names of the registered agents."""
+    return tuple(_FACTORIES)
+
+
+def make_agent(
+    spec: str, action_space: gym.Space[Any], *, dataset: Dataset, seed: int = 0, au_set: tuple[int, ...] = facs.CORE_AUS
+) -> Agent:
+    """Build an agent from its spec.
+
+    Args:
+        spec: "random", "random:unmasked", or a mode of trajectory ("full", "simplified", "degraded"), which answers
+            "neutral", with ":truth" the data set's own label, or with ":EMOTION" that emotion; or a registered agent.
+        action_space: the environment's single action space.
+        dataset: the data set that is played.
+        seed: fixes a random agent's draws.
+        au_set: the environment's Action Units.
+
+    Raises:
+        DataError: unknown agent or argument.
+    """
+    name, _, argument = spec.partition(":")
+    if name not in _FACTORIES:
+        raise DataError(f"unknown agent {name!r}: use one of {', '.join(_FACTORIES)}")
+    return _FACTORIES[name](argument, action_space, dataset=dataset, seed=seed, au_set=au_set)
+
+
+def _random(argument: str, space: gym.Space[Any], *, dataset: Dataset, seed: int, au_set: tuple[int, ...]) -> Agent:
+    if argument not in ("", "masked", "unmasked"):
+        raise DataError(f"agent 'random:{argument}' is unknown: use 'random' or 'random:unmasked'")
+    return RandomAgent(space, seed, argument != "unmasked", au_set)
+
+
+def _scripted(
+    mode: Mode, argument: str, space: gym.Space[Any], *, dataset: Dataset, seed: int, au_set: tuple[int, ...]
+) -> Agent:
+    if argument == "truth":
+        answers: Callable[[str], Answer] = truth(dataset)
+        return ScriptedAgent(space, mode, answers=answers, au_set=au_set)
+    return ScriptedAgent(space, mode, emotion=argument or "neutral", au_set=au_set)
+
+
+register_agent("random", _random)
+for _mode in MODES:
+    register_agent(_mode, partial(_scripted, _mode))

@@ -1,0 +1,95 @@
+"""Scripted policies: the paper's three modes of trajectory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import gymnasium as gym
+from actfer_env.agents.base import Batch, join, rows, sample_ids
+
+from actfer_env import facs
+from actfer_env.actions import Move, codec_for
+from actfer_env.data import Dataset
+from actfer_env.episode import ANSWER, State
+from actfer_env.rollout import Box
+from actfer_env.tools.schema import DETECT_ALIGN, ZOOM_IN
+
+Mode = Literal["full", "simplified", "degraded"]
+MODES: tuple[Mode, ...] = ("full", "simplified", "degraded")
+"""The three modes of trajectory (ActFER 3.2): detect and zoom, detect only, answer from the raw picture."""
+
+Answer = tuple[str, frozenset[int]]
+
+
+class ScriptedAgent:
+    """Follows one of the paper's three modes of trajectory (ActFER, section 3.2).
+
+    "full" detects and zooms into `regions` in order, "simplified" detects and does not zoom, "degraded" answers from
+    the raw picture. Where no face is found, every mode answers. The agent does not look at pictures: its answer is
+    fixed, or comes from `answers`.
+
+    Args:
+        action_space: the single action space of an environment of this package.
+        mode: the mode.
+        regions: where "full" zooms.
+        emotion: the fixed answer; its FACS prototype is the Action Units.
+        answers: sample id -> (emotion, Action Units), used instead of the fixed answer; see `truth`.
+        au_set: the environment's Action Units.
+    """
+
+    def __init__(
+        self,
+        action_space: gym.Space[Any],
+        mode: Mode = "full",
+        regions: Sequence[str] = ("eye-periorbital", "mouth-chin"),
+        emotion: str = "neutral",
+        answers: Callable[[str], Answer] | None = None,
+        au_set: Sequence[int] = facs.CORE_AUS,
+    ) -> None:
+        if mode not in MODES:
+            raise ValueError(f"unknown mode {mode!r}: use one of {', '.join(MODES)}")
+        self.mode = mode
+        self.regions = tuple(map(facs.parse_region, regions))
+        self._fixed: Answer = (facs.parse_emotion(emotion), facs.prototype_aus(emotion, au_set))
+        self._answers = answers
+        self._codec = codec_for(action_space, au_set)
+
+    def reset(self, n: int) -> None:
+        """Nothing to prepare: what to do next follows from the observation."""
+
+    def act(self, obs: Batch, info: Batch) -> Any:
+        """Return the script's next actions; see `Agent.act`."""
+        single = rows(obs)
+        names = sample_ids(info, len(single))
+        return join([self._codec.encode(self._next(row, name)) for row, name in zip(single, names, strict=True)], obs)
+
+    def _next(self, row: dict[str, Any], sample_id: str) -> Move:
+        if self.mode != "degraded" and row["state"] == State.RAW:
+            return Move(DETECT_ALIGN)
+        done = int(sum(row["crop_mask"]))
+        slots = min(len(self.regions), len(row["crop_mask"]), done + int(row["turns_left"]) - 1)
+        if self.mode == "full" and row["state"] == State.ALIGNED and done < slots:
+            region = self.regions[done]
+            return Move(ZOOM_IN, region, _box(row["region_boxes"][facs.REGIONS.index(region)]))
+        emotion, aus = self._fixed if self._answers is None else self._answers(sample_id)
+        return Move(ANSWER, emotion=emotion, aus=aus)
+
+
+def truth(dataset: Dataset) -> Callable[[str], Answer]:
+    """Return the data set's own labels as answers, for demonstrations and warm starts.
+
+    An unlabelled sample is answered with "neutral"; missing Action Units with the emotion's prototype.
+    """
+
+    def answer(sample_id: str) -> Answer:
+        sample = dataset[dataset.find(sample_id)]
+        emotion = sample.emotion or "neutral"
+        return emotion, facs.prototype_aus(emotion) if sample.aus is None else sample.aus
+
+    return answer
+
+
+def _box(values: Any) -> Box:
+    x1, y1, x2, y2 = (float(value) for value in values)
+    return (x1, y1, x2, y2)
