@@ -137,7 +137,7 @@ def test_harmful_zoom_is_penalised_and_abstaining_paid():
     assert scores.rules == ("overused", "agreed", "agreed")
 
 
-@pytest.mark.parametrize("margin", [0.2, 0.25])
+@pytest.mark.parametrize("margin", [0.2 - 5e-13, 0.2, 0.25])
 def test_inside_and_at_the_margin_everyone_is_paid(margin):
     # F1 1 against 0.5: delta = (0.6 + 0.4) - (0.6 + 0.4 * 0.5) = 0.2, up to float noise
     with_zoom = right(zoomed=True, aus=aus(12), predicted_aus=aus(12))
@@ -470,8 +470,8 @@ def test_config_survives_json(name):
         ("ema_gain", 0), ("ema_span", 1.1), ("ema_min_count", 1.5), ("ema_min_count", -1), ("fallback", -1),
         ("wrong_au_share", 2), ("structure_violation", 0.1), ("structure_floor", 0.1),
         ("structure_unlooked", 1), ("structure_clean", -0.1), ("quality_floor", 0.1), ("quality_format", -1),
-        ("quality_script", "latin"), ("quality_script", 3), ("std_ddof", 2), ("std_eps", 0), ("dense_au", 1), ("utility", "none"),
-        ("use_ema", None), ("outcome_gate", "no"), ("r", "0.1"), ("r", True),
+        ("quality_script", "latin"), ("quality_script", 3), ("std_ddof", 2), ("std_eps", 0), ("dense_au", 1),
+        ("utility", "none"), ("use_ema", None), ("outcome_gate", "no"), ("r", "0.1"), ("r", True),
     ],
 )  # fmt: skip
 def test_bad_fields_are_refused_by_name(field, value):
