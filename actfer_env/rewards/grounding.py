@@ -57,7 +57,7 @@ def iou(a: Box, b: Box) -> float:
 
 
 def grounding_score(predicted: Sequence[Box | None], targets: Sequence[Box]) -> float:
-    """Return the mean of the best min(n, k) values of max-IoU (TAG eq. 3-4), in [0, 1]; 0 without prediction."""
+    """Return the mean of the best min(n, k) values of max-IoU (TAG eq. 3-4), in [0, 1]; 0 where k is 0."""
     ious = (max(iou(box, target) for target in targets) if box else 0.0 for box in predicted)
     best = sorted(ious, reverse=True)[: len(targets)]
     return math.fsum(best) / len(best) if best else 0.0

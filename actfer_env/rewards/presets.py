@@ -104,10 +104,10 @@ class AnswerReward(ABC):
 class FacialR1Reward(AnswerReward):
     """Facial-R1's ``R_AU + R_acc + R_format`` (its section 3.2, eq. 2-5), in [0, 3].
 
-    R_AU is the AU-set F1, R_acc and R_format are 0 or 1. This is the paper's version; the released code has an
-    AU reward of 2 F1 - 1, and 0.5 as the accuracy of samples without label. Chosen here: a sample without AU
-    target has no AU reward, an unlabelled one no accuracy; no answer at all earns no AU reward; a rollout without
-    text (a policy that does not write) is well-formed if it answered.
+    R_AU is the AU-set F1, R_acc and R_format are 0 or 1. This is the paper's version; the released code
+    has an AU reward of 2 F1 - 1, and 0.5 as the accuracy of samples without label. Chosen here: a sample
+    without AU target has no AU reward, an unlabelled one no accuracy; no answer at all earns no AU reward; a
+    rollout without text (a policy that does not write) is well-formed if it answered.
     """
 
     def au_reward(self, rollout: Rollout) -> float:
@@ -153,7 +153,7 @@ class TAGReward(AnswerReward):
         return grounding_score(evidence_boxes(rollout), targets) if targets else math.nan
 
     def format_reward(self, rollout: Rollout) -> float:
-        """Return the bonus for one think block, at most `max_boxes` boxes in it and one known label, else 0."""
+        """Return the bonus for one think block with at most `max_boxes` boxes and one known label, else 0."""
         text = "\n".join(rollout.texts)
         boxes = text.count("<bbox>") if rollout.texts else len(evidence_boxes(rollout))
         known = rollout.predicted_emotion in TAG_EMOTIONS and boxes <= self.max_boxes
