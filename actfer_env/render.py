@@ -168,16 +168,16 @@ class Panel:
             pen.text((16, 368 + i * 22), f"{text}  {call.violation or ''}", fill=colour, font=font(14))
 
     def _verdict(self, pen: ImageDraw.ImageDraw, episode: Episode, scores: Scores | None) -> None:
+        if not episode.done:
+            return
         self._title(pen, (470, 344), "answer", "")
         answer, truth = episode.predicted_emotion, episode.sample.emotion
         right = answer is not None and answer == truth
         colour = (120, 220, 130) if right else self.ink if answer is None or truth is None else (255, 120, 110)
-        shown = answer or ("none: turns used up" if episode.truncated else "...")
+        shown = answer or "none: turns used up"
         pen.text((470, 368), f"{shown}  {_units(episode.predicted_aus)}", fill=colour, font=font(15))
-        if episode.done:
-            known = frozenset(episode.config.au_set)
-            target = None if episode.sample.aus is None else episode.sample.aus & known
-            pen.text((470, 390), f"truth: {truth or 'unlabelled'}  {_units(target)}", fill=self.faint, font=font(13))
+        target = None if episode.sample.aus is None else episode.sample.aus & frozenset(episode.config.au_set)
+        pen.text((470, 390), f"truth: {truth or 'unlabelled'}  {_units(target)}", fill=self.faint, font=font(13))
         if scores is not None:
             self._bars(pen, scores.terms(0))
 

@@ -20,9 +20,7 @@ SETTINGS = settings(deadline=None, max_examples=40)
 
 EMOTIONS = st.sampled_from(facs.EMOTIONS)
 AUS = st.frozensets(st.sampled_from(facs.CORE_AUS), max_size=5)
-TEXTS = st.lists(
-    st.text(max_size=40) | st.sampled_from(["<think>a b c d a b c d</think>", "<answer>"]), max_size=3
-)
+TEXTS = st.lists(st.text(max_size=40) | st.sampled_from(["<think>a b c d a b c d</think>", "<answer>"]), max_size=3)
 DETECTIONS = st.sampled_from(["ok", "failed", "not_called", "prealigned"])
 CALLS = st.tuples(st.booleans(), st.lists(st.sampled_from(VIOLATIONS), max_size=7))
 

@@ -1,0 +1,252 @@
+"""The command line `actfer`. Heavy modules are imported inside the commands, so that --help answers at once."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from actfer_env.errors import ActFERError, DataError
+
+if TYPE_CHECKING:
+    from actfer_env.data import Dataset
+    from actfer_env.evaluation import Run
+    from actfer_env.runner import RolloutConfig
+
+app = typer.Typer(
+    name="actfer",
+    help="Agentic facial expression recognition: detect, align, zoom in, answer.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+DEMO_AGENTS = ("full:truth", "simplified:happiness", "degraded:neutral", "random:unmasked")
+DEMO_SAMPLES = 12
+
+DetectorOption = Annotated[
+    str, typer.Option(help="mtcnn, insightface:PACK_OR_FOLDER, yunet:FILE, or one that you registered.")
+]
+OutOption = Annotated[Path, typer.Option(help="Folder for the results; made if it is not there.")]
+SeedOption = Annotated[int, typer.Option(help="Fixes every random draw.")]
+
+
+@app.command()
+def demo(
+    out: OutOption = Path("actfer-demo"),
+    detector: DetectorOption = "auto",
+    seed: SeedOption = 0,
+    number: Annotated[int, typer.Option("--number", "-n", min=1, help="Views of the portrait.")] = DEMO_SAMPLES,
+) -> None:
+    """Play scripted and random episodes on the astronaut portrait and write a report.
+
+    Each view of the portrait is played four times, as a query group: with zooming, without, without looking at all,
+    and at random. No agent here looks at pictures; the demo shows the tools and the rewards.
+    """
+    from actfer_env.data import load_dataset
+    from actfer_env.runner import RolloutConfig
+
+    config = RolloutConfig(agents=DEMO_AGENTS, group_size=len(DEMO_AGENTS), detector=detector, seed=seed, number=number)
+    _play(load_dataset("portrait"), config, out)
+
+
+@app.command()
+def rollout(
+    target: Annotated[str, typer.Argument(help="A folder, an image, a .jsonl file, or a registered data set.")],
+    out: OutOption = Path("actfer-out"),
+    agent: Annotated[
+        str, typer.Option(help="full, simplified, degraded (each with :truth or :EMOTION), random; commas mix them.")
+    ] = "full",
+    detector: DetectorOption = "auto",
+    split: Annotated[str | None, typer.Option(help="train, val or test; all if left out.")] = None,
+    number: Annotated[
+        int | None, typer.Option("--number", "-n", min=1, help="Samples to play; all if left out.")
+    ] = None,
+    group_size: Annotated[int, typer.Option(min=1, help="Episodes of one sample, which form a query group.")] = 1,
+    seed: SeedOption = 0,
+    max_turns: Annotated[int, typer.Option(min=1, help="Turns of an episode.")] = 6,
+    max_zooms: Annotated[int, typer.Option(min=0, help="Crops of an episode.")] = 4,
+    variant: Annotated[
+        str, typer.Option(help="Reward: full, no_ema, zoom_biased, au_grounded, emotion_only.")
+    ] = "full",
+    skip_broken: Annotated[bool, typer.Option(help="Leave out broken lines of a .jsonl file.")] = False,
+) -> None:
+    """Play episodes over photos or a data set; write rollouts.jsonl, run.json and report.html."""
+    from actfer_env.rewards import UCGRPOConfig
+    from actfer_env.runner import RolloutConfig
+
+    config = RolloutConfig(
+        agents=tuple(part.strip() for part in agent.split(",")), detector=detector, group_size=group_size, number=number,
+        seed=seed, max_turns=max_turns, max_zooms=max_zooms, reward=UCGRPOConfig.variant(variant),
+    )  # fmt: skip
+    _play(_open(target, split, skip_broken), config, out)
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="The --out folder of a run.")]) -> None:
+    """Rebuild a run's report from its stored rollouts; recompute every reward and compare it with the stored one."""
+    from actfer_env.evaluation import read_run, write_report
+
+    run = read_run(folder)
+    path = write_report(folder, run)
+    differences = run.mismatches()
+    for line in differences:
+        _complain(line)
+    _say(
+        f"{len(run.rollouts)} rollouts, rewards recomputed: {len(differences) or 'no'} differences from the stored ones"
+    )
+    _say(f"report: {path}")
+    if differences:
+        raise typer.Exit(1)
+
+
+@app.command()
+def inspect(
+    images: Annotated[list[Path], typer.Argument(help="Images or folders.")],
+    detector: DetectorOption = "auto",
+    size: Annotated[
+        int, typer.Option(min=16, max=4096, help="Side of the aligned face and of crops, in pixels.")
+    ] = 224,
+    face: Annotated[str, typer.Option(help="largest, an index by size from 0, or a point X,Y in pixels.")] = "largest",
+    out: OutOption = Path("actfer-inspect"),
+) -> None:
+    """Run the tools alone: print what they find as JSON lines, and write a picture for each image."""
+    from actfer_env.inspect import inspect_image, make_tools, parse_face
+    from actfer_env.tools import find_images
+
+    tools = make_tools(detector, size, parse_face(face))
+    done = 0
+    for path in [path for given in images for path in find_images(given)]:
+        try:
+            sys.stdout.write(json.dumps(inspect_image(path, tools, out)) + "\n")
+            done += 1
+        except ActFERError as error:
+            _complain(str(error))
+    if not done:
+        raise typer.Exit(1)
+
+
+@app.command()
+def envs() -> None:
+    """List the registered environments with their action and observation spaces."""
+    import gymnasium as gym
+    from rich.table import Table
+
+    from actfer_env.registration import IDS
+
+    table = Table("id", "action space", title="Registered environments")
+    for name in IDS:
+        table.add_row(name, str(gym.make(name).action_space))
+    _console().print(table)
+    _say("Observations and arguments: python -c 'import actfer_env.env; help(actfer_env.env.ActFEREnv)'")
+
+
+@app.command()
+def doctor() -> None:
+    """Show what is installed, which detectors are ready, and how to get what is missing."""
+    from actfer_env.doctor import detector_table, package_table
+
+    _console().print(package_table())
+    _console().print(detector_table())
+
+
+def main() -> None:
+    """Run the command line; every error that a user can cause ends as one line on stderr and a non-zero code."""
+    try:
+        code = app(standalone_mode=False)
+    except ActFERError as error:
+        _complain(str(error))
+        code = 1
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        code = 130
+    except Exception as error:  # usage errors of typer's own click, whose class has no public name
+        if not hasattr(error, "format_message"):
+            raise
+        _complain(f"{error.format_message()} Try 'actfer --help'.")
+        code = 2
+    sys.exit(code or 0)
+
+
+def _open(target: str, split: str | None, skip_broken: bool) -> Dataset:
+    """Return the data set that a path or name stands for; an existing path comes first."""
+    from actfer_env.data import load_dataset, registered_datasets
+
+    options: dict[str, Any] = {"on_error": "skip"} if skip_broken else {}
+    path = Path(target)
+    if path.suffix == ".jsonl":
+        return load_dataset("jsonl", path, split, **options)
+    if path.exists():
+        return load_dataset("photos", path, split, **options)
+    if target in registered_datasets():
+        return load_dataset(target, None, split)
+    known = ", ".join(registered_datasets())
+    raise DataError(f"{target}: no such file or folder, and no data set of that name ({known})")
+
+
+def _play(dataset: Dataset, config: RolloutConfig, out: Path) -> None:
+    from actfer_env.evaluation import write_report, write_run
+    from actfer_env.runner import play
+
+    _check_writable(out)
+    total = min(config.number or len(dataset), len(dataset)) * config.group_size
+    with _progress() as progress:
+        task = progress.add_task("episodes", total=total)
+        run = play(dataset, config, lambda name: progress.advance(task))
+    for failure in run.failures:
+        _complain(failure["error"])
+    if not run.rollouts:
+        raise DataError("no episode could be played")
+    write_run(out, run)
+    path = write_report(out, run)
+    _print_summary(run)
+    _say(f"rollouts: {out / 'rollouts.jsonl'}\nreport:   {path}")
+
+
+def _check_writable(out: Path) -> None:
+    """Fail before the work rather than after it."""
+    from actfer_env.rollout import write_text_atomic
+
+    probe = out / ".writable"
+    write_text_atomic(probe, "")
+    probe.unlink()
+
+
+def _print_summary(run: Run) -> None:
+    from rich.table import Table
+
+    from actfer_env.evaluation import summary_rows
+
+    table = Table(show_header=False, title=f"{len(run.rollouts)} episodes")
+    for name, value in summary_rows(run):
+        table.add_row(name, value)
+    _console().print(table)
+
+
+def _progress() -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True))
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console()
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(f"actfer: {text}\n")
+
+
+if __name__ == "__main__":
+    main()

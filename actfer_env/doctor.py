@@ -1,0 +1,49 @@
+"""`actfer doctor`: what is installed, and what is missing for what."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+
+from rich.table import Table
+
+from actfer_env._version import __version__
+
+PACKAGES = {
+    "gymnasium": "core", "numpy": "core", "opencv-python": "core", "scikit-image": "core", "pillow": "core",
+    "mtcnn": "core", "insightface": "insightface", "onnxruntime": "insightface", "torch": "torch",
+    "stable-baselines3": "sb3", "transformers": "vlm", "verl": "verl",
+}  # fmt: skip
+"""Distribution -> the extra that brings it."""
+
+
+def package_table() -> Table:
+    """Return the versions of what this package builds on."""
+    title = f"actfer-env {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    table = Table("package", "version", "how to get it", title=title)
+    for name, extra in PACKAGES.items():
+        version = _version(name)
+        cure = "" if version else f'pip install "actfer-env\\[{extra}]"'
+        table.add_row(name, version or "not installed", cure)
+    if _version("opencv-python-headless"):
+        table.add_row(
+            "opencv-python-headless", _version("opencv-python-headless"), "clashes with opencv-python: remove it"
+        )
+    return table
+
+
+def detector_table() -> Table:
+    """Return which detectors are ready, and what the others lack."""
+    from actfer_env.tools.detectors import available_detectors
+
+    table = Table("detector", "ready", "note", title="Detectors")
+    for status in available_detectors():
+        table.add_row(status.name, "yes" if status.ready else "no", status.note.replace("[", "\\["))
+    return table
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None

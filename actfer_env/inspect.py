@@ -1,0 +1,91 @@
+"""`actfer inspect`: the tools alone, on images."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from actfer_env import facs
+from actfer_env.data import Sample
+from actfer_env.episode import Episode
+from actfer_env.errors import DataError
+from actfer_env.render import Panel
+from actfer_env.tools import FaceTools, ZoomConfig
+from actfer_env.tools.align import FaceChoice
+from actfer_env.tools.image import RGB
+
+
+def parse_face(text: str) -> FaceChoice:
+    """Return the face choice that a command-line argument stands for.
+
+    Raises:
+        DataError: it is neither "largest", nor an index, nor a point.
+    """
+    if text == "largest":
+        return "largest"
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) == 2:
+        return numbers[0], numbers[1]
+    if len(numbers) == 1 and numbers[0] >= 0 and numbers[0].is_integer():
+        return int(numbers[0])
+    raise DataError(f"--face {text!r}: use 'largest', an index such as 1, or a point such as 310,120")
+
+
+def make_tools(detector: str, size: int, face: FaceChoice) -> FaceTools:
+    """Return tools for looking at single images; `size` is the long side of crops in pixels."""
+    return FaceTools("mtcnn" if detector == "auto" else detector, zoom=ZoomConfig(size=size), face=face)
+
+
+def inspect_image(path: Path, tools: FaceTools, out: Path) -> dict[str, Any]:
+    """Detect, align and zoom into all four regions of one image, and write the picture of it.
+
+    Args:
+        path: the image.
+        tools: see `make_tools`.
+        out: folder for the pictures.
+
+    Returns:
+        JSON values: the image, what detect_align and zoom_in returned, and the picture's path.
+
+    Raises:
+        ImageError: the image cannot be read.
+        DetectorError: the detector lacks its extra or weights, or there is no such face.
+        DataError: the picture cannot be written.
+    """
+    episode = Episode(Sample(id=path.name, source=path, meta={"dataset": "photos", "image": str(path)}), tools)
+    found = episode.detect_align()
+    crops = episode.zoom_in(list(facs.REGIONS)).crops if found.alignment else ()
+    picture = out / f"{path.stem}.inspect.png"
+    save_png(Panel().draw(episode), picture)
+    return {
+        "image": str(path),
+        "found": found.alignment is not None,
+        **(episode.calls[0].result),
+        "crops": [crop.to_dict() for crop in crops],
+        "picture": str(picture),
+    }
+
+
+def save_png(image: RGB, path: Path) -> None:
+    """Write a PNG, all or nothing.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".png")
+        os.close(handle)
+        Image.fromarray(image).save(temporary)
+        Path(temporary).replace(path)
+    except OSError as error:
+        raise DataError(
+            f"cannot write {path}: {error.strerror or error}; choose a folder that can be written"
+        ) from error
