@@ -54,7 +54,7 @@ def demo(
 
 
 @app.command()
-def rollout(
+def rollout(  # noqa: PLR0913, PLR0917  (each argument is an option of the command)
     target: Annotated[str, typer.Argument(help="A folder, an image, a .jsonl file, or a registered data set.")],
     out: OutOption = Path("actfer-out"),
     agent: Annotated[
@@ -78,9 +78,10 @@ def rollout(
     from actfer_env.rewards import UCGRPOConfig
     from actfer_env.runner import RolloutConfig
 
+    agents = tuple(part.strip() for part in agent.split(","))
     config = RolloutConfig(
-        agents=tuple(part.strip() for part in agent.split(",")), detector=detector, group_size=group_size, number=number,
-        seed=seed, max_turns=max_turns, max_zooms=max_zooms, reward=UCGRPOConfig.variant(variant),
+        agents=agents, detector=detector, group_size=group_size, number=number, seed=seed,
+        max_turns=max_turns, max_zooms=max_zooms, reward=UCGRPOConfig.variant(variant),
     )  # fmt: skip
     _play(_open(target, split, skip_broken), config, out)
 
@@ -114,7 +115,7 @@ def inspect(
     out: OutOption = Path("actfer-inspect"),
 ) -> None:
     """Run the tools alone: print what they find as JSON lines, and write a picture for each image."""
-    from actfer_env.inspect import inspect_image, make_tools, parse_face
+    from actfer_env.inspection import inspect_image, make_tools, parse_face
     from actfer_env.tools import find_images
 
     tools = make_tools(detector, size, parse_face(face))

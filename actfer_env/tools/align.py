@@ -38,8 +38,8 @@ class FaceTemplate:
         mouth_width: between the mouth corners, in eye distances.
     """
 
-    eye_distance: float = 0.25
-    eye_y: float = 0.42
+    eye_distance: float = 0.24
+    eye_y: float = 0.41
     nose_drop: float = 0.571
     mouth_drop: float = 1.154
     mouth_width: float = 0.828

@@ -30,10 +30,12 @@ def similarity(source: ArrayLike, target: ArrayLike) -> Array:
         ValueError: the source points are not finite, or coincide.
     """
     src, dst = np.asarray(source, np.float64), np.asarray(target, np.float64)
+    if not np.isfinite(src).all():
+        raise ValueError("the points are not finite: no similarity transform is determined by them")
     src_mean, dst_mean = src.mean(0), dst.mean(0)
     spread = float(((src - src_mean) ** 2).sum())
-    if not np.isfinite(spread) or spread < 1e-12:
-        raise ValueError("the points coincide or are not finite: no similarity transform is determined by them")
+    if spread < 1e-12:
+        raise ValueError("the points coincide: no similarity transform is determined by them")
     # In the plane the optimal rotation and scale are one complex factor.
     a, b = _complex(src - src_mean), _complex(dst - dst_mean)
     factor = np.vdot(a, b) / spread

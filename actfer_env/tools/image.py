@@ -40,6 +40,7 @@ class ImageLimits:
 
 
 LIMITS = ImageLimits()
+_BOUND = "more than the bound of {:,} pixels; make it smaller first"
 
 
 def load_image(source: ImageSource, *, name: str | None = None, limits: ImageLimits = LIMITS) -> RGB:
@@ -68,7 +69,7 @@ def load_image(source: ImageSource, *, name: str | None = None, limits: ImageLim
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             return _decode(source, label, limits)
     except Image.DecompressionBombError as error:
-        raise _too_large(label, "far more", limits) from error
+        raise ImageError(f"{label}: {_BOUND.format(limits.max_pixels)}") from error
     except UnidentifiedImageError as error:
         raise ImageError(f"{label}: not an image that Pillow can read; give a JPEG, PNG, WebP, BMP or TIFF") from error
     except (OSError, SyntaxError, ValueError) as error:
@@ -109,15 +110,9 @@ def _explain(label: str, error: Exception) -> str:
     return f"{label}: broken image ({reason}); export or download it again"
 
 
-def _too_large(label: str, found: str, limits: ImageLimits) -> ImageError:
-    return ImageError(f"{label}: {found} pixels than the bound of {limits.max_pixels:,}; make it smaller first")
-
-
 def _check_size(width: int, height: int, label: str, limits: ImageLimits) -> None:
     if width * height > limits.max_pixels:
-        raise ImageError(
-            f"{label}: {width} x {height} is more than the bound of {limits.max_pixels:,} pixels; make it smaller first"
-        )
+        raise ImageError(f"{label}: {width} x {height}, {_BOUND.format(limits.max_pixels)}")
     if min(width, height) < limits.min_side:
         raise ImageError(f"{label}: {width} x {height} is too small; both sides need at least {limits.min_side} pixels")
 

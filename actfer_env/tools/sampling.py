@@ -26,7 +26,7 @@ class SamplingConfig:
     """
 
     fill: int = 127
-    blur: float = 0.36
+    blur: float = 0.33
     decimate_from: float = 4.0
 
 

@@ -108,7 +108,10 @@ def zoom_in(
     """
     check_size(config.size)
     pixels = load_image(image)
-    return [crop_box(pixels, alignment, box, name, config) for name, box in resolve(alignment, regions, boxes, config)]
+    return [
+        crop_box(pixels, alignment, box, name, config)
+        for name, box in resolve(alignment, regions, boxes, frame, config)
+    ]
 
 
 def resolve(

@@ -1,0 +1,128 @@
+"""Reading images: every kind is handled or refused in one clear line."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage.data import astronaut
+
+from actfer_env.errors import ImageError
+from actfer_env.tools import find_images, load_image
+from actfer_env.tools.image import ImageLimits
+
+
+@pytest.fixture
+def portrait():
+    return Image.fromarray(astronaut())
+
+
+def png_header(width, height):
+    """A PNG that claims a size and holds no pixels."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+def encoded(image, kind, **options):
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(tmp_path, portrait, orientation):
+    upright = portrait.crop((0, 0, 512, 300))
+    inverse = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+               5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
+               8: Image.Transpose.ROTATE_270}  # fmt: skip
+    stored = upright.transpose(inverse[orientation]) if orientation > 1 else upright
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored.save(tmp_path / "photo.png", exif=exif)
+    assert (load_image(tmp_path / "photo.png") == np.asarray(upright)).all()
+
+
+def test_grey_becomes_three_equal_channels(portrait):
+    image = load_image(encoded(portrait.convert("L"), "PNG"))
+    assert image.shape == (512, 512, 3) and (image[..., 0] == image[..., 2]).all()
+
+
+def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path):
+    ramp = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
+    Image.fromarray(ramp).save(tmp_path / "deep.png")
+    image = load_image(tmp_path / "deep.png")
+    assert image[0, 0, 0] == 0 and image[-1, -1, 0] == 255 and 120 < image[32, 0, 0] < 136
+
+
+def test_transparency_lies_over_white(portrait):
+    clear = portrait.copy()
+    clear.putalpha(0)
+    assert (load_image(encoded(clear, "PNG")) == 255).all()
+    assert (load_image(np.zeros((20, 20, 4), np.uint8)) == 255).all()
+
+
+def test_cmyk_and_palette_are_converted(portrait):
+    original = np.asarray(portrait).astype(int)
+    for data in (encoded(portrait.convert("CMYK"), "JPEG", quality=95), encoded(portrait.quantize(256), "PNG")):
+        assert np.abs(load_image(data).astype(int) - original).mean() < 12
+
+
+def test_arrays_of_every_kind():
+    assert load_image(np.full((20, 30), 7, np.uint8)).tolist()[0][0] == [7, 7, 7]
+    assert load_image(np.full((20, 30, 1), 65535, np.uint16)).max() == 255
+    assert load_image(np.full((20, 30, 3), 0.5)).max() == 128
+    for bad in (np.zeros((20, 30, 2), np.uint8), np.zeros(5), np.full((20, 30), np.nan), np.full((20, 30), 3.0),
+                np.zeros((20, 30), np.int64)):  # fmt: skip
+        with pytest.raises(ImageError):
+            load_image(bad)
+
+
+def broken_files(folder, portrait):
+    jpeg = encoded(portrait, "JPEG")
+    contents = {
+        "truncated.jpg": (jpeg[: len(jpeg) // 2], "broken image"),
+        "text.png": (b"this is a text\n", "not an image"),
+        "empty.jpg": (b"", "empty file"),
+        "bomb.png": (png_header(30_000, 30_000), "64,000,000 pixels"),
+        "large.png": (png_header(9_000, 9_000), "64,000,000 pixels"),
+        "tiny.png": (encoded(portrait.resize((8, 8)), "PNG"), "too small"),
+    }
+    for name, (data, _) in contents.items():
+        (folder / name).write_bytes(data)
+    return {name: reason for name, (_, reason) in contents.items()}
+
+
+def test_broken_files_are_refused_in_one_line_that_names_them(tmp_path, portrait):
+    for name, reason in broken_files(tmp_path, portrait).items():
+        with pytest.raises(ImageError, match=reason) as caught:
+            load_image(tmp_path / name)
+        assert name in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_missing_file_and_folder(tmp_path):
+    with pytest.raises(ImageError, match="no such file"):
+        load_image(tmp_path / "nowhere.jpg")
+    with pytest.raises(ImageError, match="is a folder"):
+        load_image(tmp_path)
+
+
+def test_limits_are_adjustable(portrait):
+    with pytest.raises(ImageError, match="512 x 512"):
+        load_image(portrait, limits=ImageLimits(max_pixels=1000))
+
+
+def test_find_images(tmp_path):
+    with pytest.raises(ImageError, match="no images"):
+        find_images(tmp_path)
+    with pytest.raises(ImageError, match="no such file or folder"):
+        find_images(tmp_path / "x")
+    (tmp_path / "b").mkdir()
+    for name in ("b/2.JPG", "1.png", "notes.txt"):
+        (tmp_path / name).touch()
+    assert [p.name for p in find_images(tmp_path)] == ["1.png", "2.JPG"]
