@@ -126,6 +126,8 @@ class Rollout:
         Raises:
             DataError: the record is of a newer schema, or lacks a field.
         """
+        if not isinstance(data, dict):
+            raise DataError("not a rollout record: it must be a JSON object")
         if data.get("schema", SCHEMA_VERSION) > SCHEMA_VERSION:
             raise DataError(f"rollout schema {data['schema']} is newer than {SCHEMA_VERSION}: update actfer-env")
         known = {key: data[key] for key in cls.__dataclass_fields__ if key in data}
@@ -183,7 +185,7 @@ def read_rollouts(path: str | os.PathLike[str]) -> list[Rollout]:
 
 def _iterate_rollouts(path: Path) -> Iterator[Rollout]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
     for number, line in enumerate(lines, start=1):

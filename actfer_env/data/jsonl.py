@@ -49,7 +49,7 @@ def read_records(path: Path, on_error: OnError = "raise") -> Iterator[tuple[int,
         DataError: the file is missing, or a line is not a JSON object.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     for number, line in enumerate(lines, start=1):

@@ -35,8 +35,8 @@ class Sample:
 
     @property
     def key(self) -> Hashable:
-        """Identifies the picture across data sets, for caches."""
-        return (self.meta.get("dataset"), self.id, self.meta.get("image"))
+        """Identifies the picture and how it is taken, across data sets, for caches."""
+        return (self.meta.get("dataset"), self.id, self.meta.get("image"), self.prealigned)
 
     @property
     def image(self) -> RGB:
