@@ -1,0 +1,140 @@
+"""The command line, run as a user runs it."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage.data import astronaut
+from test_image import broken_files
+
+from actfer_env.evaluation import read_run
+
+
+def actfer(*arguments, cwd=None):
+    command = [sys.executable, "-m", "actfer_env", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def one_line(text):
+    return len(text.strip().splitlines()) == 1 and text.startswith("actfer: ")
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo")
+    return folder, actfer("demo", "--out", folder, "-n", "3")
+
+
+def test_demo_writes_rollouts_and_report(demo):
+    folder, done = demo
+    assert done.returncode == 0, done.stderr
+    assert {p.name for p in folder.iterdir()} == {"rollouts.jsonl", "run.json", "report.html"}
+    assert len(read_run(folder).rollouts) == 12 and "report" in done.stdout
+
+
+def test_report_is_rebuilt_and_audited(demo, tmp_path):
+    folder, _ = demo
+    before = (folder / "report.html").read_bytes()
+    (folder / "report.html").unlink()
+    done = actfer("report", folder)
+    assert done.returncode == 0 and "no differences" in done.stdout
+    assert (folder / "report.html").read_bytes() == before
+    tampered = json.loads((folder / "run.json").read_text())
+    tampered["scores"]["total"][0] += 0.5
+    for name in ("rollouts.jsonl",):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    (tmp_path / "run.json").write_text(json.dumps(tampered))
+    done = actfer("report", tmp_path)
+    assert done.returncode == 1 and "total stored" in done.stderr
+
+
+def test_demo_repeats_to_the_last_byte(demo, tmp_path):
+    actfer("demo", "--out", tmp_path, "-n", "3")
+    strip = lambda path: [r.to_dict() | {"tool_calls": None} for r in read_run(path).rollouts]  # noqa: E731
+    assert strip(tmp_path) == strip(demo[0]) and read_run(tmp_path).rollouts == read_run(demo[0]).rollouts
+
+
+def test_rollout_over_a_folder_with_broken_images_keeps_the_good_ones(tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    reasons = broken_files(photos, Image.fromarray(astronaut()))
+    Image.fromarray(astronaut()).save(photos / "good.png")
+    done = actfer("rollout", photos, "--out", tmp_path / "out", "--agent", "full:happiness,random", "--group-size", 2)
+    assert done.returncode == 0, done.stderr
+    run = read_run(tmp_path / "out")
+    assert [r.sample_id for r in run.rollouts] == ["good.png"] * 2
+    assert {failure["sample_id"] for failure in run.failures} == set(reasons)
+    assert all(name in done.stderr for name in reasons)
+
+
+def test_rollout_over_nothing_but_broken_images_fails_and_writes_nothing(tmp_path):
+    (tmp_path / "bad.png").write_text("text")
+    done = actfer("rollout", tmp_path / "bad.png", "--out", tmp_path / "out")
+    assert done.returncode == 1 and "bad.png: not an image" in done.stderr
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["rollout", "nowhere"], 1, "no such file or folder"),
+        (["rollout", "empty"], 1, "no images in this folder"),
+        (["rollout", "broken.jsonl"], 1, "line 2"),
+        (["rollout", "portrait", "--split", "dev"], 1, "unknown split"),
+        (["rollout", "portrait", "--detector", "psychic"], 1, "unknown detector 'psychic'"),
+        (["rollout", "portrait", "--agent", "wizard"], 1, "unknown agent 'wizard'"),
+        (["rollout", "portrait", "--agent", "full:glee"], 1, "unknown emotion 'glee'"),
+        (["rollout", "portrait", "--variant", "fuller"], 1, "fuller"),
+        (["rollout", "portrait", "--out", "broken.jsonl/out"], 1, "cannot write"),
+        (["rollout", "portrait", "--detctor", "mtcnn"], 2, "--detctor"),
+        (["rollout", "portrait", "-n", "0"], 2, "0"),
+        (["rollout"], 2, "TARGET"),
+        (["report", "empty"], 1, "no stored run here"),
+        (["inspect", "nowhere.jpg"], 1, "no such file or folder"),
+        (["inspect", "good.png", "--face", "huge"], 1, "--face 'huge'"),
+        (["inspect", "good.png", "--face", "7"], 1, "face 7 was asked for"),
+        (["inspect", "good.png", "--detector", "insightface:nowhere/x.onnx"], 1, "nowhere/x.onnx"),
+        (["inspect", "good.png", "--detector", "yunet"], 1, "yunet"),
+        (["frobnicate"], 2, "frobnicate"),
+    ],
+)
+def test_bad_input_is_one_clear_line(tmp_path, arguments, code, message):
+    (tmp_path / "empty").mkdir()
+    Image.fromarray(astronaut()).save(tmp_path / "good.png")
+    record = {"id": "a", "image": "good.png", "labels": ["fear"], "AUs": []}
+    (tmp_path / "broken.jsonl").write_text(json.dumps(record) + "\n{broken\n")
+    done = actfer(*arguments, cwd=tmp_path)
+    assert done.returncode == code and message in done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith("episodes")]
+    assert len(lines) <= 2 and all(line.startswith("actfer: ") for line in lines), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_skip_broken_keeps_the_rest(tmp_path):
+    Image.fromarray(astronaut()).save(tmp_path / "good.png")
+    record = json.dumps({"id": "a", "image": "good.png", "labels": ["fear"], "AUs": []})
+    (tmp_path / "f.jsonl").write_text(record + "\n{broken\n" + record.replace('"a"', '"b"'))
+    done = actfer("rollout", tmp_path / "f.jsonl", "--skip-broken", "--out", tmp_path / "out")
+    assert done.returncode == 0 and "line 2" in done.stderr
+    assert [r.sample_id for r in read_run(tmp_path / "out").rollouts] == ["a", "b"]
+
+
+def test_inspect_prints_json_and_writes_a_picture(tmp_path):
+    Image.fromarray(astronaut()).save(tmp_path / "a.png")
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "b.png")
+    done = actfer("inspect", tmp_path / "a.png", tmp_path / "b.png", "--out", tmp_path / "out", "--size", 128)
+    face, blank = map(json.loads, done.stdout.splitlines())
+    assert face["found"] and face["faces"] == 1 and len(face["crops"]) == 4 and len(face["transform"]) == 2
+    assert not blank["found"] and blank["faces"] == 0
+    for result in (face, blank):
+        assert Image.open(result["picture"]).size == (960, 540)
+
+
+def test_envs_and_doctor_say_what_is_there():
+    listed = actfer("envs").stdout
+    assert all(name in listed for name in ("ActFER-v0", "ActFER-Discrete-v0", "ActFER-MultiDiscrete-v0"))
+    told = actfer("doctor").stdout
+    assert all(name in told for name in ("gymnasium", "mtcnn", "insightface", "yunet"))
