@@ -123,7 +123,7 @@ class DictActions:
         """Return a random legal action; its box lies within the face."""
         (x1, x2), (y1, y2) = np.sort(rng.random(2)), np.sort(rng.random(2))
         return {
-            "tool": np.int64(rng.choice(np.flatnonzero(mask))),
+            "tool": np.int64(_pick(rng, mask)),
             "box": np.array([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1], np.float32),
             "emotion": rng.integers(EMOTION_COUNT),
             "aus": rng.integers(2, size=len(self.au_set)).astype(np.int8),
@@ -163,7 +163,7 @@ class MultiDiscreteActions:
     def draw(self, rng: np.random.Generator, mask: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Return a random legal action."""
         parts = np.split(mask, np.cumsum(self.space.nvec)[:-1])
-        return np.array([rng.choice(np.flatnonzero(part)) for part in parts], np.int64)
+        return np.array([_pick(rng, part) for part in parts], np.int64)
 
 
 class DiscreteActions:
@@ -200,7 +200,7 @@ class DiscreteActions:
 
     def draw(self, rng: np.random.Generator, mask: NDArray[np.bool_]) -> np.int64:
         """Return a random legal action."""
-        return np.int64(rng.choice(np.flatnonzero(mask)))
+        return np.int64(_pick(rng, mask))
 
 
 CODECS: dict[ActionFormat, Callable[[Sequence[int]], ActionCodec]] = {
@@ -241,6 +241,12 @@ def _join(move: Move) -> int:
 def _head_mask(episode: Episode) -> Mask:
     tools, regions = episode.legal_tools(), episode.legal_regions()
     return np.array([DETECT_ALIGN in tools, *(name in regions for name in facs.REGIONS), ANSWER in tools], np.int8)
+
+
+def _pick(rng: np.random.Generator, mask: NDArray[np.bool_]) -> int:
+    """Draw an allowed index; any, where nothing is (the episode is over, and the action will be ignored)."""
+    allowed = np.flatnonzero(mask)
+    return int(rng.choice(allowed if len(allowed) else len(mask)))
 
 
 def _chosen(bits: Any, au_set: Sequence[int]) -> frozenset[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import gymnasium as gym
 from actfer_env.agents.base import Agent
@@ -15,15 +15,9 @@ from actfer_env import facs
 from actfer_env.data import Dataset
 from actfer_env.errors import DataError
 
-
-class AgentFactory(Protocol):
-    """Builds an agent from the part of its spec behind the colon."""
-
-    def __call__(
-        self, argument: str, action_space: gym.Space[Any], *, dataset: Dataset, seed: int, au_set: tuple[int, ...]
-    ) -> Agent:
-        """Return the agent."""
-
+AgentFactory: TypeAlias = Callable[..., Agent]
+"""Builds an agent from the part of its spec behind the colon: called as ``factory(argument, action_space, dataset=...,
+seed=..., au_set=...)``."""
 
 _FACTORIES: dict[str, AgentFactory] = {}
 
