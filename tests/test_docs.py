@@ -1,0 +1,62 @@
+"""What the README and the docstrings show really runs."""
+
+import doctest
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from skimage.data import astronaut
+
+import actfer_env
+from actfer_env.data import load_dataset
+from actfer_env.evaluation import write_run
+from actfer_env.runner import RolloutConfig, play
+
+ROOT = Path(__file__).parents[1]
+
+
+def module_names():
+    return sorted(m.name for m in pkgutil.walk_packages(actfer_env.__path__, "actfer_env.") if "__main__" not in m.name)
+
+
+@pytest.mark.parametrize("name", module_names())
+def test_docstring_examples(name):
+    results = doctest.testmod(importlib.import_module(name))
+    assert results.failed == 0
+
+
+def test_every_python_block_of_the_readme(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_photos").mkdir()
+    for path in ("photo.jpg", "my_photos/photo.jpg"):
+        Image.fromarray(astronaut()).save(tmp_path / path)
+    write_run(tmp_path / "out", play(load_dataset("portrait"), RolloutConfig(number=2)))
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(blocks) >= 4
+    names: dict = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)
+    assert "task" in capsys.readouterr().out
+
+
+def test_the_readme_names_every_id_and_every_data_set():
+    from actfer_env.agents import registered_agents
+
+    from actfer_env.data import registered_datasets
+    from actfer_env.registration import IDS
+
+    text = (ROOT / "README.md").read_text()
+    assert all(name in text for name in IDS)
+    assert all(name in text for name in registered_datasets() if name != "mine")
+    assert "random" in registered_agents()
+
+
+def test_nothing_names_a_machine_or_a_person():
+    tracked = [
+        p for p in ROOT.rglob("*") if p.suffix in (".py", ".md", ".cfg", ".toml", ".cff") and ".venv" not in str(p)
+    ]
+    banned = ("/work" + "/", "/home" + "/", "/root" + "/")
+    assert not [p for p in tracked if "build" not in p.parts and any(word in p.read_text() for word in banned)]
