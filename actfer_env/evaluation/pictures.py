@@ -23,7 +23,7 @@ from actfer_env.tools.image import RGB
 from actfer_env.tools.schema import DETECT_ALIGN, ZOOM_IN
 from actfer_env.tools.zoom import ZoomConfig, crop_box
 
-_BROKEN = (ActFERError, OSError, LookupError, TypeError, ValueError)
+_BROKEN = (ActFERError, OSError, AttributeError, LookupError, TypeError, ValueError)
 """What a changed or foreign source may raise; the report then says so and goes on."""
 
 
@@ -139,7 +139,7 @@ class Pictures:
             note = _crop_note(details, crop.native, crop.inside)
             yield self._picture("crop", title, f"Crop of {title}", crop.image, call.turn + 1, note, colour)
 
-    def _picture(  # noqa: PLR0913, PLR0917  (one call site each)
+    def _picture(
         self, kind: str, title: str, alt: str, pixels: RGB, turn: int | None = None, note: str = "",
         colour: str = "transparent",
     ) -> Picture:  # fmt: skip
