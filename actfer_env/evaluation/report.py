@@ -284,9 +284,7 @@ def _delta_words(delta: float | None, rollouts: Sequence[Rollout], margin: float
     return f"zooming {effect}: {sides}"
 
 
-def _episode(
-    run: Run, scorer: UCGRPO, scores: Scores, i: int, pictures: Pictures, scale: float
-) -> EpisodeView:
+def _episode(run: Run, scorer: UCGRPO, scores: Scores, i: int, pictures: Pictures, scale: float) -> EpisodeView:
     rollout = run.rollouts[i]
     drawn, missing = pictures.of(rollout)
     units, note = _units(rollout)
