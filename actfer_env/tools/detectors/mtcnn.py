@@ -76,28 +76,30 @@ class MTCNNDetector:
         return [map_face(face, scale) for face in self._output(work, boxes)]
 
     def _propose(self, work: Image) -> Boxes:
-        levels = [self._propose_level(work, size) for size in self._pyramid(work)]
+        levels = [self._propose_level(level, work.shape) for level in self._pyramid(work)]
         if not levels:
             return np.empty((0, 4))
         boxes, scores = (np.concatenate(part) for part in zip(*levels, strict=True))
         return boxes[non_maximum_suppression(boxes, scores, self.config.nms[1])]
 
-    def _pyramid(self, work: Image) -> list[tuple[int, int]]:
+    def _pyramid(self, work: Image) -> list[Image]:
         height, width = work.shape[:2]
-        first = _CELL / self.config.min_face
-        count = max(0, 1 + int(np.log(_CELL / (first * min(height, width))) / np.log(self.config.scale_factor)))
-        scales = first * self.config.scale_factor ** np.arange(count)
-        return [(int(np.ceil(width * s)), int(np.ceil(height * s))) for s in scales]
+        first, step = _CELL / self.config.min_face, self.config.scale_factor
+        count = max(0, 1 + int(np.log(_CELL / (first * min(height, width))) / np.log(step)))
+        levels = [work]
+        for scale in first * step ** np.arange(count):
+            size = int(np.ceil(width * scale)), int(np.ceil(height * scale))
+            levels.append(cv2.resize(levels[:2][-1], size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False))
+        return levels[1:]
 
-    def _propose_level(self, work: Image, size: tuple[int, int]) -> tuple[Boxes, Scores]:
-        level = cv2.resize(work, size, interpolation=cv2.INTER_AREA)
+    def _propose_level(self, level: Image, shape: tuple[int, ...]) -> tuple[Boxes, Scores]:
         probability, regression = nets.proposal_net(_normalize(level))
         rows, columns = np.nonzero(probability > self.config.thresholds[0])
+        scores = probability[rows, columns]
         corner = np.stack([columns, rows], axis=1) * float(_STRIDE)
         boxes = _regress(np.hstack([corner, corner + _CELL]), regression[rows, columns])
-        scores = probability[rows, columns]
         keep = non_maximum_suppression(boxes, scores, self.config.nms[0])
-        return boxes[keep] * np.tile([work.shape[1] / size[0], work.shape[0] / size[1]], 2), scores[keep]
+        return boxes[keep] * np.tile([shape[1] / level.shape[1], shape[0] / level.shape[0]], 2), scores[keep]
 
     def _refine(self, work: Image, boxes: Boxes) -> Boxes:
         boxes = _square(boxes)

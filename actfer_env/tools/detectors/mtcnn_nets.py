@@ -27,6 +27,7 @@ WEIGHTS_SHA256 = MappingProxyType({
 })  # fmt: skip
 """Network -> SHA-256 of its weight file in mtcnn 1.0.0."""
 
+_BLOCK = 1 << 16  # values gathered at a time: fits the cache, and spares the cost of fresh large arrays
 _CURE = "run: pip install --force-reinstall mtcnn==1.0.0"
 
 
@@ -117,13 +118,26 @@ def _conv(x: Tensor, weight: Tensor, bias: Tensor, slope: Tensor) -> Tensor:
     """Convolve without padding, then PReLU: (N, H, W, C) -> (N, H - kh + 1, W - kw + 1, O)."""
     kh, kw, channels, outputs = weight.shape
     n, height, width = x.shape[0], x.shape[1] - kh + 1, x.shape[2] - kw + 1
+    y = np.empty((n, height, width, outputs), np.float32)
+    lines = max(1, _BLOCK // (width * kh * kw * channels))
+    images = max(1, lines // height)
+    for i in range(0, n, images):
+        for j in range(0, height, lines):
+            part = _conv_block(x[i : i + images, j : j + lines + kh - 1], weight, bias)
+            y[i : i + images, j : j + lines] = _prelu(part, slope)
+    return y
+
+
+def _conv_block(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    kh, kw, channels, outputs = weight.shape
+    n, height, width = x.shape[0], x.shape[1] - kh + 1, x.shape[2] - kw + 1
+    lines = x.reshape(n, x.shape[1], -1)
+    runs = np.lib.stride_tricks.sliding_window_view(lines, kw * channels, axis=2)[:, :, ::channels]
     columns = np.empty((n, height, width, kh, kw * channels), np.float32)
-    rows = np.lib.stride_tricks.sliding_window_view(x.reshape(n, x.shape[1], -1), kw * channels, axis=2)
     for dy in range(kh):
-        columns[:, :, :, dy] = rows[:, dy : dy + height, ::channels]
+        columns[:, :, :, dy] = runs[:, dy : dy + height]
     y = columns.reshape(-1, kh * kw * channels) @ weight.reshape(-1, outputs)
-    y += bias
-    return _prelu(y, slope).reshape(n, height, width, outputs)
+    return (y + bias).reshape(n, height, width, outputs)
 
 
 def _prelu(x: Tensor, slope: Tensor) -> Tensor:
