@@ -225,7 +225,7 @@ def test_summary_numbers(html):
     assert "F1 happiness 0.67" in text
     assert "zoomed 28.6%" in text  # full and pre-aligned, 2 of 7
     assert "of 4 episodes 50.0%" in text  # those with a face
-    assert "violation illegal_order in 14.3% of episodes 1" in text
+    assert "illegal_order in 14.3% of episodes 1" in text
     assert "detection failed 2" in text
 
 

@@ -198,7 +198,13 @@ def _crop_note(details: dict[str, Any], native: float, inside: float) -> str:
     size = details.get("size")
     if isinstance(size, list) and len(size) == 2:
         parts.append(f"policy saw {size[0]} × {size[1]} px")
-    parts.append(f"magnified {1 / native:.1f}×" if native < 1 else f"reduced {native:.1f}×")
+    parts.append(_scale_words(1 / native))
     if inside < 0.995:
         parts.append(f"{inside:.0%} inside the picture")
     return ", ".join(parts)
+
+
+def _scale_words(scale: float) -> str:
+    if abs(scale - 1) < 0.05:
+        return "at source size"
+    return f"magnified\u00a0{scale:.1f}×" if scale > 1 else f"reduced\u00a0{1 / scale:.1f}×"

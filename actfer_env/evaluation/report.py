@@ -50,9 +50,9 @@ class Audit:
 
 @dataclass(frozen=True)
 class CallView:
-    """One turn of an episode, in words."""
+    """One turn of an episode, in words; the end without an answer has no turn of its own."""
 
-    turn: int
+    turn: int | None
     name: str
     arguments: str
     text: str
@@ -236,26 +236,31 @@ def _tables(summary: Summary) -> list[tuple[str, list[tuple[str, str, str]]]]:
         ("AU F1, macro", _number(summary.au_macro_f1), note or _count(len(summary.au_f1), "Action Unit")),
         ("AU F1, per episode", _number(summary.au_instance_f1), note or f"{summary.au_labelled} with AU labels"),
     ]
-    return [("Answers", answers), ("Behaviour", _behaviour(summary)), ("Reward, mean", _means(summary))]
+    return [
+        ("Answers", answers), ("Behaviour", _behaviour(summary)),
+        ("Reward, mean", [(name, _signed(value), "") for name, value in summary.terms.items()]),
+        ("Violations", _violations(summary)),
+    ]  # fmt: skip
 
 
 def _behaviour(summary: Summary) -> list[tuple[str, str, str]]:
-    broken = [
-        (f"violation {name}", str(count), f"in {_share(summary.violation_rates[name])} of episodes")
-        for name, count in summary.violations.items()
-    ]
     return [
         ("zoomed", _share(summary.zoom_ratio), "of all episodes"),
-        ("zoomed with a face", _share(summary.zoom_ratio_with_face), f"of {summary.with_face} episodes"),
+        ("zoomed with a face", _share(summary.zoom_ratio_with_face), f"of {_count(summary.with_face, 'episode')}"),
         *((f"detection {name.replace('_', ' ')}", str(count), "") for name, count in summary.detections.items()),
         ("turns", _number(summary.mean_turns, 1), "on average"),
         ("turns used up", _share(summary.truncated), "of episodes, without an answer"),
-        *(broken or [("violations", "0", "")]),
     ]
 
 
-def _means(summary: Summary) -> list[tuple[str, str, str]]:
-    return [(name, _signed(value), "") for name, value in summary.terms.items()]
+def _violations(summary: Summary) -> list[tuple[str, str, str]]:
+    return [
+        ("episodes with any", _share(summary.violation_rate), ""),
+        *(
+            (name, str(count), f"in {_share(summary.violation_rates[name])} of episodes")
+            for name, count in summary.violations.items()
+        ),
+    ]
 
 
 def _groups(run: Run, scores: Scores, pictures: Pictures) -> list[GroupView]:
@@ -314,13 +319,19 @@ def _calls(rollout: Rollout) -> tuple[CallView, ...]:
     views = [_call(call) for call in rollout.tool_calls]
     if rollout.predicted_emotion is None:
         text = "turns used up without an answer" if rollout.truncated else "no answer"
-        return (*views, CallView(rollout.turns, "end", "", text))
+        return (*views, CallView(None, "end", "", text))
     return (*views, CallView(rollout.turns, "answer", "", rollout.predicted_emotion))
 
 
 def _call(call: ToolCall) -> CallView:
-    arguments = _plain(call.arguments) if call.arguments else ""
+    arguments = "; ".join(f"{key}: {_argument(value)}" for key, value in call.arguments.items())
     return CallView(call.turn + 1, call.name or "(no call)", arguments, _call_text(call), call.violation)
+
+
+def _argument(value: Any) -> str:
+    """Return a list of names as words, and anything else as JSON."""
+    names = isinstance(value, list) and value and all(isinstance(item, str) for item in value)
+    return ", ".join(value) if names else _plain(value)
 
 
 def _call_text(call: ToolCall) -> str:
