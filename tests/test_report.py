@@ -67,7 +67,7 @@ def _full(sample, tools):
     episode.zoom_in(regions=["mouth-chin", "eye-periorbital"])
     episode.zoom_in(boxes=[[0.3, 0.3, 0.7, 0.6]])
     episode.answer("happiness", (6, 12, 25))
-    texts = ("I look for the face first.", f"The mouth, then the eyes. {HOSTILE}", "One box.", "A smile.")
+    texts = ("I look for the face first.", f"The mouth, then the eyes. {HOSTILE}", "One box.", "A smile" + "e" * 400)
     return episode.rollout(texts)
 
 

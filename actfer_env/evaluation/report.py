@@ -354,7 +354,7 @@ def _units(rollout: Rollout) -> tuple[tuple[UnitRow, ...], str]:
     answer, target = rollout.predicted_aus, rollout.aus
     if target is None:
         rows = [_row("named", "named", answer or frozenset())]
-        return tuple(rows), "no Action Unit labels to compare with" if answer is not None else "no Action Units"
+        return tuple(rows), "no labels to compare with" if answer is not None else "none named, and no labels"
     found = answer or frozenset()
     rows = [
         _row("hit", "hit", target & found), _row("missed", "missed", target - found),

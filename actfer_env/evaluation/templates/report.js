@@ -24,8 +24,8 @@
 
   // The filters live in the address, so that a view can be shared: #outcome=wrong&zoom=yes
   function save() {
-    const state = new URLSearchParams(fields.filter((f) => f.value).map((f) => [f.name, f.value]));
-    history.replaceState(null, "", state.size ? `#${state}` : location.pathname + location.search);
+    const state = new URLSearchParams(fields.filter((f) => f.value).map((f) => [f.name, f.value])).toString();
+    history.replaceState(null, "", state ? `#${state}` : location.pathname + location.search);
   }
 
   function restore() {
