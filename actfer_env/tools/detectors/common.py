@@ -1,0 +1,82 @@
+"""What the detectors share: checking and resizing images, and the second look with a border."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from actfer_env.errors import DetectorError
+from actfer_env.tools.detectors.base import Face
+
+BORDER = 0.25
+"""Border on each side, as a share of the long side, for the second look when an image shows no face.
+
+Detectors are trained on faces with surroundings and miss some that fill the frame (SCRFD 5 to 6 of 46 photos'
+tight crops); a quarter of the image around it brings all of those back.
+"""
+_GREY = (127, 127, 127)
+
+Image = NDArray[np.uint8]
+
+
+def check_image(image: Any) -> None:
+    """Refuse what is not an RGB image.
+
+    Raises:
+        DetectorError: `image` is not a uint8 array (H, W, 3) with at least one pixel.
+    """
+    shape, dtype = getattr(image, "shape", None), getattr(image, "dtype", None)
+    if not isinstance(image, np.ndarray) or dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise DetectorError(f"detectors need an RGB uint8 array (H, W, 3), got {type(image).__name__} {shape} {dtype}")
+    if image.size == 0:
+        raise DetectorError(f"detectors need an image of at least one pixel, got shape {shape}")
+
+
+def resize_long_side(image: Image, long_side: int) -> tuple[Image, NDArray[np.float64]]:
+    """Resize an image to a long side; by area when it shrinks, bilinear when it grows.
+
+    Returns:
+        The image, and the scale (x, y) from the old to the new coordinates, float64 (2,).
+    """
+    height, width = image.shape[:2]
+    factor = long_side / max(height, width)
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    if size == (width, height):
+        return image, np.ones(2)
+    resized = cv2.resize(image, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
+    return resized.astype(np.uint8, copy=False), np.array([size[0] / width, size[1] / height])
+
+
+def map_face(face: Face, scale: NDArray[np.float64], shift: float = 0.0) -> Face:
+    """Return the face with every coordinate `c` replaced by ``(c - shift) / scale``.
+
+    Args:
+        face: a face of the working image.
+        scale: (x, y) from the original to the working image, float64 (2,).
+        shift: border of the working image in pixels.
+    """
+    x1, y1, x2, y2 = ((np.reshape(face.box, (2, 2)) - shift) / scale).ravel().tolist()
+    dense = None if face.landmarks_106 is None else (face.landmarks_106 - shift) / scale
+    return replace(face, box=(x1, y1, x2, y2), landmarks=(face.landmarks - shift) / scale, landmarks_106=dense)
+
+
+def detect_with_border(detect: Callable[[Image], list[Face]], image: Image, long_side: int) -> list[Face]:
+    """Detect, and where nothing is found look again at the image with a grey border (`BORDER`) around it.
+
+    Args:
+        detect: returns the faces of an RGB image.
+        image: RGB uint8 (H, W, 3).
+        long_side: long side in pixels of the bordered image, the size at which the detector works.
+    """
+    faces = detect(image)
+    if faces:
+        return faces
+    small, scale = resize_long_side(image, round(long_side / (1 + 2 * BORDER)))
+    pad = round(BORDER * max(small.shape[:2]))
+    bordered = cv2.copyMakeBorder(small, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=_GREY)
+    return [map_face(face, scale, pad) for face in detect(bordered.astype(np.uint8, copy=False))]

@@ -1,0 +1,186 @@
+"""The default detector: MTCNN's cascade on NumPy and OpenCV, offline and without a deep-learning framework.
+
+Zhang et al., "Joint Face Detection and Alignment using Multi-task Cascaded Convolutional Networks", 2016.
+Boxes are float arrays (N, 4) of continuous coordinates (x1, y1, x2, y2) of the working image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from actfer_env.tools.detectors import mtcnn_nets as nets
+from actfer_env.tools.detectors.base import Face
+from actfer_env.tools.detectors.common import Image, check_image, detect_with_border, map_face, resize_long_side
+
+Boxes = NDArray[np.float64]
+Scores = NDArray[np.float32]
+_CELL, _STRIDE = 12, 2  # P-Net's window and the distance of its windows
+
+
+@dataclass(frozen=True)
+class MTCNNConfig:
+    """The settings of the cascade.
+
+    Attributes:
+        thresholds: lowest face probability after P-Net, R-Net and O-Net; the package mtcnn 1.0.0's defaults.
+        scale_factor: step of the image pyramid, about the square root of 1/2; the paper's and mtcnn 1.0.0's value.
+        min_face: smallest face in working pixels; chosen here by measurement (the package's 20 takes 4 x the time).
+        detect_size: long side of the working image in pixels; chosen here, so that time does not grow with the photo.
+        nms: overlap above which the weaker box goes: within a pyramid level, between levels, after R-Net (of the
+            union) and after O-Net (of the smaller box); mtcnn 1.0.0's defaults.
+    """
+
+    thresholds: tuple[float, float, float] = (0.6, 0.7, 0.8)
+    scale_factor: float = 0.709
+    min_face: float = 40.0
+    detect_size: int = 640
+    nms: tuple[float, float, float, float] = (0.5, 0.7, 0.7, 0.7)
+
+
+class MTCNNDetector:
+    """MTCNN with the weights that the PyPI package `mtcnn` ships; see `MTCNNConfig` for the settings."""
+
+    name = "mtcnn"
+
+    def __init__(self, config: MTCNNConfig | None = None, **settings: Any) -> None:
+        """Load the weights.
+
+        Args:
+            config: the settings, or None for the defaults.
+            **settings: fields of `MTCNNConfig`, instead of `config`.
+
+        Raises:
+            DetectorError: the weights are missing or are not those of mtcnn 1.0.0.
+        """
+        self.config = config or MTCNNConfig(**settings)
+        for net in nets.WEIGHTS_SHA256:
+            nets.load_weights(net)
+
+    def detect(self, image: NDArray[np.uint8]) -> list[Face]:
+        """Return the faces of an RGB uint8 image (H, W, 3), best first.
+
+        Raises:
+            DetectorError: the array is not such an image.
+        """
+        check_image(image)
+        return detect_with_border(self._detect, image, self.config.detect_size)
+
+    def _detect(self, image: Image) -> list[Face]:
+        work, scale = resize_long_side(image, self.config.detect_size)
+        boxes = self._refine(work, self._propose(work))
+        return [map_face(face, scale) for face in self._output(work, boxes)]
+
+    def _propose(self, work: Image) -> Boxes:
+        levels = [self._propose_level(level, work.shape) for level in self._pyramid(work)]
+        if not levels:
+            return np.empty((0, 4))
+        boxes, scores = (np.concatenate(part) for part in zip(*levels, strict=True))
+        return boxes[non_maximum_suppression(boxes, scores, self.config.nms[1])]
+
+    def _pyramid(self, work: Image) -> list[Image]:
+        height, width = work.shape[:2]
+        first, step = _CELL / self.config.min_face, self.config.scale_factor
+        count = max(0, 1 + int(np.log(_CELL / (first * min(height, width))) / np.log(step)))
+        levels = [work]
+        for scale in first * step ** np.arange(count):
+            size = int(np.ceil(width * scale)), int(np.ceil(height * scale))
+            levels.append(cv2.resize(levels[:2][-1], size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False))
+        return levels[1:]
+
+    def _propose_level(self, level: Image, shape: tuple[int, ...]) -> tuple[Boxes, Scores]:
+        probability, regression = nets.proposal_net(_normalize(level))
+        rows, columns = np.nonzero(probability > self.config.thresholds[0])
+        scores = probability[rows, columns]
+        corner = np.stack([columns, rows], axis=1) * float(_STRIDE)
+        boxes = _regress(np.hstack([corner, corner + _CELL]), regression[rows, columns])
+        keep = non_maximum_suppression(boxes, scores, self.config.nms[0])
+        return boxes[keep] * np.tile([shape[1] / level.shape[1], shape[0] / level.shape[0]], 2), scores[keep]
+
+    def _refine(self, work: Image, boxes: Boxes) -> Boxes:
+        boxes = _square(boxes)
+        if not len(boxes):
+            return boxes
+        scores, regression = nets.refine_net(_patches(work, boxes, 24))
+        keep = scores > self.config.thresholds[1]
+        boxes, scores = _regress(boxes[keep], regression[keep]), scores[keep]
+        return boxes[non_maximum_suppression(boxes, scores, self.config.nms[2])]
+
+    def _output(self, work: Image, boxes: Boxes) -> list[Face]:
+        boxes = _square(boxes)
+        if not len(boxes):
+            return []
+        scores, regression, points = nets.output_net(_patches(work, boxes, 48))
+        landmarks = boxes[:, None, :2] + points * (boxes[:, None, 2:] - boxes[:, None, :2])
+        boxes = _regress(boxes, regression)
+        sure = np.nonzero(scores > self.config.thresholds[2])[0]
+        keep = sure[non_maximum_suppression(boxes[sure], scores[sure], self.config.nms[3], of_smaller=True)]
+        return [Face(tuple(boxes[i].tolist()), landmarks[i], float(scores[i])) for i in keep]
+
+
+def non_maximum_suppression(boxes: Boxes, scores: Scores, limit: float, *, of_smaller: bool = False) -> list[int]:
+    """Greedily keep the best box and drop those that overlap it.
+
+    Args:
+        boxes: (N, 4) as x1, y1, x2, y2.
+        scores: (N,).
+        limit: overlap above which a box goes.
+        of_smaller: measure the overlap as a share of the smaller box instead of the union.
+
+    Returns:
+        The indices that stay, best first; equal scores keep their order.
+    """
+    overlap = _overlaps(boxes, of_smaller)
+    alive, keep = np.ones(len(boxes), bool), []
+    for index in np.argsort(-scores, kind="stable").tolist():
+        if alive[index]:
+            keep.append(index)
+            alive &= overlap[index] <= limit
+    return keep
+
+
+def _overlaps(boxes: Boxes, of_smaller: bool) -> NDArray[np.float64]:
+    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+    shared = np.prod(np.maximum(high - low, 0), axis=2)
+    area = np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1)
+    whole = np.minimum(area[:, None], area) if of_smaller else area[:, None] + area - shared
+    return shared / np.maximum(whole, 1e-9)
+
+
+def _regress(boxes: Boxes, offsets: nets.Tensor) -> Boxes:
+    size = boxes[:, 2:] - boxes[:, :2]
+    return boxes + offsets * np.tile(size, 2)
+
+
+def _square(boxes: Boxes) -> Boxes:
+    """Return squares of whole pixels around the boxes, so that a patch is a plain slice."""
+    centre, half = (boxes[:, :2] + boxes[:, 2:]) / 2, np.max(boxes[:, 2:] - boxes[:, :2], axis=1, initial=0) / 2
+    low = np.round(centre - half[:, None])
+    side = np.maximum(1, np.round(2 * half))[:, None]
+    return np.hstack([low, low + side])
+
+
+def _patches(work: Image, boxes: Boxes, size: int) -> nets.Tensor:
+    """Cut square boxes out, black where they leave the image, and resize them: float32 (N, size, size, 3)."""
+    patches = [cv2.resize(_crop(work, box), (size, size), interpolation=cv2.INTER_AREA) for box in boxes.astype(int)]
+    return _normalize(np.stack(patches))
+
+
+def _crop(work: Image, box: NDArray[np.int_]) -> Image:
+    height, width = work.shape[:2]
+    (x1, y1, x2, y2), (low_x, low_y) = box.tolist(), np.maximum(box[:2], 0).tolist()
+    inside = work[low_y : max(low_y, y2), low_x : max(low_x, x2)]
+    if x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height:
+        return inside
+    patch = np.zeros((y2 - y1, x2 - x1, 3), np.uint8)
+    patch[low_y - y1 :, low_x - x1 :][: inside.shape[0], : inside.shape[1]] = inside
+    return patch
+
+
+def _normalize(pixels: Image) -> nets.Tensor:
+    return (pixels.astype(np.float32) - 127.5) / 128
