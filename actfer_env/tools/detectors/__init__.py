@@ -1,12 +1,123 @@
-"""Face detectors behind one protocol."""
+"""Face detectors: the protocol, the registry and the three that come along.
 
+Importing this package imports neither InsightFace nor ONNX Runtime.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from actfer_env.errors import DetectorError
 from actfer_env.tools.detectors.base import (
     LANDMARKS,
     Detector,
+    DetectorFactory,
     Face,
     make_detector,
     register_detector,
     registered_detectors,
 )
 
-__all__ = ["LANDMARKS", "Detector", "Face", "make_detector", "register_detector", "registered_detectors"]
+__all__ = [
+    "LANDMARKS",
+    "Detector",
+    "DetectorFactory",
+    "DetectorStatus",
+    "Face",
+    "available_detectors",
+    "make_detector",
+    "register_detector",
+    "registered_detectors",
+]
+
+
+@dataclass(frozen=True)
+class DetectorStatus:
+    """What `available_detectors` says about one detector.
+
+    Attributes:
+        name: the registered name.
+        ready: whether ``make_detector(name)`` works without a download.
+        detail: one line: what is there, or what is missing and how to get it.
+        packs: names of the InsightFace packs found; empty for other detectors.
+    """
+
+    name: str
+    ready: bool
+    detail: str
+    packs: tuple[str, ...] = ()
+
+
+def _mtcnn(**settings: Any) -> Detector:
+    from actfer_env.tools.detectors.mtcnn import MTCNNDetector
+
+    return MTCNNDetector(**settings)
+
+
+def _insightface(pack: str = "buffalo_l", **settings: Any) -> Detector:
+    from actfer_env.tools.detectors.insightface import InsightFaceDetector
+
+    return InsightFaceDetector(pack, **settings)
+
+
+def _yunet(weights: str | None = None, **settings: Any) -> Detector:
+    from actfer_env.tools.detectors.yunet import YuNetDetector
+
+    return YuNetDetector(weights, **settings)
+
+
+def available_detectors(root: str | Path = "~/.insightface") -> list[DetectorStatus]:
+    """Return the status of every registered detector, sorted by name; nothing is downloaded.
+
+    Args:
+        root: where InsightFace keeps its packs.
+    """
+    looks: dict[str, Callable[[], DetectorStatus]] = {
+        "mtcnn": _mtcnn_status,
+        "insightface": lambda: _insightface_status(Path(root).expanduser()),
+        "yunet": _yunet_status,
+    }
+    return [
+        looks[name]()
+        if _BUILT_IN.get(name) is factory
+        else DetectorStatus(name, True, "registered by other code")
+        for name, factory in sorted(registered_detectors().items())
+    ]
+
+
+def _mtcnn_status() -> DetectorStatus:
+    try:
+        _mtcnn()
+    except DetectorError as error:
+        return DetectorStatus("mtcnn", False, str(error))
+    return DetectorStatus("mtcnn", True, "weights of mtcnn 1.0.0 verified")
+
+
+def _insightface_status(root: Path) -> DetectorStatus:
+    from actfer_env.tools.detectors.insightface import INSTALL, OFFLINE
+
+    files = root.glob("models/*/**/*.onnx")
+    packs = tuple(sorted({path.relative_to(root / "models").parts[0] for path in files}))
+    missing = [name for name in ("insightface", "onnxruntime") if importlib.util.find_spec(name) is None]
+    if missing:
+        detail = f"{' and '.join(missing)} not installed: run: {INSTALL}"
+        return DetectorStatus("insightface", False, detail, packs)
+    if not packs:
+        detail = f"no pack in {str(root / 'models')!r}: the first use downloads buffalo_l; {OFFLINE}"
+        return DetectorStatus("insightface", False, detail)
+    return DetectorStatus("insightface", "buffalo_l" in packs, f"installed; packs: {', '.join(packs)}", packs)
+
+
+def _yunet_status() -> DetectorStatus:
+    from actfer_env.tools.detectors.yunet import GET_WEIGHTS
+
+    return DetectorStatus("yunet", False, f"needs the path of its weights: {GET_WEIGHTS}")
+
+
+_BUILT_IN: dict[str, DetectorFactory] = {"mtcnn": _mtcnn, "insightface": _insightface, "yunet": _yunet}
+for _name, _factory in _BUILT_IN.items():
+    register_detector(_name, _factory, replace=True)

@@ -30,11 +30,12 @@ def check_image(image: Any) -> None:
     Raises:
         DetectorError: `image` is not a uint8 array (H, W, 3) with at least one pixel.
     """
-    shape, dtype = getattr(image, "shape", None), getattr(image, "dtype", None)
-    if not isinstance(image, np.ndarray) or dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise DetectorError(f"detectors need an RGB uint8 array (H, W, 3), got {type(image).__name__} {shape} {dtype}")
+    if not isinstance(image, np.ndarray):
+        raise DetectorError(f"detectors need an RGB uint8 array (H, W, 3), got {type(image).__name__}")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise DetectorError(f"detectors need an RGB uint8 array (H, W, 3), got {image.dtype} {image.shape}")
     if image.size == 0:
-        raise DetectorError(f"detectors need an image of at least one pixel, got shape {shape}")
+        raise DetectorError(f"detectors need an image of at least one pixel, got {image.shape}")
 
 
 def resize_long_side(image: Image, long_side: int) -> tuple[Image, NDArray[np.float64]]:
@@ -62,7 +63,8 @@ def map_face(face: Face, scale: NDArray[np.float64], shift: float = 0.0) -> Face
     """
     x1, y1, x2, y2 = ((np.reshape(face.box, (2, 2)) - shift) / scale).ravel().tolist()
     dense = None if face.landmarks_106 is None else (face.landmarks_106 - shift) / scale
-    return replace(face, box=(x1, y1, x2, y2), landmarks=(face.landmarks - shift) / scale, landmarks_106=dense)
+    points = (face.landmarks - shift) / scale
+    return replace(face, box=(x1, y1, x2, y2), landmarks=points, landmarks_106=dense)
 
 
 def detect_with_border(detect: Callable[[Image], list[Face]], image: Image, long_side: int) -> list[Face]:

@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 
 from actfer_env.tools.detectors import mtcnn_nets as nets
 from actfer_env.tools.detectors.base import Face
-from actfer_env.tools.detectors.common import Image, check_image, detect_with_border, map_face, resize_long_side
+from actfer_env.tools.detectors.common import (
+    Image,
+    check_image,
+    detect_with_border,
+    map_face,
+    resize_long_side,
+)
 
 Boxes = NDArray[np.float64]
 Scores = NDArray[np.float32]
@@ -27,12 +33,12 @@ class MTCNNConfig:
     """The settings of the cascade.
 
     Attributes:
-        thresholds: lowest face probability after P-Net, R-Net and O-Net; the package mtcnn 1.0.0's defaults.
+        thresholds: lowest face probability after P-Net, R-Net and O-Net; mtcnn 1.0.0's.
         scale_factor: step of the image pyramid, about the square root of 1/2; the paper's and mtcnn 1.0.0's value.
-        min_face: smallest face in working pixels; chosen here by measurement (the package's 20 takes 4 x the time).
-        detect_size: long side of the working image in pixels; chosen here, so that time does not grow with the photo.
-        nms: overlap above which the weaker box goes: within a pyramid level, between levels, after R-Net (of the
-            union) and after O-Net (of the smaller box); mtcnn 1.0.0's defaults.
+        min_face: smallest face in working pixels; chosen here (mtcnn's 20 takes 4 times as long).
+        detect_size: long side of the working image; chosen here, so that large photos take no longer.
+        nms: overlap above which the weaker box goes: within a pyramid level, between levels, after R-Net
+            (of the union) and after O-Net (of the smaller box); mtcnn 1.0.0's defaults.
     """
 
     thresholds: tuple[float, float, float] = (0.6, 0.7, 0.8)
@@ -89,7 +95,9 @@ class MTCNNDetector:
         levels = [work]
         for scale in first * step ** np.arange(count):
             size = int(np.ceil(width * scale)), int(np.ceil(height * scale))
-            levels.append(cv2.resize(levels[:2][-1], size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False))
+            # From the second level on the first one is the source: far less to read than the working image.
+            level = cv2.resize(levels[:2][-1], size, interpolation=cv2.INTER_AREA)
+            levels.append(level.astype(np.uint8, copy=False))
         return levels[1:]
 
     def _propose_level(self, level: Image, shape: tuple[int, ...]) -> tuple[Boxes, Scores]:
@@ -122,7 +130,9 @@ class MTCNNDetector:
         return [Face(tuple(boxes[i].tolist()), landmarks[i], float(scores[i])) for i in keep]
 
 
-def non_maximum_suppression(boxes: Boxes, scores: Scores, limit: float, *, of_smaller: bool = False) -> list[int]:
+def non_maximum_suppression(
+    boxes: Boxes, scores: Scores, limit: float, *, of_smaller: bool = False
+) -> list[int]:
     """Greedily keep the best box and drop those that overlap it.
 
     Args:
@@ -154,21 +164,21 @@ def _overlaps(boxes: Boxes, of_smaller: bool) -> NDArray[np.float64]:
 
 def _regress(boxes: Boxes, offsets: nets.Tensor) -> Boxes:
     size = boxes[:, 2:] - boxes[:, :2]
-    return boxes + offsets * np.tile(size, 2)
+    return boxes + offsets.astype(np.float64) * np.tile(size, 2)
 
 
 def _square(boxes: Boxes) -> Boxes:
     """Return squares of whole pixels around the boxes, so that a patch is a plain slice."""
-    centre, half = (boxes[:, :2] + boxes[:, 2:]) / 2, np.max(boxes[:, 2:] - boxes[:, :2], axis=1, initial=0) / 2
-    low = np.round(centre - half[:, None])
-    side = np.maximum(1, np.round(2 * half))[:, None]
-    return np.hstack([low, low + side])
+    side = np.max(boxes[:, 2:] - boxes[:, :2], axis=1, initial=0)[:, None]
+    low = np.round((boxes[:, :2] + boxes[:, 2:] - side) / 2)
+    return np.hstack([low, low + np.maximum(1, np.round(side))])
 
 
 def _patches(work: Image, boxes: Boxes, size: int) -> nets.Tensor:
     """Cut square boxes out, black where they leave the image, and resize them: float32 (N, size, size, 3)."""
-    patches = [cv2.resize(_crop(work, box), (size, size), interpolation=cv2.INTER_AREA) for box in boxes.astype(int)]
-    return _normalize(np.stack(patches))
+    crops = [_crop(work, box) for box in boxes.astype(int)]
+    patches = [cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA) for crop in crops]
+    return _normalize(np.stack(patches).astype(np.uint8, copy=False))
 
 
 def _crop(work: Image, box: NDArray[np.int_]) -> Image:
@@ -183,4 +193,4 @@ def _crop(work: Image, box: NDArray[np.int_]) -> Image:
 
 
 def _normalize(pixels: Image) -> nets.Tensor:
-    return (pixels.astype(np.float32) - 127.5) / 128
+    return (pixels.astype(np.float32) - np.float32(127.5)) / np.float32(128)

@@ -40,7 +40,9 @@ def weights_folder() -> Path:
     spec = importlib.util.find_spec("mtcnn")
     places = list(spec.submodule_search_locations or []) if spec else []
     if not places:
-        raise DetectorError("detector 'mtcnn' needs the weights of the package mtcnn: run: pip install mtcnn==1.0.0")
+        raise DetectorError(
+            "detector 'mtcnn' needs the weights of the package mtcnn: run: pip install mtcnn==1.0.0"
+        )
     return Path(places[0]) / "assets" / "weights"
 
 
@@ -59,20 +61,22 @@ def load_weights(net: str) -> tuple[Tensor, ...]:
         raise DetectorError(f"MTCNN weights {path.name} are missing from the package mtcnn: {_CURE}")
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != WEIGHTS_SHA256[net]:
-        raise DetectorError(f"MTCNN weights {path.name} are not those of mtcnn 1.0.0 (SHA-256 differs): {_CURE}")
+        raise DetectorError(
+            f"MTCNN weights {path.name} are not those of mtcnn 1.0.0 (SHA-256 differs): {_CURE}"
+        )
     return _unpickle(data)
 
 
 def _unpickle(data: bytes) -> tuple[Tensor, ...]:
     try:
         import joblib
-        import lz4.frame  # noqa: F401  (joblib needs it to decompress)
-    except ImportError as error:
+
+        arrays = [np.ascontiguousarray(array, np.float32) for array in joblib.load(io.BytesIO(data))]
+    except (ImportError, ValueError) as error:  # joblib says ValueError where it lacks lz4
         raise DetectorError("detector 'mtcnn' needs joblib and lz4: run: pip install joblib lz4") from error
-    arrays = tuple(np.ascontiguousarray(array, np.float32) for array in joblib.load(io.BytesIO(data)))
     for array in arrays:
         array.setflags(write=False)
-    return arrays
+    return tuple(arrays)
 
 
 def proposal_net(image: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,7 +107,7 @@ def output_net(patches: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Run O-Net on patches (N, 48, 48, 3).
 
     Returns:
-        Face probability (N,), box regression (N, 4) and key points (N, 5, 2) as (x, y) in [0, 1] of the patch.
+        Face probability (N,), box regression (N, 4) and key points (N, 5, 2), (x, y) in [0, 1] of the patch.
     """
     w = load_weights("onet")
     x = _pool(_conv(patches, *w[0:3]), 3)
