@@ -219,11 +219,11 @@ def _check_writable(out: Path) -> None:
 def _print_summary(run: Run) -> None:
     from rich.table import Table
 
-    from actfer_env.evaluation import summary_rows
+    from actfer_env.evaluation import summarize, summary_rows
 
     table = Table(show_header=False, title=f"{len(run.rollouts)} episodes")
-    for name, value in summary_rows(run):
-        table.add_row(name, value)
+    for row in summary_rows(summarize(run.rollouts, run.score())):
+        table.add_row(*row)
     _console().print(table)
 
 

@@ -38,7 +38,7 @@ def detector_table() -> Table:
 
     table = Table("detector", "ready", "note", title="Detectors")
     for status in available_detectors():
-        table.add_row(status.name, "yes" if status.ready else "no", status.note.replace("[", "\\["))
+        table.add_row(status.name, "yes" if status.ready else "no", status.detail.replace("[", "\\["))
     return table
 
 

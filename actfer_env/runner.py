@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import gymnasium as gym
 
-from actfer_env._version import __version__
 from actfer_env.agents import Agent, make_agent
 from actfer_env.data import Dataset
 from actfer_env.env import ActFEREnv
@@ -54,8 +53,8 @@ class RolloutConfig:
 
     def settings(self) -> dict[str, Any]:
         """Return what a stored run says about its making, as JSON values."""
-        kept = {key: value for key, value in asdict(self).items() if key != "reward"}
-        return {**kept, "agents": list(self.agents), "actfer_env": __version__}
+        kept = {key: value for key, value in asdict(self).items() if key not in ("reward", "agents")}
+        return {"agent": ", ".join(self.agents), **kept}
 
 
 def play(dataset: Dataset, config: RolloutConfig, advance: Callable[[str], None] | None = None) -> Run:
@@ -99,6 +98,7 @@ def make_env(dataset: Dataset, config: RolloutConfig) -> gym.Env[Any, Any]:
     return gym.make(
         config.env_id, dataset=dataset, detector=config.detector, max_turns=config.max_turns,
         max_zooms=config.max_zooms, reward=config.reward,
+        disable_env_checker=True,  # gymnasium's checker loses its state when reset raises, as on a broken image
     )  # fmt: skip
 
 
@@ -127,8 +127,10 @@ def _episodes(
         name = dataset[index].id
         for member in range(config.group_size):
             options = {"sample": index, "group": name, "member": member}
+            player = member % len(players)
             try:
-                yield name, play_episode(env, players[member % len(players)], options, config.seed)
+                rollout = play_episode(env, players[player], options, config.seed)
+                yield name, replace(rollout, meta={**rollout.meta, "agent": config.agents[player]})
             except ImageError as error:
                 yield name, error
                 break

@@ -19,7 +19,7 @@ from actfer_env import facs
 from actfer_env._version import __version__
 from actfer_env.evaluation.metrics import Summary, summarize
 from actfer_env.evaluation.pictures import Picture, PictureConfig, Pictures, legend
-from actfer_env.evaluation.run import REPORT_FILE, RUN_FILE, Run, read_run
+from actfer_env.evaluation.run import REPORT_FILE, Run, read_run
 from actfer_env.rewards import TERMS, UCGRPO, RewardError, Scores, UCGRPOConfig
 from actfer_env.rewards.groups import group_rollouts
 from actfer_env.rollout import Rollout, ToolCall, write_text_atomic
@@ -124,18 +124,16 @@ def write_report(
     """
     path = Path(folder) / REPORT_FILE
     run = read_run(folder) if run is None else run
-    html = render_report(run, pictures=pictures, version=_run_version(Path(folder)))
-    write_text_atomic(path, html)
+    write_text_atomic(path, render_report(run, pictures=pictures))
     return path
 
 
-def render_report(run: Run, *, pictures: PictureConfig | None = None, version: str = __version__) -> str:
+def render_report(run: Run, *, pictures: PictureConfig | None = None) -> str:
     """Return the report of a run as one HTML document.
 
     Args:
         run: the run.
         pictures: sizes and number of the pictures.
-        version: of the package that made the run.
 
     Raises:
         DataError: its rollouts are malformed.
@@ -143,8 +141,8 @@ def render_report(run: Run, *, pictures: PictureConfig | None = None, version: s
     scores = run.score()
     script, style = _asset("report.js"), _asset("report.css")
     html = _environment().get_template("report.html.j2").render(
-        title=_title(run), facts=_facts(run, version), audit=audit(run), failures=run.failures,
-        tiles=_tiles(summary := summarize(run.rollouts, scores)), tables=_tables(summary),
+        title=_title(run), facts=_facts(run), audit=audit(run), failures=run.failures,
+        tiles=summary_rows(summary := summarize(run.rollouts, scores)), tables=_tables(summary),
         groups=_groups(run, scores, Pictures(run, pictures)), outcomes=OUTCOMES, legend=legend(),
         emotions=[name for name in facs.EMOTIONS if any(rollout.emotion == name for rollout in run.rollouts)],
         total=len(run.rollouts), version=__version__, style=style, script=script, script_hash=_hash(script),
@@ -165,20 +163,13 @@ def audit(run: Run) -> Audit:
     return Audit("differ", text, lines)
 
 
-def _run_version(folder: Path) -> str:
-    """Return the version that wrote the run, or this one where no run lies in the folder."""
-    try:
-        return str(json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))["actfer_env"])
-    except (OSError, ValueError, LookupError, TypeError):
-        return __version__
-
-
 def _title(run: Run) -> str:
     name = run.dataset.get("name", "run")
-    return f"{run.settings['agent']} on {name}" if run.settings.get("agent") else f"Run on {name}"
+    agent = str(run.settings.get("agent", ""))
+    return f"{agent} on {name}" if agent and "," not in agent else f"Run on {name}"
 
 
-def _facts(run: Run, version: str) -> list[tuple[str, str]]:
+def _facts(run: Run) -> list[tuple[str, str]]:
     """Return what was run, as pairs of name and value; of a folder only its name, so that reports can be shared."""
     data = {key: value for key, value in run.dataset.items() if value is not None}
     if "root" in data:
@@ -189,7 +180,7 @@ def _facts(run: Run, version: str) -> list[tuple[str, str]]:
     return [
         ("data set", f"{name} ({options})" if options else name),
         *((key.replace("_", " "), _plain(run.settings[key])) for key in keys),
-        ("reward", _reward(run.reward)), ("made with", f"actfer-env {version}"),
+        ("reward", _reward(run.reward)), ("made with", f"actfer-env {run.version}"),
     ]  # fmt: skip
 
 
@@ -213,7 +204,8 @@ def _rounded(value: Any) -> Any:
     return [_rounded(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _tiles(summary: Summary) -> list[tuple[str, str, str]]:
+def summary_rows(summary: Summary) -> list[tuple[str, str, str]]:
+    """Return the headline figures as (name, value, note), for the report's tiles and for a terminal."""
     derived = "derived from the emotion" if summary.aus_derived else f"macro, {summary.au_labelled} labelled"
     return [
         ("accuracy", _share(summary.accuracy), f"{summary.labelled} labelled of {summary.n}"),

@@ -35,6 +35,7 @@ class Run:
         scorer_state: `UCGRPO.state_dict()` before this run.
         stored_scores: the terms and the advantage as they were computed when the run was made: name -> list (n,).
         failures: samples that could not be run: {"sample_id", "error"}.
+        version: of the package that made the run.
     """
 
     rollouts: tuple[Rollout, ...]
@@ -44,6 +45,7 @@ class Run:
     scorer_state: dict[str, Any] = field(default_factory=lambda: UCGRPO().state_dict())
     stored_scores: dict[str, list[float]] = field(default_factory=dict)
     failures: tuple[dict[str, str], ...] = ()
+    version: str = __version__
 
     def scorer(self) -> UCGRPO:
         """Return the scorer as it stood before this run."""
@@ -84,7 +86,7 @@ def write_run(folder: str | os.PathLike[str], run: Run) -> None:
     path = Path(folder)
     write_rollouts(path / ROLLOUT_FILE, run.rollouts)
     head = {
-        "schema": RUN_SCHEMA, "actfer_env": __version__, "dataset": run.dataset, "settings": run.settings,
+        "schema": RUN_SCHEMA, "actfer_env": run.version, "dataset": run.dataset, "settings": run.settings,
         "reward": run.reward.to_dict(), "scorer_state": run.scorer_state, "scores": run.stored_scores,
         "failures": list(run.failures),
     }  # fmt: skip
@@ -105,7 +107,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
         return Run(
             rollouts=tuple(read_rollouts(path / ROLLOUT_FILE)), dataset=head["dataset"], settings=head["settings"],
             reward=UCGRPOConfig.from_dict(head["reward"]), scorer_state=head["scorer_state"],
-            stored_scores=head["scores"], failures=tuple(head["failures"]),
+            stored_scores=head["scores"], failures=tuple(head["failures"]), version=head["actfer_env"],
         )  # fmt: skip
     except OSError as error:
         message = f"{path}: no stored run here ({error.strerror}); give the --out folder of 'actfer rollout'"

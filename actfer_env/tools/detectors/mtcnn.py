@@ -130,9 +130,7 @@ class MTCNNDetector:
         return [Face(tuple(boxes[i].tolist()), landmarks[i], float(scores[i])) for i in keep]
 
 
-def non_maximum_suppression(
-    boxes: Boxes, scores: Scores, limit: float, *, of_smaller: bool = False
-) -> list[int]:
+def non_maximum_suppression(boxes: Boxes, scores: Scores, limit: float, *, of_smaller: bool = False) -> list[int]:
     """Greedily keep the best box and drop those that overlap it.
 
     Args:
