@@ -42,9 +42,10 @@ def test_every_python_block_of_the_readme(tmp_path, monkeypatch, capsys):
     assert "task" in capsys.readouterr().out
 
 
-def test_the_readme_names_every_id_and_every_data_set():
+def test_the_readme_names_every_id_and_every_detector():
 
     from actfer_env.registration import IDS
+    from actfer_env.tools.detectors import available_detectors
 
     text = (ROOT / "README.md").read_text()
     assert all(name in text for name in IDS)

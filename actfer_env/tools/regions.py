@@ -43,7 +43,7 @@ class RegionLayout:
     nose_below: float = 0.28
     mouth_side: float = 0.38
     mouth_above: float = 0.75
-    chin_below: float = 1.05
+    chin_below: float = 1.2
     contour: float = 0.15
     min_side: float = 0.1
 
