@@ -82,9 +82,7 @@ def available_detectors(root: str | Path = "~/.insightface") -> list[DetectorSta
         "yunet": _yunet_status,
     }
     return [
-        looks[name]()
-        if _BUILT_IN.get(name) is factory
-        else DetectorStatus(name, True, "registered by other code")
+        looks[name]() if _BUILT_IN.get(name) is factory else DetectorStatus(name, True, "registered by other code")
         for name, factory in sorted(registered_detectors().items())
     ]
 

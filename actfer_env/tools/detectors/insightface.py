@@ -58,9 +58,7 @@ class InsightFaceDetector:
             DetectorError: the extra or the pack is missing, or the pack holds no detector with key points.
         """
         if det_size < _STRIDE or det_size % _STRIDE:
-            raise DetectorError(
-                f"det_size {det_size} does not suit SCRFD: use a multiple of {_STRIDE}, such as 640"
-            )
+            raise DetectorError(f"det_size {det_size} does not suit SCRFD: use a multiple of {_STRIDE}, such as 640")
         require_extra()
         self.det_size = det_size
         self.detector_file, landmark_file = choose_models(find_models(pack, root))
@@ -158,9 +156,7 @@ def choose_models(files: Sequence[Path]) -> tuple[Path, Path | None]:
     Raises:
         DetectorError: none is a detector with key points.
     """
-    kinds = {
-        path: model_kind(path) for path in sorted(files, key=lambda path: (-path.stat().st_size, path.name))
-    }
+    kinds = {path: model_kind(path) for path in sorted(files, key=lambda path: (-path.stat().st_size, path.name))}
     chosen = {kind: path for path, kind in reversed(kinds.items())}
     if "detector" not in chosen:
         where = str(files[0] if len(files) == 1 else files[0].parent)

@@ -40,9 +40,7 @@ def weights_folder() -> Path:
     spec = importlib.util.find_spec("mtcnn")
     places = list(spec.submodule_search_locations or []) if spec else []
     if not places:
-        raise DetectorError(
-            "detector 'mtcnn' needs the weights of the package mtcnn: run: pip install mtcnn==1.0.0"
-        )
+        raise DetectorError("detector 'mtcnn' needs the weights of the package mtcnn: run: pip install mtcnn==1.0.0")
     return Path(places[0]) / "assets" / "weights"
 
 
@@ -61,9 +59,7 @@ def load_weights(net: str) -> tuple[Tensor, ...]:
         raise DetectorError(f"MTCNN weights {path.name} are missing from the package mtcnn: {_CURE}")
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != WEIGHTS_SHA256[net]:
-        raise DetectorError(
-            f"MTCNN weights {path.name} are not those of mtcnn 1.0.0 (SHA-256 differs): {_CURE}"
-        )
+        raise DetectorError(f"MTCNN weights {path.name} are not those of mtcnn 1.0.0 (SHA-256 differs): {_CURE}")
     return _unpickle(data)
 
 

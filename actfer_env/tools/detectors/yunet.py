@@ -30,9 +30,7 @@ class YuNetDetector:
 
     name = "yunet"
 
-    def __init__(
-        self, weights: str | Path | None = None, det_size: int = 640, det_thresh: float = 0.6
-    ) -> None:
+    def __init__(self, weights: str | Path | None = None, det_size: int = 640, det_thresh: float = 0.6) -> None:
         """Load the network.
 
         Args:
