@@ -28,6 +28,7 @@ WEIGHTS_SHA256 = MappingProxyType({
 """Network -> SHA-256 of its weight file in mtcnn 1.0.0."""
 
 _BLOCK = 1 << 16  # values gathered at a time: fits the cache, and spares the cost of fresh large arrays
+_ONE_THREAD = 1 << 18  # multiplications of a product up to which OpenBLAS stays on one thread
 _CURE = "run: pip install --force-reinstall mtcnn==1.0.0"
 
 
@@ -136,8 +137,22 @@ def _conv_block(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     columns = np.empty((n, height, width, kh, kw * channels), np.float32)
     for dy in range(kh):
         columns[:, :, :, dy] = runs[:, dy : dy + height]
-    y = columns.reshape(-1, kh * kw * channels) @ weight.reshape(-1, outputs)
+    y = _product(columns.reshape(-1, kh * kw * channels), weight.reshape(-1, outputs))
     return (y + bias).reshape(n, height, width, outputs)
+
+
+def _product(x: Tensor, weight: Tensor) -> Tensor:
+    """Return x @ weight, (M, K) by (K, N), in pieces that BLAS does on the calling thread.
+
+    BLAS threads gain little on these sizes, and where several processes detect at once (workers of a vector
+    environment) their waiting made a call twenty times slower.
+    """
+    rows = max(2, _ONE_THREAD // weight.size)
+    whole = len(x) // rows * rows
+    y = np.empty((len(x), weight.shape[1]), np.float32)
+    np.matmul(x[:whole].reshape(-1, rows, x.shape[1]), weight, out=y[:whole].reshape(-1, rows, weight.shape[1]))
+    np.matmul(x[whole:], weight, out=y[whole:])
+    return y
 
 
 def _prelu(x: Tensor, slope: Tensor) -> Tensor:
@@ -164,7 +179,7 @@ def _pool_axis(x: Tensor, size: int, axis: int) -> Tensor:
 def _dense(x: Tensor, weight: Tensor, bias: Tensor, slope: Tensor) -> Tensor:
     # The weights come from Caffe, trained on column-major images: width comes before height.
     flat = x.transpose(0, 2, 1, 3).reshape(len(x), -1)
-    return _prelu(flat @ weight + bias, slope)
+    return _prelu(_product(flat, weight) + bias, slope)
 
 
 def _face_probability(logits: Tensor) -> Tensor:
