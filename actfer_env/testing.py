@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from actfer_env.agents.base import Agent
 from actfer_env.tools.detectors.base import Detector, Face
 
 Image = NDArray[np.uint8]
@@ -125,3 +127,59 @@ def _check_astronaut(detector: Detector) -> None:
         f"{ASTRONAUT_EYES.tolist()}, off by {error:.0%} of their distance (at most {_TOLERANCE:.0%}); check the order "
         "of the landmarks, RGB against BGR, and the scaling back",
     )
+
+
+def check_agent(agent: Agent, env: gym.Env[Any, Any], episodes: int = 8) -> None:
+    """Check that an agent keeps the contract of `actfer_env.agents.Agent` in an environment of this package.
+
+    It must act within the action space for a single environment and for batches of a vector environment, leave the
+    observation alone, and cope with episodes that end.
+
+    Args:
+        agent: the agent.
+        env: what it was made for, from `gym.make`.
+        episodes: single episodes to play.
+
+    Raises:
+        AssertionError: the contract is broken; the message says where.
+
+    Example:
+        >>> import gymnasium as gym
+        >>> from actfer_env.agents import RandomAgent
+        >>> env = gym.make("ActFER-Discrete-v0")
+        >>> check_agent(RandomAgent(env.action_space, seed=0), env)
+    """
+    for method in ("reset", "act"):
+        _require(callable(getattr(agent, method, None)), f"an agent needs a method {method}")
+    for seed in range(episodes):
+        _check_episode(agent, env, seed)
+    _check_batch(agent, env)
+
+
+def _check_episode(agent: Agent, env: gym.Env[Any, Any], seed: int) -> None:
+    agent.reset(1)
+    obs, info = env.reset(seed=seed)
+    while "rollout" not in info:
+        before = {key: np.array(value) for key, value in obs.items()}
+        action = agent.act(obs, info)
+        same = all(np.array_equal(before[key], obs[key]) for key in before)
+        _require(same, "act changed the observation that it was given")
+        _require(action in env.action_space, f"act returned {action!r}, which is not in {env.action_space}")
+        obs, _, _, _, info = env.step(action)
+
+
+def _check_batch(agent: Agent, env: gym.Env[Any, Any], n: int = 3, steps: int = 12) -> None:
+    envs = gym.vector.SyncVectorEnv([lambda: _remake(env)] * n)
+    agent.reset(n)
+    obs, info = envs.reset(seed=0)
+    for _ in range(steps):
+        actions = agent.act(obs, info)
+        _require(
+            actions in envs.action_space, f"act returned {actions!r} for {n} environments: not in {envs.action_space}"
+        )
+        obs, _, _, _, info = envs.step(actions)
+
+
+def _remake(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+    _require(env.spec is not None, "check_agent needs an environment that comes from gym.make")
+    return gym.make(env.spec)  # type: ignore[arg-type]
