@@ -93,6 +93,8 @@ def iou(a: Sequence[float], b: Sequence[float]) -> float:
 def polygon_overlap(polygon: ArrayLike, width: float, height: float) -> float:
     """Return the share, in [0, 1], of a convex polygon's area that lies inside [0, width] x [0, height]."""
     points = np.asarray(polygon, np.float64)
+    if (points >= 0).all() and (points <= (width, height)).all():
+        return 1.0
     whole = _area(points)
     for axis, bound, keep_below in ((0, 0.0, False), (0, width, True), (1, 0.0, False), (1, height, True)):
         points = _clip(points, axis, bound, keep_below)
