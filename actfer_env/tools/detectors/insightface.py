@@ -195,6 +195,8 @@ def _load(path: Path, providers: Sequence[Any] | None) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    # Idle threads that spin slow down everything else on few cores: other workers, and OpenCV right after.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     wanted = list(providers) if providers is not None else default_providers()
     try:
         with contextlib.redirect_stdout(io.StringIO()):
