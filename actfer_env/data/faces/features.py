@@ -1,0 +1,261 @@
+"""Eyes and mouth: painted afresh for every expression, each into its own small window of the texture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+from actfer_env.data.faces.geometry import RANGE_X, RANGE_Y, Anatomy, Array, step
+from actfer_env.data.faces.identity import EYE_COLOURS, Identity
+from actfer_env.data.faces.muscles import EyeShape, MouthShape
+from actfer_env.data.faces.texture import hair_colour, lip_colour, skin_colour, texture_shape
+
+SCLERA = np.array([214, 206, 199], np.float32)
+TEETH = np.array([222, 213, 196], np.float32)
+
+
+@dataclass(frozen=True)
+class Window:
+    """A rectangle of the texture: slices, and the face coordinates of its pixels."""
+
+    rows: slice
+    cols: slice
+    x: Array
+    y: Array
+    pixel: float
+
+
+@lru_cache(maxsize=64)
+def window(level: int, x0: float, x1: float, y0: float, y1: float) -> Window:
+    """Return the window of a texture that covers a rectangle of face coordinates."""
+    height, width = texture_shape(level)
+    c0, c1 = (int((x / RANGE_X + 1) * width / 2) for x in (x0, x1))
+    r0, r1 = (int((y / RANGE_Y + 1) * height / 2) for y in (y0, y1))
+    xs = ((np.arange(c0, c1, dtype=np.float32) + 0.5) / width * 2 - 1) * RANGE_X
+    ys = ((np.arange(r0, r1, dtype=np.float32) + 0.5) / height * 2 - 1) * RANGE_Y
+    return Window(slice(r0, r1), slice(c0, c1), xs.astype(np.float32)[None, :], ys.astype(np.float32)[:, None], 1 / level)
+
+
+def _edge(distance: Array, width: float) -> Array:
+    return np.clip(distance / width + 0.5, 0, 1)
+
+
+def _over(colour: Array, mask: Array, other: Array) -> None:
+    colour += mask[..., None] * (other - colour)
+
+
+def _dark(colour: Array, amount: Array) -> None:
+    colour *= 1 - amount[..., None]
+
+
+def paint_eye(texture: Array, who: Identity, eye: EyeShape, gaze: tuple[float, float], glint: tuple[float, float]) -> None:
+    """Paint one eye into a uint8 texture, in place."""
+    level = round(texture.shape[0] / (2 * RANGE_Y))
+    centre = round(eye.sign * eye.x, 2)
+    win = window(level, centre - 0.32, centre + 0.32, -0.26, 0.24)
+    patch = texture[win.rows, win.cols]
+    colour = patch.astype(np.float32)
+    along = (win.x * eye.sign - eye.x) / eye.half
+    y = win.y - eye.y + eye.tilt * eye.half * along
+    upper, lower = _lids(eye, along)
+    _lid_folds(colour, who, eye, along, y, upper, lower)
+    opening = np.minimum(y - upper, lower - y)
+    mask = _edge(opening, 1.5 * win.pixel) * (np.abs(along) < 1)
+    if mask.max() > 0:
+        _over(colour, mask, _eyeball(who, eye, win, y, upper, gaze, glint))
+    _lashes(colour, who, along, y, upper, lower, win.pixel)
+    np.clip(colour, 0, 255, out=colour)
+    patch[:] = colour.astype(np.uint8)
+
+
+def _lids(eye: EyeShape, along: Array) -> tuple[Array, Array]:
+    t = np.clip(along, -1, 1)
+    arch = 1 - t * t
+    full = 0.55 * arch + 0.45 * np.sqrt(arch)
+    upper = -eye.upper * full * (1 - 0.16 * t)
+    lower = eye.lower * (0.7 * arch + 0.3 * np.sqrt(arch)) * (1 + 0.22 * t * (1 - eye.straight))
+    return upper, np.maximum(lower, upper)
+
+
+def _lid_folds(colour: Array, who: Identity, eye: EyeShape, along: Array, y: Array, upper: Array, lower: Array) -> None:
+    t = np.clip(along, -1.25, 1.25)
+    reach = np.clip(1.12 - np.abs(along), 0, 0.3) / 0.3
+    crease = -eye.crease * (1 - 0.62 * t * t * np.where(t > 0, 0.8, 1.1))
+    crease = np.minimum(crease, upper - 0.02)
+    depth = 0.26 + 0.12 * who.eye_fold
+    line = 1 / (1 + ((y - crease) / 0.016) ** 2) * reach
+    above = step(0.14, 0.0, crease - y) * step(0, 0.02, crease - y) * reach * 0.12
+    lid = step(0, 0.02, y - crease) * (y < upper) * reach
+    _dark(colour, depth * line + above)
+    colour *= 1 + 0.05 * lid[..., None]
+    bag = 1 / (1 + ((y - lower - 0.035) / 0.02) ** 2) * np.clip(1 - along * along, 0, 1)
+    _dark(colour, (0.03 + 0.17 * eye.straight) * bag)
+
+
+def _eyeball(
+    who: Identity, eye: EyeShape, win: Window, y: Array, upper: Array, gaze: tuple[float, float], glint: tuple[float, float]
+) -> Array:
+    cx, cy = eye.sign * eye.x + 0.075 * gaze[0], 0.035 * gaze[1] - 0.008
+    along = np.clip((win.x * eye.sign - eye.x) / eye.half, -1, 1)
+    ball = SCLERA * (1 - 0.28 * along * along)[..., None] * np.ones_like(y)[..., None]
+    ball = ball + (step(0.72, 1.0, -along) * 0.5)[..., None] * (np.array([196, 130, 120], np.float32) - ball)
+    radius = np.sqrt((win.x - cx) ** 2 + (y - cy) ** 2)
+    _over(ball, _edge(0.094 - radius, 2 * win.pixel), _iris(who, win, y, radius, cx, cy))
+    shadow = 0.58 * step(0.075, -0.01, y - upper) + 0.1
+    _dark(ball, shadow)
+    spot = (win.x - cx - glint[0] * 0.04) ** 2 + (y - cy - glint[1] * 0.04) ** 2
+    _over(ball, _edge(0.017 - np.sqrt(spot), 1.5 * win.pixel) * 0.92, np.float32(250))
+    return ball
+
+
+def _iris(who: Identity, win: Window, y: Array, radius: Array, cx: float, cy: float) -> Array:
+    tone = np.array(EYE_COLOURS[who.eye_colour], np.float32)
+    depth = np.clip((y - cy) / 0.09, -1, 1) * 0.3 + 0.95
+    ring = 1 - 0.62 * step(0.068, 0.092, radius)
+    collar = 1 + 0.35 * step(0.062, 0.042, radius)
+    fibre = 1 + 0.12 * np.sign((win.x - cx) * (y - cy)) * step(0.03, 0.07, radius)
+    iris = tone * (depth * ring * collar * fibre)[..., None]
+    _over(iris, _edge(0.037 - radius, 2 * win.pixel), np.float32(9))
+    return iris
+
+
+def _lashes(colour: Array, who: Identity, along: Array, y: Array, upper: Array, lower: Array, pixel: float) -> None:
+    taper = np.clip(1.1 - np.abs(along - 0.06), 0, 0.25) * 4
+    thick = 0.011 + 0.008 * np.clip(along + 1, 0, 2) / 2 + 0.004 * (1 - who.brow_thickness)
+    lash = np.clip(1.2 - np.abs(y - upper + 0.004) / np.maximum(thick, pixel), 0, 1) * taper
+    dark = np.minimum(hair_colour(who) * 0.3, 40) + skin_colour(who) * 0.05
+    under = np.clip(1.1 - np.abs(y - lower - 0.006) / np.maximum(0.01, pixel), 0, 1) * taper
+    _over(colour, 0.4 * under, dark + 0.35 * skin_colour(who))
+    _over(colour, 0.9 * lash, dark)
+
+
+def paint_mouth(texture: Array, who: Identity, mouth: MouthShape) -> None:
+    """Paint the mouth into a uint8 texture, in place."""
+    level = round(texture.shape[0] / (2 * RANGE_Y))
+    win = window(level, -0.62, 0.62, 0.68, 1.56)
+    patch = texture[win.rows, win.cols]
+    colour = patch.astype(np.float32)
+    curves = _lip_curves(who, mouth, win.x)
+    _around_lips(colour, curves, win)
+    _paint_lips(colour, who, mouth, curves, win)
+    _inside(colour, mouth, curves, win)
+    _parting(colour, mouth, curves, win)
+    np.clip(colour, 0, 255, out=colour)
+    patch[:] = colour.astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class LipCurves:
+    """Per column: position along the mouth (-1..1) and the heights of the four lip edges."""
+
+    t: Array
+    top: Array
+    inner_top: Array
+    inner_bottom: Array
+    bottom: Array
+    inside: Array
+
+
+def _lip_curves(who: Identity, mouth: MouthShape, x: Array) -> LipCurves:
+    right = step(-0.12, 0.12, x)
+
+    def blend(two: tuple[float, float]) -> Array:
+        return two[0] + (two[1] - two[0]) * right
+
+    half, corner = np.where(x > 0, mouth.half[1], mouth.half[0]), blend(mouth.corner)
+    raw = x / half
+    t = np.clip(raw, -1, 1)
+    at, arch = np.abs(t), 1 - t * t
+    round_ = np.sqrt(arch)
+    line = mouth.y + corner * at * at * (0.65 + 0.35 * at) + 0.012 * (1 - 4 * np.minimum(at, 0.5)) * (1 - mouth.pressed)
+    lift = blend(mouth.raise_upper) * (arch * (0.55 + 0.9 * at))
+    inner_top = line - mouth.gap_upper * (0.6 * arch + 0.4 * round_) - lift
+    inner_bottom = line + mouth.gap_lower * (0.6 * arch + 0.4 * round_) - 0.25 * lift
+    bow = (1 - 0.2 * np.clip(1 - at / 0.2, 0, 1)) * (1 - at) ** 0.5 * (0.5 + 0.5 * np.sqrt(1 - at * at))
+    top = inner_top - blend(mouth.upper) * np.minimum(bow, 1.0)
+    bottom = inner_bottom + mouth.lower * (0.45 * arch + 0.55 * round_)
+    inside = np.clip((1 - np.abs(raw)) * 12, 0, 1)
+    return LipCurves(t, top, inner_top, inner_bottom, bottom, inside)
+
+
+def _around_lips(colour: Array, lips: LipCurves, win: Window) -> None:
+    arch = 1 - lips.t * lips.t
+    below = win.y - lips.bottom
+    shadow = step(0.11, 0.0, below) * (below > -0.02) * arch * lips.inside
+    above = lips.top - win.y
+    rim = step(0.03, 0.0, above) * (above > 0) * arch * lips.inside
+    corner = 1 / (1 + (((np.abs(lips.t) - 1) * 0.36) ** 2 + (win.y - lips.inner_top) ** 2) / 0.0009)
+    near = np.clip(1.15 - np.abs(win.x) / np.where(np.abs(lips.t) < 1, 9.0, 0.62), 0, 1)
+    _dark(colour, 0.2 * shadow + 0.16 * corner * near * (np.abs(lips.t) > 0.9) * 0)
+    colour *= 1 + 0.07 * rim[..., None]
+
+
+def _paint_lips(colour: Array, who: Identity, mouth: MouthShape, lips: LipCurves, win: Window) -> None:
+    tone = lip_colour(who)
+    soft = 0.014 + win.pixel
+    mask = np.minimum(_edge(win.y - lips.top, soft), _edge(lips.bottom - win.y, soft * 1.4)) * lips.inside
+    middle = (lips.inner_top + lips.inner_bottom) / 2
+    upper = np.clip((win.y - lips.top) / np.maximum(lips.inner_top - lips.top, 1e-3), 0, 1)
+    lower = np.clip((win.y - lips.inner_bottom) / np.maximum(lips.bottom - lips.inner_bottom, 1e-3), 0, 1)
+    shade_up = 0.97 - 0.22 * upper * upper
+    shade_low = 0.86 + 0.55 * lower * (1 - lower) - 0.1 * lower
+    shade = np.where(win.y < middle, shade_up, shade_low)
+    lines = 1 + 0.035 * np.sign(((win.x * 38) % 1) - 0.5) * (1 - 0.5 * np.abs(lips.t))
+    gloss = np.clip(1 - np.abs(lower - 0.36) * 4.5, 0, 1) * np.clip(1 - np.abs(lips.t) * 1.6, 0, 1) * (win.y > middle)
+    painted = tone * (shade * lines)[..., None] + (26 * gloss)[..., None]
+    _over(colour, 0.88 * mask, painted)
+
+
+def _inside(colour: Array, mouth: MouthShape, lips: LipCurves, win: Window) -> None:
+    gap = np.minimum(win.y - lips.inner_top, lips.inner_bottom - win.y)
+    if float((lips.inner_bottom - lips.inner_top).max()) < 0.6 * win.pixel:
+        return
+    mask = _edge(gap, 1.5 * win.pixel) * lips.inside
+    cavity = np.broadcast_to(np.array([52, 20, 19], np.float32), colour.shape).copy()
+    _tongue(cavity, mouth, lips, win)
+    _teeth(cavity, mouth, lips, win)
+    _dark(cavity, 0.55 * step(0.05, 0, win.y - lips.inner_top) + 0.4 * lips.t**4)
+    _over(colour, mask, cavity)
+
+
+def _tongue(cavity: Array, mouth: MouthShape, lips: LipCurves, win: Window) -> None:
+    top = lips.inner_bottom - 0.085 * mouth.jaw * (1 - lips.t * lips.t * 1.6)
+    mask = step(0, 0.05, win.y - top) * (np.abs(lips.t) < 0.8) * min(1.0, 2 * mouth.jaw)
+    _over(cavity, 0.8 * mask, np.array([142, 70, 68], np.float32))
+
+
+def _teeth(cavity: Array, mouth: MouthShape, lips: LipCurves, win: Window) -> None:
+    ax = np.abs(win.x)
+    edge = mouth.teeth_y - 0.10 * ax * ax + 0.006 * np.abs(((win.x / 0.11) % 1) - 0.5)
+    width = _edge(0.36 - ax, 0.06)
+    upper = _edge(edge - win.y, 2 * win.pixel) * width
+    separate = 1 - 0.22 * np.clip(1 - np.abs((win.x / 0.11 + 0.5) % 1 - 0.5) * 14, 0, 1)
+    tooth = TEETH * (separate * (1 - 1.6 * ax * ax))[..., None]
+    _over(cavity, upper, tooth)
+    lower_edge = mouth.teeth_y + 0.012 + 0.17 * mouth.jaw + 0.1 * ax * ax
+    lower = _edge(win.y - lower_edge, 2 * win.pixel) * _edge(0.24 - ax, 0.06)
+    _over(cavity, lower * 0.9, tooth * 0.78)
+
+
+def _parting(colour: Array, mouth: MouthShape, lips: LipCurves, win: Window) -> None:
+    gap = np.maximum(lips.inner_bottom - lips.inner_top, 0)
+    middle = (lips.inner_top + lips.inner_bottom) / 2
+    width = np.maximum(0.011 + 0.004 * mouth.pressed, 0.8 * win.pixel)
+    line = np.clip(1.25 - np.abs(win.y - middle) / width, 0, 1) * np.clip(1 - gap / 0.03, 0, 1)
+    ends = np.clip((1.03 - np.abs(lips.t)) * 8, 0, 1) * lips.inside
+    _over(colour, 0.82 * line * ends, np.array([58, 26, 24], np.float32) * (0.6 + 0.4 * colour.mean() / 180))
+    for row, sign in enumerate((-1.0, 1.0)):
+        cx, cy = sign * (mouth.half[row] + 0.008), mouth.y + mouth.corner[row]
+        spot = 1 / (1 + ((win.x - cx) ** 2 + (win.y - cy) ** 2) / 0.0007)
+        _dark(colour, (0.3 * spot).astype(np.float32))
+
+
+def anatomy(who: Identity) -> Anatomy:
+    """Return the person's feature positions."""
+    return Anatomy.of(who)
+
+
+__all__ = ["LipCurves", "Window", "cv2", "paint_eye", "paint_mouth", "window"]
