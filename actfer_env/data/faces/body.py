@@ -65,7 +65,7 @@ def _lean(pose: Pose) -> float:
 
 
 def _neck(layer: Layer, who: Identity, pose: Pose, x: Array, y: Array, pixel: float, lit: tuple) -> None:
-    half = 0.60 + 0.07 * who.jaw + 0.10 * np.maximum(y - 1.75, 0) ** 2 * 3
+    half = 0.69 + 0.07 * who.jaw + 1.1 * np.maximum(y - 1.55, 0) ** 2
     xx = x - _lean(pose) * np.clip(1.9 - y, 0, 1) * -0.35
     t = np.clip(xx / half, -1, 1)
     mask = _soft(half - np.abs(xx), pixel) * step(0.6, 0.75, y)
@@ -80,16 +80,16 @@ def _neck(layer: Layer, who: Identity, pose: Pose, x: Array, y: Array, pixel: fl
 
 def _clothes(layer: Layer, who: Identity, x: Array, y: Array, pixel: float, lit: tuple) -> None:
     ax = np.abs(x)
-    slope = 2.12 + 0.20 * ax + 0.16 * np.maximum(ax - 1.2, 0) ** 2
-    collar = 2.02 + 0.55 * np.clip(1 - (ax / 0.72) ** 2, 0, 1) * (0.5 if who.seed % 3 else 1.0)
-    top = np.where(ax < 0.72, np.maximum(collar, 2.02), slope)
+    slope = 1.66 + 0.32 * ax + 0.22 * np.maximum(ax - 1.25, 0) ** 2
+    collar = 0.5 * np.clip(1 - (ax / 0.95) ** 2, 0, 1) * (0.5 if who.seed % 3 else 1.0)
+    top = slope + collar
     mask = _soft(y - top, pixel)
     folds = 1 + 0.06 * np.sin(5 * x + 1.3 * y + who.seed % 7) * np.sin(2.2 * x - 1.7 * y)
     shade = lit[1] * folds * (0.95 + lit[0] * np.clip(x / 2.4, -1, 1)) * (0.72 + 0.28 * step(0, 0.18, y - top))
     layer.over(mask, np.array(who.cloth, np.float32) * lit[2] * np.clip(shade, 0.1, 1.4)[..., None])
 
 
-_BACK = {"long": (1.24, 2.5, 0.12), "bob": (1.22, 1.32, 0.16)}
+_BACK = {"long": (1.14, 2.5, 0.12), "bob": (1.16, 1.36, 0.2)}
 
 
 def _back_hair(layer: Layer, who: Identity, x: Array, y: Array, pixel: float) -> None:
@@ -101,9 +101,11 @@ def _back_hair(layer: Layer, who: Identity, x: Array, y: Array, pixel: float) ->
     wide, low, wave = _BACK[who.hair_style]
     rng = np.random.default_rng(who.seed + 1)
     streak = noise(rng, x.shape, (6, max(8, x.shape[1] // 2)))
-    edge = wide + 0.05 * noise(rng, x.shape, (5, 5)) - wave * step(low - 0.5, low, y) - 0.25 * step(-0.3, -1.5, y)
-    mask = _soft(edge - np.abs(x), 3 * pixel) * (1 - step(low - 0.12, low + 0.06, y + 0.06 * streak)) * step(-1.2, -0.7, y)
+    edge = wide + 0.05 * noise(rng, x.shape, (5, 5)) - wave * step(low - 0.5, low, y)
+    edge = edge * np.sqrt(np.clip(1 - (np.minimum(y, 0) / 1.6) ** 2, 0, 1))
+    mask = _soft(edge - np.abs(x), 3 * pixel) * (1 - step(low - 0.12, low + 0.06, y + 0.06 * streak))
     inner = 0.55 + 0.4 * step(0.75, 1.15, np.abs(x))
+    mask = mask * (y > -1.55)
     layer.over(mask, hair_colour(who) * (inner * np.clip(0.85 + 0.16 * streak, 0.2, 2))[..., None])
 
 
@@ -113,9 +115,9 @@ def _ears(layer: Layer, who: Identity, pose: Pose, x: Array, y: Array, pixel: fl
     upright = Pose(pose.yaw, pose.pitch, 0)
     turn = float(np.sin(np.deg2rad(pose.yaw)))
     for sign in (-1.0, 1.0):
-        anchor = np.array([[sign * (1.0 + 0.05 * who.width), 0.16, -0.12]], np.float32)
+        anchor = np.array([[sign * (0.955 + 0.05 * who.width), 0.17, -0.12]], np.float32)
         ex, ey, _ = project(anchor, upright.matrix(), Frame(1, 1, 1.0, 0.0, 0.0))[0]
-        half = max(0.05, 0.13 - 0.2 * sign * turn)
+        half = max(0.05, 0.125 - 0.2 * sign * turn)
         u, v = (x - ex - sign * 0.02) / half, (y - ey) / 0.36
         u = u - 0.25 * sign * -v
         radius = np.sqrt(u * u + v * v * (1 + 0.25 * (v > 0)))

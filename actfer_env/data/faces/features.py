@@ -85,7 +85,7 @@ def _lid_folds(colour: Array, who: Identity, eye: EyeShape, along: Array, y: Arr
     reach = np.clip(1.12 - np.abs(along), 0, 0.3) / 0.3
     crease = -eye.crease * (1 - 0.62 * t * t * np.where(t > 0, 0.8, 1.1))
     crease = np.minimum(crease, upper - 0.02)
-    depth = 0.26 + 0.12 * who.eye_fold
+    depth = 0.3 + 0.12 * who.eye_fold
     line = 1 / (1 + ((y - crease) / 0.016) ** 2) * reach
     above = step(0.14, 0.0, crease - y) * step(0, 0.02, crease - y) * reach * 0.12
     lid = step(0, 0.02, y - crease) * (y < upper) * reach

@@ -148,16 +148,16 @@ class Anatomy:
     def of(cls, who: Identity) -> Anatomy:
         """Derive the positions from the identity's offsets."""
         return cls(
-            eye_x=0.435 + 0.03 * who.eye_spacing + 0.015 * who.width,
+            eye_x=0.44 + 0.03 * who.eye_spacing + 0.015 * who.width,
             eye_y=0.0,
-            eye_w=0.205 + 0.015 * who.eye_size,
+            eye_w=0.222 + 0.016 * who.eye_size,
             eye_h=1.0 + 0.18 * who.eye_size - 0.1 * who.age,
             brow_y=-0.315 - 0.035 * who.brow_height,
-            nose_y=0.62 + 0.05 * who.nose_length,
+            nose_y=0.56 + 0.05 * who.nose_length,
             nose_w=0.225 + 0.045 * who.nose_width,
-            mouth_y=1.0 + 0.035 * who.nose_length + 0.02 * who.chin,
-            mouth_w=0.345 + 0.035 * who.lip_width,
-            chin_y=1.5 + 0.05 * who.chin,
+            mouth_y=0.95 + 0.035 * who.nose_length + 0.02 * who.chin,
+            mouth_w=0.355 + 0.035 * who.lip_width,
+            chin_y=1.45 + 0.05 * who.chin,
         )
 
 
@@ -183,17 +183,18 @@ def base_surface(who: Identity) -> Array:
 
 def _outline(who: Identity, dy: Array) -> Array:
     base = 1 + 0.05 * who.width
-    jaw = (0.15 - 0.09 * who.jaw - 0.03 * who.cheeks) * step(0.3, 0.98, dy)
+    jaw = (0.075 - 0.085 * who.jaw - 0.03 * who.cheeks) * step(0.25, 0.95, dy)
+    crown = 0.15 * step(-0.35, -0.95, dy)
     corner = (0.02 + 0.035 * who.jaw + 0.03 * who.cheeks) * bump(dy, dy, 0.62, 0.62, 0.2, 1e3)
     temple = 0.035 * bump(dy, dy, -0.22, -0.22, 0.2, 1e3)
-    return base - jaw + corner - temple
+    return base - jaw + corner - temple + crown
 
 
 def _skull(who: Identity, x: Array, y: Array) -> Array:
     a = Anatomy.of(who)
     brow = (0.05 - 0.015 * who.brow_arch) * pair(x, y, 0.33, a.brow_y + 0.03, 0.24, 0.085)
     socket = -0.125 * pair(x, y, a.eye_x - 0.03, -0.02, 0.2, 0.13)
-    inner = -0.075 * pair(x, y, 0.2, 0.0, 0.075, 0.12)
+    inner = -0.05 * pair(x, y, 0.2, -0.01, 0.07, 0.09)
     ball = 0.075 * pair(x, y, a.eye_x, 0.0, 0.135, 0.085)
     forehead = 0.05 * bump(x, y, 0, -0.72, 0.5, 0.3)
     temple = -0.06 * pair(x, y, 0.9, -0.3, 0.18, 0.3)
@@ -205,11 +206,11 @@ def _nose(who: Identity, x: Array, y: Array) -> Array:
     a = Anatomy.of(who)
     along = np.clip((y + 0.12) / (a.nose_y + 0.12), 0, 1)
     rise = (0.085 + 0.03 * who.nose_bridge) * step(-0.3, 0.1, y) + (0.19 + 0.03 * who.nose_bridge) * along
-    half = 0.085 + 0.045 * along * (1 + 0.3 * who.nose_width)
-    under = 1 - step(a.nose_y + 0.015, a.nose_y + 0.13, y)
+    half = 0.066 + 0.05 * along * along * (1 + 0.35 * who.nose_width)
+    under = 1 - 0.9 * step(a.nose_y, a.nose_y + 0.17, y)
     ridge = rise * _profile(x / half) * under
-    tip = 0.075 * bump(x, y, 0, a.nose_y - 0.02, 0.085 + 0.02 * who.nose_width, 0.075)
-    wing = 0.12 * pair(x, y, a.nose_w * 0.78, a.nose_y + 0.04, 0.065, 0.062)
+    tip = 0.07 * bump(x, y, 0, a.nose_y - 0.015, 0.09 + 0.02 * who.nose_width, 0.08)
+    wing = 0.125 * pair(x, y, a.nose_w * 0.74, a.nose_y + 0.045, 0.06, 0.065)
     crease = -0.045 * pair(x, y, a.nose_w + 0.07, a.nose_y + 0.06, 0.045, 0.09)
     return ridge + tip + wing + crease
 
@@ -221,9 +222,9 @@ def _profile(t: Array) -> Array:
 
 def _lower_face(who: Identity, x: Array, y: Array) -> Array:
     a = Anatomy.of(who)
-    cheek = (0.07 + 0.05 * who.cheeks) * pair(x, y, 0.52, 0.5, 0.24, 0.24)
+    cheek = (0.07 + 0.05 * who.cheeks) * pair(x, y, 0.52, 0.46, 0.24, 0.24)
     bone = (0.06 - 0.02 * who.cheeks) * pair(x, y, 0.66, 0.26, 0.2, 0.13)
-    fold = -(0.012 + 0.03 * who.age) * pair(x, y, 0.36, 0.84, 0.05, 0.16)
+    fold = -(0.012 + 0.03 * who.age) * pair(x, y, 0.36, 0.79, 0.05, 0.16)
     muzzle = 0.11 * bump(x, y, 0, a.mouth_y - 0.02, 0.3, 0.24)
     sulcus = -0.055 * bump(x, y, 0, a.mouth_y + 0.245, 0.17, 0.06)
     chin = (0.2 + 0.04 * who.chin) * bump(x, y, 0, a.chin_y - 0.02, 0.2 + 0.06 * who.jaw, 0.15)
@@ -232,7 +233,7 @@ def _lower_face(who: Identity, x: Array, y: Array) -> Array:
 
 
 HAIR_VOLUME = {
-    "bald": 0.0, "buzz": 0.015, "short": 0.055, "side": 0.085, "fringe": 0.08, "bob": 0.1, "long": 0.09,
+    "bald": 0.0, "buzz": 0.015, "short": 0.08, "side": 0.1, "fringe": 0.09, "bob": 0.1, "long": 0.09,
     "afro": 0.3, "receding": 0.035, "bun": 0.03,
 }  # fmt: skip
 
@@ -240,13 +241,15 @@ HAIR_VOLUME = {
 def hairline(who: Identity, x: Array) -> Array:
     """Return the height (face y) of the hairline above each x; smaller is higher on the head."""
     ax = np.abs(x)
-    base = {"receding": -1.42, "fringe": -0.52, "bald": -9.0}.get(who.hair_style, -1.03)
-    line = base - 0.05 * who.age + 0.12 * ax * ax
+    base = {"receding": -1.42, "fringe": -0.56, "bald": -9.0}.get(who.hair_style, -1.06)
+    line = base - 0.05 * who.age + 0.2 * ax * ax
     if who.hair_style == "receding":
         line = line + 0.35 * bump(x, x, 0, 0, 0.15, 1e3)
     if who.hair_style in ("side", "bob"):
         line = line + 0.3 * step(0.25, 0.8, x if who.seed % 2 else -x)
-    side = step(0.72, 0.97, ax)
+    temple = step(0.62, 1.02, ax)
+    side = step(1.04, 1.22, ax)
+    line = line + temple * (np.maximum(line, -0.42) - line)
     return line + side * (sideburn(who) - line)
 
 

@@ -38,7 +38,7 @@ from actfer_env.errors import DataError
 SIZES = (32, 512)
 """Smallest and largest side of `render_face`'s picture, in pixels."""
 
-HEAD_SHARE = 0.245
+HEAD_SHARE = 0.225
 """Half the head's width as a share of `render_face`'s picture."""
 
 FIVE_POINTS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
@@ -93,7 +93,7 @@ def render_face(
         raise DataError(f"face size {size!r}: use {SIZES[0]} to {SIZES[1]} pixels")
     canvas = np.empty((size, size, 3), np.uint8)
     canvas[:] = background
-    frame = Frame(size, size, HEAD_SHARE * size, size / 2 - 0.5, 0.475 * size)
+    frame = Frame(size, size, HEAD_SHARE * size, size / 2 - 0.5, 0.465 * size)
     return draw_face(canvas, who, face or Expression(), pose or Pose(), light or Light(), frame)
 
 
@@ -162,7 +162,7 @@ def _furrows(texture: Array, height: Array, toward: Array) -> None:
     gy = cv2.Sobel(height, cv2.CV_32F, 0, 1, ksize=3)
     level = texture.shape[0] / (2 * RANGE_Y)
     slope = (gx * float(-toward[0]) + gy * float(-toward[1])) * (level / 64 * 0.16)
-    factor = np.clip(1 + 0.36 * height + np.clip(slope, -0.25, 0.25), 0.3, 1.4)
+    factor = np.clip(1 + 0.25 * height + np.clip(slope, -0.22, 0.22), 0.35, 1.4)
     shade3 = cv2.cvtColor((factor * 128).astype(np.uint8), cv2.COLOR_GRAY2RGB)
     cv2.multiply(texture, shade3, dst=texture, scale=1 / 128)
 

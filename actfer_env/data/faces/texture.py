@@ -16,7 +16,6 @@ from actfer_env.data.faces.geometry import (
     chart_axes,
     hairline,
     pair,
-    sideburn,
     step,
 )
 from actfer_env.data.faces.identity import HAIR_COLOURS, SKIN_TONES, Identity
@@ -85,13 +84,22 @@ def _skin(who: Identity, x: Array, y: Array, rng: np.random.Generator) -> Array:
     red += 0.25 * bump(x, y, 0, a.chin_y, 0.2, 0.15) + 0.22 * noise(rng, shape, (18, 14))
     dark = 0.55 * pair(x, y, a.eye_x - 0.03, 0.06, 0.2, 0.11) * (0.7 + 0.6 * who.age)
     dark += 0.35 * pair(x, y, 0.15, 0.02, 0.06, 0.12) + 0.25 * pair(x, y, a.nose_w + 0.02, a.nose_y + 0.06, 0.05, 0.06)
-    dark += 0.10 * noise(rng, shape, (40, 30)) + (0.05 + 0.05 * who.age) * noise(rng, shape, (180, 130))
+    dark += 3.4 * _nostrils(a, x, y) + 0.10 * noise(rng, shape, (40, 30)) + (0.05 + 0.05 * who.age) * noise(rng, shape, (180, 130))
     dark += 0.25 * _freckles(who, x, y, rng)
     strength = 1 - 0.45 * who.tone / 9
     tint = np.array([0.01, -0.085, -0.075], np.float32) * strength
     shade = np.array([-0.13, -0.17, -0.16], np.float32)
     base = skin_colour(who)
     return base * (1 + red[..., None] * tint + dark[..., None] * shade)
+
+
+def _nostrils(a: Anatomy, x: Array, y: Array) -> Array:
+    """Return the dark of the nostrils and of the crease under the wings."""
+    tilt = y - a.nose_y - 0.085 + 0.35 * (np.abs(x) - 0.1)
+    hole = bump(np.abs(x), tilt, a.nose_w * 0.46, 0, 0.045, 0.02)
+    wing = bump(np.abs(x), y, a.nose_w * 0.95, a.nose_y + 0.085, 0.035, 0.035)
+    base = bump(x, y, 0, a.nose_y + 0.125, 0.13, 0.022)
+    return np.minimum(1.2 * hole + 0.2 * wing + 0.16 * base, 1.1)
 
 
 def _freckles(who: Identity, x: Array, y: Array, rng: np.random.Generator) -> Array:
@@ -106,7 +114,7 @@ def brow_line(who: Identity, ax: Array) -> tuple[Array, Array]:
     t = np.clip((ax - 0.13) / 0.56, 0, 1)
     arch = 0.035 + 0.035 * who.brow_arch
     centre = a.brow_y + 0.02 - arch * (1 - ((t - 0.62) / 0.62) ** 2) + 0.05 * np.maximum(t - 0.7, 0)
-    half = (0.042 + 0.016 * who.brow_thickness) * (1 - 0.72 * t * t)
+    half = (0.052 + 0.018 * who.brow_thickness) * (1 - 0.72 * t * t)
     return centre, half
 
 
@@ -162,8 +170,7 @@ def hair_mask(who: Identity, x: Array, y: Array, ragged: Array | float = 0.0) ->
     line = hairline(who, x) + ragged
     soft = 0.16 if who.hair_style in ("buzz", "receding") else 0.07
     mask = step(-soft / 2, soft, line - y)
-    side = step(0.86, 0.97, np.abs(x) + 0.04 * np.asarray(ragged)) * (1 - step(0, 0.1, y - sideburn(who)))
-    return np.maximum(mask, side) if who.hair_style != "bald" else np.zeros_like(x)
+    return mask if who.hair_style != "bald" else np.zeros_like(x)
 
 
 def _hair(who: Identity, colour: Array, x: Array, y: Array, rng: np.random.Generator) -> Array:
@@ -185,7 +192,7 @@ def _hair_flow(who: Identity, x: Array, y: Array, rng: np.random.Generator) -> t
     angle = np.arctan2(x - part, y + 1.9).astype(np.float32)
     radius = np.hypot(x - part, y + 1.9).astype(np.float32)
     wave = 0.05 * noise(rng, x.shape, (9, 7))
-    fine = _strands(rng, radius * 6, (angle + wave * 0.6) * 110)
+    fine = _strands(rng, radius * 6, (angle + wave * 0.6) * 70) * step(0.2, 0.9, radius)
     locks = _strands(rng, radius * 3, (angle + wave) * 26)
     band = 0.35 * bump(radius, radius, 0.75, 0.75, 0.22, 1e3)
     return 0.2 * fine + 0.2 * locks + band - 0.08, 0.6 * fine + 0.7 * locks
