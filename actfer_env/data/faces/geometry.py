@@ -153,9 +153,9 @@ class Anatomy:
             eye_w=0.222 + 0.016 * who.eye_size,
             eye_h=1.0 + 0.18 * who.eye_size - 0.1 * who.age,
             brow_y=-0.315 - 0.035 * who.brow_height,
-            nose_y=0.56 + 0.05 * who.nose_length,
+            nose_y=0.53 + 0.05 * who.nose_length,
             nose_w=0.225 + 0.045 * who.nose_width,
-            mouth_y=0.95 + 0.035 * who.nose_length + 0.02 * who.chin,
+            mouth_y=0.935 + 0.035 * who.nose_length + 0.02 * who.chin,
             mouth_w=0.355 + 0.035 * who.lip_width,
             chin_y=1.45 + 0.05 * who.chin,
         )
@@ -174,7 +174,7 @@ def base_surface(who: Identity) -> Array:
     x, y = grid()
     _, dy, dz = grid_direction()
     wide = _outline(who, dy)
-    tall = np.ones_like(wide)
+    tall = 1 - 0.05 * step(-0.2, -0.9, dy)
     depth = _skull(who, x, y) + _nose(who, x, y) + _lower_face(who, x, y)
     hair = hair_thickness(who, x, y)
     layers = np.stack([wide * (1 + hair), tall * (1 + hair), depth + HALF_DEPTH * dz * hair], axis=-1)
@@ -184,8 +184,8 @@ def base_surface(who: Identity) -> Array:
 def _outline(who: Identity, dy: Array) -> Array:
     base = 1 + 0.05 * who.width
     jaw = (0.075 - 0.085 * who.jaw - 0.03 * who.cheeks) * step(0.25, 0.95, dy)
-    crown = 0.15 * step(-0.35, -0.95, dy)
-    corner = (0.02 + 0.035 * who.jaw + 0.03 * who.cheeks) * bump(dy, dy, 0.62, 0.62, 0.2, 1e3)
+    crown = 0.2 * step(-0.25, -0.95, dy)
+    corner = (0.032 + 0.035 * who.jaw + 0.03 * who.cheeks) * bump(dy, dy, 0.62, 0.62, 0.2, 1e3)
     temple = 0.035 * bump(dy, dy, -0.22, -0.22, 0.2, 1e3)
     return base - jaw + corner - temple + crown
 
@@ -262,7 +262,8 @@ def sideburn(who: Identity) -> float:
 def hair_thickness(who: Identity, x: Array, y: Array) -> Array:
     """Return how far the hair stands off the skull, as a share of its radius."""
     volume = HAIR_VOLUME[who.hair_style]
-    return volume * step(0.0, 0.38, hairline(who, x) - y)
+    ramp = step(-0.02, 0.4, hairline(who, x) - y)
+    return volume * cv2.GaussianBlur(ramp.astype(np.float32), (0, 0), 2.5)
 
 
 def trace(layers: Array, rotation: Array, frame: Frame, stride: int = 4, rounds: int = 7) -> View:
@@ -276,7 +277,7 @@ def trace(layers: Array, rotation: Array, frame: Frame, stride: int = 4, rounds:
         if number == rounds - 1:
             break
         fresh = sample(layers, x, y)
-        sampled = fresh if sampled is None else sampled * 0.3 + fresh * 0.7
+        sampled = fresh if sampled is None else sampled * 0.4 + fresh * 0.6
         wide, tall, depth = sampled[..., 0], sampled[..., 1], sampled[..., 2]
     return View(x, y, (1 - np.sqrt(miss)) * frame.scale)
 

@@ -161,8 +161,8 @@ def _furrows(texture: Array, height: Array, toward: Array) -> None:
     gx = cv2.Sobel(height, cv2.CV_32F, 1, 0, ksize=3)
     gy = cv2.Sobel(height, cv2.CV_32F, 0, 1, ksize=3)
     level = texture.shape[0] / (2 * RANGE_Y)
-    slope = (gx * float(-toward[0]) + gy * float(-toward[1])) * (level / 64 * 0.16)
-    factor = np.clip(1 + 0.25 * height + np.clip(slope, -0.22, 0.22), 0.35, 1.4)
+    slope = (gx * float(-toward[0]) + gy * float(-toward[1])) * (level / 64 * 0.12)
+    factor = np.clip(1 + 0.25 * height + np.clip(slope, -0.2, 0.07), 0.35, 1.1)
     shade3 = cv2.cvtColor((factor * 128).astype(np.uint8), cv2.COLOR_GRAY2RGB)
     cv2.multiply(texture, shade3, dst=texture, scale=1 / 128)
 
@@ -233,7 +233,7 @@ def _painted_points(shapes: tuple[EyeShape, EyeShape, MouthShape]) -> dict[str, 
 def _skin_points(who: Identity, drift: Array) -> dict[str, tuple[float, float]]:
     a = Anatomy.of(who)
     rest = {
-        "nose": (0.0, a.nose_y - 0.02), "chin": (0.0, a.chin_y + 0.12), "forehead": (0.0, -0.75),
+        "nose": (0.0, a.nose_y - 0.04), "chin": (0.0, a.chin_y + 0.12), "forehead": (0.0, -0.75),
         "left_inner_brow": (-0.17, a.brow_y), "left_outer_brow": (-0.62, a.brow_y),
         "right_inner_brow": (0.17, a.brow_y), "right_outer_brow": (0.62, a.brow_y),
         "left_cheek": (-0.9, 0.55), "right_cheek": (0.9, 0.55),

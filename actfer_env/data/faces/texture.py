@@ -62,7 +62,7 @@ def albedo(who: Identity, level: int) -> Array:
     rng = np.random.default_rng(who.seed)
     x, y = texture_axes(level)
     colour = _skin(who, x, y, rng)
-    colour = _mix(colour, _brow_mask(who, x, y, rng), hair_colour(who) * 0.55 + skin_colour(who) * 0.08)
+    colour = _mix(colour, _brow_mask(who, x, y, rng), hair_colour(who) * 0.55 + skin_colour(who) * 0.1)
     colour = _beard(who, colour, x, y, rng)
     colour = _hair(who, colour, x, y, rng)
     return np.clip(colour + 0.5, 0, 255).astype(np.uint8)

@@ -113,7 +113,7 @@ def _groove(
     sheet = np.zeros(shape, np.uint8)
     path = np.round(np.stack([cols, rows], axis=1) * 16).astype(np.int32)
     cv2.polylines(sheet, [path], False, 255, 1, cv2.LINE_AA, 4)
-    sigma = max(0.5, thick * level * 0.55)
+    sigma = max(0.5, thick * level * 0.6)
     soft = cv2.GaussianBlur(sheet.astype(np.float32), (0, 0), sigma)
     taper = cv2.GaussianBlur(sheet.astype(np.float32), (0, 0), sigma * 3)
     ridge = soft / 255 * sigma * 2.2 - 0.3 * taper / 255 * sigma * 5
