@@ -203,7 +203,7 @@ def _paint_lips(colour: Array, who: Identity, mouth: MouthShape, lips: LipCurves
     shade_up = 0.97 - 0.22 * upper * upper
     shade_low = 0.86 + 0.55 * lower * (1 - lower) - 0.1 * lower
     shade = np.where(win.y < middle, shade_up, shade_low)
-    lines = 1 + 0.035 * np.sign(((win.x * 38) % 1) - 0.5) * (1 - 0.5 * np.abs(lips.t))
+    lines = 1 + 0.015 * np.sign(((win.x * 38) % 1) - 0.5) * (1 - 0.5 * np.abs(lips.t))
     gloss = np.clip(1 - np.abs(lower - 0.36) * 4.5, 0, 1) * np.clip(1 - np.abs(lips.t) * 1.6, 0, 1) * (win.y > middle)
     painted = tone * (shade * lines)[..., None] + (26 * gloss)[..., None]
     _over(colour, 0.88 * mask, painted)

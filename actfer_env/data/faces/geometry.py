@@ -149,14 +149,14 @@ class Anatomy:
         """Derive the positions from the identity's offsets."""
         return cls(
             eye_x=0.44 + 0.03 * who.eye_spacing + 0.015 * who.width,
-            eye_y=0.0,
+            eye_y=-0.02,
             eye_w=0.222 + 0.016 * who.eye_size,
             eye_h=1.0 + 0.18 * who.eye_size - 0.1 * who.age,
             brow_y=-0.315 - 0.035 * who.brow_height,
             nose_y=0.53 + 0.05 * who.nose_length,
             nose_w=0.225 + 0.045 * who.nose_width,
             mouth_y=0.935 + 0.035 * who.nose_length + 0.02 * who.chin,
-            mouth_w=0.355 + 0.035 * who.lip_width,
+            mouth_w=0.375 + 0.035 * who.lip_width,
             chin_y=1.45 + 0.05 * who.chin,
         )
 
@@ -183,9 +183,9 @@ def base_surface(who: Identity) -> Array:
 
 def _outline(who: Identity, dy: Array) -> Array:
     base = 1 + 0.05 * who.width
-    jaw = (0.075 - 0.085 * who.jaw - 0.03 * who.cheeks) * step(0.25, 0.95, dy)
+    jaw = (0.115 - 0.085 * who.jaw - 0.03 * who.cheeks) * step(0.25, 0.95, dy)
     crown = 0.2 * step(-0.25, -0.95, dy)
-    corner = (0.032 + 0.035 * who.jaw + 0.03 * who.cheeks) * bump(dy, dy, 0.62, 0.62, 0.2, 1e3)
+    corner = (0.015 + 0.035 * who.jaw + 0.03 * who.cheeks) * bump(dy, dy, 0.62, 0.62, 0.2, 1e3)
     temple = 0.035 * bump(dy, dy, -0.22, -0.22, 0.2, 1e3)
     return base - jaw + corner - temple + crown
 
@@ -206,12 +206,12 @@ def _nose(who: Identity, x: Array, y: Array) -> Array:
     a = Anatomy.of(who)
     along = np.clip((y + 0.12) / (a.nose_y + 0.12), 0, 1)
     rise = (0.085 + 0.03 * who.nose_bridge) * step(-0.3, 0.1, y) + (0.19 + 0.03 * who.nose_bridge) * along
-    half = 0.066 + 0.05 * along * along * (1 + 0.35 * who.nose_width)
-    under = 1 - 0.9 * step(a.nose_y, a.nose_y + 0.17, y)
+    half = 0.066 + 0.036 * along * along * (1 + 0.35 * who.nose_width)
+    under = 1 - 0.9 * step(a.nose_y - 0.01, a.nose_y + 0.2, y)
     ridge = rise * _profile(x / half) * under
     tip = 0.07 * bump(x, y, 0, a.nose_y - 0.015, 0.09 + 0.02 * who.nose_width, 0.08)
-    wing = 0.125 * pair(x, y, a.nose_w * 0.74, a.nose_y + 0.045, 0.06, 0.065)
-    crease = -0.045 * pair(x, y, a.nose_w + 0.07, a.nose_y + 0.06, 0.045, 0.09)
+    wing = 0.15 * pair(x, y, a.nose_w * 0.76, a.nose_y + 0.04, 0.055, 0.06)
+    crease = -0.055 * pair(x, y, a.nose_w + 0.05, a.nose_y + 0.05, 0.04, 0.08)
     return ridge + tip + wing + crease
 
 
@@ -226,6 +226,7 @@ def _lower_face(who: Identity, x: Array, y: Array) -> Array:
     bone = (0.06 - 0.02 * who.cheeks) * pair(x, y, 0.66, 0.26, 0.2, 0.13)
     fold = -(0.012 + 0.03 * who.age) * pair(x, y, 0.36, 0.79, 0.05, 0.16)
     muzzle = 0.11 * bump(x, y, 0, a.mouth_y - 0.02, 0.3, 0.24)
+    muzzle -= 0.03 * bump(x, y, 0, a.mouth_y - 0.15, 0.03, 0.07)
     sulcus = -0.055 * bump(x, y, 0, a.mouth_y + 0.245, 0.17, 0.06)
     chin = (0.2 + 0.04 * who.chin) * bump(x, y, 0, a.chin_y - 0.02, 0.2 + 0.06 * who.jaw, 0.15)
     jowl = 0.04 * who.age * pair(x, y, 0.5, 1.3, 0.15, 0.15)

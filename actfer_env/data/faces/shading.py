@@ -72,7 +72,7 @@ def shade(layers: Array, rotation: Array, light: Light) -> tuple[Array, Array]:
     toward = (rotation.T @ light.vector()).astype(np.float32)
     up = (rotation.T @ np.array([0, -1, 0], np.float32)).astype(np.float32)
     facing = toward[0] * n[0] + toward[1] * n[1] + toward[2] * n[2]
-    sky = 0.78 + 0.22 * (up[0] * n[0] + up[1] * n[1] + up[2] * n[2])
+    sky = 0.83 + 0.17 * (up[0] * n[0] + up[1] * n[1] + up[2] * n[2])
     occlusion = np.clip(1 + 0.42 * np.minimum(cavity, 0.25), 0.4, 1.1)
     key_colour, sky_colour = light.colours()
     factor = np.empty((*facing.shape, 3), np.float32)

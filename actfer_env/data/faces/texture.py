@@ -96,7 +96,7 @@ def _skin(who: Identity, x: Array, y: Array, rng: np.random.Generator) -> Array:
 def _nostrils(a: Anatomy, x: Array, y: Array) -> Array:
     """Return the dark of the nostrils and of the crease under the wings."""
     tilt = y - a.nose_y - 0.085 + 0.35 * (np.abs(x) - 0.1)
-    hole = bump(np.abs(x), tilt, a.nose_w * 0.46, 0, 0.045, 0.02)
+    hole = bump(np.abs(x), tilt, a.nose_w * 0.5, 0, 0.042, 0.019)
     wing = bump(np.abs(x), y, a.nose_w * 0.95, a.nose_y + 0.085, 0.035, 0.035)
     base = bump(x, y, 0, a.nose_y + 0.125, 0.13, 0.022)
     return np.minimum(1.2 * hole + 0.2 * wing + 0.16 * base, 1.1)
