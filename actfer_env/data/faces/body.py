@@ -65,10 +65,10 @@ def _lean(pose: Pose) -> float:
 
 
 def _neck(layer: Layer, who: Identity, pose: Pose, x: Array, y: Array, pixel: float, lit: tuple) -> None:
-    half = 0.69 + 0.07 * who.jaw + 1.1 * np.maximum(y - 1.55, 0) ** 2
+    half = 0.69 + 0.07 * who.jaw + 1.1 * np.clip(y - 1.55, 0, 0.7) ** 2
     xx = x - _lean(pose) * np.clip(1.9 - y, 0, 1) * -0.35
     t = np.clip(xx / half, -1, 1)
-    mask = _soft(half - np.abs(xx), pixel) * step(0.6, 0.75, y)
+    mask = _soft(half - np.abs(xx), pixel) * (step(0.6, 0.75, y) * (y < 2.6))
     round_ = np.sqrt(1 - 0.85 * t * t) * (1 + lit[0] * t)
     chin = 1.62 + 0.25 * np.sin(np.deg2rad(-pose.pitch))
     shadow = 1 - 0.45 * step(0.55, -0.1, y - chin + 0.25 * t * t)
@@ -80,12 +80,13 @@ def _neck(layer: Layer, who: Identity, pose: Pose, x: Array, y: Array, pixel: fl
 
 def _clothes(layer: Layer, who: Identity, x: Array, y: Array, pixel: float, lit: tuple) -> None:
     ax = np.abs(x)
-    slope = 1.66 + 0.32 * ax + 0.22 * np.maximum(ax - 1.25, 0) ** 2
+    slope = 1.66 + 0.32 * ax + 0.22 * np.maximum(ax - 1.25, 0) ** 2 + 9 * np.maximum(ax - 2.15, 0) ** 3
     collar = 0.5 * np.clip(1 - (ax / 0.95) ** 2, 0, 1) * (0.5 if who.seed % 3 else 1.0)
     top = slope + collar
     mask = _soft(y - top, pixel)
-    folds = 1 + 0.06 * np.sin(5 * x + 1.3 * y + who.seed % 7) * np.sin(2.2 * x - 1.7 * y)
-    shade = lit[1] * folds * (0.95 + lit[0] * np.clip(x / 2.4, -1, 1)) * (0.72 + 0.28 * step(0, 0.18, y - top))
+    folds = noise(np.random.default_rng(who.seed + 3), x.shape, (4, 9))
+    shade = lit[1] * (1 + 0.05 * folds) * (0.95 + lit[0] * np.clip(x / 2.4, -1, 1))
+    shade = shade * (0.72 + 0.28 * np.clip((y - top) * 5, 0, 1)) * (1 - 0.3 * np.clip(ax - 1.9, 0, 0.5))
     layer.over(mask, np.array(who.cloth, np.float32) * lit[2] * np.clip(shade, 0.1, 1.4)[..., None])
 
 

@@ -44,8 +44,6 @@ HEAD_SHARE = 0.225
 FIVE_POINTS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 """The detectors' five landmarks, in their order; left and right as the viewer sees them."""
 
-STRIDE = 4
-
 
 @dataclass(frozen=True)
 class RenderedFace:
@@ -104,13 +102,18 @@ def draw_face(canvas: Array, who: Identity, face: Expression, pose: Pose, light:
     rotation = pose.matrix()
     level = _level(frame.scale)
     texture = skin_texture(who, face, layers, drift, rotation, light, level)
-    view = trace(layers, rotation, frame, STRIDE)
-    _lay_body(canvas, body_layer(who, pose, light, frame, 2), 2)
-    mask = _lay_head(canvas, texture, view, frame)
+    stride = _stride(frame.scale, 28)
+    _lay_body(canvas, body_layer(who, pose, light, frame, stride), stride)
+    mask = _lay_head(canvas, texture, layers, rotation, frame)
     draw_glasses(canvas, who, layers, rotation, frame)
     shapes = muscles(who, face)
     points = landmarks(who, shapes, layers, drift, rotation, frame)
     return RenderedFace(canvas, mask, points, _box(points))
+
+
+def _stride(scale: float, cells: int) -> int:
+    """Return a sampling distance in pixels that leaves about `cells` samples per unit."""
+    return int(np.clip(round(scale / cells), 2, 6))
 
 
 def _level(scale: float) -> int:
@@ -158,9 +161,11 @@ def _slide(skin: Array, drift: Array, level: int) -> Array:
 
 def _furrows(texture: Array, height: Array, toward: Array) -> None:
     """Darken the hollows of the fine relief and light its slopes, in place."""
+    level = texture.shape[0] / (2 * RANGE_Y)
+    win = window(round(level), -0.95, 0.95, -0.9, 1.55)
+    height, texture = height[win.rows, win.cols], texture[win.rows, win.cols]
     gx = cv2.Sobel(height, cv2.CV_32F, 1, 0, ksize=3)
     gy = cv2.Sobel(height, cv2.CV_32F, 0, 1, ksize=3)
-    level = texture.shape[0] / (2 * RANGE_Y)
     slope = (gx * float(-toward[0]) + gy * float(-toward[1])) * (level / 64 * 0.12)
     factor = np.clip(1 + 0.25 * height + np.clip(slope, -0.2, 0.07), 0.35, 1.1)
     shade3 = cv2.cvtColor((factor * 128).astype(np.uint8), cv2.COLOR_GRAY2RGB)
@@ -184,20 +189,45 @@ def _upsample(coarse: Array, stride: int, frame: Frame) -> Array:
 def _lay_body(canvas: Array, layer: object, stride: int) -> None:
     frame = Frame(canvas.shape[1], canvas.shape[0], 1, 0, 0)
     colour = _upsample(np.clip(layer.colour, 0, 255).astype(np.uint8), stride, frame)  # type: ignore[attr-defined]
-    cover = np.ascontiguousarray(_upsample(layer.cover, stride, frame))  # type: ignore[attr-defined]
-    canvas[:] = cv2.blendLinear(np.ascontiguousarray(colour), canvas, cover, 1 - cover)
+    cover = _upsample(layer.cover, stride, frame)  # type: ignore[attr-defined]
+    cover = np.clip((cover - 0.5) * (0.6 * stride) + 0.5, 0, 1)
+    _blend(canvas, np.ascontiguousarray(colour), cover)
 
 
-def _lay_head(canvas: Array, texture: Array, view: View, frame: Frame) -> Array:
+def _blend(canvas: Array, colour: Array, cover: Array) -> None:
+    canvas[:] = cv2.blendLinear(colour, np.ascontiguousarray(canvas), cover, 1 - cover)
+
+
+def _lay_head(canvas: Array, texture: Array, layers: Array, rotation: Array, frame: Frame) -> Array:
+    """Draw the head into a picture, in place, and return its coverage."""
+    cover = np.zeros(canvas.shape[:2], np.float32)
+    part, inner = _head_part(layers, frame)
+    if inner.width >= 2 and inner.height >= 2:
+        stride = _stride(frame.scale, 16)
+        view = trace(layers, rotation, inner, stride)
+        head, mask = _look_up(texture, view, inner, stride)
+        cover[part] = mask
+        _blend(canvas[part], head, mask)
+    return cover
+
+
+def _head_part(layers: Array, frame: Frame) -> tuple[tuple[slice, slice], Frame]:
+    """Return the part of the picture that the head can reach, as slices and as a frame of its own."""
+    reach = 1.06 * frame.scale * float(max(1.5 * layers[..., 1].max(), layers[..., 0].max(), 1.56))
+    x0, x1 = (int(np.clip(frame.cx + side * reach, 0, frame.width)) for side in (-1, 1))
+    y0, y1 = (int(np.clip(frame.cy + side * reach, 0, frame.height)) for side in (-1, 1))
+    inner = Frame(x1 - x0, y1 - y0, frame.scale, frame.cx - x0, frame.cy - y0)
+    return (slice(y0, y1), slice(x0, x1)), inner
+
+
+def _look_up(texture: Array, view: View, frame: Frame, stride: int) -> tuple[Array, Array]:
     height, width = texture.shape[:2]
     cols = (view.x / RANGE_X + 1) * (width / 2) - 0.5
     rows = (view.y / RANGE_Y + 1) * (height / 2) - 0.5
-    full = _upsample(cv2.merge([cols.astype(np.float32), rows.astype(np.float32)]), STRIDE, frame)
+    full = _upsample(cv2.merge([cols.astype(np.float32), rows.astype(np.float32)]), stride, frame)
     head = cv2.remap(texture, full, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    mask = np.clip(_upsample(view.distance.astype(np.float32), STRIDE, frame) * 0.7 + 0.3, 0, 1)
-    mask = np.ascontiguousarray(mask)
-    canvas[:] = cv2.blendLinear(head, canvas, mask, 1 - mask)
-    return mask
+    mask = np.clip(_upsample(view.distance.astype(np.float32), stride, frame) * 0.7 + 0.3, 0, 1)
+    return head, mask
 
 
 def landmarks(

@@ -285,7 +285,7 @@ def _draw_person(canvas: Array, person: Person, light: Light) -> tuple[RenderedF
     height, width = canvas.shape[:2]
     cx, cy, reach = person.x * width, person.y * height, person.scale
     x0, x1 = (int(np.clip(cx + side * 3.2 * reach, 0, width)) for side in (-1, 1))
-    y0, y1 = int(np.clip(cy - 2.6 * reach, 0, height)), int(np.clip(cy + 4.0 * reach, 0, height))
+    y0, y1 = int(np.clip(cy - 2.6 * reach, 0, height)), height
     mask = np.zeros((height, width), np.float32)
     frame = Frame(max(x1 - x0, 8), max(y1 - y0, 8), person.scale, cx - x0, cy - y0)
     visible = x1 - x0 >= 8 and y1 - y0 >= 8
