@@ -1,7 +1,7 @@
-"""Procedural faces: people, expressions by Action Unit, pose, light and camera, from code and arithmetic alone.
+"""Procedural faces: people, Action Units, pose, light and camera, from code and arithmetic alone.
 
-`render_face` draws a portrait, `render_scene` people in a larger picture seen through a camera. Everything follows
-from frozen dataclasses; their ``sample`` methods take a `numpy.random.Generator` and nothing else is random.
+`render_face` draws a portrait, `render_scene` people in a larger picture seen through a camera. Everything
+follows from frozen dataclasses; `sample` methods take a `numpy.random.Generator`, and nothing else is random.
 """
 
 from actfer_env.data.faces.expression import MAX_INTENSITY, RENDERED_AUS, Expression
@@ -22,6 +22,7 @@ from actfer_env.data.faces.scene import (
 from actfer_env.data.faces.shading import Light
 
 __all__ = [
-    "FIVE_POINTS", "MAX_INTENSITY", "RENDERED_AUS", "Background", "Camera", "Expression", "Hand", "Identity", "Light",
-    "Person", "Pose", "RenderedFace", "RenderedScene", "Scene", "SceneFace", "is_detectable", "render_face", "render_scene",
+    "FIVE_POINTS", "MAX_INTENSITY", "RENDERED_AUS", "Background", "Camera", "Expression", "Hand", "Identity",
+    "Light", "Person", "Pose", "RenderedFace", "RenderedScene", "Scene", "SceneFace", "is_detectable",
+    "render_face", "render_scene",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""What surrounds the face and needs less care: neck, shoulders, ears, hair behind the head, glasses, a hand."""
+"""What surrounds the face: neck, shoulders, ears, the hair behind the head, and glasses."""
 
 from __future__ import annotations
 
@@ -130,7 +130,11 @@ def _ears(layer: Layer, who: Identity, pose: Pose, x: Array, y: Array, pixel: fl
         layer.over(mask, np.minimum(tone * (shade * fold)[..., None], 255))
 
 
-_GLASSES = {"thin": (0.27, 0.20, 0.016, 4.0), "thick": (0.28, 0.21, 0.042, 5.0), "round": (0.25, 0.25, 0.022, 2.0)}
+_GLASSES = {
+    "thin": (0.27, 0.20, 0.016, 4.0),
+    "thick": (0.28, 0.21, 0.042, 5.0),
+    "round": (0.25, 0.25, 0.022, 2.0),
+}
 
 
 def draw_glasses(image: Array, who: Identity, layers: Array, rotation: Array, frame: Frame) -> None:
@@ -139,7 +143,7 @@ def draw_glasses(image: Array, who: Identity, layers: Array, rotation: Array, fr
         return
     half_w, half_h, thick, power = _GLASSES[who.glasses]
     a = Anatomy.of(who)
-    depth = float(positions(layers, 0.0, a.brow_y + 0.1)[0, 0, 2]) + 0.03
+    depth = float(positions(layers, np.float32(0), np.float32(a.brow_y + 0.1))[0, 0, 2]) + 0.03
     dark = np.random.default_rng(who.seed + 2).integers(12, 90, 3)
     rim = tuple(int(v) for v in (dark if who.glasses != "thin" else dark + 60))
     width = max(1, round(thick * frame.scale))
@@ -148,7 +152,10 @@ def draw_glasses(image: Array, who: Identity, layers: Array, rotation: Array, fr
         path = _path(lens, rotation, frame)
         _tint(image, path)
         cv2.polylines(image, [path], True, rim, width, cv2.LINE_AA, 4)
-        arm = np.array([[sign * (a.eye_x + half_w), -0.05, depth - 0.06], [sign * 0.985, -0.06, depth - 0.75]], np.float32)
+        arm = np.array(
+            [[sign * (a.eye_x + half_w), -0.05, depth - 0.06], [sign * 0.985, -0.06, depth - 0.75]],
+            np.float32,
+        )
         cv2.polylines(image, [_path(arm, rotation, frame)], False, rim, width, cv2.LINE_AA, 4)
     inner = a.eye_x - half_w + 0.01
     bridge = np.array([[-inner, -0.03, depth], [0, -0.075, depth + 0.02], [inner, -0.03, depth]], np.float32)

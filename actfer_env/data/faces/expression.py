@@ -49,7 +49,7 @@ class Expression:
         return cls(dict(aus), dict(aus), gaze)
 
     def weights(self) -> np.ndarray:
-        """Return a (2, AUs) array of intensities scaled to 0..1; row 0 is the viewer's left, row 1 the right."""
+        """Return intensities scaled to 0..1 as (2, AUs); row 0 is the viewer's left, row 1 the right."""
         table = np.zeros((2, len(RENDERED_AUS)), dtype=np.float32)
         for row, side in enumerate((self.right, self.left)):
             for au, value in side.items():

@@ -36,14 +36,20 @@ def window(level: int, x0: float, x1: float, y0: float, y1: float) -> Window:
     r0, r1 = (int((y / RANGE_Y + 1) * height / 2) for y in (y0, y1))
     xs = ((np.arange(c0, c1, dtype=np.float32) + 0.5) / width * 2 - 1) * RANGE_X
     ys = ((np.arange(r0, r1, dtype=np.float32) + 0.5) / height * 2 - 1) * RANGE_Y
-    return Window(slice(r0, r1), slice(c0, c1), xs.astype(np.float32)[None, :], ys.astype(np.float32)[:, None], 1 / level)
+    return Window(
+        slice(r0, r1),
+        slice(c0, c1),
+        xs.astype(np.float32)[None, :],
+        ys.astype(np.float32)[:, None],
+        1 / level,
+    )
 
 
 def _edge(distance: Array, width: float) -> Array:
     return np.clip(distance / width + 0.5, 0, 1)
 
 
-def _over(colour: Array, mask: Array, other: Array) -> None:
+def _over(colour: Array, mask: Array, other: Array | np.float32) -> None:
     colour += mask[..., None] * (other - colour)
 
 
@@ -51,7 +57,9 @@ def _dark(colour: Array, amount: Array) -> None:
     colour *= 1 - amount[..., None]
 
 
-def paint_eye(texture: Array, who: Identity, eye: EyeShape, gaze: tuple[float, float], glint: tuple[float, float]) -> None:
+def paint_eye(
+    texture: Array, who: Identity, eye: EyeShape, gaze: tuple[float, float], glint: tuple[float, float]
+) -> None:
     """Paint one eye into a uint8 texture, in place."""
     level = round(texture.shape[0] / (2 * RANGE_Y))
     centre = round(eye.sign * eye.x, 2)
@@ -80,7 +88,9 @@ def _lids(eye: EyeShape, along: Array) -> tuple[Array, Array]:
     return upper, np.maximum(lower, upper)
 
 
-def _lid_folds(colour: Array, who: Identity, eye: EyeShape, along: Array, y: Array, upper: Array, lower: Array) -> None:
+def _lid_folds(
+    colour: Array, who: Identity, eye: EyeShape, along: Array, y: Array, upper: Array, lower: Array
+) -> None:
     t = np.clip(along, -1.25, 1.25)
     reach = np.clip(1.12 - np.abs(along), 0, 0.3) / 0.3
     crease = -eye.crease * (1 - 0.62 * t * t * np.where(t > 0, 0.8, 1.1))
@@ -96,7 +106,13 @@ def _lid_folds(colour: Array, who: Identity, eye: EyeShape, along: Array, y: Arr
 
 
 def _eyeball(
-    who: Identity, eye: EyeShape, win: Window, y: Array, upper: Array, gaze: tuple[float, float], glint: tuple[float, float]
+    who: Identity,
+    eye: EyeShape,
+    win: Window,
+    y: Array,
+    upper: Array,
+    gaze: tuple[float, float],
+    glint: tuple[float, float],
 ) -> Array:
     cx, cy = eye.sign * eye.x + 0.075 * gaze[0], 0.035 * gaze[1] - 0.008
     along = np.clip((win.x * eye.sign - eye.x) / eye.half, -1, 1)
@@ -122,7 +138,9 @@ def _iris(who: Identity, win: Window, y: Array, radius: Array, cx: float, cy: fl
     return iris
 
 
-def _lashes(colour: Array, who: Identity, along: Array, y: Array, upper: Array, lower: Array, pixel: float) -> None:
+def _lashes(
+    colour: Array, who: Identity, along: Array, y: Array, upper: Array, lower: Array, pixel: float
+) -> None:
     taper = np.clip(1.1 - np.abs(along - 0.06), 0, 0.25) * 4
     thick = 0.011 + 0.008 * np.clip(along + 1, 0, 2) / 2 + 0.004 * (1 - who.brow_thickness)
     lash = np.clip(1.2 - np.abs(y - upper + 0.004) / np.maximum(thick, pixel), 0, 1) * taper
@@ -170,7 +188,11 @@ def _lip_curves(who: Identity, mouth: MouthShape, x: Array) -> LipCurves:
     t = np.clip(raw, -1, 1)
     at, arch = np.abs(t), 1 - t * t
     round_ = np.sqrt(arch)
-    line = mouth.y + corner * at * at * (0.65 + 0.35 * at) + 0.012 * (1 - 4 * np.minimum(at, 0.5)) * (1 - mouth.pressed)
+    line = (
+        mouth.y
+        + corner * at * at * (0.65 + 0.35 * at)
+        + 0.012 * (1 - 4 * np.minimum(at, 0.5)) * (1 - mouth.pressed)
+    )
     lift = blend(mouth.raise_upper) * (arch * (0.55 + 0.9 * at))
     inner_top = line - mouth.gap_upper * (0.6 * arch + 0.4 * round_) - lift
     inner_bottom = line + mouth.gap_lower * (0.6 * arch + 0.4 * round_) - 0.25 * lift
@@ -204,7 +226,11 @@ def _paint_lips(colour: Array, who: Identity, mouth: MouthShape, lips: LipCurves
     shade_low = 0.86 + 0.55 * lower * (1 - lower) - 0.1 * lower
     shade = np.where(win.y < middle, shade_up, shade_low)
     lines = 1 + 0.015 * np.sign(((win.x * 38) % 1) - 0.5) * (1 - 0.5 * np.abs(lips.t))
-    gloss = np.clip(1 - np.abs(lower - 0.36) * 4.5, 0, 1) * np.clip(1 - np.abs(lips.t) * 1.6, 0, 1) * (win.y > middle)
+    gloss = (
+        np.clip(1 - np.abs(lower - 0.36) * 4.5, 0, 1)
+        * np.clip(1 - np.abs(lips.t) * 1.6, 0, 1)
+        * (win.y > middle)
+    )
     painted = tone * (shade * lines)[..., None] + (26 * gloss)[..., None]
     _over(colour, 0.88 * mask, painted)
 

@@ -1,10 +1,10 @@
 """The head: an ellipsoid whose outline and depth are bent by smooth analytic bumps, and how a camera sees it.
 
 Units are half head widths (about 7.5 cm). Every layer of the face lives on one chart of the head, *face
-coordinates* ``(x, y)``: x to the viewer's right, y down, (0, 0) between the eyes. They are a perspective view of
-the unit sphere from behind the head, so that they hold the ears too and agree with a frontal photograph near the
-middle. The way from a pixel to the chart needs no mesh: the ray is intersected with the ellipsoid in closed form,
-and the outline and depth found there bend the ray for the next round. A few rounds converge.
+coordinates* ``(x, y)``: x to the viewer's right, y down, (0, 0) between the eyes. They are a perspective view
+of the unit sphere from behind the head: they hold the ears too, and near the middle they agree with a frontal
+photograph. The way from a pixel to the chart needs no mesh: the ray is intersected with the ellipsoid in
+closed form, and the outline and depth found there bend the ray for the next round. A few rounds converge.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 from actfer_env.data.faces.identity import Identity
 from actfer_env.errors import DataError
@@ -71,7 +72,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class View:
-    """What the camera sees: texture coordinates in face units and the signed distance to the outline in pixels."""
+    """What the camera sees: face coordinates, and the signed distance to the outline in pixels."""
 
     x: Array
     y: Array
@@ -270,8 +271,10 @@ def hair_thickness(who: Identity, x: Array, y: Array) -> Array:
 def trace(layers: Array, rotation: Array, frame: Frame, stride: int = 4, rounds: int = 7) -> View:
     """Find, for every `stride`-th pixel of a frame, the chart point that it shows."""
     q, ray = _rays(rotation, frame, stride)
-    wide, tall, depth = 1.0, 1.0, 0.0
-    sampled = None
+    wide: Array | float = 1.0
+    tall: Array | float = 1.0
+    depth: Array | float = 0.0
+    sampled: Array | None = None
     for number in range(rounds):
         dx, dy, dz, miss = _hit(q, ray, wide, tall, depth)
         x, y = _chart(dx, dy, dz)
@@ -318,12 +321,14 @@ def sample(layers: Array, x: Array, y: Array) -> Array:
     return cv2.remap(layers, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
-def positions(layers: Array, x: Array, y: Array) -> Array:
+def positions(layers: Array, x: ArrayLike, y: ArrayLike) -> Array:
     """Return the 3-D points of chart points, (..., 3)."""
-    x, y = np.atleast_2d(np.asarray(x, np.float32)), np.atleast_2d(np.asarray(y, np.float32))
-    dx, dy, dz = direction(x, y)
-    here = sample(layers, x, y)
-    return np.stack([dx * here[..., 0], HALF_HEIGHT * dy * here[..., 1], HALF_DEPTH * dz + here[..., 2]], axis=-1)
+    xs, ys = np.atleast_2d(np.asarray(x, np.float32)), np.atleast_2d(np.asarray(y, np.float32))
+    dx, dy, dz = direction(xs, ys)
+    here = sample(layers, xs, ys)
+    return np.stack(
+        [dx * here[..., 0], HALF_HEIGHT * dy * here[..., 1], HALF_DEPTH * dz + here[..., 2]], axis=-1
+    )
 
 
 def project(points: Array, rotation: Array, frame: Frame) -> Array:

@@ -50,6 +50,16 @@ class Hand:
                 raise DataError(f"hand {name}={getattr(self, name)!r}: use {low} to {high}")
 
 
+@dataclass(frozen=True)
+class _Lit:
+    """What all parts of a hand share."""
+
+    skin: Array
+    light: Light
+    scale: float
+    spread: float
+
+
 def draw_hand(image: Array, hand: Hand, who: Identity, light: Light, frame: Frame) -> Array:
     """Draw a hand into a picture, in place, and return its coverage, float32 (h, w)."""
     cover = np.zeros(image.shape[:2], np.float32)
@@ -64,25 +74,19 @@ def draw_hand(image: Array, hand: Hand, who: Identity, light: Light, frame: Fram
     px = ((np.arange(x0, x1) - cx) / scale).astype(np.float32)[None, :]
     py = ((np.arange(y0, y1) - cy) / scale).astype(np.float32)[:, None]
     patch = image[y0:y1, x0:x1].astype(np.float32)
+    lit = _Lit(skin_colour(who), light, scale, hand.spread)
     for part in _PARTS:
-        _capsule(patch, cover[y0:y1, x0:x1], c * px + s * py, c * py - s * px, part, hand, who, light, scale)
+        _capsule(patch, cover[y0:y1, x0:x1], (c * px + s * py, c * py - s * px), part, lit)
     image[y0:y1, x0:x1] = np.clip(patch, 0, 255).astype(np.uint8)
     return cover
 
 
-def _capsule(  # noqa: PLR0913
-    patch: Array,
-    cover: Array,
-    x: Array,
-    y: Array,
-    part: tuple[float, ...],
-    hand: Hand,
-    who: Identity,
-    light: Light,
-    scale: float,
+def _capsule(
+    patch: Array, cover: Array, axes: tuple[Array, Array], part: tuple[float, ...], lit: _Lit
 ) -> None:
-    ax, ay, bx, by, radius, fan = part
-    bx = bx + fan * hand.spread * 0.8
+    (x, y), (ax, ay, bx, by, radius, fan) = axes, part
+    bx = bx + fan * lit.spread * 0.8
+    light, scale = lit.light, lit.scale
     dx, dy = bx - ax, by - ay
     along = np.clip(((x - ax) * dx + (y - ay) * dy) / (dx * dx + dy * dy), 0, 1)
     wide = radius * (1 - 0.16 * along)
@@ -91,11 +95,13 @@ def _capsule(  # noqa: PLR0913
     side = ((x - ax) * dy - (y - ay) * dx) / np.float32(np.hypot(dx, dy)) / wide
     height = np.sqrt(np.maximum(1 - (offset / wide) ** 2, 0))
     toward = light.vector()
-    lit = light.ambient + light.key * np.maximum(0.3 + 0.6 * height * toward[2] - 0.3 * side * toward[0], 0.05)
+    glow = light.ambient + light.key * np.maximum(
+        0.3 + 0.6 * height * toward[2] - 0.3 * side * toward[0], 0.05
+    )
     nail = 1 + 0.1 * np.clip(1 - np.abs(along - 0.97) * 14, 0, 1) * (radius < 0.13)
     knuckle = 1 - 0.12 * np.clip(1 - np.abs(np.abs(along - 0.5) - 0.12) * 30, 0, 1) * (radius < 0.13)
-    shade = np.sqrt(lit) * nail * knuckle * (0.72 + 0.28 * np.minimum(height * 1.6, 1))
-    colour = np.minimum(skin_colour(who) * np.array([1.0, 0.94, 0.92], np.float32) * shade[..., None], 255)
+    shade = np.sqrt(glow) * nail * knuckle * (0.72 + 0.28 * np.minimum(height * 1.6, 1))
+    colour = np.minimum(lit.skin * np.array([1.0, 0.94, 0.92], np.float32) * shade[..., None], 255)
     halo = np.clip(1 - np.maximum(offset - wide, 0) * 9, 0, 1) * 0.22
     patch *= (1 - halo)[..., None]
     patch += mask[..., None] * (colour - patch)

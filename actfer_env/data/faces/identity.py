@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,18 @@ EYE_COLOURS: tuple[tuple[int, int, int], ...] = (
 )  # fmt: skip
 """Dark brown, brown, hazel, green, blue, grey."""
 
-HAIR_STYLES: tuple[str, ...] = ("bald", "buzz", "short", "side", "fringe", "bob", "long", "afro", "receding", "bun")
+HAIR_STYLES: tuple[str, ...] = (
+    "bald",
+    "buzz",
+    "short",
+    "side",
+    "fringe",
+    "bob",
+    "long",
+    "afro",
+    "receding",
+    "bun",
+)
 BEARD_STYLES: tuple[str, ...] = ("none", "stubble", "moustache", "goatee", "full")
 GLASSES_STYLES: tuple[str, ...] = ("none", "thin", "thick", "round")
 
@@ -124,8 +136,8 @@ class Identity:
         )
 
 
-def _check(name: str, value: object) -> None:
-    choices = _CHOICES.get(name)
+def _check(name: str, value: Any) -> None:
+    choices: Any = _CHOICES.get(name)
     if name == "cloth":
         valid = isinstance(value, tuple) and len(value) == 3 and all(0 <= int(v) <= 255 for v in value)
         wanted = "three numbers 0 to 255"
@@ -133,7 +145,7 @@ def _check(name: str, value: object) -> None:
         valid, wanted = value in choices, f"one of {', '.join(choices)}"
     else:
         low, high = _bounds(name, choices)
-        valid = isinstance(value, int | float | np.number) and low <= value <= high
+        valid = isinstance(value, int | float | np.number) and bool(low <= value <= high)
         wanted = f"a number from {low} to {high}"
     if not valid:
         raise DataError(f"identity {name}={value!r}: use {wanted}")
@@ -147,20 +159,21 @@ def _bounds(name: str, count: int | None) -> tuple[int, int]:
     return (0, 1) if name in ("age", "freckles") else (-1, 1)
 
 
-def _shape(rng: np.random.Generator, tone: int, masculine: bool) -> dict[str, float]:
+def _shape(rng: np.random.Generator, tone: int, masculine: bool) -> dict[str, Any]:
     sign = 1.0 if masculine else -1.0
     lean = {
         "undertone": 0.0, "width": 0.1 * sign, "jaw": 0.45 * sign, "chin": 0.15 * sign, "cheeks": -0.1 * sign,
         "eye_spacing": 0.0, "eye_size": -0.2 * sign, "eye_tilt": 0.1, "eye_fold": 0.1,
         "brow_height": -0.25 * sign, "brow_arch": -0.3 * sign, "brow_thickness": 0.4 * sign,
-        "nose_width": -0.15 + 0.06 * tone + 0.1 * sign, "nose_length": 0.1 * sign, "nose_bridge": 0.2 - 0.05 * tone,
-        "lip_width": 0.0, "lip_upper": -0.25 + 0.07 * tone - 0.1 * sign, "lip_lower": -0.15 + 0.06 * tone,
+        "nose_width": -0.15 + 0.06 * tone + 0.1 * sign, "nose_length": 0.1 * sign,
+        "nose_bridge": 0.2 - 0.05 * tone, "lip_width": 0.0,
+        "lip_upper": -0.25 + 0.07 * tone - 0.1 * sign, "lip_lower": -0.15 + 0.06 * tone,
         "lip_tint": -0.35 * sign,
     }  # fmt: skip
     return {name: float(np.clip(mean + 0.38 * rng.standard_normal(), -1, 1)) for name, mean in lean.items()}
 
 
-def _colours(rng: np.random.Generator, tone: int, age: float) -> dict[str, int]:
+def _colours(rng: np.random.Generator, tone: int, age: float) -> dict[str, Any]:
     light = max(0, 5 - tone)
     hair = rng.choice(7, p=_normalised([3, 3, 2 + light, light, light, 0.7 * light, 0.4 * light]))
     greying = rng.random() < 1.3 * (age - 0.45)
@@ -168,7 +181,7 @@ def _colours(rng: np.random.Generator, tone: int, age: float) -> dict[str, int]:
     return {"hair_colour": int(rng.integers(7, 9)) if greying else int(hair), "eye_colour": int(eyes)}
 
 
-def _styles(rng: np.random.Generator, masculine: bool, age: float, tone: int) -> dict[str, object]:
+def _styles(rng: np.random.Generator, masculine: bool, age: float, tone: int) -> dict[str, Any]:
     afro = 1.2 if tone >= 6 else 0.0
     if masculine:
         hair = rng.choice(HAIR_STYLES, p=_normalised([0.8, 1.5, 3, 2, 1, 0, 0.3, afro * 0.5, 2 * age, 0]))

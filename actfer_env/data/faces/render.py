@@ -95,7 +95,9 @@ def render_face(
     return draw_face(canvas, who, face or Expression(), pose or Pose(), light or Light(), frame)
 
 
-def draw_face(canvas: Array, who: Identity, face: Expression, pose: Pose, light: Light, frame: Frame) -> RenderedFace:
+def draw_face(
+    canvas: Array, who: Identity, face: Expression, pose: Pose, light: Light, frame: Frame
+) -> RenderedFace:
     """Draw a person into a picture, in place, and return it with the truth about the face."""
     weights = face.weights()
     layers, drift = deform(base_surface(who), weights)
@@ -147,6 +149,11 @@ def _pixel_grid(level: int) -> Array:
     return np.stack([cols, rows], axis=-1).astype(np.float32)
 
 
+def _warp(source: Array, where: Array) -> Array:
+    """Look up an image at pixel coordinates, (h, w, 2)."""
+    return cv2.remap(source, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
+
+
 def _slide(skin: Array, drift: Array, level: int) -> Array:
     """Move the skin by the muscles' drift: only the part between the hairline and the chin can move."""
     texture = skin.copy()
@@ -154,8 +161,10 @@ def _slide(skin: Array, drift: Array, level: int) -> Array:
         return texture
     win = window(level, -1.1, 1.1, -1.05, 1.8)
     moved = _pixel_grid(level) - drift * np.float32(level)
-    full = cv2.resize(moved, (skin.shape[1], skin.shape[0]), interpolation=cv2.INTER_LINEAR)[win.rows, win.cols]
-    cv2.remap(skin, full, None, cv2.INTER_LINEAR, dst=texture[win.rows, win.cols])
+    full = cv2.resize(moved, (skin.shape[1], skin.shape[0]), interpolation=cv2.INTER_LINEAR)[
+        win.rows, win.cols
+    ]
+    texture[win.rows, win.cols] = _warp(skin, full)
     return texture
 
 
@@ -225,7 +234,7 @@ def _look_up(texture: Array, view: View, frame: Frame, stride: int) -> tuple[Arr
     cols = (view.x / RANGE_X + 1) * (width / 2) - 0.5
     rows = (view.y / RANGE_Y + 1) * (height / 2) - 0.5
     full = _upsample(cv2.merge([cols.astype(np.float32), rows.astype(np.float32)]), stride, frame)
-    head = cv2.remap(texture, full, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    head = _warp(texture, full)
     mask = np.clip(_upsample(view.distance.astype(np.float32), stride, frame) * 0.7 + 0.3, 0, 1)
     return head, mask
 
@@ -274,7 +283,7 @@ def _skin_points(who: Identity, drift: Array) -> dict[str, tuple[float, float]]:
 def _slid(point: tuple[float, float], drift: Array) -> tuple[float, float]:
     x, y = point
     for _ in range(3):
-        shift = sample(drift, np.float32([[x]]), np.float32([[y]]))[0, 0]
+        shift = sample(drift, np.array([[x]], np.float32), np.array([[y]], np.float32))[0, 0]
         x, y = point[0] + float(shift[0]), point[1] + float(shift[1])
     return x, y
 
@@ -285,4 +294,13 @@ def _box(points: dict[str, tuple[float, float]]) -> tuple[float, float, float, f
     return min(xs), min(ys), max(xs), max(ys)
 
 
-__all__ = ["FIVE_POINTS", "GRID_H", "GRID_W", "RenderedFace", "draw_face", "landmarks", "render_face", "skin_texture"]
+__all__ = [
+    "FIVE_POINTS",
+    "GRID_H",
+    "GRID_W",
+    "RenderedFace",
+    "draw_face",
+    "landmarks",
+    "render_face",
+    "skin_texture",
+]

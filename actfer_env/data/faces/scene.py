@@ -1,4 +1,4 @@
-"""People in a larger picture, a cluttered background, and a camera whose optics know nothing of expressions."""
+"""People in a larger picture, a cluttered background, and a camera that knows nothing of expressions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Camera:
 
     Attributes:
         exposure: stops, -4 to 3.
-        detail: share of the picture's resolution that is real, 0.05 to 1: below 1 it is sampled down and up again.
+        detail: share of the resolution that is real, 0.05 to 1: below 1 the picture is sampled down and up.
         blur: Gaussian blur in pixels of the finished picture, 0 to 8.
         noise: sensor noise at mid grey as a share of full scale, 0 to 0.2; half of it grows with the light.
         jpeg: JPEG quality, 5 to 100; 100 leaves the picture uncompressed.
@@ -104,7 +104,7 @@ def _compress(image: Array, quality: int) -> Array:
     if quality >= 100:
         return image
     coded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    return np.ascontiguousarray(cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1])
+    return np.ascontiguousarray(np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))[..., ::-1])
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class Person:
 
 @dataclass(frozen=True)
 class Background:
-    """What is behind the people: `seed` draws it, `clutter` (0..1) fills it, `focus` (0 blurred to 1 sharp)."""
+    """What is behind the people: `seed` draws it, `clutter` 0..1 fills it, `focus` 1 is sharp."""
 
     seed: int = 0
     clutter: float = 0.5
@@ -154,7 +154,7 @@ class Background:
         """Return the background as a uint8 picture."""
         rng = np.random.default_rng(self.seed)
         image = _wall(rng, width // 2 + 1, height // 2 + 1)
-        for _ in range(int(round(16 * self.clutter))):
+        for _ in range(round(16 * self.clutter)):
             _thing(image, rng)
         sigma = 0.004 * max(width, height) * (1.15 - self.focus)
         image = cv2.GaussianBlur(image, (0, 0), max(0.3, sigma))
@@ -183,7 +183,17 @@ def _thing(image: Array, rng: np.random.Generator) -> None:
     if kind == 0:
         cv2.rectangle(image, (x, y), (x + w, y + h), colour, -1)
     elif kind == 1:
-        cv2.ellipse(image, (x, y), (w // 3 + 1, h // 4 + 1), float(rng.uniform(0, 180)), 0, 360, colour, -1, cv2.LINE_AA)
+        cv2.ellipse(
+            image,
+            (x, y),
+            (w // 3 + 1, h // 4 + 1),
+            float(rng.uniform(0, 180)),
+            0,
+            360,
+            colour,
+            -1,
+            cv2.LINE_AA,
+        )
     elif kind == 2:
         slant = int(rng.normal() * 0.1 * width)
         cv2.line(image, (x, -5), (x + slant, height + 5), colour, max(1, w // 8), cv2.LINE_AA)
@@ -194,7 +204,9 @@ def _thing(image: Array, rng: np.random.Generator) -> None:
     else:
         for dx, dy in rng.normal(0, 0.25, (14, 2)):
             centre = (int(x + dx * w), int(y + dy * h))
-            cv2.ellipse(image, centre, (w // 8 + 1, w // 14 + 1), float(dx * 360), 0, 360, colour, -1, cv2.LINE_AA)
+            cv2.ellipse(
+                image, centre, (w // 8 + 1, w // 14 + 1), float(dx * 360), 0, 360, colour, -1, cv2.LINE_AA
+            )
 
 
 @dataclass(frozen=True)
@@ -212,7 +224,9 @@ class Scene:
         """Refuse sizes out of range."""
         for name in ("width", "height"):
             if not _SIDES[0] <= getattr(self, name) <= _SIDES[1]:
-                raise DataError(f"scene {name}={getattr(self, name)!r}: use {_SIDES[0]} to {_SIDES[1]} pixels")
+                raise DataError(
+                    f"scene {name}={getattr(self, name)!r}: use {_SIDES[0]} to {_SIDES[1]} pixels"
+                )
 
 
 @dataclass(frozen=True)
@@ -257,7 +271,7 @@ class SceneFace:
 
 @dataclass(frozen=True)
 class RenderedScene:
-    """A finished picture, uint8 (h, w, 3) RGB, and the truth about its faces in the order of `Scene.people`."""
+    """A finished picture, uint8 (h, w, 3) RGB, and the truth about its faces, ordered as `Scene.people`."""
 
     image: Array
     faces: tuple[SceneFace, ...]

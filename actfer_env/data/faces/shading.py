@@ -1,4 +1,4 @@
-"""Light on the head: diffuse with a soft, reddish terminator, sky ambient, cavity darkening and skin gloss."""
+"""Light on the head: diffuse with a soft, reddish terminator, sky, dark cavities and skin gloss."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from actfer_env.data.faces.geometry import HALF_DEPTH, HALF_HEIGHT, Array, grid_
 from actfer_env.errors import DataError
 
 _RANGES = {
-    "azimuth": (-80, 80), "elevation": (-30, 75), "key": (0, 2), "ambient": (0.05, 1), "warmth": (-1, 1), "gloss": (0, 1),
+    "azimuth": (-80, 80), "elevation": (-30, 75), "key": (0, 2), "ambient": (0.05, 1), "warmth": (-1, 1),
+    "gloss": (0, 1),
 }  # fmt: skip
 
 

@@ -53,7 +53,9 @@ def lip_colour(who: Identity) -> Array:
     depth = who.tone / 9
     factor = np.array([0.9 - 0.06 * depth, 0.66 + 0.1 * depth, 0.68 + 0.16 * depth], np.float32)
     tinted = skin * factor
-    return tinted + (0.12 + 0.12 * who.lip_tint) * (np.array([170, 50, 60], np.float32) * (1 - 0.4 * depth) - tinted)
+    return tinted + (0.12 + 0.12 * who.lip_tint) * (
+        np.array([170, 50, 60], np.float32) * (1 - 0.4 * depth) - tinted
+    )
 
 
 @lru_cache(maxsize=24)
@@ -83,8 +85,14 @@ def _skin(who: Identity, x: Array, y: Array, rng: np.random.Generator) -> Array:
     red = 0.5 * pair(x, y, 0.52, 0.42, 0.2, 0.17) + 0.55 * bump(x, y, 0, a.nose_y, 0.16, 0.12)
     red += 0.25 * bump(x, y, 0, a.chin_y, 0.2, 0.15) + 0.22 * noise(rng, shape, (18, 14))
     dark = 0.55 * pair(x, y, a.eye_x - 0.03, 0.06, 0.2, 0.11) * (0.7 + 0.6 * who.age)
-    dark += 0.35 * pair(x, y, 0.15, 0.02, 0.06, 0.12) + 0.25 * pair(x, y, a.nose_w + 0.02, a.nose_y + 0.06, 0.05, 0.06)
-    dark += 3.4 * _nostrils(a, x, y) + 0.10 * noise(rng, shape, (40, 30)) + (0.05 + 0.05 * who.age) * noise(rng, shape, (180, 130))
+    dark += 0.35 * pair(x, y, 0.15, 0.02, 0.06, 0.12) + 0.25 * pair(
+        x, y, a.nose_w + 0.02, a.nose_y + 0.06, 0.05, 0.06
+    )
+    dark += (
+        3.4 * _nostrils(a, x, y)
+        + 0.10 * noise(rng, shape, (40, 30))
+        + (0.05 + 0.05 * who.age) * noise(rng, shape, (180, 130))
+    )
     dark += 0.25 * _freckles(who, x, y, rng)
     strength = 1 - 0.45 * who.tone / 9
     tint = np.array([0.01, -0.085, -0.075], np.float32) * strength
