@@ -12,122 +12,164 @@ from actfer_env.data.faces.identity import Identity
 from actfer_env.data.faces.shading import Light
 from actfer_env.data.faces.texture import hair_colour, noise, skin_colour
 
+CELLS = 28
+"""Samples per unit of the body's own little canvas."""
+
+_LEFT, _TOP, _WIDTH, _HEIGHT = -3.2, -2.3, 6.4, 5.7
+
 
 @dataclass
 class Layer:
-    """A colour layer with coverage: float32 (h, w, 3) and (h, w), both coarse."""
+    """A part of the body's canvas: its axes in units (a row and a column), colours and coverage."""
 
+    x: Array
+    y: Array
     colour: Array
     cover: Array
 
+    @classmethod
+    def empty(cls) -> Layer:
+        """Return the whole canvas, with nothing on it."""
+        cols, rows = round(_WIDTH * CELLS), round(_HEIGHT * CELLS)
+        x = (_LEFT + (np.arange(cols, dtype=np.float32) + 0.5) / CELLS).astype(np.float32)[None, :]
+        y = (_TOP + (np.arange(rows, dtype=np.float32) + 0.5) / CELLS).astype(np.float32)[:, None]
+        return cls(x, y, np.zeros((rows, cols, 3), np.float32), np.zeros((rows, cols), np.float32))
+
+    def cut(self, x0: float, x1: float, y0: float, y1: float) -> Layer:
+        """Return the part of the canvas inside a rectangle; it shares the pixels."""
+        c0, c1 = (int(max(0.0, (x - _LEFT) * CELLS)) for x in (x0, x1))
+        r0, r1 = (int(max(0.0, (y - _TOP) * CELLS)) for y in (y0, y1))
+        part = (slice(r0, r1), slice(c0, c1))
+        return Layer(self.x[:, c0:c1], self.y[r0:r1], self.colour[part], self.cover[part])
+
     def over(self, mask: Array, colour: Array) -> None:
-        """Lay a colour over what is there."""
-        self.colour += mask[..., None] * (colour - self.colour)
-        self.cover += mask * (1 - self.cover)
+        """Lay a colour over what is there; where nothing is, it spreads beyond its mask (no dark seams)."""
+        cover = self.cover + mask * (1 - self.cover)
+        weight = (mask + 1e-4) / (cover + 1e-4)
+        self.colour += weight[..., None] * (colour - self.colour)
+        self.cover[:] = cover
 
 
-def body_layer(who: Identity, pose: Pose, light: Light, frame: Frame, stride: int) -> Layer:
-    """Return everything behind the face, sampled at every `stride`-th pixel."""
-    x, y = _body_axes(pose, frame, stride)
-    pixel = stride / frame.scale
-    layer = Layer(np.zeros((*x.shape, 3), np.float32), np.zeros(x.shape, np.float32))
-    lit = _side_light(light)
-    _back_hair(layer, who, x, y, pixel)
-    _neck(layer, who, pose, x, y, pixel, lit)
-    _clothes(layer, who, x, y, pixel, lit)
-    _ears(layer, who, pose, x, y, pixel, light)
-    return layer
+@dataclass(frozen=True)
+class _Glow:
+    """How the light falls on the body: sideways gradient, level and tint."""
+
+    side: float
+    level: float
+    tint: Array
 
 
-def _body_axes(pose: Pose, frame: Frame, stride: int) -> tuple[Array, Array]:
-    cols, rows = -(-frame.width // stride), -(-frame.height // stride)
-    px = (((np.arange(cols) + 0.5) * stride - 0.5 - frame.cx) / frame.scale).astype(np.float32)[None, :]
-    py = (((np.arange(rows) + 0.5) * stride - 0.5 - frame.cy) / frame.scale).astype(np.float32)[:, None]
+def draw_body(canvas: Array, who: Identity, pose: Pose, light: Light, frame: Frame) -> None:
+    """Draw everything behind the face into a picture, in place."""
+    layer = Layer.empty()
+    glow = _glow(light)
+    _back_hair(layer, who)
+    _neck(layer.cut(-1.6, 1.6, 0.5, 2.7), who, pose, glow)
+    _clothes(layer.cut(-3.2, 3.2, 1.5, 9), who, glow)
+    if who.hair_style not in _BACK:
+        for sign in (-1.0, 1.0):
+            _ear(layer, who, pose, light, sign)
+    _paste(canvas, layer, pose, frame)
+
+
+def _paste(canvas: Array, layer: Layer, pose: Pose, frame: Frame) -> None:
+    """Turn and scale the body's canvas into the picture; below its edge the torso goes on."""
+    to_picture = _placing(pose, frame)
+    size = (canvas.shape[1], canvas.shape[0])
+    flags = {"flags": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REPLICATE}
+    colour = cv2.warpAffine(np.clip(layer.colour, 0, 255).astype(np.uint8), to_picture, size, **flags)  # type: ignore[call-overload]
+    cover = cv2.warpAffine(layer.cover, to_picture, size, **flags)  # type: ignore[call-overload]
+    sharp = max(1.0, 0.6 * frame.scale / CELLS)
+    cover = np.clip((cover - 0.5) * np.float32(sharp) + np.float32(0.5), 0, 1)
+    canvas[:] = cv2.blendLinear(colour, np.ascontiguousarray(canvas), cover, 1 - cover)
+
+
+def _placing(pose: Pose, frame: Frame) -> Array:
     angle = np.deg2rad(pose.roll)
-    c, s = np.float32(np.cos(angle)), np.float32(np.sin(angle))
-    return c * px + s * py, c * py - s * px
+    c, s = np.cos(angle) * frame.scale / CELLS, np.sin(angle) * frame.scale / CELLS
+    ox, oy = -_LEFT * CELLS - 0.5, -_TOP * CELLS - 0.5
+    return np.array([[c, -s, frame.cx - c * ox + s * oy], [s, c, frame.cy - s * ox - c * oy]])
 
 
-def _side_light(light: Light) -> tuple[float, float, Array]:
+def _glow(light: Light) -> _Glow:
     toward = light.vector()
     key, sky = light.colours()
     tint = (light.key * key + light.ambient * sky) / (light.key + light.ambient)
     level = float(np.sqrt(light.ambient + 0.55 * light.key * max(0.0, float(toward[2]) * 0.8 + 0.2)))
-    return float(toward[0]) * light.key * 0.45, level, tint.astype(np.float32)
+    return _Glow(float(toward[0]) * light.key * 0.45, level, tint.astype(np.float32))
 
 
-def _soft(distance: Array, pixel: float) -> Array:
-    return np.clip(distance / pixel + 0.5, 0, 1)
+def _soft(distance: Array, cells: float = 1.0) -> Array:
+    return np.clip(distance * (CELLS / cells) + 0.5, 0, 1)
 
 
-def _lean(pose: Pose) -> float:
-    return 0.3 * float(np.sin(np.deg2rad(pose.yaw)))
-
-
-def _neck(layer: Layer, who: Identity, pose: Pose, x: Array, y: Array, pixel: float, lit: tuple) -> None:
+def _neck(part: Layer, who: Identity, pose: Pose, glow: _Glow) -> None:
+    x, y = part.x, part.y
     half = 0.69 + 0.07 * who.jaw + 1.1 * np.clip(y - 1.55, 0, 0.7) ** 2
-    xx = x - _lean(pose) * np.clip(1.9 - y, 0, 1) * -0.35
-    t = np.clip(xx / half, -1, 1)
-    mask = _soft(half - np.abs(xx), pixel) * (step(0.6, 0.75, y) * (y < 2.6))
-    round_ = np.sqrt(1 - 0.85 * t * t) * (1 + lit[0] * t)
-    chin = 1.62 + 0.25 * np.sin(np.deg2rad(-pose.pitch))
+    x = x + 0.105 * float(np.sin(np.deg2rad(pose.yaw))) * np.clip(1.9 - y, 0, 1)
+    t = np.clip(x / half, -1, 1)
+    mask = _soft(half - np.abs(x)) * (step(0.6, 0.75, y) * (y < 2.6))
+    chin = 1.62 + 0.25 * float(np.sin(np.deg2rad(-pose.pitch)))
     shadow = 1 - 0.45 * step(0.55, -0.1, y - chin + 0.25 * t * t)
     cords = 1 - 0.10 * np.clip(1 - np.abs(np.abs(t) - 0.55 + 0.18 * (y - 1.6)) * 7, 0, 1)
-    shade = lit[1] * (0.35 + 0.62 * round_) * shadow * cords
-    colour = skin_colour(who) * lit[2] * np.clip(shade, 0.08, 1.5)[..., None]
-    layer.over(mask, np.minimum(colour, 255))
+    shade = (0.35 + 0.62 * np.sqrt(1 - 0.85 * t * t) * (1 + glow.side * t)) * shadow * cords
+    part.over(mask, skin_colour(who) * glow.tint * np.clip(glow.level * shade, 0.08, 1.2)[..., None])
 
 
-def _clothes(layer: Layer, who: Identity, x: Array, y: Array, pixel: float, lit: tuple) -> None:
-    ax = np.abs(x)
+def _clothes(part: Layer, who: Identity, glow: _Glow) -> None:
+    x, y, ax = part.x, part.y, np.abs(part.x)
     slope = 1.66 + 0.32 * ax + 0.22 * np.maximum(ax - 1.25, 0) ** 2 + 9 * np.maximum(ax - 2.15, 0) ** 3
-    collar = 0.5 * np.clip(1 - (ax / 0.95) ** 2, 0, 1) * (0.5 if who.seed % 3 else 1.0)
-    top = slope + collar
-    mask = _soft(y - top, pixel)
-    folds = noise(np.random.default_rng(who.seed + 3), x.shape, (4, 9))
-    shade = lit[1] * (1 + 0.05 * folds) * (0.95 + lit[0] * np.clip(x / 2.4, -1, 1))
-    shade = shade * (0.72 + 0.28 * np.clip((y - top) * 5, 0, 1)) * (1 - 0.3 * np.clip(ax - 1.9, 0, 0.5))
-    layer.over(mask, np.array(who.cloth, np.float32) * lit[2] * np.clip(shade, 0.1, 1.4)[..., None])
+    deep = 0.55 if who.seed % 3 else 0.3
+    top = slope + deep * np.clip(1 - (ax / 0.95) ** 2, 0, 1)
+    folds = noise(np.random.default_rng(who.seed + 3), part.cover.shape, (4, 9))
+    side = (0.95 + glow.side * np.clip(x / 2.4, -1, 1)) * (1 - 0.3 * np.clip(ax - 1.9, 0, 0.5))
+    seam = 0.72 + 0.28 * np.clip((y - top) * 5, 0, 1) + 0.12 * (np.abs(y - top - 0.07) < 0.025)
+    shade = glow.level * (1 + 0.05 * folds) * side * seam
+    part.over(
+        _soft(y - top), np.array(who.cloth, np.float32) * glow.tint * np.clip(shade, 0.1, 1.4)[..., None]
+    )
 
 
 _BACK = {"long": (1.14, 2.5, 0.12), "bob": (1.16, 1.36, 0.2)}
 
 
-def _back_hair(layer: Layer, who: Identity, x: Array, y: Array, pixel: float) -> None:
+def _back_hair(layer: Layer, who: Identity) -> None:
     if who.hair_style == "bun":
-        bun = 0.42 - np.sqrt(x * x + ((y + 1.62) * 1.15) ** 2)
-        layer.over(_soft(bun, 2 * pixel), hair_colour(who) * (0.75 + bun[..., None]))
-    if who.hair_style not in _BACK:
-        return
-    wide, low, wave = _BACK[who.hair_style]
-    rng = np.random.default_rng(who.seed + 1)
-    streak = noise(rng, x.shape, (6, max(8, x.shape[1] // 2)))
-    edge = wide + 0.05 * noise(rng, x.shape, (5, 5)) - wave * step(low - 0.5, low, y)
-    edge = edge * np.sqrt(np.clip(1 - (np.minimum(y, 0) / 1.6) ** 2, 0, 1))
-    mask = _soft(edge - np.abs(x), 3 * pixel) * (1 - step(low - 0.12, low + 0.06, y + 0.06 * streak))
-    inner = 0.55 + 0.4 * step(0.75, 1.15, np.abs(x))
-    mask = mask * (y > -1.55)
-    layer.over(mask, hair_colour(who) * (inner * np.clip(0.85 + 0.16 * streak, 0.2, 2))[..., None])
-
-
-def _ears(layer: Layer, who: Identity, pose: Pose, x: Array, y: Array, pixel: float, light: Light) -> None:
+        part = layer.cut(-0.6, 0.6, -2.2, -1.0)
+        bun = 0.42 - np.sqrt(part.x * part.x + ((part.y + 1.62) * 1.15) ** 2)
+        part.over(_soft(bun), hair_colour(who) * (0.75 + bun[..., None]))
     if who.hair_style in _BACK:
-        return
-    upright = Pose(pose.yaw, pose.pitch, 0)
+        _falling_hair(layer.cut(-1.5, 1.5, -1.6, 3.0), who)
+
+
+def _falling_hair(part: Layer, who: Identity) -> None:
+    wide, low, wave = _BACK[who.hair_style]
+    x, y, shape = part.x, part.y, part.cover.shape
+    rng = np.random.default_rng(who.seed + 1)
+    streak = noise(rng, shape, (6, 44))
+    edge = wide + 0.05 * noise(rng, shape, (5, 5)) - wave * step(low - 0.5, low, y)
+    edge = edge * np.sqrt(np.clip(1 - (np.minimum(y, 0) / 1.6) ** 2, 0, 1))
+    mask = _soft(edge - np.abs(x), 2) * (1 - step(low - 0.12, low + 0.06, y + 0.06 * streak))
+    inner = 0.55 + 0.4 * step(0.75, 1.15, np.abs(x))
+    part.over(mask, hair_colour(who) * (inner * np.clip(0.85 + 0.16 * streak, 0.2, 2))[..., None])
+
+
+def _ear(layer: Layer, who: Identity, pose: Pose, light: Light, sign: float) -> None:
     turn = float(np.sin(np.deg2rad(pose.yaw)))
-    for sign in (-1.0, 1.0):
-        anchor = np.array([[sign * (0.955 + 0.05 * who.width), 0.17, -0.12]], np.float32)
-        ex, ey, _ = project(anchor, upright.matrix(), Frame(1, 1, 1.0, 0.0, 0.0))[0]
-        half = max(0.05, 0.125 - 0.2 * sign * turn)
-        u, v = (x - ex - sign * 0.02) / half, (y - ey) / 0.36
-        u = u - 0.25 * sign * -v
-        radius = np.sqrt(u * u + v * v * (1 + 0.25 * (v > 0)))
-        mask = _soft((1 - radius) * half, pixel)
-        fold = 1 - 0.32 * step(0.25, 0.0, np.abs(radius - 0.62)) - 0.28 * step(0.45, 0.1, radius)
-        side = 1 + 0.45 * light.key * sign * float(light.vector()[0])
-        shade = float(np.sqrt(light.ambient + 0.5 * light.key * max(side, 0.1))) * 0.86
-        tone = skin_colour(who) * np.array([1.02, 0.9, 0.88], np.float32)
-        layer.over(mask, np.minimum(tone * (shade * fold)[..., None], 255))
+    anchor = np.array([[sign * (0.955 + 0.05 * who.width), 0.15, -0.12]], np.float32)
+    ex, ey, _ = project(anchor, Pose(pose.yaw, pose.pitch).matrix(), Frame(1, 1, 1.0, 0.0, 0.0))[0]
+    half = max(0.05, 0.125 - 0.2 * sign * turn)
+    part = layer.cut(
+        float(ex) - 1.6 * half - 0.1, float(ex) + 1.6 * half + 0.1, float(ey) - 0.5, float(ey) + 0.5
+    )
+    v = (part.y - ey) / 0.36
+    u = (part.x - ex - sign * 0.02) / half + 0.25 * sign * v
+    radius = np.sqrt(u * u + v * v * (1 + 0.25 * (v > 0)))
+    fold = 1 - 0.32 * step(0.25, 0.0, np.abs(radius - 0.62)) - 0.28 * step(0.45, 0.1, radius)
+    side = 1 + 0.45 * light.key * sign * float(light.vector()[0])
+    shade = float(np.sqrt(light.ambient + 0.5 * light.key * max(side, 0.1))) * 0.86
+    tone = skin_colour(who) * np.array([1.02, 0.9, 0.88], np.float32)
+    part.over(_soft((1 - radius) * half), tone * (shade * fold)[..., None])
 
 
 _GLASSES = {

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-import cv2
 import numpy as np
 
-from actfer_env.data.faces.geometry import RANGE_X, RANGE_Y, Anatomy, Array, step
+from actfer_env.data.faces.geometry import RANGE_X, RANGE_Y, Array, step
 from actfer_env.data.faces.identity import EYE_COLOURS, Identity
 from actfer_env.data.faces.muscles import EyeShape, MouthShape
 from actfer_env.data.faces.texture import hair_colour, lip_colour, skin_colour, texture_shape
@@ -277,11 +276,3 @@ def _parting(colour: Array, mouth: MouthShape, lips: LipCurves, win: Window) -> 
         cx, cy = sign * (mouth.half[row] + 0.008), mouth.y + mouth.corner[row]
         spot = 1 / (1 + ((win.x - cx) ** 2 + (win.y - cy) ** 2) / 0.0007)
         _dark(colour, (0.3 * spot).astype(np.float32))
-
-
-def anatomy(who: Identity) -> Anatomy:
-    """Return the person's feature positions."""
-    return Anatomy.of(who)
-
-
-__all__ = ["LipCurves", "Window", "cv2", "paint_eye", "paint_mouth", "window"]

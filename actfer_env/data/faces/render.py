@@ -8,12 +8,10 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from actfer_env.data.faces.body import body_layer, draw_glasses
+from actfer_env.data.faces.body import draw_body, draw_glasses
 from actfer_env.data.faces.expression import Expression
 from actfer_env.data.faces.features import paint_eye, paint_mouth, window
 from actfer_env.data.faces.geometry import (
-    GRID_H,
-    GRID_W,
     RANGE_X,
     RANGE_Y,
     Anatomy,
@@ -104,8 +102,7 @@ def draw_face(
     rotation = pose.matrix()
     level = _level(frame.scale)
     texture = skin_texture(who, face, layers, drift, rotation, light, level)
-    stride = _stride(frame.scale, 28)
-    _lay_body(canvas, body_layer(who, pose, light, frame, stride), stride)
+    draw_body(canvas, who, pose, light, frame)
     mask = _lay_head(canvas, texture, layers, rotation, frame)
     draw_glasses(canvas, who, layers, rotation, frame)
     shapes = muscles(who, face)
@@ -195,14 +192,6 @@ def _upsample(coarse: Array, stride: int, frame: Frame) -> Array:
     return cv2.resize(coarse, size, interpolation=cv2.INTER_LINEAR)[: frame.height, : frame.width]
 
 
-def _lay_body(canvas: Array, layer: object, stride: int) -> None:
-    frame = Frame(canvas.shape[1], canvas.shape[0], 1, 0, 0)
-    colour = _upsample(np.clip(layer.colour, 0, 255).astype(np.uint8), stride, frame)  # type: ignore[attr-defined]
-    cover = _upsample(layer.cover, stride, frame)  # type: ignore[attr-defined]
-    cover = np.clip((cover - 0.5) * (0.6 * stride) + 0.5, 0, 1)
-    _blend(canvas, np.ascontiguousarray(colour), cover)
-
-
 def _blend(canvas: Array, colour: Array, cover: Array) -> None:
     canvas[:] = cv2.blendLinear(colour, np.ascontiguousarray(canvas), cover, 1 - cover)
 
@@ -277,30 +266,15 @@ def _skin_points(who: Identity, drift: Array) -> dict[str, tuple[float, float]]:
         "right_inner_brow": (0.17, a.brow_y), "right_outer_brow": (0.62, a.brow_y),
         "left_cheek": (-0.9, 0.55), "right_cheek": (0.9, 0.55),
     }  # fmt: skip
-    return {name: _slid(point, drift) for name, point in rest.items()}
-
-
-def _slid(point: tuple[float, float], drift: Array) -> tuple[float, float]:
-    x, y = point
+    x, y = (np.array([point[i] for point in rest.values()], np.float32)[None] for i in (0, 1))
+    moved_x, moved_y = x, y
     for _ in range(3):
-        shift = sample(drift, np.array([[x]], np.float32), np.array([[y]], np.float32))[0, 0]
-        x, y = point[0] + float(shift[0]), point[1] + float(shift[1])
-    return x, y
+        shift = sample(drift, moved_x, moved_y)
+        moved_x, moved_y = x + shift[..., 0], y + shift[..., 1]
+    return dict(zip(rest, zip(moved_x[0].tolist(), moved_y[0].tolist(), strict=True), strict=True))
 
 
 def _box(points: dict[str, tuple[float, float]]) -> tuple[float, float, float, float]:
     names = ("forehead", "chin", "left_cheek", "right_cheek")
     xs, ys = zip(*(points[name] for name in names), strict=True)
     return min(xs), min(ys), max(xs), max(ys)
-
-
-__all__ = [
-    "FIVE_POINTS",
-    "GRID_H",
-    "GRID_W",
-    "RenderedFace",
-    "draw_face",
-    "landmarks",
-    "render_face",
-    "skin_texture",
-]

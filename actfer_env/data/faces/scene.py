@@ -370,6 +370,6 @@ def is_detectable(face: SceneFace) -> bool:
         and abs(face.pitch) <= 20
         and abs(face.roll) <= 30
         and face.blur <= 0.12
-        and 0.06 <= face.brightness <= 0.92
+        and 0.1 <= face.brightness <= 0.92
         and face.noise <= 0.8
     )
