@@ -148,7 +148,7 @@ def _falling_hair(part: Layer, who: Identity) -> None:
     rng = np.random.default_rng(who.seed + 1)
     streak = noise(rng, shape, (6, 44))
     edge = wide + 0.05 * noise(rng, shape, (5, 5)) - wave * step(low - 0.5, low, y)
-    edge = edge * np.sqrt(np.clip(1 - (np.minimum(y, 0) / 1.6) ** 2, 0, 1))
+    edge = edge * np.sqrt(np.clip(1 - (np.minimum(y, 0) / 1.5) ** 2, 0, 1))
     mask = _soft(edge - np.abs(x), 2) * (1 - step(low - 0.12, low + 0.06, y + 0.06 * streak))
     inner = 0.55 + 0.4 * step(0.75, 1.15, np.abs(x))
     part.over(mask, hair_colour(who) * (inner * np.clip(0.85 + 0.16 * streak, 0.2, 2))[..., None])

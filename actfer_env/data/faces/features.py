@@ -3,45 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
-from actfer_env.data.faces.geometry import RANGE_X, RANGE_Y, Array, step
+from actfer_env.data.faces.geometry import RANGE_Y, Array, step
 from actfer_env.data.faces.identity import EYE_COLOURS, Identity
 from actfer_env.data.faces.muscles import EyeShape, MouthShape
-from actfer_env.data.faces.texture import hair_colour, lip_colour, skin_colour, texture_shape
+from actfer_env.data.faces.texture import Window, hair_colour, lip_colour, skin_colour, window
 
 SCLERA = np.array([214, 206, 199], np.float32)
 TEETH = np.array([222, 213, 196], np.float32)
-
-
-@dataclass(frozen=True)
-class Window:
-    """A rectangle of the texture: slices, and the face coordinates of its pixels."""
-
-    rows: slice
-    cols: slice
-    x: Array
-    y: Array
-    pixel: float
-
-
-@lru_cache(maxsize=64)
-def window(level: int, x0: float, x1: float, y0: float, y1: float) -> Window:
-    """Return the window of a texture that covers a rectangle of face coordinates."""
-    height, width = texture_shape(level)
-    c0, c1 = (int((x / RANGE_X + 1) * width / 2) for x in (x0, x1))
-    r0, r1 = (int((y / RANGE_Y + 1) * height / 2) for y in (y0, y1))
-    xs = ((np.arange(c0, c1, dtype=np.float32) + 0.5) / width * 2 - 1) * RANGE_X
-    ys = ((np.arange(r0, r1, dtype=np.float32) + 0.5) / height * 2 - 1) * RANGE_Y
-    return Window(
-        slice(r0, r1),
-        slice(c0, c1),
-        xs.astype(np.float32)[None, :],
-        ys.astype(np.float32)[:, None],
-        1 / level,
-    )
 
 
 def _edge(distance: Array, width: float) -> Array:

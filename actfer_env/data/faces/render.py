@@ -10,7 +10,7 @@ import numpy as np
 
 from actfer_env.data.faces.body import draw_body, draw_glasses
 from actfer_env.data.faces.expression import Expression
-from actfer_env.data.faces.features import paint_eye, paint_mouth, window
+from actfer_env.data.faces.features import paint_eye, paint_mouth
 from actfer_env.data.faces.geometry import (
     RANGE_X,
     RANGE_Y,
@@ -29,7 +29,7 @@ from actfer_env.data.faces.geometry import (
 from actfer_env.data.faces.identity import Identity
 from actfer_env.data.faces.muscles import EyeShape, MouthShape, deform, muscles
 from actfer_env.data.faces.shading import Light, shade
-from actfer_env.data.faces.texture import LEVELS, albedo, texture_shape
+from actfer_env.data.faces.texture import LEVELS, albedo, texture_shape, window
 from actfer_env.data.faces.wrinkles import relief
 from actfer_env.errors import DataError
 
@@ -116,7 +116,7 @@ def _stride(scale: float, cells: int) -> int:
 
 
 def _level(scale: float) -> int:
-    return next((level for level in LEVELS if level >= 0.98 * scale), LEVELS[-1])
+    return next((level for level in LEVELS if level >= 0.8 * scale), LEVELS[-1])
 
 
 def skin_texture(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 
 import cv2
@@ -13,9 +15,10 @@ from actfer_env.data.faces.geometry import (
     Anatomy,
     Array,
     bump,
-    chart_axes,
+    grid,
     hairline,
     pair,
+    sideburn,
     step,
 )
 from actfer_env.data.faces.identity import HAIR_COLOURS, SKIN_TONES, Identity
@@ -29,11 +32,32 @@ def texture_shape(level: int) -> tuple[int, int]:
     return round(2 * RANGE_Y * level), round(2 * RANGE_X * level)
 
 
-@lru_cache(maxsize=8)
-def texture_axes(level: int) -> tuple[Array, Array]:
-    """Return the face coordinates of a texture's pixels."""
+@dataclass(frozen=True)
+class Window:
+    """A rectangle of the texture: slices, and the face coordinates of its pixels."""
+
+    rows: slice
+    cols: slice
+    x: Array
+    y: Array
+    pixel: float
+
+
+@lru_cache(maxsize=64)
+def window(level: int, x0: float, x1: float, y0: float, y1: float) -> Window:
+    """Return the window of a texture that covers a rectangle of face coordinates."""
     height, width = texture_shape(level)
-    return chart_axes(width, height)
+    c0, c1 = (int((x / RANGE_X + 1) * width / 2) for x in (x0, x1))
+    r0, r1 = (int((y / RANGE_Y + 1) * height / 2) for y in (y0, y1))
+    xs = ((np.arange(c0, c1, dtype=np.float32) + 0.5) / width * 2 - 1) * RANGE_X
+    ys = ((np.arange(r0, r1, dtype=np.float32) + 0.5) / height * 2 - 1) * RANGE_Y
+    return Window(
+        slice(r0, r1),
+        slice(c0, c1),
+        xs.astype(np.float32)[None, :],
+        ys.astype(np.float32)[:, None],
+        1 / level,
+    )
 
 
 def skin_colour(who: Identity) -> Array:
@@ -61,13 +85,26 @@ def lip_colour(who: Identity) -> Array:
 @lru_cache(maxsize=24)
 def albedo(who: Identity, level: int) -> Array:
     """Return the neutral head's colours, uint8 (h, w, 3), on the chart."""
-    rng = np.random.default_rng(who.seed)
-    x, y = texture_axes(level)
-    colour = _skin(who, x, y, rng)
-    colour = _mix(colour, _brow_mask(who, x, y, rng), hair_colour(who) * 0.55 + skin_colour(who) * 0.1)
-    colour = _beard(who, colour, x, y, rng)
-    colour = _hair(who, colour, x, y, rng)
-    return np.clip(colour + 0.5, 0, 255).astype(np.uint8)
+    texture = _skin(who, level)
+    _paint(texture, window(level, -0.8, 0.8, -0.6, -0.12), _brows(who))
+    if who.beard != "none":
+        _paint(texture, window(level, -1.62, 1.62, 0.1, 2.25), _beard(who))
+    if who.hair_style != "bald":
+        _paint(texture, window(level, -1.62, 1.62, -2.25, max(0.0, sideburn(who)) + 0.2), _hair(who))
+    return texture
+
+
+Painter = Callable[[Array, Array], tuple[Array, Array]]
+
+
+def _paint(texture: Array, win: Window, painter: Painter) -> None:
+    """Let a painter lay its colour over a window of the texture; it returns coverage and colour."""
+    shape = (win.y.size, win.x.size)
+    cover, colour = painter(np.broadcast_to(win.x, shape), np.broadcast_to(win.y, shape))
+    patch = texture[win.rows, win.cols]
+    mixed = patch + cover[..., None] * (colour - patch)
+    np.clip(mixed, 0, 255, out=mixed)
+    patch[:] = mixed.astype(np.uint8)
 
 
 def noise(rng: np.random.Generator, shape: tuple[int, int], cells: tuple[int, int]) -> Array:
@@ -76,44 +113,66 @@ def noise(rng: np.random.Generator, shape: tuple[int, int], cells: tuple[int, in
     return cv2.resize(small, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)
 
 
-def _mix(colour: Array, mask: Array, other: Array) -> Array:
-    return colour + mask[..., None] * (other - colour)
-
-
-def _skin(who: Identity, x: Array, y: Array, rng: np.random.Generator) -> Array:
-    a, shape = Anatomy.of(who), x.shape
-    red = 0.5 * pair(x, y, 0.52, 0.42, 0.2, 0.17) + 0.55 * bump(x, y, 0, a.nose_y, 0.16, 0.12)
-    red += 0.25 * bump(x, y, 0, a.chin_y, 0.2, 0.15) + 0.22 * noise(rng, shape, (18, 14))
-    dark = 0.55 * pair(x, y, a.eye_x - 0.03, 0.06, 0.2, 0.11) * (0.7 + 0.6 * who.age)
-    dark += 0.35 * pair(x, y, 0.15, 0.02, 0.06, 0.12) + 0.25 * pair(
-        x, y, a.nose_w + 0.02, a.nose_y + 0.06, 0.05, 0.06
-    )
-    dark += (
-        3.4 * _nostrils(a, x, y)
-        + 0.10 * noise(rng, shape, (40, 30))
-        + (0.05 + 0.05 * who.age) * noise(rng, shape, (180, 130))
-    )
-    dark += 0.25 * _freckles(who, x, y, rng)
+def _skin(who: Identity, level: int) -> Array:
+    """Return bare skin: the broad colour field from the coarse chart, the fine grain at full resolution."""
+    rng = np.random.default_rng([who.seed, 1])
+    height, width = texture_shape(level)
     strength = 1 - 0.45 * who.tone / 9
-    tint = np.array([0.01, -0.085, -0.075], np.float32) * strength
-    shade = np.array([-0.13, -0.17, -0.16], np.float32)
-    base = skin_colour(who)
-    return base * (1 + red[..., None] * tint + dark[..., None] * shade)
+    red, dark = _blush(who, *grid()) * strength, _shadows(who, *grid())
+    tint = np.array([0.01, -0.085, -0.075], np.float32)
+    depth = np.array([-0.13, -0.17, -0.16], np.float32)
+    red = red + 0.22 * strength * noise(rng, red.shape, (18, 14))
+    dark = dark + 0.10 * noise(rng, red.shape, (40, 30))
+    base = skin_colour(who) * (1 + red[..., None] * tint + dark[..., None] * depth)
+    coarse = np.clip(base, 0, 255).astype(np.uint8)
+    texture = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+    cv2.multiply(
+        texture, cv2.cvtColor(_grain(who, rng, level), cv2.COLOR_GRAY2RGB), dst=texture, scale=1 / 200
+    )
+    _paint(texture, window(level, -0.4, 0.4, 0.35, 0.95), _nostrils(who))
+    return texture
 
 
-def _nostrils(a: Anatomy, x: Array, y: Array) -> Array:
-    """Return the dark of the nostrils and of the crease under the wings."""
-    tilt = y - a.nose_y - 0.085 + 0.35 * (np.abs(x) - 0.1)
-    hole = bump(np.abs(x), tilt, a.nose_w * 0.5, 0, 0.042, 0.019)
-    wing = bump(np.abs(x), y, a.nose_w * 0.95, a.nose_y + 0.085, 0.035, 0.035)
-    base = bump(x, y, 0, a.nose_y + 0.125, 0.13, 0.022)
-    return np.minimum(1.2 * hole + 0.2 * wing + 0.16 * base, 1.1)
+def _blush(who: Identity, x: Array, y: Array) -> Array:
+    a = Anatomy.of(who)
+    cheeks = 0.5 * pair(x, y, 0.52, 0.42, 0.2, 0.17)
+    return cheeks + 0.55 * bump(x, y, 0, a.nose_y, 0.16, 0.12) + 0.25 * bump(x, y, 0, a.chin_y, 0.2, 0.15)
 
 
-def _freckles(who: Identity, x: Array, y: Array, rng: np.random.Generator) -> Array:
-    spots = noise(rng, x.shape, (110, 80))
-    where = bump(x, y, 0, 0.35, 0.5, 0.25)
-    return 2.6 * who.freckles * where * step(0.9, 1.6, spots)
+def _shadows(who: Identity, x: Array, y: Array) -> Array:
+    a = Anatomy.of(who)
+    rings = 0.55 * pair(x, y, a.eye_x - 0.03, 0.06, 0.2, 0.11) * (0.7 + 0.6 * who.age)
+    inner = 0.35 * pair(x, y, 0.15, 0.02, 0.06, 0.12)
+    return rings + inner + 0.25 * pair(x, y, a.nose_w + 0.02, a.nose_y + 0.06, 0.05, 0.06)
+
+
+def _grain(who: Identity, rng: np.random.Generator, level: int) -> Array:
+    """Return the factor (times 200) of pores and freckles, uint8."""
+    shape = texture_shape(level)
+    grain = 200 - (1.6 + 1.6 * who.age) * noise(rng, shape, (180, 130))
+    if who.freckles:
+        x, y = (
+            window(level, -RANGE_X, RANGE_X, -RANGE_Y, RANGE_Y).x,
+            window(level, -1, 1, -RANGE_Y, RANGE_Y).y,
+        )
+        where = 22 * who.freckles * bump(x, y, 0, 0.35, 0.5, 0.25)
+        grain = grain - where * step(0.9, 1.6, noise(rng, shape, (110, 80)))
+    return grain.astype(np.uint8)
+
+
+def _nostrils(who: Identity) -> Painter:
+    """Paint the dark of the nostrils and of the crease under the wings."""
+    a = Anatomy.of(who)
+
+    def paint(x: Array, y: Array) -> tuple[Array, Array]:
+        tilt = y - a.nose_y - 0.085 + 0.35 * (np.abs(x) - 0.1)
+        hole = bump(np.abs(x), tilt, a.nose_w * 0.5, 0, 0.042, 0.019)
+        wing = bump(np.abs(x), y, a.nose_w * 0.95, a.nose_y + 0.085, 0.035, 0.035)
+        base = bump(x, y, 0, a.nose_y + 0.125, 0.13, 0.022)
+        dark = np.minimum(1.2 * hole + 0.2 * wing + 0.16 * base, 1.1)
+        return 0.6 * dark, skin_colour(who) * np.array([0.2, 0.06, 0.08], np.float32)
+
+    return paint
 
 
 def brow_line(who: Identity, ax: Array) -> tuple[Array, Array]:
@@ -126,20 +185,27 @@ def brow_line(who: Identity, ax: Array) -> tuple[Array, Array]:
     return centre, half
 
 
-def _brow_mask(who: Identity, x: Array, y: Array, rng: np.random.Generator) -> Array:
-    ax = np.abs(x)
-    centre, half = brow_line(who, ax)
-    inside = 1 - step(0.55, 1.15, np.abs(y - centre) / half)
-    ends = step(0.1, 0.19, ax - 0.25 * (y - centre)) * (1 - step(0.62, 0.72, ax))
-    strands = _strands(rng, ax * 22 + y * 14, (y - centre) * 45 - ax * 22)
-    density = 0.72 + 0.14 * who.brow_thickness - 0.12 * who.age
-    return np.clip(inside * ends * (density + 0.3 * strands), 0, 0.96)
+def _brows(who: Identity) -> Painter:
+    rng = np.random.default_rng([who.seed, 2])
+
+    def paint(x: Array, y: Array) -> tuple[Array, Array]:
+        ax = np.abs(x)
+        centre, half = brow_line(who, ax)
+        inside = 1 - step(0.55, 1.15, np.abs(y - centre) / half)
+        ends = step(0.1, 0.19, ax - 0.25 * (y - centre)) * (1 - step(0.62, 0.72, ax))
+        strands = _strands(rng, ax * 22 + y * 14, (y - centre) * 45 - ax * 22)
+        density = 0.72 + 0.14 * who.brow_thickness - 0.12 * who.age
+        cover = np.clip(inside * ends * (density + 0.3 * strands), 0, 0.96)
+        return cover, hair_colour(who) * 0.55 + skin_colour(who) * 0.1
+
+    return paint
 
 
 def _strands(rng: np.random.Generator, along: Array, across: Array) -> Array:
-    tile = rng.standard_normal((64, 64), dtype=np.float32)
-    mx, my = np.asarray(across % 63, np.float32), np.asarray((along * 0.3) % 63, np.float32)
-    return cv2.remap(tile, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+    """Return streaks of unit variance: slow `along`, fast `across` (each within about +-120)."""
+    tile = rng.standard_normal((80, 260), dtype=np.float32)
+    mx, my = (across + 130).astype(np.float32), (along * 0.3 + 40).astype(np.float32)
+    return cv2.remap(tile, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
 
 
 def beard_mask(who: Identity, x: Array, y: Array) -> Array:
@@ -159,48 +225,48 @@ def beard_mask(who: Identity, x: Array, y: Array) -> Array:
     return table.get(who.beard, np.maximum(ring, jaw))
 
 
-def _beard(who: Identity, colour: Array, x: Array, y: Array, rng: np.random.Generator) -> Array:
-    if who.beard == "none":
-        return colour
-    mask = cv2.blur(beard_mask(who, x, y), (5, 5))
-    strands = _strands(rng, y * 20, x * 90)
-    grain = noise(rng, x.shape, (x.shape[0] // 2, x.shape[1] // 2))
-    if who.beard == "stubble":
-        cover = mask * np.clip(0.36 + 0.16 * grain, 0, 0.7)
-    else:
-        cover = np.clip(mask * (0.86 + 0.1 * strands + 0.05 * grain), 0, 0.97)
-    tint = hair_colour(who) * 0.8 * (1 + 0.22 * strands[..., None])
-    return _mix(colour, cover, tint)
+def _beard(who: Identity) -> Painter:
+    rng = np.random.default_rng([who.seed, 3])
+
+    def paint(x: Array, y: Array) -> tuple[Array, Array]:
+        mask = cv2.blur(beard_mask(who, x, y), (5, 5))
+        strands = _strands(rng, y * 20, x * 75)
+        grain = noise(rng, x.shape, (190, 280))
+        if who.beard == "stubble":
+            cover = mask * np.clip(0.36 + 0.16 * grain, 0, 0.7)
+        else:
+            cover = np.clip(mask * (0.86 + 0.1 * strands + 0.05 * grain), 0, 0.97)
+        return cover, hair_colour(who) * 0.8 * (1 + 0.22 * strands[..., None])
+
+    return paint
 
 
-def hair_mask(who: Identity, x: Array, y: Array, ragged: Array | float = 0.0) -> Array:
-    """Return where hair covers the head, 0..1; `ragged` shifts the hairline locally."""
-    line = hairline(who, x) + ragged
-    soft = 0.16 if who.hair_style in ("buzz", "receding") else 0.07
-    mask = step(-soft / 2, soft, line - y)
-    return mask if who.hair_style != "bald" else np.zeros_like(x)
+def _hair(who: Identity) -> Painter:
+    rng = np.random.default_rng([who.seed, 4])
 
+    def paint(x: Array, y: Array) -> tuple[Array, Array]:
+        sheen, ragged = _hair_flow(who, x, y, rng)
+        soft = 0.16 if who.hair_style in ("buzz", "receding") else 0.07
+        mask = step(-soft / 2, soft, hairline(who, x[:1]) + 0.05 * ragged - y)
+        cover = mask * np.float32(0.78 if who.hair_style == "buzz" else 1.0)
+        shadow = 0.3 * cv2.blur(mask, (9, 9)) * (1 - mask)
+        cover = np.maximum(cover, shadow)
+        return cover, hair_colour(who) * (np.clip(1 + sheen, 0.25, 2.2) * (mask > 0.02))[..., None]
 
-def _hair(who: Identity, colour: Array, x: Array, y: Array, rng: np.random.Generator) -> Array:
-    if who.hair_style == "bald":
-        return colour
-    sheen, ragged = _hair_flow(who, x, y, rng)
-    mask = hair_mask(who, x, y, 0.05 * ragged)
-    cover = mask * (0.78 if who.hair_style == "buzz" else 1.0)
-    tint = hair_colour(who) * np.clip(1 + sheen, 0.25, 2.2)[..., None]
-    shadow = 0.35 * cv2.blur(mask, (9, 9)) * (1 - mask)
-    return _mix(colour * (1 - shadow[..., None]), cover, tint)
+    return paint
 
 
 def _hair_flow(who: Identity, x: Array, y: Array, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Return the brightness of the strands and how they fray the hairline."""
     if who.hair_style in ("afro", "buzz"):
-        curls = noise(rng, x.shape, (150, 110)) + 0.6 * noise(rng, x.shape, (70, 50))
+        curls = noise(rng, x.shape, (100, 110)) + 0.6 * noise(rng, x.shape, (48, 50))
         return 0.3 * curls, curls
     part = (0.45 if who.seed % 2 else -0.45) if who.hair_style in ("side", "bob") else 0.0
-    angle = np.arctan2(x - part, y + 1.9).astype(np.float32)
-    radius = np.hypot(x - part, y + 1.9).astype(np.float32)
-    wave = 0.05 * noise(rng, x.shape, (9, 7))
-    fine = _strands(rng, radius * 6, (angle + wave * 0.6) * 70) * step(0.2, 0.9, radius)
-    locks = _strands(rng, radius * 3, (angle + wave) * 26)
+    dx, dy = x - part, y + 1.9
+    turn = dx / (np.abs(dx) + np.abs(dy) + 1e-3)
+    radius = np.sqrt(dx * dx + dy * dy)
+    wave = 0.05 * noise(rng, x.shape, (6, 7))
+    fine = _strands(rng, radius * 6, (turn + wave * 0.6) * 100) * step(0.2, 0.9, radius)
+    locks = _strands(rng, radius * 3, (turn + wave) * 38)
     band = 0.35 * bump(radius, radius, 0.75, 0.75, 0.22, 1e3)
     return 0.2 * fine + 0.2 * locks + band - 0.08, 0.6 * fine + 0.7 * locks
