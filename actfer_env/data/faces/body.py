@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from actfer_env.data.faces.geometry import Anatomy, Array, Frame, Pose, positions, project, step
+from actfer_env.data.faces.geometry import Anatomy, Array, Frame, Pose, positions, project, step, unit
 from actfer_env.data.faces.identity import Identity
 from actfer_env.data.faces.shading import Light
 from actfer_env.data.faces.texture import hair_colour, noise, skin_colour
@@ -69,19 +69,39 @@ def draw_body(canvas: Array, who: Identity, pose: Pose, light: Light, frame: Fra
     if who.hair_style not in _BACK:
         for sign in (-1.0, 1.0):
             _ear(layer, who, pose, light, sign)
-    _paste(canvas, layer, pose, frame)
+    _paste(canvas, layer, pose, frame, _top(who))
 
 
-def _paste(canvas: Array, layer: Layer, pose: Pose, frame: Frame) -> None:
+def _top(who: Identity) -> float:
+    """Return the highest y that anything behind the face reaches."""
+    if who.hair_style == "bun":
+        return -2.1
+    return -1.6 if who.hair_style in _BACK else -0.5
+
+
+def _paste(canvas: Array, layer: Layer, pose: Pose, frame: Frame, top: float) -> None:
     """Turn and scale the body's canvas into the picture; below its edge the torso goes on."""
     to_picture = _placing(pose, frame)
+    corners = (
+        np.array([[0, (top - _TOP) * CELLS, 1], [_WIDTH * CELLS, (top - _TOP) * CELLS, 1]]) @ to_picture[1]
+    )
+    first = int(np.clip(corners.min() - 1, 0, canvas.shape[0] - 1))
+    canvas, to_picture[1, 2] = canvas[first:], to_picture[1, 2] - first
     size = (canvas.shape[1], canvas.shape[0])
     flags = {"flags": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REPLICATE}
     colour = cv2.warpAffine(np.clip(layer.colour, 0, 255).astype(np.uint8), to_picture, size, **flags)  # type: ignore[call-overload]
-    cover = cv2.warpAffine(layer.cover, to_picture, size, **flags)  # type: ignore[call-overload]
+    cover = cv2.warpAffine((layer.cover * 255).astype(np.uint8), to_picture, size, **flags)  # type: ignore[call-overload]
     sharp = max(1.0, 0.6 * frame.scale / CELLS)
-    cover = np.clip((cover - 0.5) * np.float32(sharp) + np.float32(0.5), 0, 1)
-    canvas[:] = cv2.blendLinear(colour, np.ascontiguousarray(canvas), cover, 1 - cover)
+    ramp = np.clip((np.arange(256) - 127.5) * sharp + 127.5, 0, 255).astype(np.uint8)
+    blend(canvas, colour, cv2.LUT(cover, ramp))
+
+
+def blend(canvas: Array, colour: Array, cover: Array) -> None:
+    """Lay a picture over another, in place, with a uint8 coverage."""
+    weight = cv2.cvtColor(cover, cv2.COLOR_GRAY2RGB)
+    front = cv2.multiply(colour, weight, scale=1 / 255)
+    back = cv2.multiply(canvas, cv2.bitwise_not(weight), scale=1 / 255)
+    canvas[:] = cv2.add(front, back)
 
 
 def _placing(pose: Pose, frame: Frame) -> Array:
@@ -100,7 +120,7 @@ def _glow(light: Light) -> _Glow:
 
 
 def _soft(distance: Array, cells: float = 1.0) -> Array:
-    return np.clip(distance * (CELLS / cells) + 0.5, 0, 1)
+    return unit(distance * (CELLS / cells) + 0.5)
 
 
 def _neck(part: Layer, who: Identity, pose: Pose, glow: _Glow) -> None:

@@ -6,17 +6,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from actfer_env.data.faces.geometry import RANGE_Y, Array, step
+from actfer_env.data.faces.geometry import RANGE_Y, Array, step, unit
 from actfer_env.data.faces.identity import EYE_COLOURS, Identity
 from actfer_env.data.faces.muscles import EyeShape, MouthShape
 from actfer_env.data.faces.texture import Window, hair_colour, lip_colour, skin_colour, window
 
 SCLERA = np.array([214, 206, 199], np.float32)
+CARUNCLE = np.array([196, 130, 120], np.float32)
 TEETH = np.array([222, 213, 196], np.float32)
 
 
 def _edge(distance: Array, width: float) -> Array:
-    return np.clip(distance / width + 0.5, 0, 1)
+    return unit(distance * (1 / width) + 0.5)
 
 
 def _over(colour: Array, mask: Array, other: Array | np.float32) -> None:
@@ -27,95 +28,111 @@ def _dark(colour: Array, amount: Array) -> None:
     colour *= 1 - amount[..., None]
 
 
-def paint_eye(
-    texture: Array, who: Identity, eye: EyeShape, gaze: tuple[float, float], glint: tuple[float, float]
-) -> None:
-    """Paint one eye into a uint8 texture, in place."""
-    level = round(texture.shape[0] / (2 * RANGE_Y))
-    centre = round(eye.sign * eye.x, 2)
-    win = window(level, centre - 0.32, centre + 0.32, -0.26, 0.24)
-    patch = texture[win.rows, win.cols]
-    colour = patch.astype(np.float32)
-    along = (win.x * eye.sign - eye.x) / eye.half
-    y = win.y - eye.y + eye.tilt * eye.half * along
-    upper, lower = _lids(eye, along)
-    _lid_folds(colour, who, eye, along, y, upper, lower)
-    opening = np.minimum(y - upper, lower - y)
-    mask = _edge(opening, 1.5 * win.pixel) * (np.abs(along) < 1)
-    if mask.max() > 0:
-        _over(colour, mask, _eyeball(who, eye, win, y, upper, gaze, glint))
-    _lashes(colour, who, along, y, upper, lower, win.pixel)
-    np.clip(colour, 0, 255, out=colour)
-    patch[:] = colour.astype(np.uint8)
+@dataclass(frozen=True)
+class _Eyes:
+    """Both eyes as arrays of shape (2, 1, 1), on one axis that runs outwards from the middle of the face."""
+
+    who: Identity
+    upper: Array
+    lower: Array
+    crease: Array
+    straight: Array
+    along: Array
+    y: Array
+    pixel: float
 
 
-def _lids(eye: EyeShape, along: Array) -> tuple[Array, Array]:
-    t = np.clip(along, -1, 1)
-    arch = 1 - t * t
-    full = 0.55 * arch + 0.45 * np.sqrt(arch)
-    upper = -eye.upper * full * (1 - 0.16 * t)
-    lower = eye.lower * (0.7 * arch + 0.3 * np.sqrt(arch)) * (1 + 0.22 * t * (1 - eye.straight))
-    return upper, np.maximum(lower, upper)
-
-
-def _lid_folds(
-    colour: Array, who: Identity, eye: EyeShape, along: Array, y: Array, upper: Array, lower: Array
-) -> None:
-    t = np.clip(along, -1.25, 1.25)
-    reach = np.clip(1.12 - np.abs(along), 0, 0.3) / 0.3
-    crease = -eye.crease * (1 - 0.62 * t * t * np.where(t > 0, 0.8, 1.1))
-    crease = np.minimum(crease, upper - 0.02)
-    depth = 0.3 + 0.12 * who.eye_fold
-    line = 1 / (1 + ((y - crease) / 0.016) ** 2) * reach
-    above = step(0.14, 0.0, crease - y) * step(0, 0.02, crease - y) * reach * 0.12
-    lid = step(0, 0.02, y - crease) * (y < upper) * reach
-    _dark(colour, depth * line + above)
-    colour *= 1 + 0.05 * lid[..., None]
-    bag = 1 / (1 + ((y - lower - 0.035) / 0.02) ** 2) * np.clip(1 - along * along, 0, 1)
-    _dark(colour, (0.03 + 0.17 * eye.straight) * bag)
-
-
-def _eyeball(
+def paint_eyes(
+    texture: Array,
     who: Identity,
-    eye: EyeShape,
-    win: Window,
-    y: Array,
-    upper: Array,
+    eyes: tuple[EyeShape, EyeShape],
     gaze: tuple[float, float],
     glint: tuple[float, float],
-) -> Array:
-    cx, cy = eye.sign * eye.x + 0.075 * gaze[0], 0.035 * gaze[1] - 0.008
-    along = np.clip((win.x * eye.sign - eye.x) / eye.half, -1, 1)
-    ball = SCLERA * (1 - 0.28 * along * along)[..., None] * np.ones_like(y)[..., None]
-    ball = ball + (step(0.72, 1.0, -along) * 0.5)[..., None] * (np.array([196, 130, 120], np.float32) - ball)
-    radius = np.sqrt((win.x - cx) ** 2 + (y - cy) ** 2)
-    _over(ball, _edge(0.094 - radius, 2 * win.pixel), _iris(who, win, y, radius, cx, cy))
-    shadow = 0.58 * step(0.075, -0.01, y - upper) + 0.1
-    _dark(ball, shadow)
-    spot = (win.x - cx - glint[0] * 0.04) ** 2 + (y - cy - glint[1] * 0.04) ** 2
-    _over(ball, _edge(0.017 - np.sqrt(spot), 1.5 * win.pixel) * 0.92, np.float32(250))
+) -> None:
+    """Paint both eyes into a uint8 texture, in place: the left one mirrored, both in one pass."""
+    level, width = round(texture.shape[0] / (2 * RANGE_Y)), texture.shape[1]
+    one = eyes[0]
+    win = window(level, round(one.x, 2) - 0.32, round(one.x, 2) + 0.32, one.y - 0.26, one.y + 0.24)
+    left = texture[win.rows, width - win.cols.stop : width - win.cols.start][:, ::-1]
+    right = texture[win.rows, win.cols]
+    colour = np.stack([left, right]).astype(np.float32)
+    along = (win.x - one.x) / one.half
+    y = win.y - one.y + one.tilt * one.half * along
+    shape = _lids(who, eyes, along, y, win.pixel)
+    _lid_folds(colour, shape)
+    opening = np.minimum(y - shape.upper, shape.lower - y)
+    mask = _edge(opening, 1.5 * win.pixel) * (np.abs(along) < 1)
+    _over(colour, mask, _eyeball(shape, win.x - one.x, gaze, glint))
+    _lashes(colour, shape)
+    np.minimum(np.maximum(colour, 0, out=colour), 255, out=colour)
+    left[:], right[:] = colour[0].astype(np.uint8), colour[1].astype(np.uint8)
+
+
+def _two(left: float, right: float) -> Array:
+    return np.array([left, right], np.float32).reshape(2, 1, 1)
+
+
+def _lids(who: Identity, eyes: tuple[EyeShape, EyeShape], along: Array, y: Array, pixel: float) -> _Eyes:
+    upper, lower, crease, straight = (
+        _two(getattr(eyes[0], name), getattr(eyes[1], name))
+        for name in ("upper", "lower", "crease", "straight")
+    )
+    t = np.clip(along, -1, 1)
+    arch = 1 - t * t
+    root = np.sqrt(arch)
+    high = -upper * ((0.55 * arch + 0.45 * root) * (1 - 0.16 * t))
+    low = lower * (0.7 * arch + 0.3 * root) * (1 + 0.22 * t * (1 - straight))
+    return _Eyes(who, high, np.maximum(low, high), crease, straight, along, y, pixel)
+
+
+def _lid_folds(colour: Array, eyes: _Eyes) -> None:
+    along, y = eyes.along, eyes.y
+    t = np.clip(along, -1.25, 1.25)
+    reach = np.clip(1.12 - np.abs(along), 0, 0.3) * (1 / 0.3)
+    crease = -eyes.crease * (1 - 0.62 * t * t * np.where(t > 0, 0.8, 1.1))
+    crease = np.minimum(crease, eyes.upper - 0.02)
+    offset = y - crease
+    line = (0.3 + 0.12 * eyes.who.eye_fold) * reach / (1 + (offset * offset) * (1 / 0.016**2))
+    above = step(-0.14, 0.0, offset) * step(0, -0.02, offset) * (reach * 0.12)
+    lid = step(0, 0.02, offset) * (y < eyes.upper) * (reach * 0.05)
+    below = y - eyes.lower - 0.035
+    bag = (0.03 + 0.17 * eyes.straight) * unit(1 - along * along) / (1 + below * below * (1 / 0.02**2))
+    _dark(colour, line + above + bag - lid)
+
+
+def _eyeball(eyes: _Eyes, x: Array, gaze: tuple[float, float], glint: tuple[float, float]) -> Array:
+    side = _two(-1, 1)
+    along = np.clip(eyes.along, -1, 1)
+    white = SCLERA * (1 - 0.28 * along * along)[..., None]
+    white = white + (step(-0.72, -1.0, along) * 0.5)[..., None] * (CARUNCLE - white)
+    ball = np.broadcast_to(white, (2, *eyes.y.shape, 3)).copy()
+    x, y = x - 0.075 * gaze[0] * side, eyes.y - 0.035 * gaze[1] + 0.008
+    radius = np.sqrt(x * x + y * y)
+    _over(ball, _edge(0.094 - radius, 2 * eyes.pixel), _iris(eyes.who, x, y, radius, eyes.pixel))
+    _dark(ball, 0.58 * step(0.075, -0.01, eyes.y - eyes.upper) + 0.1)
+    spot = np.sqrt((x - glint[0] * 0.04 * side) ** 2 + (y - glint[1] * 0.04) ** 2)
+    _over(ball, _edge(0.017 - spot, 1.5 * eyes.pixel) * np.float32(0.92), np.float32(250))
     return ball
 
 
-def _iris(who: Identity, win: Window, y: Array, radius: Array, cx: float, cy: float) -> Array:
+def _iris(who: Identity, x: Array, y: Array, radius: Array, pixel: float) -> Array:
     tone = np.array(EYE_COLOURS[who.eye_colour], np.float32)
-    depth = np.clip((y - cy) / 0.09, -1, 1) * 0.3 + 0.95
+    depth = np.clip(y * (0.3 / 0.09), -0.3, 0.3) + np.float32(0.95)
     ring = 1 - 0.62 * step(0.068, 0.092, radius)
     collar = 1 + 0.35 * step(0.062, 0.042, radius)
-    fibre = 1 + 0.12 * np.sign((win.x - cx) * (y - cy)) * step(0.03, 0.07, radius)
+    fibre = 1 + 0.12 * np.sign(x * y) * step(0.03, 0.07, radius)
     iris = tone * (depth * ring * collar * fibre)[..., None]
-    _over(iris, _edge(0.037 - radius, 2 * win.pixel), np.float32(9))
+    _over(iris, _edge(0.037 - radius, 2 * pixel), np.float32(9))
     return iris
 
 
-def _lashes(
-    colour: Array, who: Identity, along: Array, y: Array, upper: Array, lower: Array, pixel: float
-) -> None:
+def _lashes(colour: Array, eyes: _Eyes) -> None:
+    who, along, pixel = eyes.who, eyes.along, eyes.pixel
     taper = np.clip(1.1 - np.abs(along - 0.06), 0, 0.25) * 4
-    thick = 0.011 + 0.008 * np.clip(along + 1, 0, 2) / 2 + 0.004 * (1 - who.brow_thickness)
-    lash = np.clip(1.2 - np.abs(y - upper + 0.004) / np.maximum(thick, pixel), 0, 1) * taper
+    thick = np.maximum(0.011 + 0.004 * np.clip(along + 1, 0, 2) + 0.004 * (1 - who.brow_thickness), pixel)
+    lash = unit(1.2 - np.abs(eyes.y - eyes.upper + 0.004) / thick) * taper
     dark = np.minimum(hair_colour(who) * 0.3, 40) + skin_colour(who) * 0.05
-    under = np.clip(1.1 - np.abs(y - lower - 0.006) / np.maximum(0.01, pixel), 0, 1) * taper
+    under = unit(1.1 - np.abs(eyes.y - eyes.lower - 0.006) * (1 / max(0.01, pixel))) * taper
     _over(colour, 0.4 * under, dark + 0.35 * skin_colour(who))
     _over(colour, 0.9 * lash, dark)
 

@@ -23,7 +23,7 @@ VIEWPOINT = 2.2
 HALF_HEIGHT = 1.5
 HALF_DEPTH = 1.25
 RANGE_X, RANGE_Y = 1.62, 2.25
-GRID_W, GRID_H = 96, 132
+GRID_W, GRID_H = 80, 112
 _MIN_Z = -0.42
 
 Array = np.ndarray
@@ -124,9 +124,14 @@ def pair(x: Array, y: Array, cx: float, cy: float, sx: float, sy: float) -> Arra
     return bump(np.abs(x), y, cx, cy, sx, sy)
 
 
+def unit(value: Array) -> Array:
+    """Return the value limited to 0..1 (cheaper than `numpy.clip` on small arrays)."""
+    return np.minimum(np.maximum(value, 0), 1)
+
+
 def step(edge0: float, edge1: float, value: Array) -> Array:
     """Return a smooth step from 0 at `edge0` to 1 at `edge1`."""
-    t = np.clip((value - edge0) / (edge1 - edge0), 0, 1)
+    t = unit((value - edge0) * (1 / (edge1 - edge0)))
     return t * t * (3 - 2 * t)
 
 

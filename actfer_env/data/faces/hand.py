@@ -61,14 +61,14 @@ class _Lit:
 
 
 def draw_hand(image: Array, hand: Hand, who: Identity, light: Light, frame: Frame) -> Array:
-    """Draw a hand into a picture, in place, and return its coverage, float32 (h, w)."""
+    """Draw a hand into a picture, in place, and return its coverage, uint8 (h, w)."""
     cover = np.zeros(image.shape[:2], np.float32)
     scale = frame.scale * hand.size
     cx, cy = frame.cx + hand.x * frame.scale, frame.cy + hand.y * frame.scale
     x0, x1 = (int(np.clip(cx + side * 1.5 * scale, 0, image.shape[1])) for side in (-1, 1))
     y0, y1 = (int(np.clip(cy + side * 1.5 * scale, 0, image.shape[0])) for side in (-1, 1))
     if x1 <= x0 or y1 <= y0:
-        return cover
+        return np.zeros(image.shape[:2], np.uint8)
     angle = np.deg2rad(hand.angle)
     c, s = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     px = ((np.arange(x0, x1) - cx) / scale).astype(np.float32)[None, :]
@@ -78,7 +78,7 @@ def draw_hand(image: Array, hand: Hand, who: Identity, light: Light, frame: Fram
     for part in _PARTS:
         _capsule(patch, cover[y0:y1, x0:x1], (c * px + s * py, c * py - s * px), part, lit)
     image[y0:y1, x0:x1] = np.clip(patch, 0, 255).astype(np.uint8)
-    return cover
+    return (cover * 255).astype(np.uint8)
 
 
 def _capsule(

@@ -8,9 +8,9 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from actfer_env.data.faces.body import draw_body, draw_glasses
+from actfer_env.data.faces.body import blend, draw_body, draw_glasses
 from actfer_env.data.faces.expression import Expression
-from actfer_env.data.faces.features import paint_eye, paint_mouth
+from actfer_env.data.faces.features import paint_eyes, paint_mouth
 from actfer_env.data.faces.geometry import (
     RANGE_X,
     RANGE_Y,
@@ -49,7 +49,7 @@ class RenderedFace:
 
     Attributes:
         image: uint8 (h, w, 3) RGB.
-        mask: float32 (h, w), how much of each pixel is head (face, ears not included).
+        mask: uint8 (h, w), how much of each pixel is head (ears not included), 255 is all.
         landmarks: name -> (x, y) in pixels: `FIVE_POINTS`, and brows, lids, lips, chin, forehead.
         box: (x0, y0, x1, y1) around the face from hairline to chin, in pixels.
     """
@@ -88,7 +88,8 @@ def render_face(
     if not SIZES[0] <= size <= SIZES[1]:
         raise DataError(f"face size {size!r}: use {SIZES[0]} to {SIZES[1]} pixels")
     canvas = np.empty((size, size, 3), np.uint8)
-    canvas[:] = background
+    fill = np.asarray(background, np.uint8)
+    canvas[:] = np.tile(fill, (size, 1)) if fill.ndim == 1 else fill
     frame = Frame(size, size, HEAD_SHARE * size, size / 2 - 0.5, 0.465 * size)
     return draw_face(canvas, who, face or Expression(), pose or Pose(), light or Light(), frame)
 
@@ -129,8 +130,7 @@ def skin_texture(
     glint = (float(toward[0]), float(toward[1]))
     left, right, mouth = muscles(who, face)
     paint_mouth(texture, who, mouth)
-    for eye in (left, right):
-        paint_eye(texture, who, eye, face.gaze, glint)
+    paint_eyes(texture, who, (left, right), face.gaze, glint)
     _furrows(texture, relief(who, weights, level), toward)
     factor, gloss = shade(layers, rotation, light)
     return _light(texture, factor, gloss)
@@ -192,20 +192,16 @@ def _upsample(coarse: Array, stride: int, frame: Frame) -> Array:
     return cv2.resize(coarse, size, interpolation=cv2.INTER_LINEAR)[: frame.height, : frame.width]
 
 
-def _blend(canvas: Array, colour: Array, cover: Array) -> None:
-    canvas[:] = cv2.blendLinear(colour, np.ascontiguousarray(canvas), cover, 1 - cover)
-
-
 def _lay_head(canvas: Array, texture: Array, layers: Array, rotation: Array, frame: Frame) -> Array:
     """Draw the head into a picture, in place, and return its coverage."""
-    cover = np.zeros(canvas.shape[:2], np.float32)
+    cover = np.zeros(canvas.shape[:2], np.uint8)
     part, inner = _head_part(layers, frame)
     if inner.width >= 2 and inner.height >= 2:
         stride = _stride(frame.scale, 16)
         view = trace(layers, rotation, inner, stride)
         head, mask = _look_up(texture, view, inner, stride)
         cover[part] = mask
-        _blend(canvas[part], head, mask)
+        blend(canvas[part], head, mask)
     return cover
 
 
@@ -218,14 +214,18 @@ def _head_part(layers: Array, frame: Frame) -> tuple[tuple[slice, slice], Frame]
     return (slice(y0, y1), slice(x0, x1)), inner
 
 
+_OUTLINE = np.clip(((np.arange(256) - 128) * 0.07 + 0.3) * 255, 0, 255).astype(np.uint8)
+"""From ten times the distance to the outline, plus 128, to coverage."""
+
+
 def _look_up(texture: Array, view: View, frame: Frame, stride: int) -> tuple[Array, Array]:
     height, width = texture.shape[:2]
     cols = (view.x / RANGE_X + 1) * (width / 2) - 0.5
     rows = (view.y / RANGE_Y + 1) * (height / 2) - 0.5
     full = _upsample(cv2.merge([cols.astype(np.float32), rows.astype(np.float32)]), stride, frame)
     head = _warp(texture, full)
-    mask = np.clip(_upsample(view.distance.astype(np.float32), stride, frame) * 0.7 + 0.3, 0, 1)
-    return head, mask
+    near = np.clip(view.distance * 10 + 128, 0, 255).astype(np.uint8)
+    return head, cv2.LUT(_upsample(near, stride, frame), _OUTLINE)
 
 
 def landmarks(

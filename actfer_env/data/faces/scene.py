@@ -280,7 +280,7 @@ class RenderedScene:
 def render_scene(scene: Scene) -> RenderedScene:
     """Draw a scene and take its picture."""
     canvas = scene.background.draw(scene.width, scene.height)
-    hidden = [np.zeros(canvas.shape[:2], np.float32) for _ in scene.people]
+    hidden = [np.zeros(canvas.shape[:2], np.uint8) for _ in scene.people]
     drawn = []
     for i, person in enumerate(scene.people):
         face, hand = _draw_person(canvas, person, scene.light)
@@ -300,7 +300,7 @@ def _draw_person(canvas: Array, person: Person, light: Light) -> tuple[RenderedF
     cx, cy, reach = person.x * width, person.y * height, person.scale
     x0, x1 = (int(np.clip(cx + side * 3.2 * reach, 0, width)) for side in (-1, 1))
     y0, y1 = int(np.clip(cy - 2.6 * reach, 0, height)), height
-    mask = np.zeros((height, width), np.float32)
+    mask = np.zeros((height, width), np.uint8)
     frame = Frame(max(x1 - x0, 8), max(y1 - y0, 8), person.scale, cx - x0, cy - y0)
     visible = x1 - x0 >= 8 and y1 - y0 >= 8
     part = np.ascontiguousarray(canvas[y0:y1, x0:x1]) if visible else np.zeros((8, 8, 3), np.uint8)
@@ -311,7 +311,7 @@ def _draw_person(canvas: Array, person: Person, light: Light) -> tuple[RenderedF
         mask[y0:y1, x0:x1] = face.mask
     cover = None
     if hand is not None and visible:
-        cover = np.zeros((height, width), np.float32)
+        cover = np.zeros((height, width), np.uint8)
         cover[y0:y1, x0:x1] = hand
     points = {name: (px + x0, py + y0) for name, (px, py) in face.landmarks.items()}
     box = (face.box[0] + x0, face.box[1] + y0, face.box[2] + x0, face.box[3] + y0)
@@ -356,7 +356,7 @@ def _pixels(image: Array, box: tuple[float, float, float, float]) -> Array:
 
 def _covered(box: tuple[float, float, float, float], hidden: Array) -> float:
     part = hidden[_window(box, hidden.shape)]
-    return float(part.mean()) if part.size else 1.0
+    return float(part.mean()) / 255 if part.size else 1.0
 
 
 def is_detectable(face: SceneFace) -> bool:

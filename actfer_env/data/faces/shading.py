@@ -63,7 +63,7 @@ def normals(layers: Array) -> tuple[Array, Array]:
     (ax, ay, az), (bx, by, bz) = cv2.split(right), cv2.split(down)
     n = np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx])
     n /= np.sqrt(n[0] * n[0] + n[1] * n[1] + n[2] * n[2] + 1e-12)
-    cavity = np.clip((depth - cv2.blur(depth, (11, 11))) * 14, -1, 1)
+    cavity = np.clip((depth - cv2.blur(depth, (9, 9))) * 14, -1, 1)
     return n, cavity
 
 
