@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 
+import cv2
 import numpy as np
 import pytest
 
@@ -18,9 +19,11 @@ from actfer_env.data.faces import (
     Person,
     Pose,
     Scene,
+    Timing,
     is_detectable,
     render_face,
     render_scene,
+    render_sequence,
 )
 from actfer_env.errors import DataError
 from actfer_env.facs import CORE_AUS
@@ -172,6 +175,8 @@ def test_landmarks_sit_on_what_is_drawn():
         (lambda: Background(clutter=2), "clutter"),
         (lambda: Person(WHO, scale=1), "scale"),
         (lambda: Scene(width=8), "width"),
+        (lambda: Timing(onset=9), "onset"),
+        (lambda: render_sequence(Scene()), "person"),
         (lambda: render_face(WHO, size=1024), "size"),
     ],
 )
@@ -244,3 +249,39 @@ def test_camera_sampling_keeps_the_share_of_poor_pictures():
     rng = np.random.default_rng(0)
     poor = sum(Camera.sample(rng, 0.3).detail < 0.5 for _ in range(400))
     assert 80 < poor < 160
+
+
+def test_sequence_rises_and_falls_and_repeats():
+    happy = person(expression=Expression.both({1: 3, 12: 4}))
+    timing = Timing(onset=1, apex=4, offset=8, length=9)
+    film, again = (render_sequence(scene(people=(happy,)), timing) for _ in range(2))
+    assert film.strengths[0] == film.strengths[-1] == 0
+    assert film.strengths[4] == 1
+    assert all(a <= b for a, b in zip(film.strengths[:4], film.strengths[1:5], strict=True))
+    assert np.array_equal(film.frames[4].image, again.frames[4].image)
+    assert film.flow.shape == (8, 288, 320, 2)
+    assert not film.flow[0].any()
+
+
+def test_flow_carries_each_frame_to_the_next():
+    """Warping the apex back by the true flow comes closer to the frame before than not warping."""
+    frown = person(expression=Expression.both({1: 5, 2: 5, 12: 3}), scale=70.0)
+    clean = scene(people=(frown,), camera=Camera(noise=0, jpeg=100))
+    film = render_sequence(clean, Timing(onset=0, apex=2, offset=4, length=5))
+    before, after = (film.frames[i].image.astype(np.float32) for i in (1, 2))
+    y, x = np.mgrid[0:288, 0:320].astype(np.float32)
+    warped = cv2.remap(after, x + film.flow[1][..., 0], y + film.flow[1][..., 1], cv2.INTER_LINEAR)
+    brow = np.zeros((288, 320), bool)
+    top, bottom = (int(film.frames[0].faces[0].landmarks[n][1]) for n in ("forehead", "left_upper_lid"))
+    brow[top + 8 : bottom - 6] = True
+    where = brow & film.skin
+    assert np.abs(warped - before)[where].mean() < 0.8 * np.abs(after - before)[where].mean()
+
+
+def test_flow_moves_the_landmarks():
+    smile = person(expression=Expression.both({1: 5, 2: 5}), scale=70.0)
+    film = render_sequence(scene(people=(smile,)), Timing(onset=0, apex=2, offset=4, length=5))
+    (x0, y0), (x1, y1) = (film.frames[i].faces[0].landmarks["left_inner_brow"] for i in (1, 2))
+    flow = film.flow[1][round(y0), round(x0)]
+    assert np.hypot(flow[0] - (x1 - x0), flow[1] - (y1 - y0)) < 0.5
+    assert y1 < y0 - 1

@@ -19,10 +19,11 @@ from actfer_env.data.faces.scene import (
     is_detectable,
     render_scene,
 )
+from actfer_env.data.faces.sequence import Sequence, Timing, render_sequence
 from actfer_env.data.faces.shading import Light
 
 __all__ = [
     "FIVE_POINTS", "MAX_INTENSITY", "RENDERED_AUS", "Background", "Camera", "Expression", "Hand", "Identity",
-    "Light", "Person", "Pose", "RenderedFace", "RenderedScene", "Scene", "SceneFace", "is_detectable",
-    "render_face", "render_scene",
+    "Light", "Person", "Pose", "RenderedFace", "RenderedScene", "Scene", "SceneFace", "Sequence",
+    "Timing", "is_detectable", "render_face", "render_scene", "render_sequence",
 ]  # fmt: skip

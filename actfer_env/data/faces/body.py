@@ -12,7 +12,7 @@ from actfer_env.data.faces.identity import Identity
 from actfer_env.data.faces.shading import Light
 from actfer_env.data.faces.texture import hair_colour, noise, skin_colour
 
-CELLS = 28
+CELLS = 22
 """Samples per unit of the body's own little canvas."""
 
 _LEFT, _TOP, _WIDTH, _HEIGHT = -3.2, -2.3, 6.4, 5.7

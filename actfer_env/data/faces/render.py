@@ -249,7 +249,7 @@ def _painted_points(shapes: tuple[EyeShape, EyeShape, MouthShape]) -> dict[str, 
     points = {}
     for row, (side, eye) in enumerate(zip(("left", "right"), eyes, strict=True)):
         sign = eye.sign
-        points[f"{side}_eye"] = (sign * eye.x, eye.y)
+        points[f"{side}_eye"] = (sign * eye.x, eye.y - 0.013)
         points[f"{side}_upper_lid"] = (sign * eye.x, eye.y - eye.upper)
         points[f"{side}_lower_lid"] = (sign * eye.x, eye.y + max(eye.lower, -eye.upper))
         points[f"{side}_mouth"] = (sign * mouth.half[row], mouth.y + mouth.corner[row])

@@ -294,6 +294,11 @@ def render_scene(scene: Scene) -> RenderedScene:
     return RenderedScene(image, tuple(_truth(image, scene, *entry) for entry in people))
 
 
+def person_frame(width: int, height: int, person: Person) -> Frame:
+    """Return where a person's head sits in a picture of that size."""
+    return Frame(width, height, person.scale, person.x * width, person.y * height)
+
+
 def _draw_person(canvas: Array, person: Person, light: Light) -> tuple[RenderedFace, Array | None]:
     """Draw one person, touching only the part of the picture that the body can reach."""
     height, width = canvas.shape[:2]
