@@ -1,0 +1,250 @@
+"""What surrounds the face: neck, shoulders, ears, the hair behind the head, and glasses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from actfer_env.data.faces.geometry import Anatomy, Array, Frame, Pose, positions, project, step, unit
+from actfer_env.data.faces.identity import Identity
+from actfer_env.data.faces.shading import Light
+from actfer_env.data.faces.texture import hair_colour, noise, skin_colour
+
+CELLS = 22
+"""Samples per unit of the body's own little canvas."""
+
+_LEFT, _TOP, _WIDTH, _HEIGHT = -3.2, -2.3, 6.4, 5.7
+
+
+@dataclass
+class Layer:
+    """A part of the body's canvas: its axes in units (a row and a column), colours and coverage."""
+
+    x: Array
+    y: Array
+    colour: Array
+    cover: Array
+
+    @classmethod
+    def empty(cls) -> Layer:
+        """Return the whole canvas, with nothing on it."""
+        cols, rows = round(_WIDTH * CELLS), round(_HEIGHT * CELLS)
+        x = (_LEFT + (np.arange(cols, dtype=np.float32) + 0.5) / CELLS).astype(np.float32)[None, :]
+        y = (_TOP + (np.arange(rows, dtype=np.float32) + 0.5) / CELLS).astype(np.float32)[:, None]
+        return cls(x, y, np.zeros((rows, cols, 3), np.float32), np.zeros((rows, cols), np.float32))
+
+    def cut(self, x0: float, x1: float, y0: float, y1: float) -> Layer:
+        """Return the part of the canvas inside a rectangle; it shares the pixels."""
+        c0, c1 = (int(max(0.0, (x - _LEFT) * CELLS)) for x in (x0, x1))
+        r0, r1 = (int(max(0.0, (y - _TOP) * CELLS)) for y in (y0, y1))
+        part = (slice(r0, r1), slice(c0, c1))
+        return Layer(self.x[:, c0:c1], self.y[r0:r1], self.colour[part], self.cover[part])
+
+    def over(self, mask: Array, colour: Array) -> None:
+        """Lay a colour over what is there; where nothing is, it spreads beyond its mask (no dark seams)."""
+        cover = self.cover + mask * (1 - self.cover)
+        weight = (mask + 1e-4) / (cover + 1e-4)
+        self.colour += weight[..., None] * (colour - self.colour)
+        self.cover[:] = cover
+
+
+@dataclass(frozen=True)
+class _Glow:
+    """How the light falls on the body: sideways gradient, level and tint."""
+
+    side: float
+    level: float
+    tint: Array
+
+
+def draw_body(canvas: Array, who: Identity, pose: Pose, light: Light, frame: Frame) -> None:
+    """Draw everything behind the face into a picture, in place."""
+    layer = Layer.empty()
+    glow = _glow(light)
+    _back_hair(layer, who)
+    _neck(layer.cut(-1.6, 1.6, 0.5, 2.7), who, pose, glow)
+    _clothes(layer.cut(-3.2, 3.2, 1.5, 9), who, glow)
+    if who.hair_style not in _BACK:
+        for sign in (-1.0, 1.0):
+            _ear(layer, who, pose, light, sign)
+    _paste(canvas, layer, pose, frame, _top(who))
+
+
+def _top(who: Identity) -> float:
+    """Return the highest y that anything behind the face reaches."""
+    if who.hair_style == "bun":
+        return -2.1
+    return -1.6 if who.hair_style in _BACK else -0.5
+
+
+def _paste(canvas: Array, layer: Layer, pose: Pose, frame: Frame, top: float) -> None:
+    """Turn and scale the body's canvas into the picture; below its edge the torso goes on."""
+    to_picture = _placing(pose, frame)
+    corners = (
+        np.array([[0, (top - _TOP) * CELLS, 1], [_WIDTH * CELLS, (top - _TOP) * CELLS, 1]]) @ to_picture[1]
+    )
+    first = int(np.clip(corners.min() - 1, 0, canvas.shape[0] - 1))
+    canvas, to_picture[1, 2] = canvas[first:], to_picture[1, 2] - first
+    size = (canvas.shape[1], canvas.shape[0])
+    flags = {"flags": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REPLICATE}
+    colour = cv2.warpAffine(np.clip(layer.colour, 0, 255).astype(np.uint8), to_picture, size, **flags)  # type: ignore[call-overload]
+    cover = cv2.warpAffine((layer.cover * 255).astype(np.uint8), to_picture, size, **flags)  # type: ignore[call-overload]
+    sharp = max(1.0, 0.6 * frame.scale / CELLS)
+    ramp = np.clip((np.arange(256) - 127.5) * sharp + 127.5, 0, 255).astype(np.uint8)
+    blend(canvas, colour, cv2.LUT(cover, ramp))
+
+
+def blend(canvas: Array, colour: Array, cover: Array) -> None:
+    """Lay a picture over another, in place, with a uint8 coverage."""
+    weight = cv2.cvtColor(cover, cv2.COLOR_GRAY2RGB)
+    front = cv2.multiply(colour, weight, scale=1 / 255)
+    back = cv2.multiply(canvas, cv2.bitwise_not(weight), scale=1 / 255)
+    canvas[:] = cv2.add(front, back)
+
+
+def _placing(pose: Pose, frame: Frame) -> Array:
+    angle = np.deg2rad(pose.roll)
+    c, s = np.cos(angle) * frame.scale / CELLS, np.sin(angle) * frame.scale / CELLS
+    ox, oy = -_LEFT * CELLS - 0.5, -_TOP * CELLS - 0.5
+    return np.array([[c, -s, frame.cx - c * ox + s * oy], [s, c, frame.cy - s * ox - c * oy]])
+
+
+def _glow(light: Light) -> _Glow:
+    toward = light.vector()
+    key, sky = light.colours()
+    tint = (light.key * key + light.ambient * sky) / (light.key + light.ambient)
+    level = float(np.sqrt(light.ambient + 0.55 * light.key * max(0.0, float(toward[2]) * 0.8 + 0.2)))
+    return _Glow(float(toward[0]) * light.key * 0.45, level, tint.astype(np.float32))
+
+
+def _soft(distance: Array, cells: float = 1.0) -> Array:
+    return unit(distance * (CELLS / cells) + 0.5)
+
+
+def _neck(part: Layer, who: Identity, pose: Pose, glow: _Glow) -> None:
+    x, y = part.x, part.y
+    half = 0.69 + 0.07 * who.jaw + 1.1 * np.clip(y - 1.55, 0, 0.7) ** 2
+    x = x + 0.105 * float(np.sin(np.deg2rad(pose.yaw))) * np.clip(1.9 - y, 0, 1)
+    t = np.clip(x / half, -1, 1)
+    mask = _soft(half - np.abs(x)) * (step(0.6, 0.75, y) * (y < 2.6))
+    chin = 1.62 + 0.25 * float(np.sin(np.deg2rad(-pose.pitch)))
+    shadow = 1 - 0.45 * step(0.55, -0.1, y - chin + 0.25 * t * t)
+    cords = 1 - 0.10 * np.clip(1 - np.abs(np.abs(t) - 0.55 + 0.18 * (y - 1.6)) * 7, 0, 1)
+    shade = (0.35 + 0.62 * np.sqrt(1 - 0.85 * t * t) * (1 + glow.side * t)) * shadow * cords
+    part.over(mask, skin_colour(who) * glow.tint * np.clip(glow.level * shade, 0.08, 1.2)[..., None])
+
+
+def _clothes(part: Layer, who: Identity, glow: _Glow) -> None:
+    x, y, ax = part.x, part.y, np.abs(part.x)
+    slope = 1.66 + 0.32 * ax + 0.22 * np.maximum(ax - 1.25, 0) ** 2 + 9 * np.maximum(ax - 2.15, 0) ** 3
+    deep = 0.55 if who.seed % 3 else 0.3
+    top = slope + deep * np.clip(1 - (ax / 0.95) ** 2, 0, 1)
+    folds = noise(np.random.default_rng(who.seed + 3), part.cover.shape, (4, 9))
+    side = (0.95 + glow.side * np.clip(x / 2.4, -1, 1)) * (1 - 0.3 * np.clip(ax - 1.9, 0, 0.5))
+    seam = 0.72 + 0.28 * np.clip((y - top) * 5, 0, 1) + 0.12 * (np.abs(y - top - 0.07) < 0.025)
+    shade = glow.level * (1 + 0.05 * folds) * side * seam
+    part.over(
+        _soft(y - top), np.array(who.cloth, np.float32) * glow.tint * np.clip(shade, 0.1, 1.4)[..., None]
+    )
+
+
+_BACK = {"long": (1.14, 2.5, 0.12), "bob": (1.16, 1.36, 0.2)}
+
+
+def _back_hair(layer: Layer, who: Identity) -> None:
+    if who.hair_style == "bun":
+        part = layer.cut(-0.6, 0.6, -2.2, -1.0)
+        bun = 0.42 - np.sqrt(part.x * part.x + ((part.y + 1.62) * 1.15) ** 2)
+        part.over(_soft(bun), hair_colour(who) * (0.75 + bun[..., None]))
+    if who.hair_style in _BACK:
+        _falling_hair(layer.cut(-1.5, 1.5, -1.6, 3.0), who)
+
+
+def _falling_hair(part: Layer, who: Identity) -> None:
+    wide, low, wave = _BACK[who.hair_style]
+    x, y, shape = part.x, part.y, part.cover.shape
+    rng = np.random.default_rng(who.seed + 1)
+    streak = noise(rng, shape, (6, 44))
+    edge = wide + 0.05 * noise(rng, shape, (5, 5)) - wave * step(low - 0.5, low, y)
+    edge = edge * np.sqrt(np.clip(1 - (np.minimum(y, 0) / 1.5) ** 2, 0, 1))
+    mask = _soft(edge - np.abs(x), 2) * (1 - step(low - 0.12, low + 0.06, y + 0.06 * streak))
+    inner = 0.55 + 0.4 * step(0.75, 1.15, np.abs(x))
+    part.over(mask, hair_colour(who) * (inner * np.clip(0.85 + 0.16 * streak, 0.2, 2))[..., None])
+
+
+def _ear(layer: Layer, who: Identity, pose: Pose, light: Light, sign: float) -> None:
+    turn = float(np.sin(np.deg2rad(pose.yaw)))
+    anchor = np.array([[sign * (0.955 + 0.05 * who.width), 0.15, -0.12]], np.float32)
+    ex, ey, _ = project(anchor, Pose(pose.yaw, pose.pitch).matrix(), Frame(1, 1, 1.0, 0.0, 0.0))[0]
+    half = max(0.05, 0.125 - 0.2 * sign * turn)
+    part = layer.cut(
+        float(ex) - 1.6 * half - 0.1, float(ex) + 1.6 * half + 0.1, float(ey) - 0.5, float(ey) + 0.5
+    )
+    v = (part.y - ey) / 0.36
+    u = (part.x - ex - sign * 0.02) / half + 0.25 * sign * v
+    radius = np.sqrt(u * u + v * v * (1 + 0.25 * (v > 0)))
+    fold = 1 - 0.32 * step(0.25, 0.0, np.abs(radius - 0.62)) - 0.28 * step(0.45, 0.1, radius)
+    side = 1 + 0.45 * light.key * sign * float(light.vector()[0])
+    shade = float(np.sqrt(light.ambient + 0.5 * light.key * max(side, 0.1))) * 0.86
+    tone = skin_colour(who) * np.array([1.02, 0.9, 0.88], np.float32)
+    part.over(_soft((1 - radius) * half), tone * (shade * fold)[..., None])
+
+
+_GLASSES = {
+    "thin": (0.27, 0.20, 0.016, 4.0),
+    "thick": (0.28, 0.21, 0.042, 5.0),
+    "round": (0.25, 0.25, 0.022, 2.0),
+}
+
+
+def draw_glasses(image: Array, who: Identity, layers: Array, rotation: Array, frame: Frame) -> None:
+    """Draw spectacles over a finished face, in place."""
+    if who.glasses == "none":
+        return
+    half_w, half_h, thick, power = _GLASSES[who.glasses]
+    a = Anatomy.of(who)
+    depth = float(positions(layers, np.float32(0), np.float32(a.brow_y + 0.1))[0, 0, 2]) + 0.03
+    dark = np.random.default_rng(who.seed + 2).integers(12, 90, 3)
+    rim = tuple(int(v) for v in (dark if who.glasses != "thin" else dark + 60))
+    width = max(1, round(thick * frame.scale))
+    for sign in (-1.0, 1.0):
+        lens = _lens(sign * (a.eye_x + 0.01), half_w, half_h, power, depth)
+        path = _path(lens, rotation, frame)
+        _tint(image, path)
+        cv2.polylines(image, [path], True, rim, width, cv2.LINE_AA, 4)
+        arm = np.array(
+            [[sign * (a.eye_x + half_w), -0.05, depth - 0.06], [sign * 0.985, -0.06, depth - 0.75]],
+            np.float32,
+        )
+        cv2.polylines(image, [_path(arm, rotation, frame)], False, rim, width, cv2.LINE_AA, 4)
+    inner = a.eye_x - half_w + 0.01
+    bridge = np.array([[-inner, -0.03, depth], [0, -0.075, depth + 0.02], [inner, -0.03, depth]], np.float32)
+    cv2.polylines(image, [_path(bridge, rotation, frame)], False, rim, width, cv2.LINE_AA, 4)
+
+
+def _lens(cx: float, half_w: float, half_h: float, power: float, depth: float) -> Array:
+    angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
+    c, s = np.cos(angle), np.sin(angle)
+    x = cx + half_w * np.sign(c) * np.abs(c) ** (2 / power)
+    y = 0.02 + half_h * np.sign(s) * np.abs(s) ** (2 / power)
+    z = depth - 0.16 * np.abs(x) ** 2
+    return np.stack([x, y, z], axis=1).astype(np.float32)
+
+
+def _path(points: Array, rotation: Array, frame: Frame) -> Array:
+    return np.round(project(points, rotation, frame)[:, :2] * 16).astype(np.int32)
+
+
+def _tint(image: Array, path: Array) -> None:
+    x, y, w, h = cv2.boundingRect(path // 16)
+    x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + w, image.shape[1]), min(y + h, image.shape[0])
+    if x1 <= x0 or y1 <= y0:
+        return
+    mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
+    cv2.fillPoly(mask, [path - np.array([x0, y0]) * 16], 255, cv2.LINE_AA, 4)
+    view = image[y0:y1, x0:x1]
+    gleam = np.clip(np.linspace(0.16, -0.02, mask.shape[0], dtype=np.float32), 0, 1)[:, None, None]
+    weight = gleam * (mask[..., None] / np.float32(255))
+    view[:] = (view + weight * (232 - view.astype(np.float32))).astype(np.uint8)

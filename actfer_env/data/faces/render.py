@@ -1,0 +1,280 @@
+"""From identity, expression, pose and light to pixels and landmarks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+from actfer_env.data.faces.body import blend, draw_body, draw_glasses
+from actfer_env.data.faces.expression import Expression
+from actfer_env.data.faces.features import paint_eyes, paint_mouth
+from actfer_env.data.faces.geometry import (
+    RANGE_X,
+    RANGE_Y,
+    Anatomy,
+    Array,
+    Frame,
+    Pose,
+    View,
+    base_surface,
+    grid,
+    positions,
+    project,
+    sample,
+    trace,
+)
+from actfer_env.data.faces.identity import Identity
+from actfer_env.data.faces.muscles import EyeShape, MouthShape, deform, muscles
+from actfer_env.data.faces.shading import Light, shade
+from actfer_env.data.faces.texture import LEVELS, albedo, texture_shape, window
+from actfer_env.data.faces.wrinkles import relief
+from actfer_env.errors import DataError
+
+SIZES = (32, 512)
+"""Smallest and largest side of `render_face`'s picture, in pixels."""
+
+HEAD_SHARE = 0.225
+"""Half the head's width as a share of `render_face`'s picture."""
+
+FIVE_POINTS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
+"""The detectors' five landmarks, in their order; left and right as the viewer sees them."""
+
+
+@dataclass(frozen=True)
+class RenderedFace:
+    """A rendered face.
+
+    Attributes:
+        image: uint8 (h, w, 3) RGB.
+        mask: uint8 (h, w), how much of each pixel is head (ears not included), 255 is all.
+        landmarks: name -> (x, y) in pixels: `FIVE_POINTS`, and brows, lids, lips, chin, forehead.
+        box: (x0, y0, x1, y1) around the face from hairline to chin, in pixels.
+    """
+
+    image: Array
+    mask: Array
+    landmarks: dict[str, tuple[float, float]]
+    box: tuple[float, float, float, float]
+
+    def five(self) -> Array:
+        """Return `FIVE_POINTS` as a (5, 2) array."""
+        return np.array([self.landmarks[name] for name in FIVE_POINTS], np.float32)
+
+
+def render_face(
+    who: Identity,
+    face: Expression | None = None,
+    pose: Pose | None = None,
+    light: Light | None = None,
+    size: int = 256,
+    background: Array | tuple[int, int, int] = (120, 126, 134),
+) -> RenderedFace:
+    """Render a square head-and-shoulders portrait.
+
+    Args:
+        who: the person.
+        face: the expression; neutral if left out.
+        pose: the head pose; frontal if left out.
+        light: the light; a soft key from the upper left if left out.
+        size: side in pixels, 32 to 512.
+        background: one colour, or a uint8 (size, size, 3) picture.
+
+    Raises:
+        DataError: the size is out of range.
+    """
+    if not SIZES[0] <= size <= SIZES[1]:
+        raise DataError(f"face size {size!r}: use {SIZES[0]} to {SIZES[1]} pixels")
+    canvas = np.empty((size, size, 3), np.uint8)
+    fill = np.asarray(background, np.uint8)
+    canvas[:] = np.tile(fill, (size, 1)) if fill.ndim == 1 else fill
+    frame = Frame(size, size, HEAD_SHARE * size, size / 2 - 0.5, 0.465 * size)
+    return draw_face(canvas, who, face or Expression(), pose or Pose(), light or Light(), frame)
+
+
+def draw_face(
+    canvas: Array, who: Identity, face: Expression, pose: Pose, light: Light, frame: Frame
+) -> RenderedFace:
+    """Draw a person into a picture, in place, and return it with the truth about the face."""
+    weights = face.weights()
+    layers, drift = deform(base_surface(who), weights)
+    rotation = pose.matrix()
+    level = _level(frame.scale)
+    texture = skin_texture(who, face, layers, drift, rotation, light, level)
+    draw_body(canvas, who, pose, light, frame)
+    mask = _lay_head(canvas, texture, layers, rotation, frame)
+    draw_glasses(canvas, who, layers, rotation, frame)
+    shapes = muscles(who, face)
+    points = landmarks(who, shapes, layers, drift, rotation, frame)
+    return RenderedFace(canvas, mask, points, _box(points))
+
+
+def _stride(scale: float, cells: int) -> int:
+    """Return a sampling distance in pixels that leaves about `cells` samples per unit."""
+    return int(np.clip(round(scale / cells), 2, 6))
+
+
+def _level(scale: float) -> int:
+    return next((level for level in LEVELS if level >= 0.8 * scale), LEVELS[-1])
+
+
+def skin_texture(
+    who: Identity, face: Expression, layers: Array, drift: Array, rotation: Array, light: Light, level: int
+) -> Array:
+    """Return the lit texture of the head, uint8 on the chart."""
+    weights = face.weights()
+    texture = _slide(albedo(who, level), drift, level)
+    toward = rotation.T @ light.vector()
+    glint = (float(toward[0]), float(toward[1]))
+    left, right, mouth = muscles(who, face)
+    paint_mouth(texture, who, mouth)
+    paint_eyes(texture, who, (left, right), face.gaze, glint)
+    _furrows(texture, relief(who, weights, level), toward)
+    factor, gloss = shade(layers, rotation, light)
+    return _light(texture, factor, gloss)
+
+
+@lru_cache(maxsize=8)
+def _pixel_grid(level: int) -> Array:
+    """Return the texture coordinates (pixels) of the coarse chart's cells."""
+    height, width = texture_shape(level)
+    x, y = grid()
+    cols = (x / RANGE_X + 1) * (width / 2) - 0.5
+    rows = (y / RANGE_Y + 1) * (height / 2) - 0.5
+    return np.stack([cols, rows], axis=-1).astype(np.float32)
+
+
+def _warp(source: Array, where: Array) -> Array:
+    """Look up an image at pixel coordinates, (h, w, 2)."""
+    return cv2.remap(source, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
+
+
+def _slide(skin: Array, drift: Array, level: int) -> Array:
+    """Move the skin by the muscles' drift: only the part between the hairline and the chin can move."""
+    texture = skin.copy()
+    if not drift.any():
+        return texture
+    win = window(level, -1.1, 1.1, -1.05, 1.8)
+    moved = _pixel_grid(level) - drift * np.float32(level)
+    full = cv2.resize(moved, (skin.shape[1], skin.shape[0]), interpolation=cv2.INTER_LINEAR)[
+        win.rows, win.cols
+    ]
+    texture[win.rows, win.cols] = _warp(skin, full)
+    return texture
+
+
+def _furrows(texture: Array, height: Array, toward: Array) -> None:
+    """Darken the hollows of the fine relief and light its slopes, in place."""
+    level = texture.shape[0] / (2 * RANGE_Y)
+    win = window(round(level), -0.95, 0.95, -0.9, 1.55)
+    height, texture = height[win.rows, win.cols], texture[win.rows, win.cols]
+    gx = cv2.Sobel(height, cv2.CV_32F, 1, 0, ksize=3)
+    gy = cv2.Sobel(height, cv2.CV_32F, 0, 1, ksize=3)
+    slope = (gx * float(-toward[0]) + gy * float(-toward[1])) * (level / 64 * 0.12)
+    factor = np.clip(1 + 0.25 * height + np.clip(slope, -0.2, 0.07), 0.35, 1.1)
+    shade3 = cv2.cvtColor((factor * 128).astype(np.uint8), cv2.COLOR_GRAY2RGB)
+    cv2.multiply(texture, shade3, dst=texture, scale=1 / 128)
+
+
+def _light(texture: Array, factor: Array, gloss: Array) -> Array:
+    size = (texture.shape[1], texture.shape[0])
+    coarse = np.clip(factor * 128, 0, 255).astype(np.uint8)
+    lit = cv2.multiply(texture, cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC), scale=1 / 128)
+    shine = np.clip(gloss * 255, 0, 255).astype(np.uint8)
+    shine3 = cv2.cvtColor(cv2.resize(shine, size, interpolation=cv2.INTER_LINEAR), cv2.COLOR_GRAY2RGB)
+    return cv2.add(lit, shine3)
+
+
+def _upsample(coarse: Array, stride: int, frame: Frame) -> Array:
+    size = (coarse.shape[1] * stride, coarse.shape[0] * stride)
+    return cv2.resize(coarse, size, interpolation=cv2.INTER_LINEAR)[: frame.height, : frame.width]
+
+
+def _lay_head(canvas: Array, texture: Array, layers: Array, rotation: Array, frame: Frame) -> Array:
+    """Draw the head into a picture, in place, and return its coverage."""
+    cover = np.zeros(canvas.shape[:2], np.uint8)
+    part, inner = _head_part(layers, frame)
+    if inner.width >= 2 and inner.height >= 2:
+        stride = _stride(frame.scale, 16)
+        view = trace(layers, rotation, inner, stride)
+        head, mask = _look_up(texture, view, inner, stride)
+        cover[part] = mask
+        blend(canvas[part], head, mask)
+    return cover
+
+
+def _head_part(layers: Array, frame: Frame) -> tuple[tuple[slice, slice], Frame]:
+    """Return the part of the picture that the head can reach, as slices and as a frame of its own."""
+    reach = 1.06 * frame.scale * float(max(1.5 * layers[..., 1].max(), layers[..., 0].max(), 1.56))
+    x0, x1 = (int(np.clip(frame.cx + side * reach, 0, frame.width)) for side in (-1, 1))
+    y0, y1 = (int(np.clip(frame.cy + side * reach, 0, frame.height)) for side in (-1, 1))
+    inner = Frame(x1 - x0, y1 - y0, frame.scale, frame.cx - x0, frame.cy - y0)
+    return (slice(y0, y1), slice(x0, x1)), inner
+
+
+_OUTLINE = np.clip(((np.arange(256) - 128) * 0.07 + 0.3) * 255, 0, 255).astype(np.uint8)
+"""From ten times the distance to the outline, plus 128, to coverage."""
+
+
+def _look_up(texture: Array, view: View, frame: Frame, stride: int) -> tuple[Array, Array]:
+    height, width = texture.shape[:2]
+    cols = (view.x / RANGE_X + 1) * (width / 2) - 0.5
+    rows = (view.y / RANGE_Y + 1) * (height / 2) - 0.5
+    full = _upsample(cv2.merge([cols.astype(np.float32), rows.astype(np.float32)]), stride, frame)
+    head = _warp(texture, full)
+    near = np.clip(view.distance * 10 + 128, 0, 255).astype(np.uint8)
+    return head, cv2.LUT(_upsample(near, stride, frame), _OUTLINE)
+
+
+def landmarks(
+    who: Identity,
+    shapes: tuple[EyeShape, EyeShape, MouthShape],
+    layers: Array,
+    drift: Array,
+    rotation: Array,
+    frame: Frame,
+) -> dict[str, tuple[float, float]]:
+    """Return the named points in pixels; left and right as the viewer sees them."""
+    chart = _painted_points(shapes) | _skin_points(who, drift)
+    names = list(chart)
+    x, y = (np.array([chart[name][i] for name in names], np.float32) for i in (0, 1))
+    pixels = project(positions(layers, x, y), rotation, frame)
+    return {name: (float(px), float(py)) for name, (px, py, _) in zip(names, pixels, strict=True)}
+
+
+def _painted_points(shapes: tuple[EyeShape, EyeShape, MouthShape]) -> dict[str, tuple[float, float]]:
+    *eyes, mouth = shapes
+    points = {}
+    for row, (side, eye) in enumerate(zip(("left", "right"), eyes, strict=True)):
+        sign = eye.sign
+        points[f"{side}_eye"] = (sign * eye.x, eye.y - 0.013)
+        points[f"{side}_upper_lid"] = (sign * eye.x, eye.y - eye.upper)
+        points[f"{side}_lower_lid"] = (sign * eye.x, eye.y + max(eye.lower, -eye.upper))
+        points[f"{side}_mouth"] = (sign * mouth.half[row], mouth.y + mouth.corner[row])
+    points["upper_lip"] = (0.0, mouth.y - mouth.gap_upper - 0.5 * sum(mouth.raise_upper) * 0.55)
+    points["lower_lip"] = (0.0, mouth.y + mouth.gap_lower)
+    return points
+
+
+def _skin_points(who: Identity, drift: Array) -> dict[str, tuple[float, float]]:
+    a = Anatomy.of(who)
+    rest = {
+        "nose": (0.0, a.nose_y - 0.04), "chin": (0.0, a.chin_y + 0.12), "forehead": (0.0, -0.75),
+        "left_inner_brow": (-0.17, a.brow_y), "left_outer_brow": (-0.62, a.brow_y),
+        "right_inner_brow": (0.17, a.brow_y), "right_outer_brow": (0.62, a.brow_y),
+        "left_cheek": (-0.9, 0.55), "right_cheek": (0.9, 0.55),
+    }  # fmt: skip
+    x, y = (np.array([point[i] for point in rest.values()], np.float32)[None] for i in (0, 1))
+    moved_x, moved_y = x, y
+    for _ in range(3):
+        shift = sample(drift, moved_x, moved_y)
+        moved_x, moved_y = x + shift[..., 0], y + shift[..., 1]
+    return dict(zip(rest, zip(moved_x[0].tolist(), moved_y[0].tolist(), strict=True), strict=True))
+
+
+def _box(points: dict[str, tuple[float, float]]) -> tuple[float, float, float, float]:
+    names = ("forehead", "chin", "left_cheek", "right_cheek")
+    xs, ys = zip(*(points[name] for name in names), strict=True)
+    return min(xs), min(ys), max(xs), max(ys)

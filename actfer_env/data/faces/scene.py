@@ -1,0 +1,380 @@
+"""People in a larger picture, a cluttered background, and a camera that knows nothing of expressions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from actfer_env.data.faces.expression import Expression
+from actfer_env.data.faces.geometry import Array, Frame, Pose, step
+from actfer_env.data.faces.hand import Hand, draw_hand
+from actfer_env.data.faces.identity import Identity
+from actfer_env.data.faces.render import RenderedFace, draw_face
+from actfer_env.data.faces.shading import Light
+from actfer_env.data.faces.texture import noise
+from actfer_env.errors import DataError
+
+_CAMERA = {"detail": (0.05, 1), "blur": (0, 8), "noise": (0, 0.2), "exposure": (-4, 3), "jpeg": (5, 100)}
+_SIDES = (48, 2048)
+
+
+@dataclass(frozen=True)
+class Camera:
+    """What the optics do to the finished picture, in this order.
+
+    Attributes:
+        exposure: stops, -4 to 3.
+        detail: share of the resolution that is real, 0.05 to 1: below 1 the picture is sampled down and up.
+        blur: Gaussian blur in pixels of the finished picture, 0 to 8.
+        noise: sensor noise at mid grey as a share of full scale, 0 to 0.2; half of it grows with the light.
+        jpeg: JPEG quality, 5 to 100; 100 leaves the picture uncompressed.
+        seed: drives the noise.
+    """
+
+    exposure: float = 0.0
+    detail: float = 1.0
+    blur: float = 0.0
+    noise: float = 0.01
+    jpeg: int = 92
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        for name, (low, high) in _CAMERA.items():
+            if not low <= getattr(self, name) <= high:
+                raise DataError(f"camera {name}={getattr(self, name)!r}: use {low} to {high}")
+
+    @classmethod
+    def sample(cls, rng: np.random.Generator, poor: float = 0.3) -> Camera:
+        """Draw a camera; a share `poor` of them keeps less detail than a zoom asks for."""
+        bad = bool(rng.random() < poor)
+        draw = rng.random(5)
+        return cls(
+            exposure=float(1.2 * (draw[0] - 0.55)),
+            detail=float(0.18 + 0.24 * draw[1]) if bad else float(0.75 + 0.25 * draw[1]),
+            blur=float(1.0 + 1.6 * draw[2]) if bad else float(0.6 * draw[2]),
+            noise=float(0.02 + 0.04 * draw[3]) if bad else float(0.002 + 0.014 * draw[3]),
+            jpeg=int(22 + 33 * draw[4]) if bad else int(82 + 16 * draw[4]),
+            seed=int(rng.integers(2**31)),
+        )
+
+    def shoot(self, image: Array) -> Array:
+        """Return the picture that this camera takes of a rendered scene, uint8."""
+        out = _expose(image, self.exposure)
+        if self.detail < 1:
+            out = _resample(out, self.detail)
+        if self.blur > 0.05:
+            out = cv2.GaussianBlur(out, (0, 0), self.blur)
+        if self.noise > 0:
+            out = _grain(out, self.noise, self.seed)
+        return _compress(out, int(self.jpeg))
+
+
+def _expose(image: Array, stops: float) -> Array:
+    if stops == 0:
+        return image
+    ramp = np.arange(256, dtype=np.float64) / 255
+    linear = ramp * ramp * 2.0**stops
+    shoulder = np.where(linear > 0.7, 0.7 + 0.3 * (1 - 1 / (1 + (linear - 0.7) / 0.3)), linear)
+    return cv2.LUT(image, np.round(255 * np.sqrt(np.clip(shoulder, 0, 1))).astype(np.uint8))
+
+
+def _resample(image: Array, detail: float) -> Array:
+    height, width = image.shape[:2]
+    small = (max(4, round(width * detail)), max(4, round(height * detail)))
+    down = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
+    return cv2.resize(down, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def _grain(image: Array, amount: float, seed: int) -> Array:
+    """Add noise: tiles of one Gaussian sheet, shifted per channel, stronger in the light."""
+    rng = np.random.default_rng(seed)
+    height, width = image.shape[:2]
+    side = 160
+    sheet = (rng.standard_normal((side, side, 3), dtype=np.float32) * (255 * amount)).astype(np.float32)
+    tiles = np.tile(sheet, (-(-height // side), -(-width // side), 1))[:height, :width]
+    gain = np.sqrt(0.5 + np.arange(256, dtype=np.float32) / 255).astype(np.float32)
+    noisy = image.astype(np.float32) + tiles * cv2.LUT(image, gain)
+    return np.clip(noisy + 0.5, 0, 255).astype(np.uint8)
+
+
+def _compress(image: Array, quality: int) -> Array:
+    if quality >= 100:
+        return image
+    coded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return np.ascontiguousarray(np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))[..., ::-1])
+
+
+@dataclass(frozen=True)
+class Person:
+    """One person in a scene.
+
+    Attributes:
+        identity: who.
+        expression: what the face does.
+        pose: head pose; its roll tilts the whole person.
+        x: head centre as a share of the picture's width, -0.5 to 1.5.
+        y: head centre as a share of the picture's height, -0.5 to 1.5.
+        scale: half the head's width in pixels, 4 to 160.
+        hand: a hand before the face, if any.
+    """
+
+    identity: Identity
+    expression: Expression = field(default_factory=Expression)
+    pose: Pose = field(default_factory=Pose)
+    x: float = 0.5
+    y: float = 0.45
+    scale: float = 60.0
+    hand: Hand | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        for name, (low, high) in {"x": (-0.5, 1.5), "y": (-0.5, 1.5), "scale": (4, 160)}.items():
+            if not low <= getattr(self, name) <= high:
+                raise DataError(f"person {name}={getattr(self, name)!r}: use {low} to {high}")
+
+
+@dataclass(frozen=True)
+class Background:
+    """What is behind the people: `seed` draws it, `clutter` 0..1 fills it, `focus` 1 is sharp."""
+
+    seed: int = 0
+    clutter: float = 0.5
+    focus: float = 0.3
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        for name in ("clutter", "focus"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise DataError(f"background {name}={getattr(self, name)!r}: use 0 to 1")
+
+    def draw(self, width: int, height: int) -> Array:
+        """Return the background as a uint8 picture."""
+        rng = np.random.default_rng(self.seed)
+        image = _wall(rng, width // 2 + 1, height // 2 + 1)
+        for _ in range(round(16 * self.clutter)):
+            _thing(image, rng)
+        sigma = 0.004 * max(width, height) * (1.15 - self.focus)
+        image = cv2.GaussianBlur(image, (0, 0), max(0.3, sigma))
+        return cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def _wall(rng: np.random.Generator, width: int, height: int) -> Array:
+    top, bottom = _colour(rng), _colour(rng)
+    ramp = step(0.0, 1.0, np.linspace(0, 1, height, dtype=np.float32))[:, None, None]
+    wall = top + ramp * (0.35 * bottom + 0.65 * top - top)
+    wall = wall * (1 + 0.06 * noise(rng, (height, width), (6, 8)))[..., None]
+    return np.clip(wall, 0, 255).astype(np.uint8)
+
+
+def _colour(rng: np.random.Generator) -> Array:
+    grey = rng.uniform(40, 215)
+    return np.clip(grey + rng.uniform(-38, 38, 3), 5, 250).astype(np.float32)
+
+
+def _thing(image: Array, rng: np.random.Generator) -> None:
+    """Draw one random object: a board, a lamp, a pole, a shelf of boards, or foliage."""
+    height, width = image.shape[:2]
+    kind, colour = int(rng.integers(5)), tuple(float(v) for v in _colour(rng))
+    x, y = int(rng.uniform(-0.1, 1.1) * width), int(rng.uniform(-0.1, 1.1) * height)
+    w, h = int(rng.uniform(0.04, 0.32) * width) + 2, int(rng.uniform(0.05, 0.5) * height) + 2
+    if kind == 0:
+        cv2.rectangle(image, (x, y), (x + w, y + h), colour, -1)
+    elif kind == 1:
+        cv2.ellipse(
+            image,
+            (x, y),
+            (w // 3 + 1, h // 4 + 1),
+            float(rng.uniform(0, 180)),
+            0,
+            360,
+            colour,
+            -1,
+            cv2.LINE_AA,
+        )
+    elif kind == 2:
+        slant = int(rng.normal() * 0.1 * width)
+        cv2.line(image, (x, -5), (x + slant, height + 5), colour, max(1, w // 8), cv2.LINE_AA)
+    elif kind == 3:
+        for i in range(6):
+            board = tuple(float(v) for v in _colour(rng))
+            cv2.rectangle(image, (x + i * w // 6, y), (x + (i + 1) * w // 6 - 1, y + h // 2), board, -1)
+    else:
+        for dx, dy in rng.normal(0, 0.25, (14, 2)):
+            centre = (int(x + dx * w), int(y + dy * h))
+            cv2.ellipse(
+                image, centre, (w // 8 + 1, w // 14 + 1), float(dx * 360), 0, 360, colour, -1, cv2.LINE_AA
+            )
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture to take: its size, the people (far ones first), the light, the background and the camera."""
+
+    width: int = 512
+    height: int = 512
+    people: tuple[Person, ...] = ()
+    light: Light = field(default_factory=Light)
+    background: Background = field(default_factory=Background)
+    camera: Camera = field(default_factory=Camera)
+
+    def __post_init__(self) -> None:
+        """Refuse sizes out of range."""
+        for name in ("width", "height"):
+            if not _SIDES[0] <= getattr(self, name) <= _SIDES[1]:
+                raise DataError(
+                    f"scene {name}={getattr(self, name)!r}: use {_SIDES[0]} to {_SIDES[1]} pixels"
+                )
+
+
+@dataclass(frozen=True)
+class SceneFace:
+    """The truth about one face in a finished picture.
+
+    Attributes:
+        landmarks: name -> (x, y) in pixels, pixel centres at whole numbers.
+        box: (x0, y0, x1, y1) from hairline to chin.
+        inter_ocular: distance between the eyes in pixels of the picture.
+        native_scale: inter-ocular distance in pixels that carry real detail.
+        blur: blur as a share of the inter-ocular distance.
+        noise: the camera's noise divided by the face's contrast.
+        brightness: mean of the face's pixels in the finished picture, 0 to 1.
+        contrast: their standard deviation, 0 to 1.
+        inside: share of the five landmarks inside the picture.
+        covered: share of the face hidden by a hand or by another person.
+        yaw: degrees.
+        pitch: degrees.
+        roll: degrees.
+    """
+
+    landmarks: dict[str, tuple[float, float]]
+    box: tuple[float, float, float, float]
+    inter_ocular: float
+    native_scale: float
+    blur: float
+    noise: float
+    brightness: float
+    contrast: float
+    inside: float
+    covered: float
+    yaw: float
+    pitch: float
+    roll: float
+
+    def five(self) -> Array:
+        """Return the detectors' five landmarks as a (5, 2) array."""
+        names = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
+        return np.array([self.landmarks[name] for name in names], np.float32)
+
+
+@dataclass(frozen=True)
+class RenderedScene:
+    """A finished picture, uint8 (h, w, 3) RGB, and the truth about its faces, ordered as `Scene.people`."""
+
+    image: Array
+    faces: tuple[SceneFace, ...]
+
+
+def render_scene(scene: Scene) -> RenderedScene:
+    """Draw a scene and take its picture."""
+    canvas = scene.background.draw(scene.width, scene.height)
+    hidden = [np.zeros(canvas.shape[:2], np.uint8) for _ in scene.people]
+    drawn = []
+    for i, person in enumerate(scene.people):
+        face, hand = _draw_person(canvas, person, scene.light)
+        for behind in hidden[:i]:
+            np.maximum(behind, face.mask, out=behind)
+        if hand is not None:
+            np.maximum(hidden[i], hand, out=hidden[i])
+        drawn.append(face)
+    image = scene.camera.shoot(canvas)
+    people = zip(scene.people, drawn, hidden, strict=True)
+    return RenderedScene(image, tuple(_truth(image, scene, *entry) for entry in people))
+
+
+def person_frame(width: int, height: int, person: Person) -> Frame:
+    """Return where a person's head sits in a picture of that size."""
+    return Frame(width, height, person.scale, person.x * width, person.y * height)
+
+
+def _draw_person(canvas: Array, person: Person, light: Light) -> tuple[RenderedFace, Array | None]:
+    """Draw one person, touching only the part of the picture that the body can reach."""
+    height, width = canvas.shape[:2]
+    cx, cy, reach = person.x * width, person.y * height, person.scale
+    x0, x1 = (int(np.clip(cx + side * 3.2 * reach, 0, width)) for side in (-1, 1))
+    y0, y1 = int(np.clip(cy - 2.6 * reach, 0, height)), height
+    mask = np.zeros((height, width), np.uint8)
+    frame = Frame(max(x1 - x0, 8), max(y1 - y0, 8), person.scale, cx - x0, cy - y0)
+    visible = x1 - x0 >= 8 and y1 - y0 >= 8
+    part = np.ascontiguousarray(canvas[y0:y1, x0:x1]) if visible else np.zeros((8, 8, 3), np.uint8)
+    face = draw_face(part, person.identity, person.expression, person.pose, light, frame)
+    hand = draw_hand(part, person.hand, person.identity, light, frame) if person.hand else None
+    if visible:
+        canvas[y0:y1, x0:x1] = part
+        mask[y0:y1, x0:x1] = face.mask
+    cover = None
+    if hand is not None and visible:
+        cover = np.zeros((height, width), np.uint8)
+        cover[y0:y1, x0:x1] = hand
+    points = {name: (px + x0, py + y0) for name, (px, py) in face.landmarks.items()}
+    box = (face.box[0] + x0, face.box[1] + y0, face.box[2] + x0, face.box[3] + y0)
+    return RenderedFace(canvas, mask, points, box), cover
+
+
+def _truth(image: Array, scene: Scene, person: Person, face: RenderedFace, hidden: Array) -> SceneFace:
+    five = face.five()
+    eyes = float(np.hypot(*(five[1] - five[0])))
+    inside = ((five >= 0) & (five <= [scene.width - 1, scene.height - 1])).all(axis=1)
+    tone = _pixels(image, face.box)
+    contrast = float(tone.std()) if tone.size else 0.0
+    camera = scene.camera
+    soft = float(np.sqrt(camera.blur**2 + (0.5 / camera.detail) ** 2 - 0.25)) if eyes else 0.0
+    return SceneFace(
+        landmarks=face.landmarks,
+        box=face.box,
+        inter_ocular=eyes,
+        native_scale=eyes * camera.detail / (1 + camera.blur * camera.detail),
+        blur=soft / max(eyes, 1e-6),
+        noise=camera.noise / max(contrast, 1e-3),
+        brightness=float(tone.mean()) if tone.size else 0.0,
+        contrast=contrast,
+        inside=float(inside.mean()),
+        covered=_covered(face.box, hidden),
+        yaw=person.pose.yaw,
+        pitch=person.pose.pitch,
+        roll=person.pose.roll,
+    )
+
+
+def _window(box: tuple[float, float, float, float], shape: tuple[int, ...]) -> tuple[slice, slice]:
+    x0, y0, x1, y1 = box
+    rows = slice(int(np.clip(y0, 0, shape[0])), int(np.clip(y1 + 1, 0, shape[0])))
+    return rows, slice(int(np.clip(x0, 0, shape[1])), int(np.clip(x1 + 1, 0, shape[1])))
+
+
+def _pixels(image: Array, box: tuple[float, float, float, float]) -> Array:
+    part = image[_window(box, image.shape)]
+    return part.astype(np.float32).mean(axis=-1) / 255
+
+
+def _covered(box: tuple[float, float, float, float], hidden: Array) -> float:
+    part = hidden[_window(box, hidden.shape)]
+    return float(part.mean()) / 255 if part.size else 1.0
+
+
+def is_detectable(face: SceneFace) -> bool:
+    """Apply the fixed geometric and photometric rule: should a good detector find this face?"""
+    return (
+        face.native_scale >= 9
+        and face.inter_ocular >= 16
+        and face.inside == 1
+        and face.covered <= 0.3
+        and abs(face.yaw) <= 30
+        and abs(face.pitch) <= 20
+        and abs(face.roll) <= 30
+        and face.blur <= 0.12
+        and 0.1 <= face.brightness <= 0.92
+        and face.noise <= 0.8
+    )
