@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 from actfer_env import facs
 from actfer_env.data import Sample
@@ -16,7 +12,7 @@ from actfer_env.errors import DataError
 from actfer_env.render import Panel
 from actfer_env.tools import FaceTools, ZoomConfig
 from actfer_env.tools.align import FaceChoice
-from actfer_env.tools.image import RGB
+from actfer_env.tools.image import save_png
 
 
 def parse_face(text: str) -> FaceChoice:
@@ -40,7 +36,7 @@ def parse_face(text: str) -> FaceChoice:
 
 def make_tools(detector: str, size: int, face: FaceChoice) -> FaceTools:
     """Return tools for looking at single images; `size` is the long side of crops in pixels."""
-    return FaceTools("mtcnn" if detector == "auto" else detector, zoom=ZoomConfig(size=size), face=face)
+    return FaceTools(detector, zoom=ZoomConfig(size=size), face=face)
 
 
 def inspect_image(path: Path, tools: FaceTools, out: Path) -> dict[str, Any]:
@@ -71,21 +67,3 @@ def inspect_image(path: Path, tools: FaceTools, out: Path) -> dict[str, Any]:
         "crops": [crop.to_dict() for crop in crops],
         "picture": str(picture),
     }
-
-
-def save_png(image: RGB, path: Path) -> None:
-    """Write a PNG, all or nothing.
-
-    Raises:
-        DataError: the folder cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".png")
-        os.close(handle)
-        Image.fromarray(image).save(temporary)
-        Path(temporary).replace(path)
-    except OSError as error:
-        raise DataError(
-            f"cannot write {path}: {error.strerror or error}; choose a folder that can be written"
-        ) from error

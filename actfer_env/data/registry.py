@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
@@ -15,7 +16,7 @@ SPLITS = ("train", "val", "test")
 
 Loader: TypeAlias = Callable[..., Iterable[Sample]]
 """What is registered for a data set: called as ``loader(root, **options)``, where `root` is a folder or file or None,
-it returns the samples of all splits."""
+it returns the samples of all splits; a loader with a parameter `split` gets it, and returns that split alone."""
 
 _LOADERS: dict[str, Loader] = {}
 
@@ -64,10 +65,15 @@ def load_dataset(
     if split is not None and split not in SPLITS:
         raise DataError(f"unknown split {split!r}: use one of {', '.join(SPLITS)}")
     place = None if root is None else os.fspath(root)
+    return Dataset(name, _load(name, place, split, options), {"name": name, "root": place, "split": split, **options})
+
+
+def _load(name: str, place: str | None, split: str | None, options: dict[str, Any]) -> Iterable[Sample]:
+    loader = _LOADERS[name]
     try:
-        samples = list(_LOADERS[name](place, **options))
+        if "split" in inspect.signature(loader).parameters:
+            return loader(place, split=split, **options)
+        samples = list(loader(place, **options))
     except TypeError as error:
         raise DataError(f"data set {name!r}: {error}") from error
-    if split is not None:
-        samples = [sample for sample in samples if sample.split in (None, split)]
-    return Dataset(name, samples, {"name": name, "root": place, "split": split, **options})
+    return [sample for sample in samples if split is None or sample.split in (None, split)]

@@ -23,6 +23,7 @@ class Sample:
         split: "train", "val" or "test", or None.
         prealigned: the picture is an aligned face already.
         meta: JSON values: "dataset", "image" (a reference for people), "quality", and what the source says.
+        annotate: returns the true faces of a drawn picture, for the detector "simulated"; None for photos.
     """
 
     id: str
@@ -32,6 +33,7 @@ class Sample:
     split: str | None = None
     prealigned: bool = False
     meta: dict[str, Any] = field(default_factory=dict)
+    annotate: Callable[[], Sequence[Any]] | None = field(default=None, repr=False, compare=False)
 
     @property
     def key(self) -> Hashable:
@@ -61,17 +63,21 @@ class Dataset(Sequence[Sample]):
         name: the loader's name.
         arguments: what the loader was called with, so that a stored run can load the same data again.
 
+    Samples that are made on demand come as a sequence with a method ``position(id) -> int | None``.
+
     Raises:
         DataError: no samples, or two with one id.
     """
 
     def __init__(self, name: str, samples: Iterable[Sample], arguments: dict[str, Any] | None = None) -> None:
         self.name, self.arguments = name, arguments or {}
-        self._samples = tuple(samples)
-        self._index = {sample.id: i for i, sample in enumerate(self._samples)}
+        lazy = isinstance(samples, Sequence) and hasattr(samples, "position")
+        self._samples: Sequence[Sample] = samples if lazy else tuple(samples)  # type: ignore[assignment]
+        self._index = {} if lazy else {sample.id: i for i, sample in enumerate(self._samples)}
+        self._position: Callable[[str], int | None] = getattr(self._samples, "position", self._index.get)
         if not self._samples:
             raise DataError(f"data set {name!r} has no samples for {self.arguments or 'these arguments'}")
-        if len(self._index) < len(self._samples):
+        if not lazy and len(self._index) < len(self._samples):
             raise DataError(f"data set {name!r} has two samples with one id")
 
     def __len__(self) -> int:
@@ -94,9 +100,10 @@ class Dataset(Sequence[Sample]):
             DataError: there is no such sample.
         """
         if isinstance(which, str):
-            if which not in self._index:
+            index = self._position(which)
+            if index is None:
                 raise DataError(f"no sample {which!r} in data set {self.name!r}; the first id is {self[0].id!r}")
-            return self._index[which]
+            return index
         if not 0 <= which < len(self):
             raise DataError(f"sample {which} is beyond the {len(self)} samples of data set {self.name!r}")
         return int(which)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from actfer_env.errors import ImageError
+from actfer_env.errors import DataError, ImageError
 
 RGB: TypeAlias = NDArray[np.uint8]
 """An RGB image, uint8, shape (height, width, 3)."""
@@ -93,6 +94,24 @@ def find_images(root: str | os.PathLike[str]) -> list[Path]:
     if not found:
         raise ImageError(f"{path}: no images in this folder; it needs files ending in {', '.join(IMAGE_SUFFIXES)}")
     return found
+
+
+def save_png(image: RGB, path: Path) -> None:
+    """Write a PNG, all or nothing.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".png")
+        os.close(handle)
+        Image.fromarray(image).save(temporary)
+        Path(temporary).replace(path)
+    except OSError as error:
+        raise DataError(
+            f"cannot write {path}: {error.strerror or error}; choose a folder that can be written"
+        ) from error
 
 
 def _label(source: ImageSource) -> str:
