@@ -7,10 +7,10 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from actfer_env.agents.base import Batch, join, rows
 
 from actfer_env import facs
 from actfer_env.actions import codec_for
+from actfer_env.agents.base import Batch, join, rows
 
 
 class RandomAgent:

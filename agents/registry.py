@@ -7,11 +7,11 @@ from functools import partial
 from typing import Any, TypeAlias
 
 import gymnasium as gym
+
+from actfer_env import facs
 from actfer_env.agents.base import Agent
 from actfer_env.agents.random import RandomAgent
 from actfer_env.agents.scripted import MODES, Answer, Mode, ScriptedAgent, truth
-
-from actfer_env import facs
 from actfer_env.data import Dataset
 from actfer_env.errors import DataError
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import gymnasium as gym
-from actfer_env.agents.base import Batch, join, rows, sample_ids
 
 from actfer_env import facs
 from actfer_env.actions import Move, codec_for
+from actfer_env.agents.base import Batch, join, rows, sample_ids
 from actfer_env.data import Dataset
 from actfer_env.episode import ANSWER, State
 from actfer_env.rollout import Box

@@ -2,9 +2,9 @@
 
 import gymnasium as gym
 import numpy as np
-from actfer_env.testing import check_detector
 
 import actfer_env  # noqa: F401  (registers the environments)
+from actfer_env.testing import check_detector
 from actfer_env.tools import Face, make_detector, register_detector
 
 

@@ -3,9 +3,9 @@
 import gymnasium as gym
 import numpy as np
 import pytest
-from actfer_env.agents import Agent, RandomAgent, ScriptedAgent, make_agent, register_agent, registered_agents, truth
 
 from actfer_env import facs
+from actfer_env.agents import Agent, RandomAgent, ScriptedAgent, make_agent, register_agent, registered_agents, truth
 from actfer_env.data import load_dataset
 from actfer_env.errors import DataError
 from actfer_env.registration import IDS

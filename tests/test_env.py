@@ -6,16 +6,16 @@ import warnings
 import gymnasium as gym
 import numpy as np
 import pytest
-from actfer_env.agents import RandomAgent, ScriptedAgent
-from actfer_env.wrappers import RecordRollouts
 from gymnasium.utils.env_checker import check_env, data_equivalence
 
 import actfer_env
 from actfer_env import facs
+from actfer_env.agents import RandomAgent, ScriptedAgent
 from actfer_env.data import load_dataset
 from actfer_env.registration import IDS
 from actfer_env.rewards import UCGRPO
 from actfer_env.rollout import read_rollouts
+from actfer_env.wrappers import RecordRollouts
 
 every_id = pytest.mark.parametrize("env_id", sorted(IDS))
 FLAT = ("ActFER-Discrete-v0", "ActFER-MultiDiscrete-v0")
