@@ -86,7 +86,7 @@ class ActFEREnv(gym.Env[Observation, Any]):
         dataset: a registered name or a loaded `Dataset`.
         root: folder or file of the data set, for those that need one.
         split: "train", "val", "test", or None for all.
-        detector: "auto", a detector's spec, or a detector. "auto" is "mtcnn".
+        detector: a detector's spec, or a detector; "auto" is "simulated" on drawn samples and "mtcnn" on photos.
         au_set: Action Units of targets and answers.
         max_turns: calls and answer together, at least 1.
         max_zooms: crops in an episode; the observation has as many slots.
@@ -107,7 +107,7 @@ class ActFEREnv(gym.Env[Observation, Any]):
 
     def __init__(  # noqa: PLR0913, PLR0917  (gym.make passes every argument by name)
         self,
-        dataset: str | Dataset = "portrait",
+        dataset: str | Dataset = "synthetic",
         root: str | None = None,
         split: str | None = "train",
         detector: str | Detector = "auto",
@@ -131,7 +131,7 @@ class ActFEREnv(gym.Env[Observation, Any]):
         self.codec: ActionCodec = CODECS[action_format](self.config.au_set)
         self.image_size, self.face_size, self.crop_size = image_size, face_size, crop_size
         zoom = ZoomConfig(size=crop_size, stretch=True)
-        self.tools = tools or FaceTools("mtcnn" if detector == "auto" else detector, zoom=zoom)
+        self.tools = tools or FaceTools(detector, zoom=zoom)
         self.scorer = UCGRPO(reward or UCGRPOConfig())
         self.render_mode = render_mode
         self.action_space = self.codec.space

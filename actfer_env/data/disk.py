@@ -7,7 +7,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-
 from actfer_env.errors import ImageError
 from actfer_env.tools.image import RGB, load_image, save_png
 
@@ -44,5 +43,3 @@ class DiskCache:
             image = draw()
             save_png(image, path)
             return image
-
-

@@ -17,7 +17,6 @@ import numpy as np
 
 from actfer_env import facs
 from actfer_env.data.faces import (
-    FIVE_POINTS,
     RENDERED_AUS,
     Background,
     Camera,
@@ -288,7 +287,9 @@ def _lose(scene: Scene, rng: np.random.Generator) -> Scene:
 
 @lru_cache(maxsize=512)
 def _identity(seed: int, split: str, number: int) -> Identity:
-    return Identity.sample(np.random.default_rng([GENERATOR_VERSION, seed, _SPLITS.index(split), number, _IDENTITY_STREAM]))
+    return Identity.sample(
+        np.random.default_rng([GENERATOR_VERSION, seed, _SPLITS.index(split), number, _IDENTITY_STREAM])
+    )
 
 
 @lru_cache(maxsize=32)
@@ -415,11 +416,6 @@ def load_synthetic(
 
         wrap = DiskCache(cache).wrap
     return SyntheticSamples(SyntheticConfig(seed, preset, emotions), part, count, wrap)
-
-
-def five_points(face: SceneFace) -> np.ndarray:
-    """Return a face's five landmarks as `detectors.Face` holds them: float64 (5, 2), pixel centres at +0.5."""
-    return np.array([face.landmarks[name] for name in FIVE_POINTS], np.float64) + 0.5
 
 
 def iterate_specs(config: SyntheticConfig, split: str, n: int) -> Iterator[Spec]:

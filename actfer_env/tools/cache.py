@@ -52,7 +52,7 @@ class FaceTools:
 
     def __init__(
         self,
-        detector: str | Detector = "mtcnn",
+        detector: str | Detector = "auto",
         *,
         zoom: ZoomConfig = ZOOM,
         template: FaceTemplate = TEMPLATE,
@@ -105,7 +105,7 @@ class FaceTools:
 
     def _detect(self, sample: Sample, image: RGB) -> list[Face]:
         annotated = getattr(self.detector, "detect_sample", None)
-        return annotated(sample) if annotated else self.detector.detect(image)
+        return annotated(sample, image) if annotated else self.detector.detect(image)
 
 
 class _LRU(Generic[V]):

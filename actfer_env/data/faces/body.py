@@ -82,9 +82,7 @@ def _top(who: Identity) -> float:
 def _paste(canvas: Array, layer: Layer, pose: Pose, frame: Frame, top: float) -> None:
     """Turn and scale the body's canvas into the picture; below its edge the torso goes on."""
     to_picture = _placing(pose, frame)
-    corners = (
-        np.array([[0, (top - _TOP) * CELLS, 1], [_WIDTH * CELLS, (top - _TOP) * CELLS, 1]]) @ to_picture[1]
-    )
+    corners = np.array([[0, (top - _TOP) * CELLS, 1], [_WIDTH * CELLS, (top - _TOP) * CELLS, 1]]) @ to_picture[1]
     first = int(np.clip(corners.min() - 1, 0, canvas.shape[0] - 1))
     canvas, to_picture[1, 2] = canvas[first:], to_picture[1, 2] - first
     size = (canvas.shape[1], canvas.shape[0])
@@ -145,9 +143,7 @@ def _clothes(part: Layer, who: Identity, glow: _Glow) -> None:
     side = (0.95 + glow.side * np.clip(x / 2.4, -1, 1)) * (1 - 0.3 * np.clip(ax - 1.9, 0, 0.5))
     seam = 0.72 + 0.28 * np.clip((y - top) * 5, 0, 1) + 0.12 * (np.abs(y - top - 0.07) < 0.025)
     shade = glow.level * (1 + 0.05 * folds) * side * seam
-    part.over(
-        _soft(y - top), np.array(who.cloth, np.float32) * glow.tint * np.clip(shade, 0.1, 1.4)[..., None]
-    )
+    part.over(_soft(y - top), np.array(who.cloth, np.float32) * glow.tint * np.clip(shade, 0.1, 1.4)[..., None])
 
 
 _BACK = {"long": (1.14, 2.5, 0.12), "bob": (1.16, 1.36, 0.2)}
@@ -179,9 +175,7 @@ def _ear(layer: Layer, who: Identity, pose: Pose, light: Light, sign: float) -> 
     anchor = np.array([[sign * (0.955 + 0.05 * who.width), 0.15, -0.12]], np.float32)
     ex, ey, _ = project(anchor, Pose(pose.yaw, pose.pitch).matrix(), Frame(1, 1, 1.0, 0.0, 0.0))[0]
     half = max(0.05, 0.125 - 0.2 * sign * turn)
-    part = layer.cut(
-        float(ex) - 1.6 * half - 0.1, float(ex) + 1.6 * half + 0.1, float(ey) - 0.5, float(ey) + 0.5
-    )
+    part = layer.cut(float(ex) - 1.6 * half - 0.1, float(ex) + 1.6 * half + 0.1, float(ey) - 0.5, float(ey) + 0.5)
     v = (part.y - ey) / 0.36
     u = (part.x - ex - sign * 0.02) / half + 0.25 * sign * v
     radius = np.sqrt(u * u + v * v * (1 + 0.25 * (v > 0)))

@@ -74,8 +74,7 @@ def _two(left: float, right: float) -> Array:
 
 def _lids(who: Identity, eyes: tuple[EyeShape, EyeShape], along: Array, y: Array, pixel: float) -> _Eyes:
     upper, lower, crease, straight = (
-        _two(getattr(eyes[0], name), getattr(eyes[1], name))
-        for name in ("upper", "lower", "crease", "straight")
+        _two(getattr(eyes[0], name), getattr(eyes[1], name)) for name in ("upper", "lower", "crease", "straight")
     )
     t = np.clip(along, -1, 1)
     arch = 1 - t * t
@@ -175,11 +174,7 @@ def _lip_curves(who: Identity, mouth: MouthShape, x: Array) -> LipCurves:
     t = np.clip(raw, -1, 1)
     at, arch = np.abs(t), 1 - t * t
     round_ = np.sqrt(arch)
-    line = (
-        mouth.y
-        + corner * at * at * (0.65 + 0.35 * at)
-        + 0.012 * (1 - 4 * np.minimum(at, 0.5)) * (1 - mouth.pressed)
-    )
+    line = mouth.y + corner * at * at * (0.65 + 0.35 * at) + 0.012 * (1 - 4 * np.minimum(at, 0.5)) * (1 - mouth.pressed)
     lift = blend(mouth.raise_upper) * (arch * (0.55 + 0.9 * at))
     inner_top = line - mouth.gap_upper * (0.6 * arch + 0.4 * round_) - lift
     inner_bottom = line + mouth.gap_lower * (0.6 * arch + 0.4 * round_) - 0.25 * lift
@@ -213,11 +208,7 @@ def _paint_lips(colour: Array, who: Identity, mouth: MouthShape, lips: LipCurves
     shade_low = 0.86 + 0.55 * lower * (1 - lower) - 0.1 * lower
     shade = np.where(win.y < middle, shade_up, shade_low)
     lines = 1 + 0.015 * np.sign(((win.x * 38) % 1) - 0.5) * (1 - 0.5 * np.abs(lips.t))
-    gloss = (
-        np.clip(1 - np.abs(lower - 0.36) * 4.5, 0, 1)
-        * np.clip(1 - np.abs(lips.t) * 1.6, 0, 1)
-        * (win.y > middle)
-    )
+    gloss = np.clip(1 - np.abs(lower - 0.36) * 4.5, 0, 1) * np.clip(1 - np.abs(lips.t) * 1.6, 0, 1) * (win.y > middle)
     painted = tone * (shade * lines)[..., None] + (26 * gloss)[..., None]
     _over(colour, 0.88 * mask, painted)
 

@@ -331,9 +331,7 @@ def positions(layers: Array, x: ArrayLike, y: ArrayLike) -> Array:
     xs, ys = np.atleast_2d(np.asarray(x, np.float32)), np.atleast_2d(np.asarray(y, np.float32))
     dx, dy, dz = direction(xs, ys)
     here = sample(layers, xs, ys)
-    return np.stack(
-        [dx * here[..., 0], HALF_HEIGHT * dy * here[..., 1], HALF_DEPTH * dz + here[..., 2]], axis=-1
-    )
+    return np.stack([dx * here[..., 0], HALF_HEIGHT * dy * here[..., 1], HALF_DEPTH * dz + here[..., 2]], axis=-1)
 
 
 def project(points: Array, rotation: Array, frame: Frame) -> Array:

@@ -81,9 +81,7 @@ def draw_hand(image: Array, hand: Hand, who: Identity, light: Light, frame: Fram
     return (cover * 255).astype(np.uint8)
 
 
-def _capsule(
-    patch: Array, cover: Array, axes: tuple[Array, Array], part: tuple[float, ...], lit: _Lit
-) -> None:
+def _capsule(patch: Array, cover: Array, axes: tuple[Array, Array], part: tuple[float, ...], lit: _Lit) -> None:
     (x, y), (ax, ay, bx, by, radius, fan) = axes, part
     bx = bx + fan * lit.spread * 0.8
     light, scale = lit.light, lit.scale
@@ -95,9 +93,7 @@ def _capsule(
     side = ((x - ax) * dy - (y - ay) * dx) / np.float32(np.hypot(dx, dy)) / wide
     height = np.sqrt(np.maximum(1 - (offset / wide) ** 2, 0))
     toward = light.vector()
-    glow = light.ambient + light.key * np.maximum(
-        0.3 + 0.6 * height * toward[2] - 0.3 * side * toward[0], 0.05
-    )
+    glow = light.ambient + light.key * np.maximum(0.3 + 0.6 * height * toward[2] - 0.3 * side * toward[0], 0.05)
     nail = 1 + 0.1 * np.clip(1 - np.abs(along - 0.97) * 14, 0, 1) * (radius < 0.13)
     knuckle = 1 - 0.12 * np.clip(1 - np.abs(np.abs(along - 0.5) - 0.12) * 30, 0, 1) * (radius < 0.13)
     shade = np.sqrt(glow) * nail * knuckle * (0.72 + 0.28 * np.minimum(height * 1.6, 1))

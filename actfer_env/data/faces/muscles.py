@@ -130,9 +130,7 @@ def eye_shape(who: Identity, row: int, weights: Array) -> EyeShape:
     sign = -1.0 if row == 0 else 1.0
     upper, lower = 0.1 * a.eye_h, 0.074 * a.eye_h
     squint = min(1.0, 0.75 * pull[7] + 0.35 * pull[6] + 0.2 * pull[9])
-    upper_now = (
-        upper * (1 + 0.62 * pull[5]) * (1 - 0.34 * pull[7] - 0.1 * pull[6] - 0.14 * pull[4] - 0.12 * pull[9])
-    )
+    upper_now = upper * (1 + 0.62 * pull[5]) * (1 - 0.34 * pull[7] - 0.1 * pull[6] - 0.14 * pull[4] - 0.12 * pull[9])
     lower_now = lower * (1 - 0.62 * squint) * (1 + 0.08 * pull[5])
     closed = pull[43]
     upper_now = upper_now * (1 - closed) - closed * (0.55 * lower_now)
@@ -157,11 +155,7 @@ def mouth_shape(who: Identity, weights: Array) -> MouthShape:
     thin = (1 - 0.45 * mean[23]) * (1 - 0.6 * mean[24]) * (1 - 0.15 * mean[20])
     upper = [_upper_lip(who, pull) * thin for pull in sides]
     lower = (
-        (0.125 + 0.034 * who.lip_lower)
-        * thin
-        * (1 - 0.28 * mean[12])
-        * (1 - 0.12 * mean[26])
-        * (1 + 0.1 * mean[17])
+        (0.125 + 0.034 * who.lip_lower) * thin * (1 - 0.28 * mean[12]) * (1 - 0.12 * mean[26]) * (1 + 0.1 * mean[17])
     )
     shut = (1 - 0.75 * mean[24]) * (1 - 0.45 * mean[23])
     part = mean[25] * shut

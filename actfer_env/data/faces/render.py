@@ -94,9 +94,7 @@ def render_face(
     return draw_face(canvas, who, face or Expression(), pose or Pose(), light or Light(), frame)
 
 
-def draw_face(
-    canvas: Array, who: Identity, face: Expression, pose: Pose, light: Light, frame: Frame
-) -> RenderedFace:
+def draw_face(canvas: Array, who: Identity, face: Expression, pose: Pose, light: Light, frame: Frame) -> RenderedFace:
     """Draw a person into a picture, in place, and return it with the truth about the face."""
     weights = face.weights()
     layers, drift = deform(base_surface(who), weights)
@@ -158,9 +156,7 @@ def _slide(skin: Array, drift: Array, level: int) -> Array:
         return texture
     win = window(level, -1.1, 1.1, -1.05, 1.8)
     moved = _pixel_grid(level) - drift * np.float32(level)
-    full = cv2.resize(moved, (skin.shape[1], skin.shape[0]), interpolation=cv2.INTER_LINEAR)[
-        win.rows, win.cols
-    ]
+    full = cv2.resize(moved, (skin.shape[1], skin.shape[0]), interpolation=cv2.INTER_LINEAR)[win.rows, win.cols]
     texture[win.rows, win.cols] = _warp(skin, full)
     return texture
 

@@ -204,9 +204,7 @@ def _thing(image: Array, rng: np.random.Generator) -> None:
     else:
         for dx, dy in rng.normal(0, 0.25, (14, 2)):
             centre = (int(x + dx * w), int(y + dy * h))
-            cv2.ellipse(
-                image, centre, (w // 8 + 1, w // 14 + 1), float(dx * 360), 0, 360, colour, -1, cv2.LINE_AA
-            )
+            cv2.ellipse(image, centre, (w // 8 + 1, w // 14 + 1), float(dx * 360), 0, 360, colour, -1, cv2.LINE_AA)
 
 
 @dataclass(frozen=True)
@@ -224,9 +222,7 @@ class Scene:
         """Refuse sizes out of range."""
         for name in ("width", "height"):
             if not _SIDES[0] <= getattr(self, name) <= _SIDES[1]:
-                raise DataError(
-                    f"scene {name}={getattr(self, name)!r}: use {_SIDES[0]} to {_SIDES[1]} pixels"
-                )
+                raise DataError(f"scene {name}={getattr(self, name)!r}: use {_SIDES[0]} to {_SIDES[1]} pixels")
 
 
 @dataclass(frozen=True)

@@ -77,9 +77,7 @@ def lip_colour(who: Identity) -> Array:
     depth = who.tone / 9
     factor = np.array([0.9 - 0.06 * depth, 0.66 + 0.1 * depth, 0.68 + 0.16 * depth], np.float32)
     tinted = skin * factor
-    return tinted + (0.12 + 0.12 * who.lip_tint) * (
-        np.array([170, 50, 60], np.float32) * (1 - 0.4 * depth) - tinted
-    )
+    return tinted + (0.12 + 0.12 * who.lip_tint) * (np.array([170, 50, 60], np.float32) * (1 - 0.4 * depth) - tinted)
 
 
 @lru_cache(maxsize=24)
@@ -126,9 +124,7 @@ def _skin(who: Identity, level: int) -> Array:
     base = skin_colour(who) * (1 + red[..., None] * tint + dark[..., None] * depth)
     coarse = np.clip(base, 0, 255).astype(np.uint8)
     texture = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
-    cv2.multiply(
-        texture, cv2.cvtColor(_grain(who, rng, level), cv2.COLOR_GRAY2RGB), dst=texture, scale=1 / 200
-    )
+    cv2.multiply(texture, cv2.cvtColor(_grain(who, rng, level), cv2.COLOR_GRAY2RGB), dst=texture, scale=1 / 200)
     _paint(texture, window(level, -0.4, 0.4, 0.35, 0.95), _nostrils(who))
     return texture
 

@@ -70,6 +70,18 @@ def _yunet(weights: str | None = None, **settings: Any) -> Detector:
     return YuNetDetector(weights, **settings)
 
 
+def _simulated() -> Detector:
+    from actfer_env.tools.detectors.simulated import SimulatedDetector
+
+    return SimulatedDetector()
+
+
+def _auto() -> Detector:
+    from actfer_env.tools.detectors.simulated import AutoDetector
+
+    return AutoDetector()
+
+
 def available_detectors(root: str | Path = "~/.insightface") -> list[DetectorStatus]:
     """Return the status of every registered detector, sorted by name; nothing is downloaded.
 
@@ -80,6 +92,8 @@ def available_detectors(root: str | Path = "~/.insightface") -> list[DetectorSta
         "mtcnn": _mtcnn_status,
         "insightface": lambda: _insightface_status(Path(root).expanduser()),
         "yunet": _yunet_status,
+        "simulated": lambda: DetectorStatus("simulated", True, "drawn samples alone: the renderer's own landmarks"),
+        "auto": lambda: DetectorStatus("auto", True, "simulated for drawn samples, mtcnn for photos"),
     }
     return [
         looks[name]() if _BUILT_IN.get(name) is factory else DetectorStatus(name, True, "registered by other code")
@@ -116,6 +130,8 @@ def _yunet_status() -> DetectorStatus:
     return DetectorStatus("yunet", False, f"needs the path of its weights: {GET_WEIGHTS}")
 
 
-_BUILT_IN: dict[str, DetectorFactory] = {"mtcnn": _mtcnn, "insightface": _insightface, "yunet": _yunet}
+_BUILT_IN: dict[str, DetectorFactory] = {
+    "auto": _auto, "mtcnn": _mtcnn, "insightface": _insightface, "yunet": _yunet, "simulated": _simulated,
+}  # fmt: skip
 for _name, _factory in _BUILT_IN.items():
     register_detector(_name, _factory, replace=True)

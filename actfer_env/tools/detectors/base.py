@@ -42,7 +42,7 @@ class Detector(Protocol):
     """What a face detector must offer; `actfer_env.testing.check_detector` checks it.
 
     A detector that reads a sample's own annotations instead of its pixels may offer
-    ``detect_sample(sample) -> list[Face]`` besides; where it does, episodes call that.
+    ``detect_sample(sample, image) -> list[Face]`` besides; where it does, episodes call that.
     """
 
     name: str

@@ -1,0 +1,129 @@
+"""The detectors "simulated" and "auto": the true landmarks of drawn pictures, with a real detector's failures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actfer_env.errors import DetectorError
+from actfer_env.tools.detectors.base import Detector, Face, make_detector
+
+if TYPE_CHECKING:
+    from actfer_env.data.sample import Sample
+
+
+@dataclass(frozen=True)
+class SimulatedConfig:
+    """Which true faces are found; calibrated against MTCNN on drawn pictures, see docs/synthetic.md.
+
+    Attributes:
+        min_eyes: smallest inter-ocular distance in pixels.
+        min_native: smallest inter-ocular distance in pixels that carry real detail.
+        max_covered: largest share hidden by a hand or by another person.
+        min_inside: smallest share of the five landmarks inside the picture.
+        max_blur: largest blur as a share of the inter-ocular distance.
+        brightness: darkest and brightest mean of the face's pixels, 0 to 1.
+        max_noise: largest ratio of the camera's noise to the face's contrast.
+        max_yaw: largest turn in degrees.
+        max_pitch: largest nod in degrees.
+        max_roll: largest tilt in degrees.
+    """
+
+    min_eyes: float = 13.0
+    min_native: float = 6.0
+    max_covered: float = 0.35
+    min_inside: float = 0.8
+    max_blur: float = 0.2
+    brightness: tuple[float, float] = (0.06, 0.95)
+    max_noise: float = 1.2
+    max_yaw: float = 34.0
+    max_pitch: float = 25.0
+    max_roll: float = 45.0
+
+    def finds(self, face: Any) -> bool:
+        """Whether a true face (`data.faces.SceneFace`) is found."""
+        return bool(
+            face.inter_ocular >= self.min_eyes
+            and face.native_scale >= self.min_native
+            and self._visible(face)
+            and abs(face.yaw) <= self.max_yaw
+            and abs(face.pitch) <= self.max_pitch
+            and abs(face.roll) <= self.max_roll
+        )
+
+    def _visible(self, face: Any) -> bool:
+        return bool(
+            face.inside >= self.min_inside
+            and face.covered <= self.max_covered
+            and face.blur <= self.max_blur
+            and self.brightness[0] <= face.brightness <= self.brightness[1]
+            and face.noise <= self.max_noise
+        )
+
+
+class SimulatedDetector:
+    """Returns the renderer's own landmarks for samples that are drawn; it costs no detection.
+
+    Args:
+        config: which faces are found.
+    """
+
+    name = "simulated"
+
+    def __init__(self, config: SimulatedConfig | None = None) -> None:
+        self.config = config or SimulatedConfig()
+
+    def detect(self, image: NDArray[np.uint8]) -> list[Face]:
+        """Refuse a bare picture: there is nothing to read but pixels.
+
+        Raises:
+            DetectorError: always.
+        """
+        raise DetectorError("detector 'simulated' reads drawn samples, not pictures: use 'mtcnn' for this one")
+
+    def detect_sample(self, sample: Sample, image: NDArray[np.uint8]) -> list[Face]:
+        """Return the true faces of a drawn sample that a real detector would find.
+
+        Raises:
+            DetectorError: the sample is a photo.
+        """
+        if sample.annotate is None:
+            raise DetectorError(f"sample {sample.id!r} is no drawn picture: use detector 'mtcnn' or 'auto'")
+        return [_to_face(face) for face in _faces(sample) if self.config.finds(face)]
+
+
+class AutoDetector:
+    """Simulated for drawn samples, MTCNN for everything else; the default of the environments."""
+
+    name = "auto"
+
+    def __init__(self) -> None:
+        self._drawn = SimulatedDetector()
+        self._real: Detector | None = None
+
+    def detect(self, image: NDArray[np.uint8]) -> list[Face]:
+        """Return MTCNN's faces of an RGB image (H, W, 3)."""
+        if self._real is None:
+            self._real = make_detector("mtcnn")
+        return self._real.detect(image)
+
+    def detect_sample(self, sample: Sample, image: NDArray[np.uint8]) -> list[Face]:
+        """Return the faces of a sample."""
+        if sample.annotate is not None:
+            return self._drawn.detect_sample(sample, image)
+        return self.detect(image)
+
+
+def _faces(sample: Sample) -> Sequence[Any]:
+    assert sample.annotate is not None
+    return sample.annotate()
+
+
+def _to_face(face: Any) -> Face:
+    """Convert the renderer's truth, whose pixel centres lie at whole numbers."""
+    x1, y1, x2, y2 = (float(value) + 0.5 for value in face.box)
+    return Face((x1, y1, x2, y2), np.asarray(face.five(), np.float64) + 0.5, 1.0)
