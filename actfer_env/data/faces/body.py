@@ -169,7 +169,7 @@ def _falling_hair(part: Layer, who: Identity) -> None:
     streak = noise(rng, shape, (6, 44))
     edge = wide + 0.05 * noise(rng, shape, (5, 5)) - wave * step(low - 0.5, low, y)
     edge = edge * np.sqrt(np.clip(1 - (np.minimum(y, 0) / 1.5) ** 2, 0, 1))
-    mask = _soft(edge - np.abs(x), 2) * (1 - step(low - 0.12, low + 0.06, y + 0.06 * streak))
+    mask = _soft(edge - np.abs(x), 2) * (y > -1.42) * (1 - step(low - 0.12, low + 0.06, y + 0.06 * streak))
     inner = 0.55 + 0.4 * step(0.75, 1.15, np.abs(x))
     part.over(mask, hair_colour(who) * (inner * np.clip(0.85 + 0.16 * streak, 0.2, 2))[..., None])
 
@@ -199,7 +199,9 @@ _GLASSES = {
 }
 
 
-def draw_glasses(image: Array, who: Identity, layers: Array, rotation: Array, frame: Frame) -> None:
+def draw_glasses(
+    image: Array, mask: Array, who: Identity, layers: Array, rotation: Array, frame: Frame
+) -> None:
     """Draw spectacles over a finished face, in place."""
     if who.glasses == "none":
         return
@@ -211,24 +213,35 @@ def draw_glasses(image: Array, who: Identity, layers: Array, rotation: Array, fr
     width = max(1, round(thick * frame.scale))
     for sign in (-1.0, 1.0):
         lens = _lens(sign * (a.eye_x + 0.01), half_w, half_h, power, depth)
+        lens[:, 1] += a.eye_y + 0.03
         path = _path(lens, rotation, frame)
         _tint(image, path)
         cv2.polylines(image, [path], True, rim, width, cv2.LINE_AA, 4)
-        arm = np.array(
-            [[sign * (a.eye_x + half_w), -0.05, depth - 0.06], [sign * 0.985, -0.06, depth - 0.75]],
-            np.float32,
-        )
-        cv2.polylines(image, [_path(arm, rotation, frame)], False, rim, width, cv2.LINE_AA, 4)
+        _draw_arm(image, mask, _path(_arm(sign, a.eye_x + half_w, depth), rotation, frame), rim, width)
     inner = a.eye_x - half_w + 0.01
     bridge = np.array([[-inner, -0.03, depth], [0, -0.075, depth + 0.02], [inner, -0.03, depth]], np.float32)
     cv2.polylines(image, [_path(bridge, rotation, frame)], False, rim, width, cv2.LINE_AA, 4)
+
+
+def _arm(sign: float, outer: float, depth: float) -> Array:
+    return np.array([[sign * outer, -0.05, depth - 0.06], [sign * 1.0, -0.06, depth - 0.8]], np.float32)
+
+
+def _draw_arm(image: Array, mask: Array, path: Array, rim: tuple[int, ...], width: int) -> None:
+    """Draw a temple arm where the head is: what would stick out lies behind the head."""
+    line = np.zeros(mask.shape, np.uint8)
+    cv2.polylines(line, [path], False, 255, width, cv2.LINE_AA, 4)
+    x, y, w, h = cv2.boundingRect(path // 16 + np.array([[-width, -width], [width, width]]))
+    part = (slice(max(y, 0), max(y + h, 0)), slice(max(x, 0), max(x + w, 0)))
+    weight = (np.minimum(line[part], mask[part]).astype(np.float32) / 255)[..., None]
+    image[part] = (image[part] + weight * (np.array(rim, np.float32) - image[part])).astype(np.uint8)
 
 
 def _lens(cx: float, half_w: float, half_h: float, power: float, depth: float) -> Array:
     angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     c, s = np.cos(angle), np.sin(angle)
     x = cx + half_w * np.sign(c) * np.abs(c) ** (2 / power)
-    y = 0.02 + half_h * np.sign(s) * np.abs(s) ** (2 / power)
+    y = half_h * np.sign(s) * np.abs(s) ** (2 / power)
     z = depth - 0.16 * np.abs(x) ** 2
     return np.stack([x, y, z], axis=1).astype(np.float32)
 

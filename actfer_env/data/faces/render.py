@@ -105,7 +105,7 @@ def draw_face(
     texture = skin_texture(who, face, layers, drift, rotation, light, level)
     draw_body(canvas, who, pose, light, frame)
     mask = _lay_head(canvas, texture, layers, rotation, frame)
-    draw_glasses(canvas, who, layers, rotation, frame)
+    draw_glasses(canvas, mask, who, layers, rotation, frame)
     shapes = muscles(who, face)
     points = landmarks(who, shapes, layers, drift, rotation, frame)
     return RenderedFace(canvas, mask, points, _box(points))
