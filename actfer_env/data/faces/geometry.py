@@ -129,6 +129,11 @@ def unit(value: Array) -> Array:
     return np.minimum(np.maximum(value, 0), 1)
 
 
+def limit(value: Array | float, low: float, high: float) -> Array:
+    """Return the value limited to a range, as `numpy.clip` does, at half its overhead."""
+    return np.minimum(np.maximum(value, low), high)
+
+
 def step(edge0: float, edge1: float, value: Array) -> Array:
     """Return a smooth step from 0 at `edge0` to 1 at `edge1`."""
     t = unit((value - edge0) * (1 / (edge1 - edge0)))
@@ -273,9 +278,10 @@ def hair_thickness(who: Identity, x: Array, y: Array) -> Array:
     return volume * cv2.GaussianBlur(ramp.astype(np.float32), (0, 0), 2.5)
 
 
-def trace(layers: Array, rotation: Array, frame: Frame, stride: int = 4, rounds: int = 6) -> View:
+def trace(layers: Array, rotation: Array, frame: Frame, stride: int = 4) -> View:
     """Find, for every `stride`-th pixel of a frame, the chart point that it shows."""
     q, ray = _rays(rotation, frame, stride)
+    rounds = 3 + min(4, int(9 * (abs(ray[0]) + abs(ray[1]))))
     wide: Array | float = 1.0
     tall: Array | float = 1.0
     depth: Array | float = 0.0
