@@ -164,11 +164,11 @@ class Anatomy:
             eye_w=0.222 + 0.016 * who.eye_size,
             eye_h=1.0 + 0.18 * who.eye_size - 0.1 * who.age,
             brow_y=-0.315 - 0.035 * who.brow_height,
-            nose_y=0.52 + 0.05 * who.nose_length,
+            nose_y=0.502 + 0.05 * who.nose_length,
             nose_w=0.225 + 0.045 * who.nose_width,
-            mouth_y=0.915 + 0.035 * who.nose_length + 0.02 * who.chin,
+            mouth_y=0.882 + 0.035 * who.nose_length + 0.02 * who.chin,
             mouth_w=0.375 + 0.035 * who.lip_width,
-            chin_y=1.45 + 0.05 * who.chin,
+            chin_y=1.42 + 0.05 * who.chin,
         )
 
 
