@@ -273,14 +273,14 @@ def _lose(scene: Scene, rng: np.random.Generator) -> Scene:
     changes = vars(person).copy()
     camera = vars(scene.camera).copy()
     if kind == 0:
-        changes["scale"] = float(rng.uniform(5, 8))
+        changes["scale"] = float(rng.uniform(4.0, 4.6))
     elif kind == 1:
-        changes["x"] = float(rng.choice([-1, 1]) * 0.5 + 0.5 + rng.uniform(-0.02, 0.02))
+        changes["x"] = float(rng.choice([-1, 1]) * (0.5 + rng.uniform(0.03, 0.1)) + 0.5)
         changes["scale"] = float(rng.uniform(60, 90))
     elif kind == 2:
-        changes["hand"] = Hand(0.0, float(rng.uniform(0.35, 0.55)), float(rng.uniform(-20, 20)), 1.4, 0.1)
+        changes["hand"] = Hand(0.0, float(rng.uniform(0.15, 0.35)), float(rng.uniform(-20, 20)), 1.5, 0.0)
     else:
-        camera |= {"exposure": -4.0, "noise": 0.12}
+        camera |= {"exposure": -4.0, "noise": 0.2, "blur": 1.5}
     people = (*others, Person(**changes))
     return Scene(scene.width, scene.height, people, scene.light, scene.background, Camera(**camera))
 

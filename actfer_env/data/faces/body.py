@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from actfer_env.data.faces.geometry import Anatomy, Array, Frame, Pose, positions, project, step, unit
+from actfer_env.data.faces.geometry import Anatomy, Array, Frame, Pose, limit, positions, project, step, unit
 from actfer_env.data.faces.identity import Identity
 from actfer_env.data.faces.shading import Light
 from actfer_env.data.faces.texture import hair_colour, noise, skin_colour
@@ -83,14 +83,14 @@ def _paste(canvas: Array, layer: Layer, pose: Pose, frame: Frame, top: float) ->
     """Turn and scale the body's canvas into the picture; below its edge the torso goes on."""
     to_picture = _placing(pose, frame)
     corners = np.array([[0, (top - _TOP) * CELLS, 1], [_WIDTH * CELLS, (top - _TOP) * CELLS, 1]]) @ to_picture[1]
-    first = int(np.clip(corners.min() - 1, 0, canvas.shape[0] - 1))
+    first = int(limit(corners.min() - 1, 0, canvas.shape[0] - 1))
     canvas, to_picture[1, 2] = canvas[first:], to_picture[1, 2] - first
     size = (canvas.shape[1], canvas.shape[0])
     flags = {"flags": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REPLICATE}
-    colour = cv2.warpAffine(np.clip(layer.colour, 0, 255).astype(np.uint8), to_picture, size, **flags)  # type: ignore[call-overload]
+    colour = cv2.warpAffine(limit(layer.colour, 0, 255).astype(np.uint8), to_picture, size, **flags)  # type: ignore[call-overload]
     cover = cv2.warpAffine((layer.cover * 255).astype(np.uint8), to_picture, size, **flags)  # type: ignore[call-overload]
     sharp = max(1.0, 0.6 * frame.scale / CELLS)
-    ramp = np.clip((np.arange(256) - 127.5) * sharp + 127.5, 0, 255).astype(np.uint8)
+    ramp = limit((np.arange(256) - 127.5) * sharp + 127.5, 0, 255).astype(np.uint8)
     blend(canvas, colour, cv2.LUT(cover, ramp))
 
 
@@ -123,27 +123,27 @@ def _soft(distance: Array, cells: float = 1.0) -> Array:
 
 def _neck(part: Layer, who: Identity, pose: Pose, glow: _Glow) -> None:
     x, y = part.x, part.y
-    half = 0.69 + 0.07 * who.jaw + 1.1 * np.clip(y - 1.55, 0, 0.7) ** 2
-    x = x + 0.105 * float(np.sin(np.deg2rad(pose.yaw))) * np.clip(1.9 - y, 0, 1)
-    t = np.clip(x / half, -1, 1)
+    half = 0.69 + 0.07 * who.jaw + 1.1 * limit(y - 1.55, 0, 0.7) ** 2
+    x = x + 0.105 * float(np.sin(np.deg2rad(pose.yaw))) * limit(1.9 - y, 0, 1)
+    t = limit(x / half, -1, 1)
     mask = _soft(half - np.abs(x)) * (step(0.6, 0.75, y) * (y < 2.6))
     chin = 1.62 + 0.25 * float(np.sin(np.deg2rad(-pose.pitch)))
     shadow = 1 - 0.45 * step(0.55, -0.1, y - chin + 0.25 * t * t)
-    cords = 1 - 0.10 * np.clip(1 - np.abs(np.abs(t) - 0.55 + 0.18 * (y - 1.6)) * 7, 0, 1)
+    cords = 1 - 0.10 * limit(1 - np.abs(np.abs(t) - 0.55 + 0.18 * (y - 1.6)) * 7, 0, 1)
     shade = (0.35 + 0.62 * np.sqrt(1 - 0.85 * t * t) * (1 + glow.side * t)) * shadow * cords
-    part.over(mask, skin_colour(who) * glow.tint * np.clip(glow.level * shade, 0.08, 1.2)[..., None])
+    part.over(mask, skin_colour(who) * glow.tint * limit(glow.level * shade, 0.08, 1.2)[..., None])
 
 
 def _clothes(part: Layer, who: Identity, glow: _Glow) -> None:
     x, y, ax = part.x, part.y, np.abs(part.x)
     slope = 1.66 + 0.32 * ax + 0.22 * np.maximum(ax - 1.25, 0) ** 2 + 9 * np.maximum(ax - 2.15, 0) ** 3
     deep = 0.55 if who.seed % 3 else 0.3
-    top = slope + deep * np.clip(1 - (ax / 0.95) ** 2, 0, 1)
+    top = slope + deep * limit(1 - (ax / 0.95) ** 2, 0, 1)
     folds = noise(np.random.default_rng(who.seed + 3), part.cover.shape, (4, 9))
-    side = (0.95 + glow.side * np.clip(x / 2.4, -1, 1)) * (1 - 0.3 * np.clip(ax - 1.9, 0, 0.5))
-    seam = 0.72 + 0.28 * np.clip((y - top) * 5, 0, 1) + 0.12 * (np.abs(y - top - 0.07) < 0.025)
+    side = (0.95 + glow.side * limit(x / 2.4, -1, 1)) * (1 - 0.3 * limit(ax - 1.9, 0, 0.5))
+    seam = 0.72 + 0.28 * limit((y - top) * 5, 0, 1) + 0.12 * (np.abs(y - top - 0.07) < 0.025)
     shade = glow.level * (1 + 0.05 * folds) * side * seam
-    part.over(_soft(y - top), np.array(who.cloth, np.float32) * glow.tint * np.clip(shade, 0.1, 1.4)[..., None])
+    part.over(_soft(y - top), np.array(who.cloth, np.float32) * glow.tint * limit(shade, 0.1, 1.4)[..., None])
 
 
 _BACK = {"long": (1.14, 2.5, 0.12), "bob": (1.16, 1.36, 0.2)}
@@ -164,10 +164,10 @@ def _falling_hair(part: Layer, who: Identity) -> None:
     rng = np.random.default_rng(who.seed + 1)
     streak = noise(rng, shape, (6, 44))
     edge = wide + 0.05 * noise(rng, shape, (5, 5)) - wave * step(low - 0.5, low, y)
-    edge = edge * np.sqrt(np.clip(1 - (np.minimum(y, 0) / 1.5) ** 2, 0, 1))
-    mask = _soft(edge - np.abs(x), 2) * (1 - step(low - 0.12, low + 0.06, y + 0.06 * streak))
+    edge = edge * np.sqrt(limit(1 - (np.minimum(y, 0) / 1.5) ** 2, 0, 1))
+    mask = _soft(edge - np.abs(x), 2) * (y > -1.42) * (1 - step(low - 0.12, low + 0.06, y + 0.06 * streak))
     inner = 0.55 + 0.4 * step(0.75, 1.15, np.abs(x))
-    part.over(mask, hair_colour(who) * (inner * np.clip(0.85 + 0.16 * streak, 0.2, 2))[..., None])
+    part.over(mask, hair_colour(who) * (inner * limit(0.85 + 0.16 * streak, 0.2, 2))[..., None])
 
 
 def _ear(layer: Layer, who: Identity, pose: Pose, light: Light, sign: float) -> None:
@@ -193,7 +193,7 @@ _GLASSES = {
 }
 
 
-def draw_glasses(image: Array, who: Identity, layers: Array, rotation: Array, frame: Frame) -> None:
+def draw_glasses(image: Array, mask: Array, who: Identity, layers: Array, rotation: Array, frame: Frame) -> None:
     """Draw spectacles over a finished face, in place."""
     if who.glasses == "none":
         return
@@ -205,24 +205,35 @@ def draw_glasses(image: Array, who: Identity, layers: Array, rotation: Array, fr
     width = max(1, round(thick * frame.scale))
     for sign in (-1.0, 1.0):
         lens = _lens(sign * (a.eye_x + 0.01), half_w, half_h, power, depth)
+        lens[:, 1] += a.eye_y + 0.03
         path = _path(lens, rotation, frame)
         _tint(image, path)
         cv2.polylines(image, [path], True, rim, width, cv2.LINE_AA, 4)
-        arm = np.array(
-            [[sign * (a.eye_x + half_w), -0.05, depth - 0.06], [sign * 0.985, -0.06, depth - 0.75]],
-            np.float32,
-        )
-        cv2.polylines(image, [_path(arm, rotation, frame)], False, rim, width, cv2.LINE_AA, 4)
+        _draw_arm(image, mask, _path(_arm(sign, a.eye_x + half_w, depth), rotation, frame), rim, width)
     inner = a.eye_x - half_w + 0.01
     bridge = np.array([[-inner, -0.03, depth], [0, -0.075, depth + 0.02], [inner, -0.03, depth]], np.float32)
     cv2.polylines(image, [_path(bridge, rotation, frame)], False, rim, width, cv2.LINE_AA, 4)
+
+
+def _arm(sign: float, outer: float, depth: float) -> Array:
+    return np.array([[sign * outer, -0.05, depth - 0.06], [sign * 1.0, -0.06, depth - 0.8]], np.float32)
+
+
+def _draw_arm(image: Array, mask: Array, path: Array, rim: tuple[int, ...], width: int) -> None:
+    """Draw a temple arm where the head is: what would stick out lies behind the head."""
+    line = np.zeros(mask.shape, np.uint8)
+    cv2.polylines(line, [path], False, 255, width, cv2.LINE_AA, 4)
+    x, y, w, h = cv2.boundingRect(path // 16 + np.array([[-width, -width], [width, width]]))
+    part = (slice(max(y, 0), max(y + h, 0)), slice(max(x, 0), max(x + w, 0)))
+    weight = (np.minimum(line[part], mask[part]).astype(np.float32) / 255)[..., None]
+    image[part] = (image[part] + weight * (np.array(rim, np.float32) - image[part])).astype(np.uint8)
 
 
 def _lens(cx: float, half_w: float, half_h: float, power: float, depth: float) -> Array:
     angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     c, s = np.cos(angle), np.sin(angle)
     x = cx + half_w * np.sign(c) * np.abs(c) ** (2 / power)
-    y = 0.02 + half_h * np.sign(s) * np.abs(s) ** (2 / power)
+    y = half_h * np.sign(s) * np.abs(s) ** (2 / power)
     z = depth - 0.16 * np.abs(x) ** 2
     return np.stack([x, y, z], axis=1).astype(np.float32)
 
@@ -239,6 +250,6 @@ def _tint(image: Array, path: Array) -> None:
     mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
     cv2.fillPoly(mask, [path - np.array([x0, y0]) * 16], 255, cv2.LINE_AA, 4)
     view = image[y0:y1, x0:x1]
-    gleam = np.clip(np.linspace(0.16, -0.02, mask.shape[0], dtype=np.float32), 0, 1)[:, None, None]
+    gleam = limit(np.linspace(0.16, -0.02, mask.shape[0], dtype=np.float32), 0, 1)[:, None, None]
     weight = gleam * (mask[..., None] / np.float32(255))
     view[:] = (view + weight * (232 - view.astype(np.float32))).astype(np.uint8)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from actfer_env.data.faces.geometry import RANGE_Y, Array, step, unit
+from actfer_env.data.faces.geometry import RANGE_Y, Array, limit, step, unit
 from actfer_env.data.faces.identity import EYE_COLOURS, Identity
 from actfer_env.data.faces.muscles import EyeShape, MouthShape
 from actfer_env.data.faces.texture import Window, hair_colour, lip_colour, skin_colour, window
@@ -76,7 +76,7 @@ def _lids(who: Identity, eyes: tuple[EyeShape, EyeShape], along: Array, y: Array
     upper, lower, crease, straight = (
         _two(getattr(eyes[0], name), getattr(eyes[1], name)) for name in ("upper", "lower", "crease", "straight")
     )
-    t = np.clip(along, -1, 1)
+    t = limit(along, -1, 1)
     arch = 1 - t * t
     root = np.sqrt(arch)
     high = -upper * ((0.55 * arch + 0.45 * root) * (1 - 0.16 * t))
@@ -86,8 +86,8 @@ def _lids(who: Identity, eyes: tuple[EyeShape, EyeShape], along: Array, y: Array
 
 def _lid_folds(colour: Array, eyes: _Eyes) -> None:
     along, y = eyes.along, eyes.y
-    t = np.clip(along, -1.25, 1.25)
-    reach = np.clip(1.12 - np.abs(along), 0, 0.3) * (1 / 0.3)
+    t = limit(along, -1.25, 1.25)
+    reach = limit(1.12 - np.abs(along), 0, 0.3) * (1 / 0.3)
     crease = -eyes.crease * (1 - 0.62 * t * t * np.where(t > 0, 0.8, 1.1))
     crease = np.minimum(crease, eyes.upper - 0.02)
     offset = y - crease
@@ -101,7 +101,7 @@ def _lid_folds(colour: Array, eyes: _Eyes) -> None:
 
 def _eyeball(eyes: _Eyes, x: Array, gaze: tuple[float, float], glint: tuple[float, float]) -> Array:
     side = _two(-1, 1)
-    along = np.clip(eyes.along, -1, 1)
+    along = limit(eyes.along, -1, 1)
     white = SCLERA * (1 - 0.28 * along * along)[..., None]
     white = white + (step(-0.72, -1.0, along) * 0.5)[..., None] * (CARUNCLE - white)
     ball = np.broadcast_to(white, (2, *eyes.y.shape, 3)).copy()
@@ -116,7 +116,7 @@ def _eyeball(eyes: _Eyes, x: Array, gaze: tuple[float, float], glint: tuple[floa
 
 def _iris(who: Identity, x: Array, y: Array, radius: Array, pixel: float) -> Array:
     tone = np.array(EYE_COLOURS[who.eye_colour], np.float32)
-    depth = np.clip(y * (0.3 / 0.09), -0.3, 0.3) + np.float32(0.95)
+    depth = limit(y * (0.3 / 0.09), -0.3, 0.3) + np.float32(0.95)
     ring = 1 - 0.62 * step(0.068, 0.092, radius)
     collar = 1 + 0.35 * step(0.062, 0.042, radius)
     fibre = 1 + 0.12 * np.sign(x * y) * step(0.03, 0.07, radius)
@@ -127,8 +127,8 @@ def _iris(who: Identity, x: Array, y: Array, radius: Array, pixel: float) -> Arr
 
 def _lashes(colour: Array, eyes: _Eyes) -> None:
     who, along, pixel = eyes.who, eyes.along, eyes.pixel
-    taper = np.clip(1.1 - np.abs(along - 0.06), 0, 0.25) * 4
-    thick = np.maximum(0.011 + 0.004 * np.clip(along + 1, 0, 2) + 0.004 * (1 - who.brow_thickness), pixel)
+    taper = limit(1.1 - np.abs(along - 0.06), 0, 0.25) * 4
+    thick = np.maximum(0.011 + 0.004 * limit(along + 1, 0, 2) + 0.004 * (1 - who.brow_thickness), pixel)
     lash = unit(1.2 - np.abs(eyes.y - eyes.upper + 0.004) / thick) * taper
     dark = np.minimum(hair_colour(who) * 0.3, 40) + skin_colour(who) * 0.05
     under = unit(1.1 - np.abs(eyes.y - eyes.lower - 0.006) * (1 / max(0.01, pixel))) * taper
@@ -139,7 +139,7 @@ def _lashes(colour: Array, eyes: _Eyes) -> None:
 def paint_mouth(texture: Array, who: Identity, mouth: MouthShape) -> None:
     """Paint the mouth into a uint8 texture, in place."""
     level = round(texture.shape[0] / (2 * RANGE_Y))
-    win = window(level, -0.62, 0.62, 0.68, 1.56)
+    win = window(level, -0.58, 0.58, 0.62, 1.22 if mouth.jaw < 0.05 else 1.5)
     patch = texture[win.rows, win.cols]
     colour = patch.astype(np.float32)
     curves = _lip_curves(who, mouth, win.x)
@@ -147,8 +147,7 @@ def paint_mouth(texture: Array, who: Identity, mouth: MouthShape) -> None:
     _paint_lips(colour, who, mouth, curves, win)
     _inside(colour, mouth, curves, win)
     _parting(colour, mouth, curves, win)
-    np.clip(colour, 0, 255, out=colour)
-    patch[:] = colour.astype(np.uint8)
+    patch[:] = limit(colour, 0, 255).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -171,17 +170,17 @@ def _lip_curves(who: Identity, mouth: MouthShape, x: Array) -> LipCurves:
 
     half, corner = np.where(x > 0, mouth.half[1], mouth.half[0]), blend(mouth.corner)
     raw = x / half
-    t = np.clip(raw, -1, 1)
+    t = limit(raw, -1, 1)
     at, arch = np.abs(t), 1 - t * t
     round_ = np.sqrt(arch)
     line = mouth.y + corner * at * at * (0.65 + 0.35 * at) + 0.012 * (1 - 4 * np.minimum(at, 0.5)) * (1 - mouth.pressed)
     lift = blend(mouth.raise_upper) * (arch * (0.55 + 0.9 * at))
     inner_top = line - mouth.gap_upper * (0.6 * arch + 0.4 * round_) - lift
     inner_bottom = line + mouth.gap_lower * (0.6 * arch + 0.4 * round_) - 0.25 * lift
-    bow = (1 - 0.2 * np.clip(1 - at / 0.2, 0, 1)) * (1 - at) ** 0.5 * (0.5 + 0.5 * np.sqrt(1 - at * at))
+    bow = (1 - 0.2 * limit(1 - at / 0.2, 0, 1)) * (1 - at) ** 0.5 * (0.5 + 0.5 * np.sqrt(1 - at * at))
     top = inner_top - blend(mouth.upper) * np.minimum(bow, 1.0)
     bottom = inner_bottom + mouth.lower * (0.45 * arch + 0.55 * round_)
-    inside = np.clip((1 - np.abs(raw)) * 12, 0, 1)
+    inside = limit((1 - np.abs(raw)) * 12, 0, 1)
     return LipCurves(t, top, inner_top, inner_bottom, bottom, inside)
 
 
@@ -191,10 +190,7 @@ def _around_lips(colour: Array, lips: LipCurves, win: Window) -> None:
     shadow = step(0.11, 0.0, below) * (below > -0.02) * arch * lips.inside
     above = lips.top - win.y
     rim = step(0.03, 0.0, above) * (above > 0) * arch * lips.inside
-    corner = 1 / (1 + (((np.abs(lips.t) - 1) * 0.36) ** 2 + (win.y - lips.inner_top) ** 2) / 0.0009)
-    near = np.clip(1.15 - np.abs(win.x) / np.where(np.abs(lips.t) < 1, 9.0, 0.62), 0, 1)
-    _dark(colour, 0.2 * shadow + 0.16 * corner * near * (np.abs(lips.t) > 0.9) * 0)
-    colour *= 1 + 0.07 * rim[..., None]
+    _dark(colour, 0.2 * shadow - 0.07 * rim)
 
 
 def _paint_lips(colour: Array, who: Identity, mouth: MouthShape, lips: LipCurves, win: Window) -> None:
@@ -202,13 +198,13 @@ def _paint_lips(colour: Array, who: Identity, mouth: MouthShape, lips: LipCurves
     soft = 0.014 + win.pixel
     mask = np.minimum(_edge(win.y - lips.top, soft), _edge(lips.bottom - win.y, soft * 1.4)) * lips.inside
     middle = (lips.inner_top + lips.inner_bottom) / 2
-    upper = np.clip((win.y - lips.top) / np.maximum(lips.inner_top - lips.top, 1e-3), 0, 1)
-    lower = np.clip((win.y - lips.inner_bottom) / np.maximum(lips.bottom - lips.inner_bottom, 1e-3), 0, 1)
+    upper = limit((win.y - lips.top) / np.maximum(lips.inner_top - lips.top, 1e-3), 0, 1)
+    lower = limit((win.y - lips.inner_bottom) / np.maximum(lips.bottom - lips.inner_bottom, 1e-3), 0, 1)
     shade_up = 0.97 - 0.22 * upper * upper
     shade_low = 0.86 + 0.55 * lower * (1 - lower) - 0.1 * lower
     shade = np.where(win.y < middle, shade_up, shade_low)
     lines = 1 + 0.015 * np.sign(((win.x * 38) % 1) - 0.5) * (1 - 0.5 * np.abs(lips.t))
-    gloss = np.clip(1 - np.abs(lower - 0.36) * 4.5, 0, 1) * np.clip(1 - np.abs(lips.t) * 1.6, 0, 1) * (win.y > middle)
+    gloss = limit(1 - np.abs(lower - 0.36) * 4.5, 0, 1) * limit(1 - np.abs(lips.t) * 1.6, 0, 1) * (win.y > middle)
     painted = tone * (shade * lines)[..., None] + (26 * gloss)[..., None]
     _over(colour, 0.88 * mask, painted)
 
@@ -236,7 +232,7 @@ def _teeth(cavity: Array, mouth: MouthShape, lips: LipCurves, win: Window) -> No
     edge = mouth.teeth_y - 0.10 * ax * ax + 0.006 * np.abs(((win.x / 0.11) % 1) - 0.5)
     width = _edge(0.36 - ax, 0.06)
     upper = _edge(edge - win.y, 2 * win.pixel) * width
-    separate = 1 - 0.22 * np.clip(1 - np.abs((win.x / 0.11 + 0.5) % 1 - 0.5) * 14, 0, 1)
+    separate = 1 - 0.22 * limit(1 - np.abs((win.x / 0.11 + 0.5) % 1 - 0.5) * 14, 0, 1)
     tooth = TEETH * (separate * (1 - 1.6 * ax * ax))[..., None]
     _over(cavity, upper, tooth)
     lower_edge = mouth.teeth_y + 0.012 + 0.17 * mouth.jaw + 0.1 * ax * ax
@@ -248,8 +244,8 @@ def _parting(colour: Array, mouth: MouthShape, lips: LipCurves, win: Window) -> 
     gap = np.maximum(lips.inner_bottom - lips.inner_top, 0)
     middle = (lips.inner_top + lips.inner_bottom) / 2
     width = np.maximum(0.011 + 0.004 * mouth.pressed, 0.8 * win.pixel)
-    line = np.clip(1.25 - np.abs(win.y - middle) / width, 0, 1) * np.clip(1 - gap / 0.03, 0, 1)
-    ends = np.clip((1.03 - np.abs(lips.t)) * 8, 0, 1) * lips.inside
+    line = limit(1.25 - np.abs(win.y - middle) / width, 0, 1) * limit(1 - gap / 0.03, 0, 1)
+    ends = limit((1.03 - np.abs(lips.t)) * 8, 0, 1) * lips.inside
     _over(colour, 0.82 * line * ends, np.array([58, 26, 24], np.float32) * (0.6 + 0.4 * colour.mean() / 180))
     for row, sign in enumerate((-1.0, 1.0)):
         cx, cy = sign * (mouth.half[row] + 0.008), mouth.y + mouth.corner[row]

@@ -11,7 +11,7 @@ from actfer_env.errors import DataError
 
 SKIN_TONES: tuple[tuple[int, int, int], ...] = (
     (243, 214, 196), (235, 200, 176), (226, 184, 154), (213, 166, 133), (196, 146, 112),
-    (174, 122, 88), (148, 98, 69), (121, 78, 55), (96, 61, 44), (73, 46, 35),
+    (174, 122, 88), (148, 98, 69), (121, 78, 55), (100, 65, 47), (81, 52, 40),
 )  # fmt: skip
 """Ten skin tones (sRGB under a white key light), from lightest to darkest."""
 

@@ -100,11 +100,15 @@ def draw_face(canvas: Array, who: Identity, face: Expression, pose: Pose, light:
     layers, drift = deform(base_surface(who), weights)
     rotation = pose.matrix()
     level = _level(frame.scale)
-    texture = skin_texture(who, face, layers, drift, rotation, light, level)
+    shapes = muscles(who, face)
+    texture = _slide(albedo(who, level), drift, level)
+    toward = rotation.T @ light.vector()
+    _paint_features(texture, who, shapes, face.gaze, toward)
+    _furrows(texture, relief(who, weights, level), toward)
+    texture = _light(texture, *shade(layers, rotation, light))
     draw_body(canvas, who, pose, light, frame)
     mask = _lay_head(canvas, texture, layers, rotation, frame)
-    draw_glasses(canvas, who, layers, rotation, frame)
-    shapes = muscles(who, face)
+    draw_glasses(canvas, mask, who, layers, rotation, frame)
     points = landmarks(who, shapes, layers, drift, rotation, frame)
     return RenderedFace(canvas, mask, points, _box(points))
 
@@ -118,20 +122,16 @@ def _level(scale: float) -> int:
     return next((level for level in LEVELS if level >= 0.8 * scale), LEVELS[-1])
 
 
-def skin_texture(
-    who: Identity, face: Expression, layers: Array, drift: Array, rotation: Array, light: Light, level: int
-) -> Array:
-    """Return the lit texture of the head, uint8 on the chart."""
-    weights = face.weights()
-    texture = _slide(albedo(who, level), drift, level)
-    toward = rotation.T @ light.vector()
-    glint = (float(toward[0]), float(toward[1]))
-    left, right, mouth = muscles(who, face)
+def _paint_features(
+    texture: Array,
+    who: Identity,
+    shapes: tuple[EyeShape, EyeShape, MouthShape],
+    gaze: tuple[float, float],
+    toward: Array,
+) -> None:
+    left, right, mouth = shapes
     paint_mouth(texture, who, mouth)
-    paint_eyes(texture, who, (left, right), face.gaze, glint)
-    _furrows(texture, relief(who, weights, level), toward)
-    factor, gloss = shade(layers, rotation, light)
-    return _light(texture, factor, gloss)
+    paint_eyes(texture, who, (left, right), gaze, (float(toward[0]), float(toward[1])))
 
 
 @lru_cache(maxsize=8)

@@ -363,14 +363,15 @@ def _covered(box: tuple[float, float, float, float], hidden: Array) -> float:
 def is_detectable(face: SceneFace) -> bool:
     """Apply the fixed geometric and photometric rule: should a good detector find this face?"""
     return (
-        face.native_scale >= 9
-        and face.inter_ocular >= 16
+        face.native_scale >= 12
+        and face.inter_ocular >= 18
         and face.inside == 1
-        and face.covered <= 0.3
+        and face.covered <= 0.2
         and abs(face.yaw) <= 30
         and abs(face.pitch) <= 20
         and abs(face.roll) <= 30
         and face.blur <= 0.12
-        and 0.1 <= face.brightness <= 0.92
+        and 0.12 <= face.brightness <= 0.92
+        and face.contrast >= 0.045
         and face.noise <= 0.8
     )

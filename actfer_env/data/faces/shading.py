@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from actfer_env.data.faces.geometry import HALF_DEPTH, HALF_HEIGHT, Array, grid_direction
+from actfer_env.data.faces.geometry import HALF_DEPTH, HALF_HEIGHT, Array, grid_direction, limit
 from actfer_env.errors import DataError
 
 _RANGES = {
@@ -63,7 +63,7 @@ def normals(layers: Array) -> tuple[Array, Array]:
     (ax, ay, az), (bx, by, bz) = cv2.split(right), cv2.split(down)
     n = np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx])
     n /= np.sqrt(n[0] * n[0] + n[1] * n[1] + n[2] * n[2] + 1e-12)
-    cavity = np.clip((depth - cv2.blur(depth, (9, 9))) * 14, -1, 1)
+    cavity = limit((depth - cv2.blur(depth, (9, 9))) * 14, -1, 1)
     return n, cavity
 
 
@@ -74,7 +74,7 @@ def shade(layers: Array, rotation: Array, light: Light) -> tuple[Array, Array]:
     up = (rotation.T @ np.array([0, -1, 0], np.float32)).astype(np.float32)
     facing = toward[0] * n[0] + toward[1] * n[1] + toward[2] * n[2]
     sky = 0.83 + 0.17 * (up[0] * n[0] + up[1] * n[1] + up[2] * n[2])
-    occlusion = np.clip(1 + 0.42 * np.minimum(cavity, 0.25), 0.4, 1.1)
+    occlusion = limit(1 + 0.42 * np.minimum(cavity, 0.25), 0.4, 1.1)
     key_colour, sky_colour = light.colours()
     factor = np.empty((*facing.shape, 3), np.float32)
     for channel, wrap in enumerate((0.32, 0.2, 0.16)):

@@ -89,6 +89,10 @@ def albedo(who: Identity, level: int) -> Array:
         _paint(texture, window(level, -1.62, 1.62, 0.1, 2.25), _beard(who))
     if who.hair_style != "bald":
         _paint(texture, window(level, -1.62, 1.62, -2.25, max(0.0, sideburn(who)) + 0.2), _hair(who))
+    if sideburn(who) < 0.5:
+        for sign in (-1.0, 1.0):
+            ends = (1.24 * sign, 1.62 * sign)
+            _paint(texture, window(level, min(ends), max(ends), -0.35, 0.6), _ear(who))
     return texture
 
 
@@ -154,6 +158,22 @@ def _grain(who: Identity, rng: np.random.Generator, level: int) -> Array:
         where = 22 * who.freckles * bump(x, y, 0, 0.35, 0.5, 0.25)
         grain = grain - where * step(0.9, 1.6, noise(rng, shape, (110, 80)))
     return grain.astype(np.uint8)
+
+
+def _ear(who: Identity) -> Painter:
+    """Paint the ear's relief on the side of the head: it shows once the head is turned."""
+
+    def paint(x: Array, y: Array) -> tuple[Array, Array]:
+        u, v = (np.abs(x) - 1.44 + 0.12 * (y - 0.1)) / 0.12, (y - 0.1) / 0.36
+        radius = np.sqrt(u * u + v * v * (1 + 0.3 * (v > 0)))
+        bowl = step(0.55, 0.2, radius)
+        rim = step(0.2, 0.05, np.abs(radius - 0.62))
+        edge = step(0.12, 0.0, np.abs(radius - 1.02))
+        light = 1.05 - 0.42 * bowl - 0.16 * rim - 0.35 * edge
+        tone = skin_colour(who) * np.array([1.0, 0.9, 0.88], np.float32)
+        return step(1.12, 0.96, radius), tone * light[..., None]
+
+    return paint
 
 
 def _nostrils(who: Identity) -> Painter:
