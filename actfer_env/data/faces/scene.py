@@ -363,8 +363,8 @@ def _covered(box: tuple[float, float, float, float], hidden: Array) -> float:
 def is_detectable(face: SceneFace) -> bool:
     """Apply the fixed geometric and photometric rule: should a good detector find this face?"""
     return (
-        face.native_scale >= 12
-        and face.inter_ocular >= 18
+        face.native_scale >= 7
+        and face.inter_ocular >= 16
         and face.inside == 1
         and face.covered <= 0.2
         and abs(face.yaw) <= 30
