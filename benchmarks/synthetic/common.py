@@ -52,7 +52,7 @@ def load(cache: Path, split: str) -> Split:
     return Split({path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))})
 
 
-def setup(seed: int = 0, threads: int = 2) -> None:
+def setup(seed: int = 0, threads: int = 1) -> None:
     torch.set_num_threads(threads)
     random.seed(seed)
     torch.manual_seed(seed)

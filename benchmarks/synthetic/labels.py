@@ -21,7 +21,7 @@ from benchmarks.synthetic.cache import SHAPE, small_view
 class Reader(nn.Module):
     """Strided convolutions over the native view, and one score for each Action Unit."""
 
-    def __init__(self, width: int = 48, outputs: int = len(common.AUS)) -> None:
+    def __init__(self, width: int = 32, outputs: int = len(common.AUS)) -> None:
         super().__init__()
         w = width
         self.body = nn.Sequential(
@@ -68,6 +68,17 @@ def train(split: common.Split, view: str, epochs: int, seed: int) -> Reader:
 
     print(f"{view}: {len(index)} faces", flush=True)
     common.fit(model, loss, index, epochs, seed=seed)
+    return model.eval()
+
+
+def kept(args: argparse.Namespace, view: str) -> Reader | None:
+    """Return the reader of an earlier run, if it is to be used again."""
+    path = args.out / f"reader_{view}.pt"
+    if not args.reuse or not path.exists():
+        return None
+    common.setup(args.seed)
+    model = Reader().to(memory_format=torch.channels_last)
+    model.load_state_dict(torch.load(path, weights_only=False)["model"])
     return model.eval()
 
 
@@ -131,8 +142,9 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--eval", choices=("val", "test"), default="test")
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--reuse", action="store_true", help="score the readers in --out, where there are any")
     parser.add_argument("--views", nargs="+", default=["native", "small"])
     args = parser.parse_args()
     splits = {name: common.load(args.cache, name) for name in {"train", "val", args.eval}}
@@ -141,7 +153,7 @@ def main() -> None:
         tuned, tested = halves(splits["val"], tuned)
     truth, calls = splits[args.eval].aus[tested], {}
     for view in args.views:
-        model = train(splits["train"], view, args.epochs, args.seed)
+        model = kept(args, view) or train(splits["train"], view, args.epochs, args.seed)
         threshold = common.best_thresholds(splits["val"].aus[tuned], evaluate(model, splits["val"], view, tuned))
         calls[view] = evaluate(model, splits[args.eval], view, tested) > threshold
         args.out.mkdir(parents=True, exist_ok=True)

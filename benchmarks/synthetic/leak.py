@@ -2,6 +2,9 @@
 
 Classifiers are trained on train and scored on held-out people. Chance is 12.5 %. A row beyond chance by more than two
 standard errors is marked. All samples count, lost ones too: state and masks follow from whether a face was found.
+
+The last row is a control: boxes as they would be if the simulated detector gave the true landmarks, which move with
+the expression, instead of those of the face at rest.
 """
 
 from __future__ import annotations
@@ -15,6 +18,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from actfer_env.data.faces import FIVE_POINTS
+from actfer_env.data.faces.geometry import base_surface
+from actfer_env.data.faces.muscles import deform, muscles
+from actfer_env.data.faces.render import landmarks
+from actfer_env.data.faces.scene import person_frame
+from actfer_env.data.synthetic import SyntheticConfig, draw_spec
+from actfer_env.tools import geometry
+from actfer_env.tools.align import TEMPLATE
+from actfer_env.tools.regions import region_boxes
 from benchmarks.synthetic import common
 
 CHANCE = 1 / 8
@@ -38,6 +50,22 @@ def features(split: common.Split) -> dict[str, np.ndarray]:
     }  # fmt: skip
 
 
+def true_boxes(split: str, count: int) -> np.ndarray:
+    """Return the region boxes that the true landmarks of the first samples would give; nothing is drawn."""
+    rows = np.zeros((count, 16))
+    for index in range(count):
+        spec = draw_spec(SyntheticConfig(), split, index)
+        person = spec.scene.people[-1]
+        layers, drift = deform(base_surface(person.identity), person.expression.weights())
+        frame = person_frame(spec.scene.width, spec.scene.height, person)
+        shapes = muscles(person.identity, person.expression)
+        points = landmarks(person.identity, shapes, layers, drift, person.pose.matrix(), frame)
+        five = np.array([points[name] for name in FIVE_POINTS])
+        aligned = geometry.apply(geometry.similarity(five, TEMPLATE.points), five)
+        rows[index] = np.ravel(list(region_boxes(aligned).values()))
+    return rows
+
+
 def together(groups: dict[str, np.ndarray], without: tuple[str, ...]) -> np.ndarray:
     return np.concatenate([value for name, value in groups.items() if name[0] != "-" and name not in without], 1)
 
@@ -55,6 +83,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--eval", choices=("val", "test"), default="test")
+    parser.add_argument("--control", type=int, default=5000, help="samples of the control")
     args = parser.parse_args()
     train, test = (common.load(args.cache, name) for name in ("train", args.eval))
     known, seen = features(train), features(test)
@@ -67,6 +96,11 @@ def main() -> None:
         results = score(value, np.asarray(train.emotion), seen[name], np.asarray(test.emotion))
         cells = [f"{100 * r:.1f}{' *' if r > CHANCE + 2 * error else ''}" for r in results]
         rows.append([name, value.shape[1], *cells])
+    counts = [min(len(split), args.control) for split in (train, test)]
+    boxes_of = [true_boxes(name, count) for name, count in zip(("train", args.eval), counts, strict=True)]
+    labels = [np.asarray(split.emotion)[:count] for split, count in zip((train, test), counts, strict=True)]
+    results = score(boxes_of[0], labels[0], boxes_of[1], labels[1])
+    rows.append(["control: boxes from true landmarks", 16, *(f"{100 * r:.1f} *" for r in results)])
     title = (f"Emotion from all but the face, accuracy in %, {len(test)} samples of split {args.eval}; "
              f"chance {100 * CHANCE} ± {200 * error:.1f} (two standard errors), * beyond it")  # fmt: skip
     common.write(args.out, "leak", title, ["sees", "columns", "boosted trees", "logistic regression"], rows)

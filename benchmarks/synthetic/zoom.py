@@ -26,41 +26,46 @@ class EmotionReader(nn.Module):
 
     def __init__(self, width: int = 32) -> None:
         super().__init__()
-        w = width
-        self.face = nn.Sequential(
-            common.block(3, w), common.block(w, 2 * w, 2), common.block(2 * w, 3 * w, 2), common.block(3 * w, 4 * w, 2),
-            nn.Conv2d(4 * w, w, 1), nn.ReLU(), nn.Flatten(), nn.Dropout(0.3), nn.Linear(w * 64, 128), nn.ReLU(),
-        )  # fmt: skip
-        self.crop = nn.Sequential(
-            common.block(3, w), common.block(w, 2 * w, 2), common.block(2 * w, 3 * w, 2), common.block(3 * w, 4 * w, 2),
-            nn.Conv2d(4 * w, w, 1), nn.ReLU(), nn.Flatten(), nn.Dropout(0.3),
-        )  # fmt: skip
-        self.regions = nn.ModuleList(nn.Sequential(nn.Linear(w * 36, 64), nn.ReLU()) for _ in facs.REGIONS)
-        self.join = nn.Sequential(nn.Linear(128 + 256 + 1, 128), nn.ReLU(), nn.Dropout(0.3), nn.Linear(128, 8))
-        self.units = nn.Linear(128 + 256 + 1, len(common.AUS))
+        self.face, self.crop = trunk(width), trunk(width)
+        self.whole = nn.Sequential(nn.Linear(width * 64, 128), nn.ReLU())
+        self.regions = nn.ModuleList(nn.Sequential(nn.Linear(width * 36, 64), nn.ReLU()) for _ in facs.REGIONS)
+        self.join = nn.Sequential(nn.Linear(385, 128), nn.ReLU(), nn.Dropout(0.3), nn.Linear(128, 8))
+        self.units = nn.Linear(385, len(common.AUS))
 
     def forward(self, face: Tensor, crops: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
-        """Return emotion and Action Unit scores; `shown` is 1 where the crops may be seen."""
-        n = len(face)
-        seen = self.crop(crops).view(n, len(facs.REGIONS), -1)
-        parts = [layer(seen[:, i]) for i, layer in enumerate(self.regions)]
-        joined = torch.cat([self.face(face), torch.cat(parts, 1) * shown[:, None], shown[:, None]], 1)
+        """Return emotion and Action Unit scores; `crops` are of those faces only whose `shown` is true."""
+        seen = self.crop(crops.flatten(0, 1).contiguous(memory_format=torch.channels_last))
+        parts = [layer(seen.view(len(crops), 4, -1)[:, i]) for i, layer in enumerate(self.regions)]
+        closer = torch.zeros(len(face), 256, dtype=seen.dtype)
+        closer[shown] = torch.cat(parts, 1)
+        joined = torch.cat([self.whole(self.face(face)), closer, shown[:, None].to(seen.dtype)], 1)
         return self.join(joined), self.units(joined)
 
 
+def trunk(width: int) -> nn.Sequential:
+    w = width
+    return nn.Sequential(
+        nn.PixelUnshuffle(2), common.block(12, 3 * w // 2), common.block(3 * w // 2, 2 * w, 2),
+        common.block(2 * w, 3 * w, 2), common.block(3 * w, 3 * w), nn.Conv2d(3 * w, w, 1), nn.ReLU(), nn.Flatten(),
+        nn.Dropout(0.3),
+    )  # fmt: skip
+
+
 def inputs(
-    split: common.Split, batch: np.ndarray, rng: np.random.Generator | None = None, flip: bool = False
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    face, crops = split.coarse[batch], split.crops[batch]
-    n = len(batch)
+    split: common.Split, batch: np.ndarray, shown: np.ndarray, rng: np.random.Generator | None = None,
+    flip: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Return a batch as `EmotionReader` takes it, varied by `rng`, or mirrored by `flip`."""
+    face, crops, n = split.coarse[batch], split.crops[batch], len(batch)
     turned = np.full(n, flip) if rng is None else rng.random(n) < 0.5
     face = common.mirror(face, turned)
     crops = np.where(turned[:, None, None, None, None], crops[:, :, :, ::-1], crops)
     if rng is not None:
-        gain = rng.uniform(0.8, 1.25, (n, 1, 1, 1)) * rng.uniform(0.92, 1.08, (n, 1, 1, 3))
+        gain = (rng.uniform(0.8, 1.25, (n, 1, 1, 1)) * rng.uniform(0.92, 1.08, (n, 1, 1, 3))).astype(np.float32)
         face = np.clip(face * gain, 0, 255)
         crops = np.clip(crops * gain[:, None], 0, 255)
-    return common.to_input(face), common.to_input(crops.reshape(n * 4, *crops.shape[2:]))
+    near = common.to_input(crops[shown].reshape(-1, *crops.shape[2:]))
+    return common.to_input(face), near.view(-1, 4, *near.shape[1:]), torch.from_numpy(shown)
 
 
 def train(split: common.Split, index: np.ndarray, epochs: int, seed: int) -> EmotionReader:
@@ -70,9 +75,8 @@ def train(split: common.Split, index: np.ndarray, epochs: int, seed: int) -> Emo
     units = torch.from_numpy(np.asarray(split.aus)).float()
 
     def loss(batch: np.ndarray, rng: np.random.Generator) -> Tensor:
-        face, crops = inputs(split, batch, rng)
-        shown = torch.from_numpy(rng.random(len(batch)) < 0.5).float()
-        emotion, au = model(face, crops, shown)
+        shown = rng.permutation(len(batch)) < (len(batch) + 1) // 2
+        emotion, au = model(*inputs(split, batch, shown, rng))
         read = nn.functional.binary_cross_entropy_with_logits(au.float(), units[batch])
         return nn.functional.cross_entropy(emotion.float(), label[batch], label_smoothing=0.05) + 2 * read
 
@@ -84,8 +88,8 @@ def right(model: EmotionReader, split: common.Split, index: np.ndarray, zoomed: 
     """Return 1 where the emotion is read rightly, 0 elsewhere."""
 
     def answer(batch: np.ndarray) -> Tensor:
-        shown = torch.full((len(batch),), float(zoomed))
-        both = [model(*inputs(split, batch, flip=flip), shown)[0].float().softmax(1) for flip in (False, True)]
+        shown = np.full(len(batch), zoomed)
+        both = [model(*inputs(split, batch, shown, flip=flip))[0].float().softmax(1) for flip in (False, True)]
         return both[0] + both[1]
 
     return (common.predict(answer, index, 128).argmax(1) == split.emotion[index]).astype(float)
@@ -132,13 +136,30 @@ def plot(rows: list[list[object]], path: Path) -> None:
     figure.savefig(path)
 
 
+def weights(args: argparse.Namespace, reader: str, seed: int) -> Path:
+    args.out.mkdir(parents=True, exist_ok=True)
+    return args.out / f"emotion_{reader.replace(' ', '_')}_{seed}.pt"
+
+
+def kept(args: argparse.Namespace, reader: str, seed: int) -> EmotionReader | None:
+    """Return the network of an earlier run, if it is to be used again."""
+    path = weights(args, reader, seed)
+    if not args.reuse or not path.exists():
+        return None
+    common.setup(seed)
+    model = EmotionReader().to(memory_format=torch.channels_last)
+    model.load_state_dict(torch.load(path))
+    return model.eval()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--eval", choices=("val", "test"), default="test")
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--reuse", action="store_true", help="score the networks in --out, where there are any")
     parser.add_argument("--readers", nargs="+", default=["all", "good only"])
     args = parser.parse_args()
     source, split = (common.load(args.cache, name) for name in ("train", args.eval))
@@ -146,7 +167,9 @@ def main() -> None:
     for reader in args.readers:
         taught = source.where("good" if reader == "good only" else None)
         print(f"{reader}: {len(taught)} faces", flush=True)
-        models = [train(source, taught, args.epochs, seed) for seed in range(args.seeds)]
+        models = [kept(args, reader, seed) or train(source, taught, args.epochs, seed) for seed in range(args.seeds)]
+        for seed, model in enumerate(models):
+            torch.save(model.state_dict(), weights(args, reader, seed))
         hits = [np.mean([right(model, split, index, zoomed) for model in models], 0) for zoomed in (False, True)]
         rows += table(reader, split, index, (hits[0], hits[1]))
         header = ["trained on", "pictures", "emotion", "faces", "without, %", "with zoom, %", "gain, points"]
