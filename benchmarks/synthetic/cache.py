@@ -1,10 +1,16 @@
-"""Draw the samples once and keep what the measurements need as arrays."""
+"""Draw the samples once and keep what the measurements need as arrays.
+
+"practice" is a further training set for the reader of Action Units: people and scenes of the train split, pictures of
+quality "good", each unit active with the same chance whatever the emotion. Emotions hardly ever show some units.
+"""
 
 from __future__ import annotations
 
 import argparse
 import time
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +19,8 @@ import numpy as np
 
 from actfer_env import facs
 from actfer_env.data import Sample, load_dataset
-from actfer_env.data.faces import Identity
-from actfer_env.data.synthetic import SyntheticConfig, draw_spec
+from actfer_env.data.faces import Expression, Identity, render_scene
+from actfer_env.data.synthetic import PRESETS, Spec, SyntheticConfig, draw_spec
 from actfer_env.tools import FaceTools
 from actfer_env.tools.align import Alignment
 from actfer_env.tools.image import RGB
@@ -28,6 +34,10 @@ NATIVE_BOX = (5 / 24, 1 / 12, 19 / 24, 23 / 24)
 """The native view in the aligned frame; `NATIVE_SIZE` pixels of `FRAME`."""
 SMALL, COARSE = 48, 64
 ZOOM = ZoomConfig(size=48, stretch=True)
+PRACTICE = 10_000_000
+"""First index of the practice scenes."""
+CLASHES = ({5, 43}, {7, 43}, {24, 25}, {24, 26}, {23, 24}, {17, 26}, {12, 15}, {12, 24}, {20, 23}, {10, 24})
+"""Units that a face cannot show together."""
 SHAPE = ("width", "jaw", "eye_size", "lip_upper", "age")
 
 SHAPES: dict[str, tuple[tuple[int, ...], str]] = {
@@ -59,13 +69,53 @@ def statistics(image: RGB) -> np.ndarray:
     return np.concatenate([mean, deviation, *np.percentile(flat, [10, 90], axis=0)])
 
 
+def practice_spec(number: int) -> Spec:
+    """Return a good train scene, beyond those of the split, whose face shows units drawn one by one."""
+    rng = np.random.default_rng([PRACTICE, number])
+    spec = next(s for s in (draw_spec(SyntheticConfig(), "train", PRACTICE + 64 * number + i) for i in range(64))
+                if s.quality == "good")  # fmt: skip
+    active = {au for au in facs.CORE_AUS if rng.random() < 0.2}
+    for pair in CLASHES:
+        if pair <= active:
+            active.discard(sorted(pair)[int(rng.integers(2))])
+    if 26 in active:
+        active.add(25)
+    sides: tuple[dict[int, float], dict[int, float]] = ({}, {})
+    for au in sorted(active):
+        value = rng.uniform(*PRESETS["standard"].intensity)
+        both = au not in (12, 14) or rng.random() < 0.6
+        for side in (0, 1) if both else (int(rng.integers(2)),):
+            sides[side][au] = float(np.clip(value + 0.2 * rng.normal(), 1, 5))
+    *others, person = spec.scene.people
+    expression = Expression(*sides, spec.expression.gaze)
+    people = (*others, replace(person, expression=expression))
+    return replace(spec, expression=expression, scene=replace(spec.scene, people=people))
+
+
+class Practice(Sequence[Sample]):
+    """The practice set, whose last drawn scene is kept."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._scene = lru_cache(maxsize=1)(lambda number: render_scene(practice_spec(number).scene))
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, number: Any) -> Sample:
+        return Sample(
+            id=f"practice-{number:06d}", source=lambda: np.asarray(self._scene(number).image), emotion="neutral",
+            split="practice", annotate=lambda: self._scene(number).faces,
+        )  # fmt: skip
+
+
 def read(sample: Sample, tools: FaceTools) -> dict[str, Any]:
     image = tools.image(sample)
     bgr = image[..., ::-1]
     coded = [len(cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]),
              len(cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 90])[1])]  # fmt: skip
-    split, index = sample.split, int(sample.id.rpartition("-")[2])
-    spec = draw_spec(SyntheticConfig(), str(split), index)
+    split, index = str(sample.split), int(sample.id.rpartition("-")[2])
+    spec = practice_spec(index) if split == "practice" else draw_spec(SyntheticConfig(), split, index)
     who: Identity = spec.scene.people[-1].identity
     alignment = tools.alignment(sample)
     sides = (spec.expression.left, spec.expression.right)
@@ -109,8 +159,11 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True)
     for split, count in (("train", 18_000), ("val", 2_500), ("test", 5_000)):
         parser.add_argument(f"--{split}", type=int, default=count, help="samples; 0 leaves the split alone")
+    parser.add_argument("--practice", type=int, default=8_000, help="faces to practise Action Units on")
     args = parser.parse_args()
     cv2.setNumThreads(1)
+    if args.practice:
+        draw(Practice(args.practice), args.cache / "practice")
     for split in ("val", "train", "test"):
         if count := getattr(args, split):
             draw(load_dataset("synthetic", split=split, n=count), args.cache / split)

@@ -52,6 +52,16 @@ def load(cache: Path, split: str) -> Split:
     return Split({path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))})
 
 
+def join(*splits: Split) -> Split:
+    """Return the good samples of several splits, one after the other."""
+    kept = [split.where("good") for split in splits]
+    names = splits[0].arrays
+    return Split({
+        name: np.concatenate([split.arrays[name][index] for split, index in zip(splits, kept, strict=True)])
+        for name in names
+    })  # fmt: skip
+
+
 def setup(seed: int = 0, threads: int = 1) -> None:
     torch.set_num_threads(threads)
     random.seed(seed)

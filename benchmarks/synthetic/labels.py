@@ -1,6 +1,6 @@
 """Do the labels mean something? A small CNN reads Action Units on held-out people, natively and from 48 pixels.
 
-Trained and tested on the samples of quality "good"; thresholds are chosen on val. With `--eval val` they are chosen
+Trained on train and practice (see cache), tested on the samples of quality "good"; thresholds are chosen on val. With `--eval val` they are chosen
 on one half of val's people and the scores are of the other half.
 """
 
@@ -148,12 +148,13 @@ def main() -> None:
     parser.add_argument("--views", nargs="+", default=["native", "small"])
     args = parser.parse_args()
     splits = {name: common.load(args.cache, name) for name in {"train", "val", args.eval}}
+    source = common.join(splits["train"], common.load(args.cache, "practice"))
     tuned, tested = splits["val"].where("good"), splits[args.eval].where("good")
     if args.eval == "val":
         tuned, tested = halves(splits["val"], tuned)
     truth, calls = splits[args.eval].aus[tested], {}
     for view in args.views:
-        model = kept(args, view) or train(splits["train"], view, args.epochs, args.seed)
+        model = kept(args, view) or train(source, view, args.epochs, args.seed)
         threshold = common.best_thresholds(splits["val"].aus[tuned], evaluate(model, splits["val"], view, tuned))
         calls[view] = evaluate(model, splits[args.eval], view, tested) > threshold
         args.out.mkdir(parents=True, exist_ok=True)
