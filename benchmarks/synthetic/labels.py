@@ -1,7 +1,7 @@
 """Do the labels mean something? A small CNN reads Action Units on held-out people, natively and from 48 pixels.
 
-Trained on train and practice (see cache), tested on the samples of quality "good"; thresholds are chosen on val. With `--eval val` they are chosen
-on one half of val's people and the scores are of the other half.
+Trained on the good samples of train and on practice (see cache), tested on the good samples; thresholds are chosen on
+val. With `--eval val` they are chosen on one half of val's people and the scores are of the other half.
 """
 
 from __future__ import annotations
