@@ -2,7 +2,7 @@
 
 Run from the repository's root; pictures are drawn once and kept in the folder --cache:
 
-    python -m benchmarks.synthetic.cache    --cache CACHE --train 18000 --val 2500 --test 5000
+    python -m benchmarks.synthetic.cache    --cache CACHE --train 12000 --val 1500 --test 3500 --practice 6400
     python -m benchmarks.synthetic.labels   --cache CACHE --out OUT            # AUs, native and from 48 px; fairness
     python -m benchmarks.synthetic.photos   --cache CACHE --out OUT --photos PHOTOS   # the same reader on photos
     python -m benchmarks.synthetic.zoom     --cache CACHE --out OUT            # what zooming is worth

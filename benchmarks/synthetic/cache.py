@@ -157,9 +157,9 @@ def draw(samples: Sequence[Sample], folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, required=True)
-    for split, count in (("train", 18_000), ("val", 2_500), ("test", 5_000)):
+    for split, count in (("train", 12_000), ("val", 1_500), ("test", 3_500)):
         parser.add_argument(f"--{split}", type=int, default=count, help="samples; 0 leaves the split alone")
-    parser.add_argument("--practice", type=int, default=8_000, help="faces to practise Action Units on")
+    parser.add_argument("--practice", type=int, default=6_400, help="faces to practise Action Units on")
     args = parser.parse_args()
     cv2.setNumThreads(1)
     if args.practice:

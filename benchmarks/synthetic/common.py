@@ -52,14 +52,9 @@ def load(cache: Path, split: str) -> Split:
     return Split({path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))})
 
 
-def join(*splits: Split) -> Split:
-    """Return the good samples of several splits, one after the other."""
-    kept = [split.where("good") for split in splits]
-    names = splits[0].arrays
-    return Split({
-        name: np.concatenate([split.arrays[name][index] for split, index in zip(splits, kept, strict=True)])
-        for name in names
-    })  # fmt: skip
+def join(names: Sequence[str], *parts: tuple[Split, np.ndarray]) -> Split:
+    """Return some arrays of some samples of several splits, one after the other."""
+    return Split({name: np.concatenate([split.arrays[name][index] for split, index in parts]) for name in names})
 
 
 def setup(seed: int = 0, threads: int = 1) -> None:

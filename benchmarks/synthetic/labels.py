@@ -56,9 +56,9 @@ def views(split: common.Split, index: np.ndarray, view: str) -> np.ndarray:
 
 def train(split: common.Split, view: str, epochs: int, seed: int) -> Reader:
     common.setup(seed)
-    index = split.where("good")
+    index = np.arange(len(split.aus))
     model = Reader().to(memory_format=torch.channels_last)
-    truth = torch.from_numpy(np.asarray(split.aus)).float()
+    truth = torch.tensor(np.asarray(split.aus)).float()
     share = truth[index].mean(0)
     weight = ((1 - share) / share).sqrt()
 
@@ -148,7 +148,8 @@ def main() -> None:
     parser.add_argument("--views", nargs="+", default=["native", "small"])
     args = parser.parse_args()
     splits = {name: common.load(args.cache, name) for name in {"train", "val", args.eval}}
-    source = common.join(splits["train"], common.load(args.cache, "practice"))
+    parts = [(split, split.where("good")) for split in (splits["train"], common.load(args.cache, "practice"))]
+    source = common.join(("native", "small", "aus"), *parts)
     tuned, tested = splits["val"].where("good"), splits[args.eval].where("good")
     if args.eval == "val":
         tuned, tested = halves(splits["val"], tuned)

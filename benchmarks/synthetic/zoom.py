@@ -1,9 +1,10 @@
 """What is zooming worth? One emotion reader sees the 64-pixel aligned face, or that and the four 48-pixel crops.
 
-Both views are trained in one network (crops are blanked for half of each batch, as in an episode without zooms), with
-an agent's view sizes. A second network is trained on good samples alone, to see what poor crops do to a reader that
-never met one. Several seeds; a gain is (accuracy with zoom - without) on the same faces, with its paired standard
-error over faces, after averaging the seeds.
+Both views are trained in one network (crops are withheld from half of each batch, as in an episode without zooms), with
+an agent's view sizes. It also learns to name Action Units, from the face, from each crop, and from all together, on
+train and on practice (see cache). A second network is trained on good samples alone, to see what poor crops do to a
+reader that never met one. A gain is (accuracy with zoom - without) on the same faces, with its paired standard error
+over faces, after averaging the seeds.
 """
 
 from __future__ import annotations
@@ -31,15 +32,21 @@ class EmotionReader(nn.Module):
         self.regions = nn.ModuleList(nn.Sequential(nn.Linear(width * 36, 64), nn.ReLU()) for _ in facs.REGIONS)
         self.join = nn.Sequential(nn.Linear(385, 128), nn.ReLU(), nn.Dropout(0.3), nn.Linear(128, 8))
         self.units = nn.Linear(385, len(common.AUS))
+        self.far_units = nn.Linear(128, len(common.AUS))
+        self.near_units = nn.Linear(256, len(common.AUS))
 
-    def forward(self, face: Tensor, crops: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
-        """Return emotion and Action Unit scores; `crops` are of those faces only whose `shown` is true."""
-        seen = self.crop(crops.flatten(0, 1).contiguous(memory_format=torch.channels_last))
-        parts = [layer(seen.view(len(crops), 4, -1)[:, i]) for i, layer in enumerate(self.regions)]
-        closer = torch.zeros(len(face), 256, dtype=seen.dtype)
-        closer[shown] = torch.cat(parts, 1)
-        joined = torch.cat([self.whole(self.face(face)), closer, shown[:, None].to(seen.dtype)], 1)
-        return self.join(joined), self.units(joined)
+    def forward(self, face: Tensor, crops: Tensor, shown: Tensor) -> tuple[Tensor, ...]:
+        """Return scores; `crops` are of those faces only whose `shown` is true.
+
+        The scores are of emotions, and of Action Units from all, from the face, and from the crops.
+        """
+        whole = self.whole(self.face(face))
+        closer = torch.zeros(len(face), 256, dtype=whole.dtype)
+        if len(crops):
+            seen = self.crop(crops.flatten(0, 1).contiguous(memory_format=torch.channels_last)).unflatten(0, (-1, 4))
+            closer[shown] = torch.cat([layer(seen[:, i]) for i, layer in enumerate(self.regions)], 1)
+        joined = torch.cat([whole, closer, shown[:, None].to(whole.dtype)], 1)
+        return self.join(joined), self.units(joined), self.far_units(whole), self.near_units(closer[shown])
 
 
 def trunk(width: int) -> nn.Sequential:
@@ -68,19 +75,24 @@ def inputs(
     return common.to_input(face), near.view(-1, 4, *near.shape[1:]), torch.from_numpy(shown)
 
 
-def train(split: common.Split, index: np.ndarray, epochs: int, seed: int) -> EmotionReader:
+def train(split: common.Split, epochs: int, seed: int) -> EmotionReader:
+    """Train a network; samples whose emotion is -1 teach Action Units only."""
     common.setup(seed)
     model = EmotionReader().to(memory_format=torch.channels_last)
-    label = torch.from_numpy(np.asarray(split.emotion)).long()
-    units = torch.from_numpy(np.asarray(split.aus)).float()
+    label = torch.tensor(np.asarray(split.emotion)).long()
+    units = torch.tensor(np.asarray(split.aus)).float()
 
     def loss(batch: np.ndarray, rng: np.random.Generator) -> Tensor:
         shown = rng.permutation(len(batch)) < (len(batch) + 1) // 2
-        emotion, au = model(*inputs(split, batch, shown, rng))
-        read = nn.functional.binary_cross_entropy_with_logits(au.float(), units[batch])
-        return nn.functional.cross_entropy(emotion.float(), label[batch], label_smoothing=0.05) + 2 * read
+        emotion, *reads = model(*inputs(split, batch, shown, rng))
+        truths = (units[batch], units[batch], units[batch[shown]])
+        error = sum(
+            nn.functional.binary_cross_entropy_with_logits(read.float(), truth)
+            for read, truth in zip(reads, truths, strict=True)
+        )
+        return nn.functional.cross_entropy(emotion.float(), label[batch], ignore_index=-1) + 1.5 * error
 
-    common.fit(model, loss, index, epochs, seed=seed)
+    common.fit(model, loss, np.arange(len(label)), epochs, seed=seed)
     return model.eval()
 
 
@@ -152,6 +164,16 @@ def kept(args: argparse.Namespace, reader: str, seed: int) -> EmotionReader | No
     return model.eval()
 
 
+def taught(args: argparse.Namespace, reader: str, seed: int) -> EmotionReader:
+    source, practice = (common.load(args.cache, name) for name in ("train", "practice"))
+    index = source.where("good" if reader == "good only" else None)
+    more = practice.where("good")
+    split = common.join(("coarse", "crops", "aus", "emotion"), (source, index), (practice, more))
+    split.emotion[len(index) :] = -1
+    print(f"{reader}: {len(index)} faces, and {len(more)} to practise on", flush=True)
+    return train(split, args.epochs, seed)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, required=True)
@@ -162,12 +184,10 @@ def main() -> None:
     parser.add_argument("--reuse", action="store_true", help="score the networks in --out, where there are any")
     parser.add_argument("--readers", nargs="+", default=["all", "good only"])
     args = parser.parse_args()
-    source, split = (common.load(args.cache, name) for name in ("train", args.eval))
+    split = common.load(args.cache, args.eval)
     index, rows = split.where(), []
     for reader in args.readers:
-        taught = source.where("good" if reader == "good only" else None)
-        print(f"{reader}: {len(taught)} faces", flush=True)
-        models = [kept(args, reader, seed) or train(source, taught, args.epochs, seed) for seed in range(args.seeds)]
+        models = [kept(args, reader, seed) or taught(args, reader, seed) for seed in range(args.seeds)]
         for seed, model in enumerate(models):
             torch.save(model.state_dict(), weights(args, reader, seed))
         hits = [np.mean([right(model, split, index, zoomed) for model in models], 0) for zoomed in (False, True)]
