@@ -179,7 +179,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--eval", choices=("val", "test"), default="test")
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=7)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--reuse", action="store_true", help="score the networks in --out, where there are any")
     parser.add_argument("--readers", nargs="+", default=["all", "good only"])
