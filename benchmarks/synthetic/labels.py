@@ -17,7 +17,6 @@ from actfer_env import facs
 from benchmarks.synthetic import common
 from benchmarks.synthetic.cache import SHAPE, small_view
 
-
 SUPPORT = 100
 """Faces that a unit needs to count in the table of groups, whose members are few."""
 
