@@ -12,7 +12,7 @@ HERE = Path(__file__).parent
 
 def panel() -> None:
     """Draw one finished episode on the portrait."""
-    env = gym.make("ActFER-Discrete-v0", render_mode="rgb_array", crop_size=146)
+    env = gym.make("ActFER-Discrete-v0", dataset="portrait", render_mode="rgb_array", crop_size=146)
     env.reset(seed=0, options={"sample": "portrait-00"})
     for action in (0, 2, 4, 6):
         env.step(action)
