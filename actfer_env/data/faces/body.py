@@ -89,8 +89,9 @@ def _paste(canvas: Array, layer: Layer, pose: Pose, frame: Frame, top: float) ->
     canvas, to_picture[1, 2] = canvas[first:], to_picture[1, 2] - first
     size = (canvas.shape[1], canvas.shape[0])
     flags = {"flags": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REPLICATE}
-    colour = cv2.warpAffine(limit(layer.colour, 0, 255).astype(np.uint8), to_picture, size, **flags)  # type: ignore[call-overload]
-    cover = cv2.warpAffine((layer.cover * 255).astype(np.uint8), to_picture, size, **flags)  # type: ignore[call-overload]
+    both = cv2.merge([limit(layer.colour, 0, 255), layer.cover * 255]).astype(np.uint8)
+    placed = cv2.warpAffine(both, to_picture, size, **flags)  # type: ignore[call-overload]
+    colour, cover = cv2.cvtColor(placed, cv2.COLOR_RGBA2RGB), cv2.extractChannel(placed, 3)
     sharp = max(1.0, 0.6 * frame.scale / CELLS)
     ramp = limit((np.arange(256) - 127.5) * sharp + 127.5, 0, 255).astype(np.uint8)
     blend(canvas, colour, cv2.LUT(cover, ramp))
@@ -143,7 +144,7 @@ def _clothes(part: Layer, who: Identity, glow: _Glow) -> None:
     top = slope + deep * limit(1 - (ax / 0.95) ** 2, 0, 1)
     folds = noise(np.random.default_rng(who.seed + 3), part.cover.shape, (4, 9))
     side = (0.95 + glow.side * limit(x / 2.4, -1, 1)) * (1 - 0.3 * limit(ax - 1.9, 0, 0.5))
-    seam = 0.72 + 0.28 * limit((y - top) * 5, 0, 1) + 0.12 * (np.abs(y - top - 0.07) < 0.025)
+    seam = 0.72 + 0.28 * limit((y - top) * 5, 0, 1)
     shade = glow.level * (1 + 0.05 * folds) * side * seam
     part.over(_soft(y - top), np.array(who.cloth, np.float32) * glow.tint * limit(shade, 0.1, 1.4)[..., None])
 

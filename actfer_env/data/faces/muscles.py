@@ -81,15 +81,17 @@ def deform(neutral: Array, weights: Array) -> tuple[Array, Array]:
     """
     drift, relief = _bases()
     shape = neutral.shape[:2]
-    flat = weights.reshape(-1)
-    active = np.flatnonzero(flat)
-    moved = (flat[active] @ drift[active]).reshape(*shape, 2)
+    moved, raised = np.zeros(drift.shape[1], np.float32), np.zeros(relief.shape[1], np.float32)
+    for i in np.flatnonzero(weights):  # in a fixed order: a matrix product's rounding depends on the machine
+        weight = weights.flat[i]
+        moved += weight * drift[i]
+        raised += weight * relief[i]
     layers = neutral.copy()
-    layers[..., 2] += (flat[active] @ relief[active]).reshape(shape)
+    layers[..., 2] += raised.reshape(shape)
     jaw = 0.5 * (weights[0, RENDERED_AUS.index(26)] + weights[1, RENDERED_AUS.index(26)])
     if jaw:
         layers[..., 1] *= 1 + 0.1 * jaw * step(0.5, 0.92, grid_direction()[1])
-    return layers, moved
+    return layers, moved.reshape(*shape, 2)
 
 
 @dataclass(frozen=True)
