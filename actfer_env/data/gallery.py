@@ -92,11 +92,15 @@ def strip(config: GalleryConfig) -> list[Tile]:
     return tiles
 
 
+def _folded(tiles: list[Tile]) -> list[list[Tile]]:
+    return [tiles[: len(tiles) // 2], tiles[len(tiles) // 2 :]]
+
+
 def _close_up(image: RGB) -> RGB:
     """Cut the head out of a portrait."""
     side = image.shape[0]
-    left, top, half = round(0.18 * side), round(0.06 * side), round(0.64 * side)
-    return np.ascontiguousarray(image[top : top + half, left : left + half])
+    left, top, edge = round(0.14 * side), round(0.09 * side), round(0.72 * side)
+    return np.ascontiguousarray(image[top : top + edge, left : left + edge])
 
 
 def sheet(rows: Sequence[Sequence[Tile]], caption: int = 30) -> RGB:
@@ -128,7 +132,7 @@ def write_gallery(folder: str | os.PathLike[str], config: GalleryConfig | None =
     config, place = config or GalleryConfig(), Path(folder)
     rows, units = emotion_rows(config), intensity_rows(config)
     paths = [place / name for name in ("emotions.png", "action_units.png", "strip.png", "gallery.html")]
-    for path, tiles in zip(paths, (rows, units, [strip(config)]), strict=False):
+    for path, tiles in zip(paths, (rows, units, _folded(strip(config))), strict=False):
         save_png(sheet(tiles), path)
     write_text_atomic(paths[-1], _page(rows, units))
     return paths

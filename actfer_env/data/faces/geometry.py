@@ -274,8 +274,8 @@ def sideburn(who: Identity) -> float:
 def hair_thickness(who: Identity, x: Array, y: Array) -> Array:
     """Return how far the hair stands off the skull, as a share of its radius."""
     volume = HAIR_VOLUME[who.hair_style]
-    ramp = step(-0.02, 0.4, hairline(who, x) - y)
-    return volume * cv2.GaussianBlur(ramp.astype(np.float32), (0, 0), 2.5)
+    ramp = step(-0.02, 0.4 + volume, hairline(who, x) - y)
+    return volume * cv2.GaussianBlur(ramp.astype(np.float32), (0, 0), 2.0 + 8 * volume)
 
 
 def trace(layers: Array, rotation: Array, frame: Frame, stride: int = 4) -> View:
