@@ -372,7 +372,8 @@ def _meta(spec: Spec, reference: str, split: str) -> dict[str, Any]:
     strengths = {side: {facs.format_au(au): value for au, value in units.items()} for side, units in sides.items()}
     return {
         "dataset": "synthetic", "image": reference, "quality": spec.quality, "generator": GENERATOR_VERSION,
-        "identity": f"{split}-{spec.identity}", "skin_tone": int(person.identity.tone), "intensities": strengths,
+        "identity": f"{split}-{spec.identity}", "skin_tone": int(person.identity.tone),
+        "face_width": round(float(person.identity.width), 3), "intensities": strengths,
     }  # fmt: skip
 
 
