@@ -152,6 +152,8 @@ def _neck(part: Layer, who: Identity, pose: Pose, glow: _Glow) -> None:
 
 
 def _clothes(part: Layer, who: Identity, glow: _Glow) -> None:
+    if not part.cover.size:
+        return
     x, y, ax = part.x, part.y, np.abs(part.x)
     slope = 1.66 + 0.32 * ax + 0.22 * np.maximum(ax - 1.25, 0) ** 2 + 9 * np.maximum(ax - 2.15, 0) ** 3
     deep = 0.55 if who.seed % 3 else 0.3
@@ -176,6 +178,8 @@ def _back_hair(layer: Layer, who: Identity) -> None:
 
 
 def _falling_hair(part: Layer, who: Identity) -> None:
+    if not part.cover.size:
+        return
     wide, low, wave = _BACK[who.hair_style]
     x, y, shape = part.x, part.y, part.cover.shape
     rng = np.random.default_rng(who.seed + 1)
