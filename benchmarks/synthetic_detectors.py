@@ -56,8 +56,8 @@ def kappa(a: Iterable[bool], b: Iterable[bool]) -> float:
 def table(looks: list[Look], name: str) -> None:
     sure = [item.errors[name] for item in looks if item.detectable]
     hits = [error for error in sure if error < HIT]
-    print(f"{name:12} finds {len(hits) / len(sure):6.1%} of the detectable, landmark error median "
-          f"{np.median(hits):.1%}, 90th percentile {np.percentile(hits, 90):.1%} of the inter-ocular distance")  # fmt: skip
+    error = f"median {np.median(hits):.1%}, 90th percentile {np.percentile(hits, 90):.1%} of the inter-ocular distance"
+    print(f"{name:12} finds {len(hits) / len(sure):6.1%} of the detectable, landmark error {error}")
 
 
 def groups(looks: list[Look], name: str, title: str, key: Callable[[Look], Any]) -> None:
