@@ -6,6 +6,7 @@ import gymnasium as gym
 from PIL import Image
 
 import actfer_env  # noqa: F401  (registers the environments)
+from actfer_env.data.gallery import GalleryConfig, sheet, strip
 
 HERE = Path(__file__).parent
 
@@ -19,5 +20,12 @@ def panel() -> None:
     Image.fromarray(env.render()).quantize(192).save(HERE / "panel.png", optimize=True)
 
 
+def faces() -> None:
+    """Draw one face for each emotion."""
+    tiles = strip(GalleryConfig(size=192))
+    Image.fromarray(sheet([tiles[:4], tiles[4:]])).quantize(224).save(HERE / "faces.png", optimize=True)
+
+
 if __name__ == "__main__":
     panel()
+    faces()
