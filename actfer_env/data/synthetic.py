@@ -7,7 +7,7 @@ picture from another, so that the optics know nothing of the emotion.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from types import MappingProxyType
@@ -417,8 +417,3 @@ def load_synthetic(
 
         wrap = DiskCache(cache).wrap
     return SyntheticSamples(SyntheticConfig(seed, preset, emotions), part, count, wrap)
-
-
-def iterate_specs(config: SyntheticConfig, split: str, n: int) -> Iterator[Spec]:
-    """Yield the definitions of the first n samples, without drawing them."""
-    return (draw_spec(config, split, index) for index in range(n))

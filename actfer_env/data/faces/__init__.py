@@ -32,11 +32,8 @@ from actfer_env.data.faces.scene import (
 from actfer_env.data.faces.sequence import Sequence, Timing, render_sequence
 from actfer_env.data.faces.shading import Light
 
-RENDERER_VERSION = 1
-"""Raised whenever the same arguments give a different picture."""
-
 __all__ = [
-    "FIVE_POINTS", "MAX_INTENSITY", "RENDERED_AUS", "RENDERER_VERSION", "Background", "Camera", "Expression",
+    "FIVE_POINTS", "MAX_INTENSITY", "RENDERED_AUS", "Background", "Camera", "Expression",
     "Hand", "Identity", "Light", "Person", "Pose", "RenderedFace", "RenderedScene", "Scene", "SceneFace",
     "Sequence", "Timing", "is_detectable", "render_face", "render_scene", "render_sequence",
 ]  # fmt: skip

@@ -172,16 +172,9 @@ class Anatomy:
         )
 
 
-@dataclass(frozen=True)
-class Surface:
-    """The head's shape on the coarse chart: outline factors and depth, stacked as (GRID_H, GRID_W, 3)."""
-
-    layers: Array
-
-
 @lru_cache(maxsize=64)
 def base_surface(who: Identity) -> Array:
-    """Return the neutral head of one person, as `Surface.layers`: x outline, y outline, depth."""
+    """Return the neutral head of one person: x outline, y outline, depth, (GRID_H, GRID_W, 3)."""
     x, y = grid()
     _, dy, dz = grid_direction()
     wide = _outline(who, dy)
