@@ -344,6 +344,7 @@ class SyntheticSamples(Sequence[Sample]):
         return int(number) if known and name == _name(self.split, int(number)) else None
 
 
+@lru_cache(maxsize=8192)
 def make_sample(
     config: SyntheticConfig, split: str, index: int,
     wrap: Callable[[Callable[[], RGB], str], Callable[[], RGB]] | None = None,
