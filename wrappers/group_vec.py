@@ -219,9 +219,9 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
         return column
 
     def _batch(self) -> Batch:
-        empty = create_empty_array(self.single_observation_space, self.num_envs, np.empty)
-        batch: Batch = concatenate(self.single_observation_space, self._observations, empty)  # type: ignore[assignment]
-        return batch
+        empty: Any = create_empty_array(self.single_observation_space, self.num_envs, np.empty)
+        batch: Any = concatenate(self.single_observation_space, self._observations, empty)
+        return dict(batch)
 
     def _info(self) -> dict[str, Any]:
         episodes = [env.episode for env in self.envs]
