@@ -209,6 +209,15 @@ def test_scene_landmarks_scale_with_the_person():
     assert np.abs(small.five().mean(axis=0) - large.five().mean(axis=0)).max() < 20
 
 
+def test_points_at_rest_know_nothing_of_the_expression():
+    pose, laugh = Pose(12, -5, 8), Expression.both({1: 5, 12: 5, 25: 5, 26: 5})
+    calm, merry = (render_scene(Scene(people=(Person(WHO, face, pose),))).faces[0] for face in (Expression(), laugh))
+    assert np.array_equal(calm.five(rest=True), merry.five(rest=True))
+    assert calm.rest_box() == merry.rest_box() == calm.box
+    assert np.array_equal(calm.five(rest=True), calm.five())
+    assert not np.array_equal(merry.five(rest=True), merry.five())
+
+
 @pytest.mark.parametrize(
     "camera", [Camera(detail=0.3), Camera(blur=3), Camera(noise=0.1), Camera(exposure=-2), Camera(jpeg=10)]
 )

@@ -52,12 +52,14 @@ class RenderedFace:
         mask: uint8 (h, w), how much of each pixel is head (ears not included), 255 is all.
         landmarks: name -> (x, y) in pixels: `FIVE_POINTS`, and brows, lids, lips, chin, forehead.
         box: (x0, y0, x1, y1) around the face from hairline to chin, in pixels.
+        rest: the landmarks of the same head with no Action Unit active.
     """
 
     image: Array
     mask: Array
     landmarks: dict[str, tuple[float, float]]
     box: tuple[float, float, float, float]
+    rest: dict[str, tuple[float, float]]
 
     def five(self) -> Array:
         """Return `FIVE_POINTS` as a (5, 2) array."""
@@ -110,7 +112,12 @@ def draw_face(canvas: Array, who: Identity, face: Expression, pose: Pose, light:
     mask = _lay_head(canvas, texture, layers, rotation, frame)
     draw_glasses(canvas, mask, who, layers, rotation, frame)
     points = landmarks(who, shapes, layers, drift, rotation, frame)
-    return RenderedFace(canvas, mask, points, _box(points))
+    return RenderedFace(canvas, mask, points, face_box(points), _at_rest(who, drift, rotation, frame))
+
+
+def _at_rest(who: Identity, drift: Array, rotation: Array, frame: Frame) -> dict[str, tuple[float, float]]:
+    shapes = muscles(who, Expression())
+    return landmarks(who, shapes, base_surface(who), np.zeros_like(drift), rotation, frame)
 
 
 def _stride(scale: float, cells: int) -> int:
@@ -270,7 +277,8 @@ def _skin_points(who: Identity, drift: Array) -> dict[str, tuple[float, float]]:
     return dict(zip(rest, zip(moved_x[0].tolist(), moved_y[0].tolist(), strict=True), strict=True))
 
 
-def _box(points: dict[str, tuple[float, float]]) -> tuple[float, float, float, float]:
+def face_box(points: dict[str, tuple[float, float]]) -> tuple[float, float, float, float]:
+    """Return the box (x0, y0, x1, y1) from hairline to chin and cheek to cheek."""
     names = ("forehead", "chin", "left_cheek", "right_cheek")
     xs, ys = zip(*(points[name] for name in names), strict=True)
     return min(xs), min(ys), max(xs), max(ys)

@@ -11,7 +11,7 @@ from actfer_env.data.faces.expression import Expression
 from actfer_env.data.faces.geometry import Array, Frame, Pose, step
 from actfer_env.data.faces.hand import Hand, draw_hand
 from actfer_env.data.faces.identity import Identity
-from actfer_env.data.faces.render import RenderedFace, draw_face
+from actfer_env.data.faces.render import FIVE_POINTS, RenderedFace, draw_face, face_box
 from actfer_env.data.faces.shading import Light
 from actfer_env.data.faces.texture import noise
 from actfer_env.errors import DataError
@@ -243,6 +243,7 @@ class SceneFace:
         yaw: degrees.
         pitch: degrees.
         roll: degrees.
+        rest: the landmarks of the same head with no Action Unit active.
     """
 
     landmarks: dict[str, tuple[float, float]]
@@ -258,11 +259,16 @@ class SceneFace:
     yaw: float
     pitch: float
     roll: float
+    rest: dict[str, tuple[float, float]]
 
-    def five(self) -> Array:
-        """Return the detectors' five landmarks as a (5, 2) array."""
-        names = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
-        return np.array([self.landmarks[name] for name in names], np.float32)
+    def five(self, rest: bool = False) -> Array:
+        """Return the detectors' five landmarks as a (5, 2) array, with `rest` those of the face at rest."""
+        points = self.rest if rest else self.landmarks
+        return np.array([points[name] for name in FIVE_POINTS], np.float32)
+
+    def rest_box(self) -> tuple[float, float, float, float]:
+        """Return the box of the face at rest."""
+        return face_box(self.rest)
 
 
 @dataclass(frozen=True)
@@ -316,7 +322,8 @@ def _draw_person(canvas: Array, person: Person, light: Light) -> tuple[RenderedF
         cover[y0:y1, x0:x1] = hand
     points = {name: (px + x0, py + y0) for name, (px, py) in face.landmarks.items()}
     box = (face.box[0] + x0, face.box[1] + y0, face.box[2] + x0, face.box[3] + y0)
-    return RenderedFace(canvas, mask, points, box), cover
+    rest = {name: (px + x0, py + y0) for name, (px, py) in face.rest.items()}
+    return RenderedFace(canvas, mask, points, box, rest), cover
 
 
 def _truth(image: Array, scene: Scene, person: Person, face: RenderedFace, hidden: Array) -> SceneFace:
@@ -341,6 +348,7 @@ def _truth(image: Array, scene: Scene, person: Person, face: RenderedFace, hidde
         yaw=person.pose.yaw,
         pitch=person.pose.pitch,
         roll=person.pose.roll,
+        rest=face.rest,
     )
 
 

@@ -1,0 +1,146 @@
+"""Drawn pictures kept as arrays, training, scores and tables."""
+
+from __future__ import annotations
+
+import csv
+import os
+import platform
+import random
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from actfer_env import facs
+from actfer_env.data.synthetic import GENERATOR_VERSION
+
+AUS = facs.CORE_AUS
+FINE_AUS = (7, 9, 14, 15, 23)
+"""Action Units that fine furrows tell, and that a small view should therefore lose."""
+
+
+@dataclass
+class Split:
+    """One split as arrays, in the order of the samples; `native` is the aligned face, cut to brow, cheeks and chin."""
+
+    arrays: dict[str, np.ndarray]
+
+    def __getattr__(self, name: str) -> np.ndarray:
+        try:
+            return self.__dict__["arrays"][name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def __len__(self) -> int:
+        return len(self.arrays["emotion"])
+
+    def where(self, quality: str | None = None) -> np.ndarray:
+        """Indices of samples whose face was found, of one quality if named, never those made to be lost."""
+        found = self.arrays["found"] & (self.arrays["quality"] != "lost")
+        return np.flatnonzero(found if quality is None else found & (self.arrays["quality"] == quality))
+
+
+def load(cache: Path, split: str) -> Split:
+    folder = cache / split
+    if not folder.is_dir():
+        raise SystemExit(f"{folder} is missing: run benchmarks.synthetic.cache first")
+    return Split({path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))})
+
+
+def join(names: Sequence[str], *parts: tuple[Split, np.ndarray]) -> Split:
+    """Return some arrays of some samples of several splits, one after the other."""
+    return Split({name: np.concatenate([split.arrays[name][index] for split, index in parts]) for name in names})
+
+
+def setup(seed: int = 0, threads: int = 1) -> None:
+    torch.set_num_threads(threads)
+    random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def machine() -> str:
+    model = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), model)
+    names = ("actfer-env", "torch", "numpy", "opencv-python", "scikit-learn")
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in names)
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return (f"{model}, {os.cpu_count()} cores; Python {platform.python_version()}, {versions}; "
+            f"generator version {GENERATOR_VERSION}, commit {commit.stdout.strip()}")  # fmt: skip
+
+
+def batches(index: np.ndarray, size: int, rng: np.random.Generator | None) -> Iterator[np.ndarray]:
+    order = index if rng is None else rng.permutation(index)
+    for start in range(0, len(order), size):
+        yield np.sort(order[start : start + size])
+
+
+def to_input(images: np.ndarray) -> Tensor:
+    """Turn (n, h, w, 3) bytes into a (n, 3, h, w) tensor around zero, channels last in memory."""
+    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float().div_(64).sub_(2)
+
+
+def block(inside: int, outside: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inside, outside, 3, stride, 1, bias=False), nn.BatchNorm2d(outside), nn.ReLU(inplace=True)
+    )
+
+
+def fit(
+    model: nn.Module, loss: Callable[[np.ndarray, np.random.Generator], Tensor], index: np.ndarray, epochs: int,
+    rate: float = 2e-3, size: int = 64, seed: int = 0,
+) -> None:  # fmt: skip
+    """Train with AdamW and a one-cycle rate; `loss` takes the indices of a batch."""
+    rng = np.random.default_rng(seed)
+    optimizer = torch.optim.AdamW(model.parameters(), rate, weight_decay=0.02)
+    steps = epochs * -(-len(index) // size)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps, pct_start=0.15)
+    for epoch in range(epochs):
+        model.train()
+        total = 0.0
+        for batch in batches(index, size, rng):
+            with torch.autocast("cpu", torch.bfloat16):
+                value = loss(batch, rng)
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+            schedule.step()
+            total += value.item() * len(batch)
+        print(f"  epoch {epoch + 1}/{epochs}  loss {total / len(index):.4f}", flush=True)
+
+
+def predict(model: Callable[[np.ndarray], Tensor], index: np.ndarray, size: int = 256) -> np.ndarray:
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        return np.concatenate([model(batch).float().numpy() for batch in batches(index, size, None)])
+
+
+def f1(truth: np.ndarray, call: np.ndarray) -> float:
+    hits = float((truth & call).sum())
+    return 2 * hits / max(float(truth.sum() + call.sum()), 1.0)
+
+
+def best_thresholds(truth: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """Return each unit's threshold with the best F1."""
+    grid = np.linspace(-4, 5, 91)
+    return np.array([max(grid, key=lambda t: f1(truth[:, i], score[:, i] > t)) for i in range(truth.shape[1])])
+
+
+def mirror(images: np.ndarray, flip: np.ndarray) -> np.ndarray:
+    return np.where(flip[:, None, None, None], images[:, :, ::-1], images)
+
+
+def write(out: Path, name: str, title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table and write it as CSV and Markdown."""
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / f"{name}.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    lines = ["| " + " | ".join(map(str, row)) + " |" for row in (header, ["---"] * len(header), *rows)]
+    text = f"{title}\n\n" + "\n".join(lines) + f"\n\n{machine()}\n"
+    (out / f"{name}.md").write_text(text)
+    print("\n" + text, flush=True)

@@ -1,0 +1,209 @@
+"""What is zooming worth? One emotion reader sees the 64-pixel aligned face, or that and the four 48-pixel crops.
+
+Both views are trained in one network (crops are withheld from half of each batch, as in an episode without zooms), with
+an agent's view sizes. It also learns to name Action Units, from the face, from each crop, and from all together, on
+train and on practice (see cache). A second network is trained on good samples alone, to see what poor crops do to a
+reader that never met one. A gain is (accuracy with zoom - without) on the same faces, with its paired standard error
+over faces, after averaging the seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from actfer_env import facs
+from benchmarks.synthetic import common
+
+QUALITIES = ("good", "poor")
+
+
+class EmotionReader(nn.Module):
+    """Features of the face and of each crop, joined; crops pass through one trunk and a layer of their region's own."""
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        self.face, self.crop = trunk(width), trunk(width)
+        self.whole = nn.Sequential(nn.Linear(width * 140, 128), nn.ReLU())
+        self.regions = nn.ModuleList(nn.Sequential(nn.Linear(width * 36, 64), nn.ReLU()) for _ in facs.REGIONS)
+        self.join = nn.Sequential(nn.Linear(385, 128), nn.ReLU(), nn.Dropout(0.3), nn.Linear(128, 8))
+        self.units = nn.Linear(385, len(common.AUS))
+        self.far_units = nn.Linear(128, len(common.AUS))
+        self.near_units = nn.Linear(256, len(common.AUS))
+
+    def forward(self, face: Tensor, crops: Tensor, shown: Tensor) -> tuple[Tensor, ...]:
+        """Return scores; `crops` are of those faces only whose `shown` is true.
+
+        The scores are of emotions, and of Action Units from all, from the face, and from the crops.
+        """
+        whole = self.whole(self.face(face))
+        closer = torch.zeros(len(face), 256, dtype=whole.dtype)
+        if len(crops):
+            seen = self.crop(crops.flatten(0, 1).contiguous(memory_format=torch.channels_last)).unflatten(0, (-1, 4))
+            closer[shown] = torch.cat([layer(seen[:, i]) for i, layer in enumerate(self.regions)], 1)
+        joined = torch.cat([whole, closer, shown[:, None].to(whole.dtype)], 1)
+        return self.join(joined), self.units(joined), self.far_units(whole), self.near_units(closer[shown])
+
+
+def trunk(width: int) -> nn.Sequential:
+    w = width
+    return nn.Sequential(
+        nn.PixelUnshuffle(2), common.block(12, 3 * w // 2), common.block(3 * w // 2, 2 * w, 2),
+        common.block(2 * w, 3 * w, 2), common.block(3 * w, 3 * w), nn.Conv2d(3 * w, w, 1), nn.ReLU(), nn.Flatten(),
+        nn.Dropout(0.3),
+    )  # fmt: skip
+
+
+def blown_up(faces: np.ndarray) -> np.ndarray:
+    """Cut brow, cheeks and chin out of 64-pixel faces and double their side, so that the trunk loses no detail."""
+    return np.stack([cv2.resize(face[5:61, 12:52], (80, 112), interpolation=cv2.INTER_CUBIC) for face in faces])
+
+
+def inputs(
+    split: common.Split, batch: np.ndarray, shown: np.ndarray, rng: np.random.Generator | None = None,
+    flip: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Return a batch as `EmotionReader` takes it, varied by `rng`, or mirrored by `flip`."""
+    face, crops, n = blown_up(split.coarse[batch]), split.crops[batch], len(batch)
+    turned = np.full(n, flip) if rng is None else rng.random(n) < 0.5
+    face = common.mirror(face, turned)
+    crops = np.where(turned[:, None, None, None, None], crops[:, :, :, ::-1], crops)
+    if rng is not None:
+        gain = (rng.uniform(0.8, 1.25, (n, 1, 1, 1)) * rng.uniform(0.92, 1.08, (n, 1, 1, 3))).astype(np.float32)
+        face = np.clip(face * gain, 0, 255)
+        crops = np.clip(crops * gain[:, None], 0, 255)
+    near = common.to_input(crops[shown].reshape(-1, *crops.shape[2:]))
+    return common.to_input(face), near.view(-1, 4, *near.shape[1:]), torch.from_numpy(shown)
+
+
+def train(split: common.Split, epochs: int, seed: int) -> EmotionReader:
+    """Train a network; samples whose emotion is -1 teach Action Units only."""
+    common.setup(seed)
+    model = EmotionReader().to(memory_format=torch.channels_last)
+    label = torch.tensor(np.asarray(split.emotion)).long()
+    units = torch.tensor(np.asarray(split.aus)).float()
+
+    def loss(batch: np.ndarray, rng: np.random.Generator) -> Tensor:
+        shown = rng.permutation(len(batch)) < (len(batch) + 1) // 2
+        emotion, *reads = model(*inputs(split, batch, shown, rng))
+        truths = (units[batch], units[batch], units[batch[shown]])
+        error = sum(
+            nn.functional.binary_cross_entropy_with_logits(read.float(), truth)
+            for read, truth in zip(reads, truths, strict=True)
+        )
+        return nn.functional.cross_entropy(emotion.float(), label[batch], ignore_index=-1) + 1.5 * error
+
+    common.fit(model, loss, np.arange(len(label)), epochs, seed=seed)
+    return model.eval()
+
+
+def right(model: EmotionReader, split: common.Split, index: np.ndarray, zoomed: bool) -> np.ndarray:
+    """Return 1 where the emotion is read rightly, 0 elsewhere."""
+
+    def answer(batch: np.ndarray) -> Tensor:
+        shown = np.full(len(batch), zoomed)
+        both = [model(*inputs(split, batch, shown, flip=flip))[0].float().softmax(1) for flip in (False, True)]
+        return both[0] + both[1]
+
+    return (common.predict(answer, index, 128).argmax(1) == split.emotion[index]).astype(float)
+
+
+def row(name: list[str], plain: np.ndarray, zoomed: np.ndarray) -> list[object]:
+    gain = zoomed - plain
+    error = 100 * gain.std() / np.sqrt(max(len(gain), 1))
+    return [*name, len(gain), f"{100 * plain.mean():.1f}", f"{100 * zoomed.mean():.1f}",
+            f"{100 * gain.mean():+.1f} ± {error:.1f}"]  # fmt: skip
+
+
+def table(
+    reader: str, split: common.Split, index: np.ndarray, hits: tuple[np.ndarray, np.ndarray]
+) -> list[list[object]]:
+    rows = []
+    for quality in (*QUALITIES, "all"):
+        part = np.ones(len(index), bool) if quality == "all" else split.quality[index] == quality
+        for number, emotion in [*enumerate(facs.EMOTIONS), (-1, "all")]:
+            chosen = part & ((split.emotion[index] == number) | (number < 0))
+            rows.append(row([reader, quality, emotion], hits[0][chosen], hits[1][chosen]))
+    return rows
+
+
+def plot(rows: list[list[object]], path: Path) -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(7.2, 3.2), dpi=100)
+    series = (("all", "good", "#1f77b4"), ("all", "poor", "#aaaaaa"), ("good only", "poor", "#d62728"))
+    for k, (reader, quality, colour) in enumerate(series):
+        chosen = [r for r in rows if r[0] == reader and r[1] == quality]
+        gains = [[float(v) for v in str(r[-1]).split(" ± ")] for r in chosen]
+        places = np.arange(len(chosen)) + (k - 1) * 0.27
+        axis.bar(places, [g for g, _ in gains], 0.26, yerr=[e for _, e in gains], color=colour, ecolor="#444444",
+                 error_kw={"lw": 0.8}, label=f"{quality} pictures, reader trained on {reader}")  # fmt: skip
+    axis.set_xticks(range(9), [*facs.EMOTIONS, "all"], rotation=25, ha="right", fontsize=8)
+    axis.set_ylabel("gain of zooming, points", fontsize=8)
+    axis.axhline(0, color="black", lw=0.6)
+    axis.legend(fontsize=7, frameon=False)
+    figure.tight_layout()
+    figure.savefig(path)
+
+
+def weights(args: argparse.Namespace, reader: str, seed: int) -> Path:
+    args.out.mkdir(parents=True, exist_ok=True)
+    return args.out / f"emotion_{reader.replace(' ', '_')}_{seed}.pt"
+
+
+def kept(args: argparse.Namespace, reader: str, seed: int) -> EmotionReader | None:
+    """Return the network of an earlier run, if it is to be used again."""
+    path = weights(args, reader, seed)
+    if not args.reuse or not path.exists():
+        return None
+    common.setup(seed)
+    model = EmotionReader().to(memory_format=torch.channels_last)
+    model.load_state_dict(torch.load(path))
+    return model.eval()
+
+
+def taught(args: argparse.Namespace, reader: str, seed: int) -> EmotionReader:
+    source, practice = (common.load(args.cache, name) for name in ("train", "practice"))
+    index = source.where("good" if reader == "good only" else None)
+    more = practice.where("good")
+    split = common.join(("coarse", "crops", "aus", "emotion"), (source, index), (practice, more))
+    split.emotion[len(index) :] = -1
+    print(f"{reader}: {len(index)} faces, and {len(more)} to practise on", flush=True)
+    return train(split, args.epochs, seed)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--eval", choices=("val", "test"), default="test")
+    parser.add_argument("--epochs", type=int, default=7)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--reuse", action="store_true", help="score the networks in --out, where there are any")
+    parser.add_argument("--readers", nargs="+", default=["all", "good only"])
+    args = parser.parse_args()
+    split = common.load(args.cache, args.eval)
+    index, rows = split.where(), []
+    for reader in args.readers:
+        models = [kept(args, reader, seed) or taught(args, reader, seed) for seed in range(args.seeds)]
+        for seed, model in enumerate(models):
+            torch.save(model.state_dict(), weights(args, reader, seed))
+        hits = [np.mean([right(model, split, index, zoomed) for model in models], 0) for zoomed in (False, True)]
+        rows += table(reader, split, index, (hits[0], hits[1]))
+        header = ["trained on", "pictures", "emotion", "faces", "without, %", "with zoom, %", "gain, points"]
+        title = f"Accuracy of the emotion reader without and with zoom, split {args.eval}, {args.seeds} seed(s)"
+        common.write(args.out, "zoom", title, header, rows)
+    if len(args.readers) == 2:
+        plot(rows, args.out / "zoom_gain.png")
+
+
+if __name__ == "__main__":
+    main()
