@@ -5,6 +5,7 @@ import hashlib
 import inspect
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ def digest(indices):
 def test_the_same_bytes_from_one_process_from_eight_and_in_any_order():
     shares = [range(start, 200, 8) for start in range(8)]
     alone = [digest(share) for share in shares]
-    with ProcessPoolExecutor(8) as pool:
+    with ProcessPoolExecutor(8, mp_context=get_context("spawn")) as pool:
         assert list(pool.map(digest, shares)) == alone
     assert digest(reversed(shares[3])) == digest(list(shares[3])[::-1])
 
