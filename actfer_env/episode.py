@@ -180,7 +180,7 @@ class Episode:
         """Call face-detect-align."""
         return self.call(DETECT_ALIGN, {})
 
-    def zoom_in(self, regions: Any = None, boxes: Any = None, image: str = "face") -> StepResult:
+    def zoom_in(self, regions: Any = None, boxes: Any = None, image: str | None = None) -> StepResult:
         """Call zoom-in by region names or boxes; see `actfer_env.tools.zoom_in`."""
         arguments = {"regions": regions, "boxes": boxes, "image": image}
         return self.call(ZOOM_IN, {key: value for key, value in arguments.items() if value is not None})
