@@ -10,10 +10,34 @@ Importing the package registers the environments:
 (96, 96, 3)
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from actfer_env._version import __version__
 from actfer_env.errors import ActFERError, DataError, DetectorError, ImageError, LabelError
 from actfer_env.registration import register_envs
 
+if TYPE_CHECKING:
+    from actfer_env.wrappers.group_vec import GroupVectorEnv
+
 register_envs()
 
-__all__ = ["ActFERError", "DataError", "DetectorError", "ImageError", "LabelError", "__version__", "register_envs"]
+
+def make_group_vec(env_id: str, num_groups: int, group_size: int, **kwargs: Any) -> GroupVectorEnv:
+    """Return a vector environment of query groups; see `actfer_env.wrappers.GroupVectorEnv`."""
+    from actfer_env.wrappers.group_vec import GroupVectorEnv
+
+    return GroupVectorEnv(env_id, num_groups, group_size, **kwargs)
+
+
+__all__ = [
+    "ActFERError",
+    "DataError",
+    "DetectorError",
+    "ImageError",
+    "LabelError",
+    "__version__",
+    "make_group_vec",
+    "register_envs",
+]

@@ -24,6 +24,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+data_app = typer.Typer(help="Data sets.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
 DEMO_AGENTS = ("full:truth", "simplified:happiness", "degraded:neutral", "random:unmasked")
 DEMO_SAMPLES = 12
 
@@ -39,18 +42,18 @@ def demo(
     out: OutOption = Path("actfer-demo"),
     detector: DetectorOption = "auto",
     seed: SeedOption = 0,
-    number: Annotated[int, typer.Option("--number", "-n", min=1, help="Views of the portrait.")] = DEMO_SAMPLES,
+    number: Annotated[int, typer.Option("--number", "-n", min=1, help="Pictures.")] = DEMO_SAMPLES,
 ) -> None:
-    """Play scripted and random episodes on the astronaut portrait and write a report.
+    """Play scripted and random episodes on drawn faces and the astronaut portrait, and write a report.
 
-    Each view of the portrait is played four times, as a query group: with zooming, without, without looking at all,
-    and at random. No agent here looks at pictures; the demo shows the tools and the rewards.
+    Each picture is played four times, as a query group: with zooming, without, without looking at all, and at
+    random. No agent here looks at pictures; the demo shows the tools and the rewards.
     """
     from actfer_env.data import load_dataset
     from actfer_env.runner import RolloutConfig
 
     config = RolloutConfig(agents=DEMO_AGENTS, group_size=len(DEMO_AGENTS), detector=detector, seed=seed, number=number)
-    _play(load_dataset("portrait"), config, out)
+    _play(load_dataset("demo"), config, out)
 
 
 @app.command()
@@ -152,6 +155,33 @@ def doctor() -> None:
 
     _console().print(package_table())
     _console().print(detector_table())
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """List the registered data sets."""
+    from rich.table import Table
+
+    from actfer_env.data import registered_datasets
+
+    table = Table("name", "what", title="Data sets")
+    for name, loader in registered_datasets().items():
+        table.add_row(name, (loader.__doc__ or "").strip().splitlines()[0])
+    _console().print(table)
+
+
+@data_app.command()
+def gallery(
+    out: OutOption = Path("actfer-gallery"),
+    size: Annotated[int, typer.Option(min=64, max=512, help="Side of a face in pixels.")] = 192,
+    people: Annotated[int, typer.Option(min=1, max=40, help="People in each row of the sheet by emotion.")] = 6,
+    seed: SeedOption = 0,
+) -> None:
+    """Draw contact sheets of the synthetic faces, by emotion and by Action Unit and intensity (PNG and HTML)."""
+    from actfer_env.data.gallery import GalleryConfig, write_gallery
+
+    for path in write_gallery(out, GalleryConfig(size, people, seed)):
+        _say(str(path))
 
 
 def main() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import cv2
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
@@ -176,9 +175,10 @@ class ActFEREnv(gym.Env[Observation, Any]):
         self.episode = Episode(sample, self.tools, self.config, group_id=group, member=member, seed=self._seed)
         self._episodes += 1
         self._scores = None
-        self._image, self._face = fit(self.tools.image(sample), self.image_size), self._draw_face()
+        self._image, self._face = self.tools.overview(sample, self.image_size), self._draw_face()
         self._show()
-        return self._observe(), self._info()
+        info = self._info()
+        return self._observe(info), info
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Play one turn; see the class for actions, rewards and info.
@@ -198,7 +198,7 @@ class ActFEREnv(gym.Env[Observation, Any]):
             terms = self._scores.terms(0)
             reward, info = terms["total"], info | {"rollout": rollout, "reward_terms": terms}
         self._show()
-        return self._observe(), reward, episode.done and not episode.truncated, episode.truncated, info
+        return self._observe(info), reward, episode.done and not episode.truncated, episode.truncated, info
 
     def render(self) -> RGB | None:
         """Return the panel for "rgb_array", uint8 (540, 960, 3); show it in a window for "human"."""
@@ -262,9 +262,9 @@ class ActFEREnv(gym.Env[Observation, Any]):
         episode = self._running()
         if episode.alignment is None:
             return np.zeros((self.face_size, self.face_size, 3), np.uint8)
-        return episode.alignment.draw(self.tools.image(episode.sample), self.face_size)
+        return self.tools.face(episode.sample, episode.alignment, self.face_size)
 
-    def _observe(self) -> Observation:
+    def _observe(self, info: dict[str, Any]) -> Observation:
         episode = self._running()
         crops = {f"crop_{i}": self._slot(i) for i in range(self._slots)}
         boxes = np.zeros((self._slots, 4), np.float32)
@@ -276,7 +276,7 @@ class ActFEREnv(gym.Env[Observation, Any]):
             "image": self._image.copy(), "face": self._face.copy(), **crops,
             "crop_boxes": boxes, "crop_mask": (np.arange(len(boxes)) < len(episode.crops)).astype(np.int8),
             "region_boxes": regions, "state": np.int64(episode.view),
-            "turns_left": np.int64(episode.turns_left), "action_mask": self.codec.mask(episode),
+            "turns_left": np.int64(episode.turns_left), "action_mask": info["action_mask"].copy(),
         }  # fmt: skip
 
     def _slot(self, index: int) -> RGB:
@@ -284,18 +284,6 @@ class ActFEREnv(gym.Env[Observation, Any]):
         if index < len(crops):
             return crops[index].image.copy()
         return np.zeros((self.crop_size, self.crop_size, 3), np.uint8)
-
-
-def fit(image: RGB, side: int) -> RGB:
-    """Return the image shrunk or enlarged into a square of `side` pixels, its shape kept, on black."""
-    height, width = image.shape[:2]
-    scale = side / max(height, width)
-    size = (max(round(width * scale), 1), max(round(height * scale), 1))
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    square = np.zeros((side, side, 3), np.uint8)
-    top, left = (side - size[1]) // 2, (side - size[0]) // 2
-    square[top : top + size[1], left : left + size[0]] = small
-    return square
 
 
 def _picture(side: int) -> spaces.Box:

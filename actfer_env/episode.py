@@ -25,7 +25,7 @@ from actfer_env.rollout import VIOLATIONS, Box, Detection, Rollout, ToolCall
 from actfer_env.tools.align import Alignment
 from actfer_env.tools.cache import FaceTools
 from actfer_env.tools.schema import ARGUMENTS, DETECT_ALIGN, TOOLS, ZOOM_IN
-from actfer_env.tools.zoom import BoxError, Crop, crop_box, is_repeat, resolve
+from actfer_env.tools.zoom import BoxError, Crop, is_repeat, resolve
 
 if TYPE_CHECKING:
     from actfer_env.data.sample import Sample
@@ -130,6 +130,7 @@ class Episode:
         self.predicted_aus: frozenset[int] | None = None
         self._detection: Detection = "not_called"
         self._dropped_answer: frozenset[int] = frozenset()
+        self._region_boxes: list[tuple[str | None, Box]] = []
         if sample.prealigned:
             self.alignment, self.state, self._detection = tools.alignment(sample), State.ALIGNED, "prealigned"
 
@@ -170,14 +171,16 @@ class Episode:
         """Return the regions that zoom_in may name now, in the order of `facs.REGIONS`."""
         if ZOOM_IN not in self.legal_tools() or self.alignment is None:
             return ()
-        boxes = resolve(self.alignment, facs.REGIONS, config=self.tools.zoom)
-        return tuple(str(name) for name, box in boxes if not is_repeat(box, self.zoomed_boxes, self.tools.zoom))
+        if not self._region_boxes:
+            self._region_boxes = resolve(self.alignment, facs.REGIONS, config=self.tools.zoom)
+        done, zoom = self.zoomed_boxes, self.tools.zoom
+        return tuple(str(name) for name, box in self._region_boxes if not is_repeat(box, done, zoom))
 
     def detect_align(self) -> StepResult:
         """Call face-detect-align."""
         return self.call(DETECT_ALIGN, {})
 
-    def zoom_in(self, regions: Any = None, boxes: Any = None, image: str = "face") -> StepResult:
+    def zoom_in(self, regions: Any = None, boxes: Any = None, image: str | None = None) -> StepResult:
         """Call zoom-in by region names or boxes; see `actfer_env.tools.zoom_in`."""
         arguments = {"regions": regions, "boxes": boxes, "image": image}
         return self.call(ZOOM_IN, {key: value for key, value in arguments.items() if value is not None})
@@ -322,8 +325,7 @@ class Episode:
         except (BoxError, LabelError) as error:
             raise _ViolationError("bad_arguments", str(error)) from error
         self._check_new([box for _, box in wanted])
-        pixels = self.tools.image(self.sample)
-        crops = tuple(crop_box(pixels, self.alignment, box, name, self.tools.zoom) for name, box in wanted)
+        crops = tuple(self.tools.crop(self.sample, self.alignment, box, name) for name, box in wanted)
         self.crops += crops
         shown = ", ".join(crop.region or "a box" for crop in crops)
         return StepResult(True, f"Magnified {shown}. {self._advice()}", crops=crops)

@@ -142,7 +142,12 @@ class Rollout:
 
 
 def write_text_atomic(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text file so that a reader sees the old file or the whole new one, never a part of it.
+    """Write a UTF-8 text file as `write_bytes_atomic` does."""
+    write_bytes_atomic(path, text.encode("utf-8"))
+
+
+def write_bytes_atomic(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file so that a reader sees the old file or the whole new one, never a part of it.
 
     Raises:
         DataError: the folder cannot be written (read-only, full disk).
@@ -151,17 +156,16 @@ def write_text_atomic(path: str | os.PathLike[str], text: str) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as handle:
+        with tempfile.NamedTemporaryFile("wb", dir=path.parent, delete=False) as handle:
             temporary = Path(handle.name)
-            handle.write(text)
+            handle.write(content)
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-        raise DataError(
-            f"cannot write {path}: {error.strerror or error}; choose a folder that can be written"
-        ) from error
+        reason = error.strerror or error
+        raise DataError(f"cannot write {path}: {reason}; choose a folder that can be written") from error
 
 
 def write_rollouts(path: str | os.PathLike[str], rollouts: Iterable[Rollout]) -> None:

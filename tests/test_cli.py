@@ -138,3 +138,15 @@ def test_envs_and_doctor_say_what_is_there():
     assert all(name in listed for name in ("ActFER-v0", "ActFER-Discrete-v0", "ActFER-MultiDiscrete-v0"))
     told = actfer("doctor").stdout
     assert all(name in told for name in ("gymnasium", "mtcnn", "insightface", "yunet"))
+
+
+def test_gallery_and_data_sets(tmp_path):
+    done = actfer("data", "gallery", "--out", tmp_path, "--size", "64", "--people", "1")
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "gallery.html").read_text()
+    assert page.count("<img") == 8 + 18 * 6 and "http" not in page
+    # Eight rows of one 64-pixel face with a 30-pixel caption; eighteen rows of six.
+    assert Image.open(tmp_path / "emotions.png").size == (64, 8 * 94)
+    assert Image.open(tmp_path / "action_units.png").size == (6 * 64, 18 * 94)
+    assert Image.open(tmp_path / "strip.png").size == (4 * 92, 2 * 122)
+    assert "synthetic" in actfer("data", "list").stdout

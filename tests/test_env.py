@@ -53,7 +53,7 @@ def test_stable_baselines3_check_env_without_a_warning(env_id):
 
 @every_id
 def test_an_episode(env_id):
-    env = gym.make(env_id)
+    env = gym.make(env_id, dataset="portrait")
     obs, info = env.reset(seed=0, options={"sample": "portrait-00"})
     assert info["sample_id"] == "portrait-00" and obs["state"] == 0 and not obs["face"].any()
     detect, zoom, answer = first_zoom_then_answer(env_id)
@@ -88,7 +88,7 @@ def test_twins_are_equal_to_the_last_byte(env_id):
 @every_id
 @pytest.mark.parametrize("masked", [True, False])
 def test_a_thousand_random_episodes(env_id, masked):
-    env = gym.make(env_id, split=None)
+    env = gym.make(env_id, dataset="portrait", split=None)
     agent = RandomAgent(env.action_space, seed=0, masked=masked)
     outcomes = set()
     for episode in range(500):
@@ -105,7 +105,7 @@ def test_a_thousand_random_episodes(env_id, masked):
 
 @every_id
 def test_scripted_modes(env_id):
-    env = gym.make(env_id)
+    env = gym.make(env_id, dataset="portrait")
     modes = {"full": (True, "ok", 4), "simplified": (False, "ok", 2), "degraded": (False, "not_called", 1)}
     for mode, (zoomed, detection, turns) in modes.items():
         agent = ScriptedAgent(env.action_space, mode, emotion="happiness")
@@ -129,8 +129,23 @@ def test_agents_take_the_batches_of_vector_environments(env_id):
             obs, _, _, _, info = envs.step(actions)
 
 
+@every_id
+def test_random_episodes_on_drawn_faces(env_id):
+    env = gym.make(env_id, dataset=load_dataset("synthetic", n=40))
+    agent = RandomAgent(env.action_space, seed=0, masked=False)
+    detections = set()
+    for episode in range(150):
+        obs, info = env.reset(seed=0 if episode == 0 else None)
+        while "rollout" not in info:
+            obs, _, _, _, info = env.step(agent.act(obs, info))
+        assert obs in env.observation_space
+        detections.add(info["rollout"].detection)
+    assert detections == {"ok", "failed", "not_called"}
+    assert env.unwrapped.tools.detector.name == "auto"
+
+
 def test_running_out_of_turns_truncates():
-    env = gym.make("ActFER-Discrete-v0", max_turns=2)
+    env = gym.make("ActFER-Discrete-v0", dataset="portrait", max_turns=2)
     env.reset(seed=0)
     env.step(0)
     *_, terminated, truncated, info = env.step(0)
@@ -143,7 +158,7 @@ def test_running_out_of_turns_truncates():
 
 def test_max_zooms_sets_the_slots():
     for zooms in (0, 1, 6):
-        env = gym.make("ActFER-Discrete-v0", max_zooms=zooms)
+        env = gym.make("ActFER-Discrete-v0", dataset="portrait", max_zooms=zooms)
         obs, _ = env.reset(seed=0)
         assert obs in env.observation_space and len(obs["crop_mask"]) == max(zooms, 1)
 
@@ -177,7 +192,7 @@ def test_bad_arguments_are_named(kwargs, error):
 
 
 def test_unknown_samples_and_options_are_named():
-    env = gym.make("ActFER-v0").unwrapped
+    env = gym.make("ActFER-v0", dataset="portrait").unwrapped
     with pytest.raises(actfer_env.DataError, match="no sample 'x'"):
         env.reset(options={"sample": "x"})
     with pytest.raises(actfer_env.DataError, match="sample 999"):
@@ -195,7 +210,7 @@ def test_a_loaded_data_set_can_be_passed():
 
 @every_id
 def test_rendering(env_id):
-    env = gym.make(env_id, render_mode="rgb_array")
+    env = gym.make(env_id, dataset="portrait", render_mode="rgb_array")
     env.reset(seed=0, options={"sample": 0})
     frames = [env.render()]
     for action in first_zoom_then_answer(env_id):
@@ -212,7 +227,7 @@ def test_human_rendering_without_a_display_says_so_and_goes_on(monkeypatch, capl
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     monkeypatch.setattr("sys.platform", "linux")
     _warn_no_display.cache_clear()
-    env = gym.make("ActFER-Discrete-v0", render_mode="human")
+    env = gym.make("ActFER-Discrete-v0", dataset="portrait", render_mode="human")
     env.reset(seed=0)
     env.step(0)
     env.close()
@@ -223,7 +238,7 @@ def test_human_rendering_without_a_display_says_so_and_goes_on(monkeypatch, capl
 
 def test_record_video_and_episode_statistics(tmp_path):
     pytest.importorskip("moviepy")
-    env = gym.make("ActFER-Discrete-v0", render_mode="rgb_array")
+    env = gym.make("ActFER-Discrete-v0", dataset="portrait", render_mode="rgb_array")
     env = gym.wrappers.RecordEpisodeStatistics(
         gym.wrappers.RecordVideo(env, str(tmp_path / "videos"), disable_logger=True)
     )

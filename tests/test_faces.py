@@ -294,3 +294,30 @@ def test_flow_moves_the_landmarks():
     flow = film.flow[1][round(y0), round(x0)]
     assert np.hypot(flow[0] - (x1 - x0), flow[1] - (y1 - y0)) < 0.5
     assert y1 < y0 - 1
+
+
+def test_bytes_depend_on_neither_threads_nor_order():
+    people = [Identity.sample(np.random.default_rng(i)) for i in range(6)]
+    faces = [Expression.both({au: 3}) for au in (1, 6, 9, 15, 26, 43)]
+    forward = [draw(face, who=who, size=128).image for who, face in zip(people, faces, strict=True)]
+    threads = cv2.getNumThreads()
+    try:
+        cv2.setNumThreads(1)
+        back = [draw(face, who=who, size=128).image for who, face in zip(people[::-1], faces[::-1], strict=True)]
+    finally:
+        cv2.setNumThreads(threads)
+    assert all(np.array_equal(a, b) for a, b in zip(forward, back[::-1], strict=True))
+
+
+def test_extreme_placements_render():
+    rng = np.random.default_rng(3)
+    for i in range(40):
+        who = Identity.sample(np.random.default_rng(i))
+        pose = Pose(*(float(v) for v in rng.uniform(-1, 1, 3) * [35, 25, 60]))
+        x, y = (float(v) for v in rng.uniform(-0.5, 1.5, 2))
+        hand = Hand(*(float(v) for v in rng.uniform(-2, 2, 2))) if i % 3 == 0 else None
+        someone = Person(who, Expression.both({26: 5, 12: 3}), pose, x, y, float(rng.uniform(4, 160)), hand)
+        width, height = (int(v) for v in rng.integers(48, 260, 2))
+        result = render_scene(Scene(width, height, (someone,), camera=Camera.sample(rng)))
+        assert result.image.shape == (height, width, 3)
+        assert np.isfinite(result.faces[0].five()).all()

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from conftest import PHOTOS, photo, shared_path
+from test_align_zoom import REGION_BOXES, compare
 
 from actfer_env.data import load_dataset
 from actfer_env.evaluation import write_report, write_run
@@ -65,3 +66,12 @@ def test_the_two_detectors_landmarks_agree(photo_points):
         a, b = (detect_align(photo(name), detector, face=nose).landmarks for detector in (first, second))
         errors += (np.linalg.norm(a - b, axis=1) / np.linalg.norm(b[0] - b[1])).tolist()
     assert np.median(errors) <= 0.08
+
+
+@pytest.mark.parametrize("box", REGION_BOXES)
+def test_zoom_on_a_large_photo_shows_what_the_aligned_face_has_lost(box, photo_points):
+    points = photo_points["obama"]
+    eyes = np.subtract(points["right_eye"], points["left_eye"])
+    centre = np.add(points["left_eye"], points["right_eye"]) / 2 + (0, 0.35 * eyes[0])
+    zoomed, enlarged = compare(photo("obama"), centre, eyes[0] / 0.24, box)
+    assert zoomed >= 0.95 and enlarged < zoomed - 0.03

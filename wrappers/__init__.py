@@ -1,5 +1,6 @@
-"""Gymnasium wrappers for this package's environments."""
+"""Gymnasium wrappers for this package's environments, and query groups as a vector environment."""
 
+from actfer_env.wrappers.group_vec import GroupVectorEnv
 from actfer_env.wrappers.record import RecordRollouts
 
-__all__ = ["RecordRollouts"]
+__all__ = ["GroupVectorEnv", "RecordRollouts"]

@@ -5,6 +5,7 @@
 'happiness'
 """
 
+from actfer_env.data.demo import load_demo
 from actfer_env.data.jsonl import load_jsonl
 from actfer_env.data.photos import load_photos
 from actfer_env.data.portrait import load_portrait
@@ -12,6 +13,7 @@ from actfer_env.data.registry import load_dataset, register_dataset, registered_
 from actfer_env.data.sample import Dataset, Sample
 from actfer_env.data.synthetic import load_synthetic
 
+register_dataset("demo", load_demo)
 register_dataset("jsonl", load_jsonl)
 register_dataset("photos", load_photos)
 register_dataset("portrait", load_portrait)

@@ -7,7 +7,7 @@ picture from another, so that the optics know nothing of the emotion.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from types import MappingProxyType
@@ -344,6 +344,7 @@ class SyntheticSamples(Sequence[Sample]):
         return int(number) if known and name == _name(self.split, int(number)) else None
 
 
+@lru_cache(maxsize=8192)
 def make_sample(
     config: SyntheticConfig, split: str, index: int,
     wrap: Callable[[Callable[[], RGB], str], Callable[[], RGB]] | None = None,
@@ -372,7 +373,8 @@ def _meta(spec: Spec, reference: str, split: str) -> dict[str, Any]:
     strengths = {side: {facs.format_au(au): value for au, value in units.items()} for side, units in sides.items()}
     return {
         "dataset": "synthetic", "image": reference, "quality": spec.quality, "generator": GENERATOR_VERSION,
-        "identity": f"{split}-{spec.identity}", "skin_tone": int(person.identity.tone), "intensities": strengths,
+        "identity": f"{split}-{spec.identity}", "skin_tone": int(person.identity.tone),
+        "face_width": round(float(person.identity.width), 3), "intensities": strengths,
     }  # fmt: skip
 
 
@@ -416,8 +418,3 @@ def load_synthetic(
 
         wrap = DiskCache(cache).wrap
     return SyntheticSamples(SyntheticConfig(seed, preset, emotions), part, count, wrap)
-
-
-def iterate_specs(config: SyntheticConfig, split: str, n: int) -> Iterator[Spec]:
-    """Yield the definitions of the first n samples, without drawing them."""
-    return (draw_spec(config, split, index) for index in range(n))

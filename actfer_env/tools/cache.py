@@ -8,10 +8,12 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from actfer_env.rollout import Box
 from actfer_env.tools.align import TEMPLATE, Alignment, FaceChoice, FaceTemplate, align
 from actfer_env.tools.detectors import Detector, Face, make_detector
 from actfer_env.tools.image import RGB
-from actfer_env.tools.zoom import ZOOM, ZoomConfig
+from actfer_env.tools.sampling import fit
+from actfer_env.tools.zoom import ZOOM, Crop, ZoomConfig, crop_box
 
 if TYPE_CHECKING:
     from actfer_env.data.sample import Sample
@@ -27,11 +29,14 @@ class CacheConfig:
         images: decoded pictures kept.
         image_bytes: bytes of decoded pictures kept.
         alignments: alignments kept (about a kilobyte each).
+        drawn_bytes: bytes of small pictures kept: overviews, aligned faces and crops, which the members of a query
+            group and later episodes of a sample ask for again.
     """
 
     images: int = 256
     image_bytes: int = 256 * 2**20
     alignments: int = 65_536
+    drawn_bytes: int = 128 * 2**20
 
 
 CACHE = CacheConfig()
@@ -59,7 +64,7 @@ class FaceTools:
         face: FaceChoice = "largest",
         cache: CacheConfig = CACHE,
     ) -> None:
-        self.zoom, self.template, self.face = zoom, template, face
+        self.zoom, self.template, self.choice = zoom, template, face
         self.detections = 0
         """How often the detector really ran."""
         self._spec = detector
@@ -67,6 +72,8 @@ class FaceTools:
         self._lock = threading.RLock()
         self._images: _LRU[RGB] = _LRU(cache.images, cache.image_bytes, lambda image: image.nbytes)
         self._alignments: _LRU[tuple[Alignment | None]] = _LRU(cache.alignments)
+        self._pictures: _LRU[RGB] = _LRU(weight=cache.drawn_bytes, weigh=lambda image: image.nbytes)
+        self._crops: _LRU[Crop] = _LRU(weight=cache.drawn_bytes, weigh=lambda crop: crop.image.nbytes)
 
     @property
     def detector(self) -> Detector:
@@ -95,23 +102,52 @@ class FaceTools:
         with self._lock:
             return self._alignments.get(sample.key, lambda: (self._align(sample),))[0]
 
+    def overview(self, sample: Sample, side: int) -> RGB:
+        """Return the sample's picture fitted into a black square of `side` pixels; read-only."""
+        with self._lock:
+            return self._pictures.get((sample.key, "all", side), lambda: _frozen(fit(self.image(sample), side)))
+
+    def face(self, sample: Sample, alignment: Alignment, side: int) -> RGB:
+        """Return the sample's aligned face, uint8 (side, side, 3); read-only."""
+        with self._lock:
+            return self._pictures.get(
+                (sample.key, "face", side), lambda: _frozen(alignment.draw(self.image(sample), side))
+            )
+
+    def crop(self, sample: Sample, alignment: Alignment, box: Box, region: str | None) -> Crop:
+        """Return the magnified crop of a checked box; its picture is read-only."""
+        with self._lock:
+            return self._crops.get((sample.key, box, region), lambda: self._draw(sample, alignment, box, region))
+
+    def _draw(self, sample: Sample, alignment: Alignment, box: Box, region: str | None) -> Crop:
+        crop = crop_box(self.image(sample), alignment, box, region, self.zoom)
+        _frozen(crop.image)
+        return crop
+
     def _align(self, sample: Sample) -> Alignment | None:
         image = self.image(sample)
         size = (image.shape[1], image.shape[0])
         if sample.prealigned:
             return Alignment.of_prealigned(size, self.template)
         self.detections += 1
-        return align(self._detect(sample, image), size, face=self.face, template=self.template)
+        return align(self._detect(sample, image), size, face=self.choice, template=self.template)
 
     def _detect(self, sample: Sample, image: RGB) -> list[Face]:
         annotated = getattr(self.detector, "detect_sample", None)
         return annotated(sample, image) if annotated else self.detector.detect(image)
 
 
+def _frozen(image: RGB) -> RGB:
+    image.setflags(write=False)
+    return image
+
+
 class _LRU(Generic[V]):
     """A least-recently-used map with a bound on entries and on their summed weight."""
 
-    def __init__(self, entries: int, weight: float = float("inf"), weigh: Callable[[V], float] = lambda _: 0.0) -> None:
+    def __init__(
+        self, entries: float = float("inf"), weight: float = float("inf"), weigh: Callable[[V], float] = lambda _: 0.0
+    ) -> None:
         self._entries, self._limit, self._weigh = entries, weight, weigh
         self._held = 0.0
         self._map: OrderedDict[Hashable, V] = OrderedDict()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from actfer_env.errors import DataError, ImageError
+from actfer_env.errors import ImageError
+from actfer_env.rollout import write_bytes_atomic
 
 RGB: TypeAlias = NDArray[np.uint8]
 """An RGB image, uint8, shape (height, width, 3)."""
@@ -96,22 +96,20 @@ def find_images(root: str | os.PathLike[str]) -> list[Path]:
     return found
 
 
-def save_png(image: RGB, path: Path) -> None:
+def save_png(image: RGB, path: str | os.PathLike[str]) -> None:
     """Write a PNG, all or nothing.
+
+    Args:
+        image: uint8 (H, W, 3).
+        path: the file; its folder is made if it is not there.
 
     Raises:
         DataError: the folder cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".png")
-        os.close(handle)
-        Image.fromarray(image).save(temporary)
-        Path(temporary).replace(path)
-    except OSError as error:
-        raise DataError(
-            f"cannot write {path}: {error.strerror or error}; choose a folder that can be written"
-        ) from error
+    place = Path(path)
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "PNG")
+    write_bytes_atomic(place, stream.getvalue())
 
 
 def _label(source: ImageSource) -> str:

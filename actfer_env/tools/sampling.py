@@ -98,3 +98,15 @@ def _low_pass(window: RGB, footprint: NDArray[np.float64], block: int, config: S
         return window
     blurred = cv2.GaussianBlur(window, (0, 0), sigmaX=max(sigma[0], 1e-3), sigmaY=max(sigma[1], 1e-3))
     return np.asarray(blurred, np.uint8)
+
+
+def fit(image: RGB, side: int) -> RGB:
+    """Return the image shrunk or enlarged into a square of `side` pixels, its shape kept, on black."""
+    height, width = image.shape[:2]
+    scale = side / max(height, width)
+    size = (max(round(width * scale), 1), max(round(height * scale), 1))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    square = np.zeros((side, side, 3), np.uint8)
+    top, left = (side - size[1]) // 2, (side - size[0]) // 2
+    square[top : top + size[1], left : left + size[0]] = small
+    return square

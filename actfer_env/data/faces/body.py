@@ -15,32 +15,37 @@ from actfer_env.data.faces.texture import hair_colour, noise, skin_colour
 CELLS = 22
 """Samples per unit of the body's own little canvas."""
 
-_LEFT, _TOP, _WIDTH, _HEIGHT = -3.2, -2.3, 6.4, 5.7
+_LEFT, _TOP, _BOTTOM = -3.2, -2.3, 3.4
 
 
 @dataclass
 class Layer:
-    """A part of the body's canvas: its axes in units (a row and a column), colours and coverage."""
+    """A part of the body's canvas: its corner and axes in units (a row, a column), colours and coverage."""
 
+    left: float
+    top: float
     x: Array
     y: Array
     colour: Array
     cover: Array
 
     @classmethod
-    def empty(cls) -> Layer:
-        """Return the whole canvas, with nothing on it."""
-        cols, rows = round(_WIDTH * CELLS), round(_HEIGHT * CELLS)
-        x = (_LEFT + (np.arange(cols, dtype=np.float32) + 0.5) / CELLS).astype(np.float32)[None, :]
+    def within(cls, x0: float, x1: float, bottom: float) -> Layer:
+        """Return an empty canvas that reaches from x0 to x1 and down to `bottom`, as far as the body goes."""
+        x0, x1 = max(_LEFT, x0), min(-_LEFT, x1)
+        cols = max(2, round((x1 - x0) * CELLS))
+        rows = max(2, round((min(_BOTTOM, bottom) - _TOP) * CELLS))
+        x = (x0 + (np.arange(cols, dtype=np.float32) + 0.5) / CELLS).astype(np.float32)[None, :]
         y = (_TOP + (np.arange(rows, dtype=np.float32) + 0.5) / CELLS).astype(np.float32)[:, None]
-        return cls(x, y, np.zeros((rows, cols, 3), np.float32), np.zeros((rows, cols), np.float32))
+        return cls(x0, _TOP, x, y, np.zeros((rows, cols, 3), np.float32), np.zeros((rows, cols), np.float32))
 
     def cut(self, x0: float, x1: float, y0: float, y1: float) -> Layer:
         """Return the part of the canvas inside a rectangle; it shares the pixels."""
-        c0, c1 = (int(max(0.0, (x - _LEFT) * CELLS)) for x in (x0, x1))
-        r0, r1 = (int(max(0.0, (y - _TOP) * CELLS)) for y in (y0, y1))
+        c0, c1 = (int(max(0.0, (x - self.left) * CELLS)) for x in (x0, x1))
+        r0, r1 = (int(max(0.0, (y - self.top) * CELLS)) for y in (y0, y1))
         part = (slice(r0, r1), slice(c0, c1))
-        return Layer(self.x[:, c0:c1], self.y[r0:r1], self.colour[part], self.cover[part])
+        x, y = self.x[:, c0:c1], self.y[r0:r1]
+        return Layer(self.left, self.top, x, y, self.colour[part], self.cover[part])
 
     def over(self, mask: Array, colour: Array) -> None:
         """Lay a colour over what is there; where nothing is, it spreads beyond its mask (no dark seams)."""
@@ -61,7 +66,7 @@ class _Glow:
 
 def draw_body(canvas: Array, who: Identity, pose: Pose, light: Light, frame: Frame) -> None:
     """Draw everything behind the face into a picture, in place."""
-    layer = Layer.empty()
+    layer = Layer.within(*_visible(pose, frame))
     glow = _glow(light)
     _back_hair(layer, who)
     _neck(layer.cut(-1.6, 1.6, 0.5, 2.7), who, pose, glow)
@@ -81,14 +86,15 @@ def _top(who: Identity) -> float:
 
 def _paste(canvas: Array, layer: Layer, pose: Pose, frame: Frame, top: float) -> None:
     """Turn and scale the body's canvas into the picture; below its edge the torso goes on."""
-    to_picture = _placing(pose, frame)
-    corners = np.array([[0, (top - _TOP) * CELLS, 1], [_WIDTH * CELLS, (top - _TOP) * CELLS, 1]]) @ to_picture[1]
-    first = int(limit(corners.min() - 1, 0, canvas.shape[0] - 1))
+    to_picture = _placing(layer, pose, frame)
+    row, col = (top - _TOP) * CELLS, layer.x.size
+    first = int(limit(float(min(to_picture[1] @ (x, row, 1) for x in (0, col))) - 1, 0, canvas.shape[0] - 1))
     canvas, to_picture[1, 2] = canvas[first:], to_picture[1, 2] - first
     size = (canvas.shape[1], canvas.shape[0])
     flags = {"flags": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REPLICATE}
-    colour = cv2.warpAffine(limit(layer.colour, 0, 255).astype(np.uint8), to_picture, size, **flags)  # type: ignore[call-overload]
-    cover = cv2.warpAffine((layer.cover * 255).astype(np.uint8), to_picture, size, **flags)  # type: ignore[call-overload]
+    both = cv2.merge([limit(layer.colour, 0, 255), layer.cover * 255]).astype(np.uint8)
+    placed = cv2.warpAffine(both, to_picture, size, **flags)  # type: ignore[call-overload]
+    colour, cover = cv2.cvtColor(placed, cv2.COLOR_RGBA2RGB), cv2.extractChannel(placed, 3)
     sharp = max(1.0, 0.6 * frame.scale / CELLS)
     ramp = limit((np.arange(256) - 127.5) * sharp + 127.5, 0, 255).astype(np.uint8)
     blend(canvas, colour, cv2.LUT(cover, ramp))
@@ -102,11 +108,22 @@ def blend(canvas: Array, colour: Array, cover: Array) -> None:
     canvas[:] = cv2.add(front, back)
 
 
-def _placing(pose: Pose, frame: Frame) -> Array:
+def _placing(layer: Layer, pose: Pose, frame: Frame) -> Array:
     angle = np.deg2rad(pose.roll)
     c, s = np.cos(angle) * frame.scale / CELLS, np.sin(angle) * frame.scale / CELLS
-    ox, oy = -_LEFT * CELLS - 0.5, -_TOP * CELLS - 0.5
+    ox, oy = -layer.left * CELLS - 0.5, -layer.top * CELLS - 0.5
     return np.array([[c, -s, frame.cx - c * ox + s * oy], [s, c, frame.cy - s * ox - c * oy]])
+
+
+def _visible(pose: Pose, frame: Frame) -> tuple[float, float, float]:
+    """Return which part of the body the picture can show: x from, x to, and the lowest y."""
+    angle = np.deg2rad(pose.roll)
+    c, s = float(np.cos(angle)), float(np.sin(angle))
+    xs = [(edge - frame.cx) / frame.scale for edge in (0, frame.width)]
+    ys = [(edge - frame.cy) / frame.scale for edge in (0, frame.height)]
+    corners = [(c * x + s * y, c * y - s * x) for x in xs for y in ys]
+    across = [x for x, _ in corners]
+    return min(across) - 0.1, max(across) + 0.1, max(y for _, y in corners) + 0.1
 
 
 def _glow(light: Light) -> _Glow:
@@ -135,13 +152,15 @@ def _neck(part: Layer, who: Identity, pose: Pose, glow: _Glow) -> None:
 
 
 def _clothes(part: Layer, who: Identity, glow: _Glow) -> None:
+    if not part.cover.size:
+        return
     x, y, ax = part.x, part.y, np.abs(part.x)
     slope = 1.66 + 0.32 * ax + 0.22 * np.maximum(ax - 1.25, 0) ** 2 + 9 * np.maximum(ax - 2.15, 0) ** 3
     deep = 0.55 if who.seed % 3 else 0.3
     top = slope + deep * limit(1 - (ax / 0.95) ** 2, 0, 1)
     folds = noise(np.random.default_rng(who.seed + 3), part.cover.shape, (4, 9))
     side = (0.95 + glow.side * limit(x / 2.4, -1, 1)) * (1 - 0.3 * limit(ax - 1.9, 0, 0.5))
-    seam = 0.72 + 0.28 * limit((y - top) * 5, 0, 1) + 0.12 * (np.abs(y - top - 0.07) < 0.025)
+    seam = 0.72 + 0.28 * limit((y - top) * 5, 0, 1)
     shade = glow.level * (1 + 0.05 * folds) * side * seam
     part.over(_soft(y - top), np.array(who.cloth, np.float32) * glow.tint * limit(shade, 0.1, 1.4)[..., None])
 
@@ -159,6 +178,8 @@ def _back_hair(layer: Layer, who: Identity) -> None:
 
 
 def _falling_hair(part: Layer, who: Identity) -> None:
+    if not part.cover.size:
+        return
     wide, low, wave = _BACK[who.hair_style]
     x, y, shape = part.x, part.y, part.cover.shape
     rng = np.random.default_rng(who.seed + 1)

@@ -139,7 +139,7 @@ def _lashes(colour: Array, eyes: _Eyes) -> None:
 def paint_mouth(texture: Array, who: Identity, mouth: MouthShape) -> None:
     """Paint the mouth into a uint8 texture, in place."""
     level = round(texture.shape[0] / (2 * RANGE_Y))
-    win = window(level, -0.58, 0.58, 0.62, 1.22 if mouth.jaw < 0.05 else 1.5)
+    win = window(level, -0.58, 0.58, 0.56, 1.3 if mouth.jaw < 0.05 else 1.52)
     patch = texture[win.rows, win.cols]
     colour = patch.astype(np.float32)
     curves = _lip_curves(who, mouth, win.x)

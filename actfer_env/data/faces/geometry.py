@@ -172,16 +172,9 @@ class Anatomy:
         )
 
 
-@dataclass(frozen=True)
-class Surface:
-    """The head's shape on the coarse chart: outline factors and depth, stacked as (GRID_H, GRID_W, 3)."""
-
-    layers: Array
-
-
 @lru_cache(maxsize=64)
 def base_surface(who: Identity) -> Array:
-    """Return the neutral head of one person, as `Surface.layers`: x outline, y outline, depth."""
+    """Return the neutral head of one person: x outline, y outline, depth, (GRID_H, GRID_W, 3)."""
     x, y = grid()
     _, dy, dz = grid_direction()
     wide = _outline(who, dy)
@@ -274,8 +267,8 @@ def sideburn(who: Identity) -> float:
 def hair_thickness(who: Identity, x: Array, y: Array) -> Array:
     """Return how far the hair stands off the skull, as a share of its radius."""
     volume = HAIR_VOLUME[who.hair_style]
-    ramp = step(-0.02, 0.4, hairline(who, x) - y)
-    return volume * cv2.GaussianBlur(ramp.astype(np.float32), (0, 0), 2.5)
+    ramp = step(-0.02, 0.4 + volume, hairline(who, x) - y)
+    return volume * cv2.GaussianBlur(ramp.astype(np.float32), (0, 0), 2.0 + 8 * volume)
 
 
 def trace(layers: Array, rotation: Array, frame: Frame, stride: int = 4) -> View:

@@ -20,11 +20,11 @@ DRIFT: dict[int, tuple[tuple[float, ...], ...]] = {
     2: ((0.60, -0.33, 0.22, 0.15, 0.0, -0.115), (0.55, -0.62, 0.22, 0.18, 0.0, -0.05)),
     4: ((0.20, -0.31, 0.25, 0.13, -0.055, 0.085),),
     6: ((0.50, 0.39, 0.24, 0.18, 0.0, -0.07),),
-    9: ((0.17, 0.48, 0.12, 0.2, 0.0, -0.06), (0.16, -0.3, 0.18, 0.11, -0.03, 0.05)),
+    9: ((0.17, 0.48, 0.12, 0.2, 0.0, -0.06), (0.16, -0.3, 0.18, 0.11, -0.02, 0.03)),
     10: ((0.22, 0.71, 0.18, 0.12, 0.0, -0.06),),
     12: ((0.42, 0.89, 0.2, 0.2, 0.07, -0.11),),
-    14: ((0.42, 0.91, 0.1, 0.1, 0.04, 0.0),),
-    15: ((0.36, 0.95, 0.15, 0.13, 0.01, 0.08),),
+    14: ((0.42, 0.91, 0.1, 0.1, 0.02, 0.0),),
+    15: ((0.36, 0.95, 0.15, 0.13, 0.01, 0.06),),
     17: ((0.10, 1.27, 0.2, 0.14, 0.0, -0.08),),
     20: ((0.42, 0.91, 0.2, 0.18, 0.1, 0.01),),
     23: ((0.30, 0.91, 0.12, 0.1, -0.03, 0.0),),
@@ -41,7 +41,7 @@ RELIEF: dict[int, tuple[tuple[float, ...], ...]] = {
     9: ((0.09, 0.12, 0.08, 0.1, 0.035), (0.18, 0.55, 0.06, 0.06, 0.05), (0.27, 0.60, 0.05, 0.08, -0.03)),
     10: ((0.30, 0.67, 0.11, 0.1, 0.045), (0.41, 0.72, 0.05, 0.1, -0.035)),
     12: ((0.54, 0.46, 0.18, 0.15, 0.1), (0.46, 0.72, 0.05, 0.13, -0.07), (0.6, 0.86, 0.08, 0.1, 0.03)),
-    14: ((0.475, 0.90, 0.05, 0.06, -0.08), (0.58, 0.88, 0.07, 0.1, 0.03)),
+    14: ((0.475, 0.90, 0.035, 0.045, -0.06), (0.58, 0.88, 0.07, 0.1, 0.03)),
     15: ((0.41, 1.04, 0.07, 0.08, -0.04), (0.30, 1.07, 0.08, 0.06, 0.03)),
     17: ((0.08, 1.33, 0.14, 0.1, 0.07), (0.0, 1.17, 0.16, 0.045, -0.04)),
     20: ((0.48, 0.93, 0.08, 0.14, -0.04), (0.1, 1.27, 0.2, 0.1, -0.04)),
@@ -81,15 +81,17 @@ def deform(neutral: Array, weights: Array) -> tuple[Array, Array]:
     """
     drift, relief = _bases()
     shape = neutral.shape[:2]
-    flat = weights.reshape(-1)
-    active = np.flatnonzero(flat)
-    moved = (flat[active] @ drift[active]).reshape(*shape, 2)
+    moved, raised = np.zeros(drift.shape[1], np.float32), np.zeros(relief.shape[1], np.float32)
+    for i in np.flatnonzero(weights):  # in a fixed order: a matrix product's rounding depends on the machine
+        weight = weights.flat[i]
+        moved += weight * drift[i]
+        raised += weight * relief[i]
     layers = neutral.copy()
-    layers[..., 2] += (flat[active] @ relief[active]).reshape(shape)
+    layers[..., 2] += raised.reshape(shape)
     jaw = 0.5 * (weights[0, RENDERED_AUS.index(26)] + weights[1, RENDERED_AUS.index(26)])
     if jaw:
         layers[..., 1] *= 1 + 0.1 * jaw * step(0.5, 0.92, grid_direction()[1])
-    return layers, moved
+    return layers, moved.reshape(*shape, 2)
 
 
 @dataclass(frozen=True)
@@ -159,18 +161,19 @@ def mouth_shape(who: Identity, weights: Array) -> MouthShape:
     )
     shut = (1 - 0.75 * mean[24]) * (1 - 0.45 * mean[23])
     part = mean[25] * shut
+    open_ = min(1.0, 2 * mean[25])
     return MouthShape(
         y=a.mouth_y - 0.045 * mean[17] - 0.02 * mean[10],
         half=tuple(_half(a, pull) for pull in sides),  # type: ignore[arg-type]
         corner=tuple(_corner(pull) for pull in sides),  # type: ignore[arg-type]
         raise_upper=tuple(0.075 * p[10] + 0.035 * p[9] + 0.012 * p[12] for p in sides),  # type: ignore[arg-type]
-        gap_upper=0.032 * part + 0.02 * mean[26] * shut + 0.015 * mean[25] * mean[12],
-        gap_lower=(0.075 * part + 0.235 * mean[26]) * shut * (1 - 0.2 * mean[17]),
+        gap_upper=0.036 * part + 0.015 * mean[25] * mean[12],
+        gap_lower=(0.075 * part + 0.235 * mean[26] * (0.45 + 0.55 * open_)) * shut * (1 - 0.2 * mean[17]),
         upper=tuple(upper),  # type: ignore[arg-type]
         lower=lower,
         pressed=max(mean[24], 0.6 * mean[23]),
         jaw=mean[26],
-        teeth_y=a.mouth_y + 0.045,
+        teeth_y=a.mouth_y - 0.03 + 0.075 * open_,
     )
 
 
@@ -179,12 +182,12 @@ def _upper_lip(who: Identity, pull: Pull) -> float:
 
 
 def _half(a: Anatomy, pull: Pull) -> float:
-    wider = 0.085 * pull[12] + 0.1 * pull[20] + 0.035 * pull[14] + 0.01 * pull[15]
+    wider = 0.085 * pull[12] + 0.1 * pull[20] + 0.018 * pull[14] + 0.01 * pull[15]
     return a.mouth_w + wider - 0.065 * pull[23] - 0.02 * pull[24] - 0.035 * pull[26]
 
 
 def _corner(pull: Pull) -> float:
-    return -0.125 * pull[12] + 0.105 * pull[15] - 0.018 * pull[14] + 0.015 * pull[20] + 0.06 * pull[26]
+    return -0.125 * pull[12] + 0.08 * pull[15] - 0.01 * pull[14] + 0.015 * pull[20] + 0.06 * pull[26]
 
 
 def muscles(who: Identity, face: Expression) -> tuple[EyeShape, EyeShape, MouthShape]:

@@ -93,11 +93,11 @@ def _grain(image: Array, amount: float, seed: int) -> Array:
     rng = np.random.default_rng(seed)
     height, width = image.shape[:2]
     side = 160
-    sheet = (rng.standard_normal((side, side, 3), dtype=np.float32) * (255 * amount)).astype(np.float32)
-    tiles = np.tile(sheet, (-(-height // side), -(-width // side), 1))[:height, :width]
-    gain = np.sqrt(0.5 + np.arange(256, dtype=np.float32) / 255).astype(np.float32)
-    noisy = image.astype(np.float32) + tiles * cv2.LUT(image, gain)
-    return np.clip(noisy + 0.5, 0, 255).astype(np.uint8)
+    sheet = np.rint(rng.standard_normal((side, side, 3), dtype=np.float32) * (255 * 4 * amount))
+    tiles = np.tile(sheet.astype(np.int16), (-(-height // side), -(-width // side), 1))[:height, :width]
+    gain = np.rint(128 * np.sqrt(0.5 + np.arange(256) / 255)).astype(np.uint8)
+    speckle = cv2.multiply(tiles, cv2.LUT(image, gain), scale=1 / 512, dtype=cv2.CV_16S)
+    return cv2.add(image, speckle, dtype=cv2.CV_8U)
 
 
 def _compress(image: Array, quality: int) -> Array:

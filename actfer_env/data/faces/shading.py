@@ -56,13 +56,12 @@ class Light:
 def normals(layers: Array) -> tuple[Array, Array]:
     """Return unit normals (head axes) and cavity, -1 hollow to 1 ridge, on the coarse chart."""
     dx, dy, dz = grid_direction()
-    depth = layers[..., 2]
-    point = cv2.merge([dx * layers[..., 0], HALF_HEIGHT * dy * layers[..., 1], HALF_DEPTH * dz + depth])
-    right = cv2.Sobel(point, cv2.CV_32F, 1, 0, ksize=3)
-    down = cv2.Sobel(point, cv2.CV_32F, 0, 1, ksize=3)
-    (ax, ay, az), (bx, by, bz) = cv2.split(right), cv2.split(down)
+    wide, tall, depth = cv2.split(layers)
+    point = (dx * wide, HALF_HEIGHT * dy * tall, HALF_DEPTH * dz + depth)
+    ax, ay, az = (cv2.Sobel(axis, cv2.CV_32F, 1, 0, ksize=3) for axis in point)
+    bx, by, bz = (cv2.Sobel(axis, cv2.CV_32F, 0, 1, ksize=3) for axis in point)
     n = np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx])
-    n /= np.sqrt(n[0] * n[0] + n[1] * n[1] + n[2] * n[2] + 1e-12)
+    n /= np.sqrt(n[0] * n[0] + n[1] * n[1] + n[2] * n[2] + np.float32(1e-12))
     cavity = limit((depth - cv2.blur(depth, (9, 9))) * 14, -1, 1)
     return n, cavity
 
@@ -76,11 +75,12 @@ def shade(layers: Array, rotation: Array, light: Light) -> tuple[Array, Array]:
     sky = 0.83 + 0.17 * (up[0] * n[0] + up[1] * n[1] + up[2] * n[2])
     occlusion = limit(1 + 0.42 * np.minimum(cavity, 0.25), 0.4, 1.1)
     key_colour, sky_colour = light.colours()
-    factor = np.empty((*facing.shape, 3), np.float32)
-    for channel, wrap in enumerate((0.32, 0.2, 0.16)):
-        diffuse = np.maximum(facing + wrap, 0) * np.float32(1 / (1 + wrap))
-        factor[..., channel] = light.key * key_colour[channel] * diffuse * (0.55 + 0.45 * occlusion)
-        factor[..., channel] += light.ambient * sky_colour[channel] * sky * occlusion
+    ambient, direct = light.ambient * sky * occlusion, light.key * (0.55 + 0.45 * occlusion)
+    channels = []
+    for key, fill, wrap in zip(key_colour, sky_colour, (0.32, 0.2, 0.16), strict=True):
+        diffuse = np.maximum(facing + np.float32(wrap), 0) * np.float32(key / (1 + wrap))
+        channels.append(direct * diffuse + fill * ambient)
+    factor = cv2.merge(channels)
     return np.sqrt(factor), _gloss(n, facing, toward, rotation, light)
 
 

@@ -275,8 +275,8 @@ def _hair(who: Identity) -> Painter:
 def _hair_flow(who: Identity, x: Array, y: Array, rng: np.random.Generator) -> tuple[Array, Array]:
     """Return the brightness of the strands and how they fray the hairline."""
     if who.hair_style in ("afro", "buzz"):
-        curls = noise(rng, x.shape, (100, 110)) + 0.6 * noise(rng, x.shape, (48, 50))
-        return 0.3 * curls, curls
+        curls = noise(rng, x.shape, (130, 150)) + 0.6 * noise(rng, x.shape, (48, 50))
+        return (0.28 if who.hair_style == "afro" else 0.13) * curls, curls
     part = (0.45 if who.seed % 2 else -0.45) if who.hair_style in ("side", "bob") else 0.0
     dx, dy = x - part, y + 1.9
     turn = dx / (np.abs(dx) + np.abs(dy) + 1e-3)

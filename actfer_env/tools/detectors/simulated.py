@@ -1,4 +1,4 @@
-"""The detectors "simulated" and "auto": the true landmarks of drawn pictures, with a real detector's failures."""
+"""The detectors "simulated" and "auto": landmarks of drawn pictures from the drawing, and a real one's failures."""
 
 from __future__ import annotations
 
