@@ -25,19 +25,25 @@ from actfer_env.tools import detect_align, load_image, make_detector, zoom_in
 from actfer_env.tools.align import align
 
 LONG_SIDE = 640
+PAUSE, WARM_UP, BLOCK = 0.05, 2, 5
+"""Seconds before a block, calls of it that are not timed, and calls that are: so the spinning threads of one side's
+runtime, and the caches that it has filled, do not count against the other."""
 
 
 def by_turns(sides: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Return the median milliseconds of each side; the sides alternate, so that drift meets all of them."""
-    for run in sides.values():
-        run()
+    """Return the median milliseconds of each side; the sides alternate in blocks, so that drift meets all of them."""
     times: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(repeats):
+    for _ in range(repeats // BLOCK):
         for name, run in sides.items():
-            start = time.perf_counter()
-            run()
-            times[name].append((time.perf_counter() - start) * 1000)
+            time.sleep(PAUSE)
+            times[name] += [milliseconds(run) for _ in range(WARM_UP + BLOCK)][WARM_UP:]
     return {name: statistics.median(values) for name, values in times.items()}
+
+
+def milliseconds(run: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    run()
+    return (time.perf_counter() - start) * 1000
 
 
 def bare_scrfd(path: str, image: np.ndarray, folder: Path) -> Callable[[], Any]:
