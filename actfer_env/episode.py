@@ -314,9 +314,9 @@ class Episode:
             self.state, self._detection = State.NO_FACE, "failed"
             return StepResult(True, "No face was found. Answer from the whole picture.")
         self.state, self._detection = State.ALIGNED, "ok"
-        count = self.alignment.faces
-        many = "" if count == 1 else f" of {count} (the largest)"
-        return StepResult(True, f"Aligned one face{many}. {self._advice()}", alignment=self.alignment)
+        count, place = self.alignment.faces, self.alignment.index + 1
+        which = "one face" if count == 1 else f"face {place} of {count} by size"
+        return StepResult(True, f"Aligned {which}. {self._advice()}", alignment=self.alignment)
 
     def _zoom_in(self, regions: Any = None, boxes: Any = None, image: Any = "face") -> StepResult:
         assert self.alignment is not None

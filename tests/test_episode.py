@@ -11,7 +11,7 @@ from actfer_env import facs
 from actfer_env.episode import Episode, EpisodeConfig, State
 from actfer_env.errors import DataError
 from actfer_env.rollout import VIOLATIONS, Rollout, ToolCall, read_rollouts, write_rollouts
-from actfer_env.tools import FaceTools
+from actfer_env.tools import Face, FaceTools
 from actfer_env.tools.schema import from_unit, to_unit, tool_schemas
 
 TOOLS = FaceTools(PortraitDetector())
@@ -42,6 +42,15 @@ def test_the_full_trajectory():
     assert rollout.zoomed and rollout.detection == "ok" and rollout.turns == 3 and not rollout.truncated
     assert rollout.tool_calls[1].boxes == (crop.box,)
     assert rollout.violations == () and rollout.correct
+
+
+def test_the_message_names_the_face_that_was_aligned():
+    one = PortraitDetector().faces[0]
+    small = Face((0.0, 0.0, 20.0, 20.0), one.landmarks / 10, 0.9)
+    for choice, word in (("largest", "face 1 of 2"), (1, "face 2 of 2")):
+        result = start(FaceTools(PortraitDetector([small, one]), face=choice)).detect_align()
+        assert word in result.message
+    assert "Aligned one face." in start().detect_align().message
 
 
 def test_answering_without_looking_is_legal_and_noted():

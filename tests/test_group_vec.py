@@ -116,6 +116,16 @@ def test_twins_and_resuming():
     assert resumed.scorer.state_dict() == two.scorer.state_dict()
 
 
+def test_a_seed_begins_a_new_run():
+    envs = make(1, 2)
+    for _ in range(2):
+        envs.reset(seed=0)
+        envs.step(np.full(2, HAPPY))
+    assert len(envs.pending) == 1
+    envs.commit()
+    assert envs.scorer.commits == 1
+
+
 def test_record_episode_statistics():
     envs = gym.wrappers.vector.RecordEpisodeStatistics(make(2, 2))
     envs.reset(seed=0)

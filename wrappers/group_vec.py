@@ -86,7 +86,8 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
         """Start every group anew.
 
         Args:
-            seed: fixes which samples follow; one number for all groups.
+            seed: fixes which samples follow; one number for all groups. It begins a new run: scores that were not
+                committed are dropped.
             options: {"samples": one index or id for each group} chooses the first samples.
 
         Raises:
@@ -97,7 +98,7 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
             raise ValueError("give one seed for all groups: their samples come from one stream")
         if seed is not None:
             self._np_random, self._np_random_seed = gym.utils.seeding.np_random(seed)
-            self._groups = 0
+            self._groups, self.pending = 0, []
         for group, sample in enumerate(self._first_samples(options or {})):
             self._start(group, sample)
         return self._batch(), self._info()
