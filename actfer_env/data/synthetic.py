@@ -82,7 +82,7 @@ class Difficulty:
     intensity: tuple[float, float] = (2.0, 5.0)
     drop: float = 0.12
     add: float = 0.15
-    variant: float = 0.25
+    variant: float = 0.4
 
 
 PRESETS: Mapping[str, Difficulty] = MappingProxyType({

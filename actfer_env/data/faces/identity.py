@@ -75,6 +75,9 @@ class Identity:
         lip_upper: thin to full.
         lip_lower: thin to full.
         lip_tint: pale to red.
+        lids: slack and open to tense and narrow, at rest.
+        mouth_corner: corners of the mouth at rest, down (-1) to up (1).
+        mouth_skew: which corner hangs lower at rest: the viewer's right (-1) or left (1).
         eye_colour: index into `EYE_COLOURS`.
         hair_style: one of `HAIR_STYLES`.
         hair_colour: index into `HAIR_COLOURS`.
@@ -106,6 +109,9 @@ class Identity:
     lip_upper: float = 0.0
     lip_lower: float = 0.0
     lip_tint: float = 0.0
+    lids: float = 0.0
+    mouth_corner: float = 0.0
+    mouth_skew: float = 0.0
     eye_colour: int = 1
     hair_style: str = "short"
     hair_colour: int = 2
@@ -168,7 +174,7 @@ def _shape(rng: np.random.Generator, tone: int, masculine: bool) -> dict[str, An
         "nose_width": -0.15 + 0.06 * tone + 0.1 * sign, "nose_length": 0.1 * sign,
         "nose_bridge": 0.2 - 0.05 * tone, "lip_width": 0.0,
         "lip_upper": -0.25 + 0.07 * tone - 0.1 * sign, "lip_lower": -0.15 + 0.06 * tone,
-        "lip_tint": -0.35 * sign,
+        "lip_tint": -0.35 * sign, "lids": 0.0, "mouth_corner": 0.0, "mouth_skew": 0.0,
     }  # fmt: skip
     return {name: float(np.clip(mean + 0.38 * rng.standard_normal(), -1, 1)) for name, mean in lean.items()}
 

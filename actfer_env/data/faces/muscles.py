@@ -20,14 +20,14 @@ DRIFT: dict[int, tuple[tuple[float, ...], ...]] = {
     2: ((0.60, -0.33, 0.22, 0.15, 0.0, -0.115), (0.55, -0.62, 0.22, 0.18, 0.0, -0.05)),
     4: ((0.20, -0.31, 0.25, 0.13, -0.055, 0.085),),
     6: ((0.50, 0.39, 0.24, 0.18, 0.0, -0.07),),
-    9: ((0.17, 0.48, 0.12, 0.2, 0.0, -0.06), (0.16, -0.3, 0.18, 0.11, -0.02, 0.03)),
+    9: ((0.17, 0.48, 0.12, 0.2, 0.0, -0.032), (0.16, -0.3, 0.18, 0.11, -0.006, 0.01)),
     10: ((0.22, 0.71, 0.18, 0.12, 0.0, -0.06),),
     12: ((0.42, 0.89, 0.2, 0.2, 0.07, -0.11),),
-    14: ((0.42, 0.91, 0.1, 0.1, 0.02, 0.0),),
-    15: ((0.36, 0.95, 0.15, 0.13, 0.01, 0.06),),
+    14: ((0.42, 0.91, 0.1, 0.1, 0.012, 0.0),),
+    15: ((0.36, 0.95, 0.15, 0.13, 0.006, 0.03),),
     17: ((0.10, 1.27, 0.2, 0.14, 0.0, -0.08),),
     20: ((0.42, 0.91, 0.2, 0.18, 0.1, 0.01),),
-    23: ((0.30, 0.91, 0.12, 0.1, -0.03, 0.0),),
+    23: ((0.30, 0.91, 0.12, 0.1, -0.012, 0.0),),
     26: ((0.10, 1.29, 0.4, 0.17, 0.0, 0.1),),
 }
 
@@ -37,15 +37,15 @@ RELIEF: dict[int, tuple[tuple[float, ...], ...]] = {
     2: ((0.58, -0.42, 0.16, 0.07, 0.015),),
     4: ((0.17, -0.25, 0.11, 0.08, 0.035), (0.0, -0.3, 0.06, 0.1, -0.02)),
     6: ((0.50, 0.33, 0.19, 0.12, 0.07), (0.44, 0.17, 0.17, 0.04, -0.025)),
-    7: ((0.44, 0.11, 0.15, 0.04, 0.02),),
-    9: ((0.09, 0.12, 0.08, 0.1, 0.035), (0.18, 0.55, 0.06, 0.06, 0.05), (0.27, 0.60, 0.05, 0.08, -0.03)),
+    7: ((0.44, 0.11, 0.15, 0.04, 0.01),),
+    9: ((0.09, 0.12, 0.08, 0.1, 0.012), (0.18, 0.55, 0.06, 0.06, 0.018), (0.27, 0.60, 0.05, 0.08, -0.01)),
     10: ((0.30, 0.67, 0.11, 0.1, 0.045), (0.41, 0.72, 0.05, 0.1, -0.035)),
     12: ((0.54, 0.46, 0.18, 0.15, 0.1), (0.46, 0.72, 0.05, 0.13, -0.07), (0.6, 0.86, 0.08, 0.1, 0.03)),
-    14: ((0.475, 0.90, 0.035, 0.045, -0.06), (0.58, 0.88, 0.07, 0.1, 0.03)),
-    15: ((0.41, 1.04, 0.07, 0.08, -0.04), (0.30, 1.07, 0.08, 0.06, 0.03)),
+    14: ((0.475, 0.90, 0.035, 0.05, -0.055), (0.55, 0.89, 0.04, 0.06, 0.035)),
+    15: ((0.41, 1.04, 0.05, 0.06, -0.03), (0.30, 1.07, 0.05, 0.05, 0.025)),
     17: ((0.08, 1.33, 0.14, 0.1, 0.07), (0.0, 1.17, 0.16, 0.045, -0.04)),
     20: ((0.48, 0.93, 0.08, 0.14, -0.04), (0.1, 1.27, 0.2, 0.1, -0.04)),
-    23: ((0.15, 0.81, 0.18, 0.05, 0.025), (0.15, 1.04, 0.16, 0.05, 0.025)),
+    23: ((0.15, 0.81, 0.18, 0.04, 0.01), (0.15, 1.04, 0.16, 0.04, 0.01)),
     24: ((0.15, 0.82, 0.2, 0.05, 0.035), (0.15, 1.02, 0.18, 0.05, 0.035), (0.38, 0.91, 0.05, 0.08, -0.03)),
     26: ((0.56, 0.76, 0.14, 0.24, -0.05), (0.0, 1.16, 0.16, 0.06, 0.05), (0.0, 1.27, 0.2, 0.05, -0.02)),
 }
@@ -130,9 +130,9 @@ def eye_shape(who: Identity, row: int, weights: Array) -> EyeShape:
     """Return the eye of one half of the face (0: the viewer's left)."""
     a, pull = Anatomy.of(who), Pull(weights[row])
     sign = -1.0 if row == 0 else 1.0
-    upper, lower = 0.1 * a.eye_h, 0.074 * a.eye_h
-    squint = min(1.0, 0.75 * pull[7] + 0.35 * pull[6] + 0.2 * pull[9])
-    upper_now = upper * (1 + 0.62 * pull[5]) * (1 - 0.34 * pull[7] - 0.1 * pull[6] - 0.14 * pull[4] - 0.12 * pull[9])
+    upper, lower = 0.1 * a.eye_h * (1 - 0.2 * who.lids), 0.074 * a.eye_h * (1 - 0.28 * who.lids)
+    squint = min(1.0, 0.3 * pull[7] + 0.35 * pull[6] + 0.06 * pull[9])
+    upper_now = upper * (1 + 0.62 * pull[5]) * (1 - 0.12 * pull[7] - 0.1 * pull[6] - 0.14 * pull[4] - 0.04 * pull[9])
     lower_now = lower * (1 - 0.62 * squint) * (1 + 0.08 * pull[5])
     closed = pull[43]
     upper_now = upper_now * (1 - closed) - closed * (0.55 * lower_now)
@@ -145,7 +145,7 @@ def eye_shape(who: Identity, row: int, weights: Array) -> EyeShape:
         lower=lower_now,
         crease=upper + 0.035 + 0.02 * who.eye_fold - 0.02 * pull[4] + 0.012 * (pull[1] + pull[2]) / 2,
         tilt=0.05 + 0.1 * who.eye_tilt,
-        straight=squint,
+        straight=min(1.0, squint + 0.25 + 0.25 * who.lids),
     )
 
 
@@ -154,40 +154,41 @@ def mouth_shape(who: Identity, weights: Array) -> MouthShape:
     a = Anatomy.of(who)
     sides = [Pull(weights[row]) for row in (0, 1)]
     mean = Pull(weights.mean(axis=0))
-    thin = (1 - 0.45 * mean[23]) * (1 - 0.6 * mean[24]) * (1 - 0.15 * mean[20])
+    thin = (1 - 0.22 * mean[23]) * (1 - 0.6 * mean[24]) * (1 - 0.15 * mean[20])
     upper = [_upper_lip(who, pull) * thin for pull in sides]
     lower = (
-        (0.125 + 0.034 * who.lip_lower) * thin * (1 - 0.28 * mean[12]) * (1 - 0.12 * mean[26]) * (1 + 0.1 * mean[17])
+        (0.125 + 0.042 * who.lip_lower) * thin * (1 - 0.28 * mean[12]) * (1 - 0.12 * mean[26]) * (1 + 0.1 * mean[17])
     )
-    shut = (1 - 0.75 * mean[24]) * (1 - 0.45 * mean[23])
+    shut = (1 - 0.75 * mean[24]) * (1 - 0.3 * mean[23])
     part = mean[25] * shut
     open_ = min(1.0, 2 * mean[25])
     return MouthShape(
         y=a.mouth_y - 0.045 * mean[17] - 0.02 * mean[10],
         half=tuple(_half(a, pull) for pull in sides),  # type: ignore[arg-type]
-        corner=tuple(_corner(pull) for pull in sides),  # type: ignore[arg-type]
-        raise_upper=tuple(0.075 * p[10] + 0.035 * p[9] + 0.012 * p[12] for p in sides),  # type: ignore[arg-type]
+        corner=tuple(_corner(who, pull, sign) for pull, sign in zip(sides, (-1.0, 1.0), strict=True)),  # type: ignore[arg-type]
+        raise_upper=tuple(0.075 * p[10] + 0.02 * p[9] + 0.012 * p[12] for p in sides),  # type: ignore[arg-type]
         gap_upper=0.036 * part + 0.015 * mean[25] * mean[12],
         gap_lower=(0.075 * part + 0.235 * mean[26] * (0.45 + 0.55 * open_)) * shut * (1 - 0.2 * mean[17]),
         upper=tuple(upper),  # type: ignore[arg-type]
         lower=lower,
-        pressed=max(mean[24], 0.6 * mean[23]),
+        pressed=max(mean[24], 0.3 * mean[23]),
         jaw=mean[26],
         teeth_y=a.mouth_y - 0.03 + 0.075 * open_,
     )
 
 
 def _upper_lip(who: Identity, pull: Pull) -> float:
-    return (0.094 + 0.032 * who.lip_upper) * (1 - 0.3 * pull[12]) * (1 + 0.12 * pull[10])
+    return (0.094 + 0.04 * who.lip_upper) * (1 - 0.3 * pull[12]) * (1 + 0.12 * pull[10])
 
 
 def _half(a: Anatomy, pull: Pull) -> float:
-    wider = 0.085 * pull[12] + 0.1 * pull[20] + 0.018 * pull[14] + 0.01 * pull[15]
-    return a.mouth_w + wider - 0.065 * pull[23] - 0.02 * pull[24] - 0.035 * pull[26]
+    wider = 0.085 * pull[12] + 0.1 * pull[20] + 0.01 * pull[14] + 0.004 * pull[15]
+    return a.mouth_w + wider - 0.032 * pull[23] - 0.02 * pull[24] - 0.035 * pull[26]
 
 
-def _corner(pull: Pull) -> float:
-    return -0.125 * pull[12] + 0.08 * pull[15] - 0.01 * pull[14] + 0.015 * pull[20] + 0.06 * pull[26]
+def _corner(who: Identity, pull: Pull, sign: float) -> float:
+    rest = -0.05 * who.mouth_corner - 0.022 * sign * who.mouth_skew
+    return rest - 0.125 * pull[12] + 0.038 * pull[15] - 0.006 * pull[14] + 0.015 * pull[20] + 0.06 * pull[26]
 
 
 def muscles(who: Identity, face: Expression) -> tuple[EyeShape, EyeShape, MouthShape]:

@@ -176,7 +176,7 @@ def _furrows(texture: Array, height: Array, toward: Array) -> None:
     gx = cv2.Sobel(height, cv2.CV_32F, 1, 0, ksize=3)
     gy = cv2.Sobel(height, cv2.CV_32F, 0, 1, ksize=3)
     slope = (gx * float(-toward[0]) + gy * float(-toward[1])) * (level / 64 * 0.12)
-    factor = np.clip(1 + 0.25 * height + np.clip(slope, -0.2, 0.07), 0.35, 1.1)
+    factor = np.clip(1 + 0.25 * height + np.clip(slope, -0.16, 0.12), 0.35, 1.25)
     shade3 = cv2.cvtColor((factor * 128).astype(np.uint8), cv2.COLOR_GRAY2RGB)
     cv2.multiply(texture, shade3, dst=texture, scale=1 / 128)
 
