@@ -10,7 +10,7 @@ import numpy as np
 from actfer_env.data.faces.geometry import Anatomy, Array, Frame, Pose, limit, positions, project, step, unit
 from actfer_env.data.faces.identity import Identity
 from actfer_env.data.faces.shading import Light
-from actfer_env.data.faces.texture import hair_colour, noise, skin_colour
+from actfer_env.data.faces.texture import blend, hair_colour, noise, skin_colour
 
 CELLS = 22
 """Samples per unit of the body's own little canvas."""
@@ -98,14 +98,6 @@ def _paste(canvas: Array, layer: Layer, pose: Pose, frame: Frame, top: float) ->
     sharp = max(1.0, 0.6 * frame.scale / CELLS)
     ramp = limit((np.arange(256) - 127.5) * sharp + 127.5, 0, 255).astype(np.uint8)
     blend(canvas, colour, cv2.LUT(cover, ramp))
-
-
-def blend(canvas: Array, colour: Array, cover: Array) -> None:
-    """Lay a picture over another, in place, with a uint8 coverage."""
-    weight = cv2.cvtColor(cover, cv2.COLOR_GRAY2RGB)
-    front = cv2.multiply(colour, weight, scale=1 / 255)
-    back = cv2.multiply(canvas, cv2.bitwise_not(weight), scale=1 / 255)
-    canvas[:] = cv2.add(front, back)
 
 
 def _placing(layer: Layer, pose: Pose, frame: Frame) -> Array:

@@ -8,7 +8,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from actfer_env.data.faces.body import blend, draw_body, draw_glasses
+from actfer_env.data.faces.body import draw_body, draw_glasses
 from actfer_env.data.faces.expression import Expression
 from actfer_env.data.faces.features import paint_eyes, paint_mouth
 from actfer_env.data.faces.geometry import (
@@ -29,7 +29,7 @@ from actfer_env.data.faces.geometry import (
 from actfer_env.data.faces.identity import Identity
 from actfer_env.data.faces.muscles import EyeShape, MouthShape, deform, muscles
 from actfer_env.data.faces.shading import Light, shade
-from actfer_env.data.faces.texture import LEVELS, albedo, texture_shape, window
+from actfer_env.data.faces.texture import LEVELS, albedo, blend, texture_shape, window
 from actfer_env.data.faces.wrinkles import relief
 from actfer_env.errors import DataError
 
