@@ -112,12 +112,14 @@ def draw_face(canvas: Array, who: Identity, face: Expression, pose: Pose, light:
     mask = _lay_head(canvas, texture, layers, rotation, frame)
     draw_glasses(canvas, mask, who, layers, rotation, frame)
     points = landmarks(who, shapes, layers, drift, rotation, frame)
-    return RenderedFace(canvas, mask, points, face_box(points), _at_rest(who, drift, rotation, frame))
+    return RenderedFace(canvas, mask, points, face_box(points), _seen(_at_rest(who), rotation, frame))
 
 
-def _at_rest(who: Identity, drift: Array, rotation: Array, frame: Frame) -> dict[str, tuple[float, float]]:
-    shapes = muscles(who, Expression())
-    return landmarks(who, shapes, base_surface(who), np.zeros_like(drift), rotation, frame)
+@lru_cache(maxsize=64)
+def _at_rest(who: Identity) -> dict[str, Array]:
+    """Return where the landmarks of the head lie with no Action Unit active."""
+    layers = base_surface(who)
+    return _places(who, muscles(who, Expression()), layers, np.zeros_like(layers[..., :2]))
 
 
 def _stride(scale: float, cells: int) -> int:
@@ -240,11 +242,19 @@ def landmarks(
     frame: Frame,
 ) -> dict[str, tuple[float, float]]:
     """Return the named points in pixels; left and right as the viewer sees them."""
+    return _seen(_places(who, shapes, layers, drift), rotation, frame)
+
+
+def _places(who: Identity, shapes: tuple[EyeShape, EyeShape, MouthShape], layers: Array, drift: Array) -> dict[str, Array]:
+    """Return the named points on the head, in three dimensions."""
     chart = _painted_points(shapes) | _skin_points(who, drift)
-    names = list(chart)
-    x, y = (np.array([chart[name][i] for name in names], np.float32) for i in (0, 1))
-    pixels = project(positions(layers, x, y), rotation, frame)
-    return {name: (float(px), float(py)) for name, (px, py, _) in zip(names, pixels, strict=True)}
+    x, y = np.array(list(chart.values()), np.float32).T
+    return dict(zip(chart, positions(layers, x, y)[0], strict=True))
+
+
+def _seen(places: dict[str, Array], rotation: Array, frame: Frame) -> dict[str, tuple[float, float]]:
+    pixels = project(np.array(list(places.values())), rotation, frame).tolist()
+    return {name: (px, py) for name, (px, py, _) in zip(places, pixels, strict=True)}
 
 
 def _painted_points(shapes: tuple[EyeShape, EyeShape, MouthShape]) -> dict[str, tuple[float, float]]:
