@@ -147,6 +147,11 @@ def limit(value: Array | float, low: float, high: float) -> Array:
     return np.minimum(np.maximum(value, low), high)
 
 
+def within(value: float, high: int) -> int:
+    """Return the value as a whole number from 0 to `high`."""
+    return int(min(max(value, 0), high))
+
+
 def step(edge0: float, edge1: float, value: Array) -> Array:
     """Return a smooth step from 0 at `edge0` to 1 at `edge1`."""
     t = unit((value - edge0) * (1 / (edge1 - edge0)))

@@ -21,10 +21,12 @@ from actfer_env.data.faces.geometry import (
     View,
     base_surface,
     grid,
+    limit,
     positions,
     project,
     sample,
     trace,
+    within,
 )
 from actfer_env.data.faces.identity import Identity
 from actfer_env.data.faces.muscles import EyeShape, MouthShape, deform, muscles
@@ -124,7 +126,7 @@ def _at_rest(who: Identity) -> dict[str, Array]:
 
 def _stride(scale: float, cells: int) -> int:
     """Return a sampling distance in pixels that leaves about `cells` samples per unit."""
-    return int(np.clip(round(scale / cells), 2, 6))
+    return min(max(round(scale / cells), 2), 6)
 
 
 def _level(scale: float) -> int:
@@ -178,16 +180,16 @@ def _furrows(texture: Array, height: Array, toward: Array) -> None:
     gx = cv2.Sobel(height, cv2.CV_32F, 1, 0, ksize=3)
     gy = cv2.Sobel(height, cv2.CV_32F, 0, 1, ksize=3)
     slope = (gx * float(-toward[0]) + gy * float(-toward[1])) * (level / 64 * 0.12)
-    factor = np.clip(1 + 0.25 * height + np.clip(slope, -0.2, 0.07), 0.35, 1.1)
-    shade3 = cv2.cvtColor((factor * 128).astype(np.uint8), cv2.COLOR_GRAY2RGB)
+    factor = limit(1 + 0.25 * height + limit(slope, -0.2, 0.07), 0.35, 1.1)
+    shade3 = cv2.cvtColor(cv2.convertScaleAbs(factor, alpha=128), cv2.COLOR_GRAY2RGB)
     cv2.multiply(texture, shade3, dst=texture, scale=1 / 128)
 
 
 def _light(texture: Array, factor: Array, gloss: Array) -> Array:
     size = (texture.shape[1], texture.shape[0])
-    coarse = np.clip(factor * 128, 0, 255).astype(np.uint8)
+    coarse = cv2.convertScaleAbs(factor, alpha=128)
     lit = cv2.multiply(texture, cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC), scale=1 / 128)
-    shine = np.clip(gloss * 255, 0, 255).astype(np.uint8)
+    shine = cv2.convertScaleAbs(gloss, alpha=255)
     shine3 = cv2.cvtColor(cv2.resize(shine, size, interpolation=cv2.INTER_LINEAR), cv2.COLOR_GRAY2RGB)
     return cv2.add(lit, shine3)
 
@@ -213,8 +215,8 @@ def _lay_head(canvas: Array, texture: Array, layers: Array, rotation: Array, fra
 def _head_part(layers: Array, frame: Frame) -> tuple[tuple[slice, slice], Frame]:
     """Return the part of the picture that the head can reach, as slices and as a frame of its own."""
     reach = 1.06 * frame.scale * float(max(1.5 * layers[..., 1].max(), layers[..., 0].max(), 1.56))
-    x0, x1 = (int(np.clip(frame.cx + side * reach, 0, frame.width)) for side in (-1, 1))
-    y0, y1 = (int(np.clip(frame.cy + side * reach, 0, frame.height)) for side in (-1, 1))
+    x0, x1 = (within(frame.cx + side * reach, frame.width) for side in (-1, 1))
+    y0, y1 = (within(frame.cy + side * reach, frame.height) for side in (-1, 1))
     inner = Frame(x1 - x0, y1 - y0, frame.scale, frame.cx - x0, frame.cy - y0)
     return (slice(y0, y1), slice(x0, x1)), inner
 
@@ -229,7 +231,7 @@ def _look_up(texture: Array, view: View, frame: Frame, stride: int) -> tuple[Arr
     rows = (view.y / RANGE_Y + 1) * (height / 2) - 0.5
     full = _upsample(cv2.merge([cols.astype(np.float32), rows.astype(np.float32)]), stride, frame)
     head = _warp(texture, full)
-    near = np.clip(view.distance * 10 + 128, 0, 255).astype(np.uint8)
+    near = limit(view.distance * 10 + 128, 0, 255).astype(np.uint8)
     return head, cv2.LUT(_upsample(near, stride, frame), _OUTLINE)
 
 

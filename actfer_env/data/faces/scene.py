@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from actfer_env.data.faces.expression import Expression
-from actfer_env.data.faces.geometry import Array, Frame, Pose, step
+from actfer_env.data.faces.geometry import Array, Frame, Pose, step, within
 from actfer_env.data.faces.hand import Hand, draw_hand
 from actfer_env.data.faces.identity import Identity
 from actfer_env.data.faces.render import FIVE_POINTS, RenderedFace, draw_face, face_box
@@ -316,8 +316,8 @@ def _draw_person(canvas: Array, person: Person, light: Light) -> tuple[RenderedF
     """Draw one person, touching only the part of the picture that the body can reach."""
     height, width = canvas.shape[:2]
     cx, cy, reach = person.x * width, person.y * height, person.scale
-    x0, x1 = (int(np.clip(cx + side * 3.2 * reach, 0, width)) for side in (-1, 1))
-    y0, y1 = int(np.clip(cy - 2.6 * reach, 0, height)), height
+    x0, x1 = (within(cx + side * 3.2 * reach, width) for side in (-1, 1))
+    y0, y1 = within(cy - 2.6 * reach, height), height
     mask = np.zeros((height, width), np.uint8)
     frame = Frame(max(x1 - x0, 8), max(y1 - y0, 8), person.scale, cx - x0, cy - y0)
     visible = x1 - x0 >= 8 and y1 - y0 >= 8
@@ -365,8 +365,8 @@ def _truth(image: Array, scene: Scene, person: Person, face: RenderedFace, hidde
 
 def _window(box: tuple[float, float, float, float], shape: tuple[int, ...]) -> tuple[slice, slice]:
     x0, y0, x1, y1 = box
-    rows = slice(int(np.clip(y0, 0, shape[0])), int(np.clip(y1 + 1, 0, shape[0])))
-    return rows, slice(int(np.clip(x0, 0, shape[1])), int(np.clip(x1 + 1, 0, shape[1])))
+    rows = slice(within(y0, shape[0]), within(y1 + 1, shape[0]))
+    return rows, slice(within(x0, shape[1]), within(x1 + 1, shape[1]))
 
 
 def _pixels(image: Array, box: tuple[float, float, float, float]) -> Array:
