@@ -196,7 +196,9 @@ def base_surface(who: Identity) -> Array:
     x, y = grid_axes()
     _, dy, dz = grid_direction()
     hair = hair_thickness(who, x, y)
-    depth = _skull(who, x, y) + _nose(who, x, y) + _lower_face(who, x, y) + HALF_DEPTH * dz * hair
+    right = x[:, GRID_W // 2 :]  # the bones are the same on both sides
+    half = _skull(who, right, y) + _nose(who, right, y) + _lower_face(who, right, y)
+    depth = np.concatenate([half[:, ::-1], half], axis=1) + HALF_DEPTH * dz * hair
     hair += 1
     return cv2.merge([_outline(who, dy) * hair, _crown() * hair, depth])
 
@@ -356,7 +358,6 @@ def positions(layers: Array, x: ArrayLike, y: ArrayLike) -> Array:
 
 def project(points: Array, rotation: Array, frame: Frame) -> Array:
     """Return pixel coordinates (n, 2) and depth as (n, 3) of 3-D head points."""
-    turned = points.reshape(-1, 3) @ rotation.T
-    turned[:, 0] = turned[:, 0] * frame.scale + frame.cx
-    turned[:, 1] = turned[:, 1] * frame.scale + frame.cy
-    return turned
+    x, y, z = points.reshape(-1, 3).T
+    across, down, near = (a * x + b * y + c * z for a, b, c in rotation)
+    return np.stack([across * frame.scale + frame.cx, down * frame.scale + frame.cy, near], axis=-1)

@@ -283,7 +283,7 @@ def _skin_points(who: Identity, drift: Array) -> dict[str, tuple[float, float]]:
     }  # fmt: skip
     x, y = (np.array([point[i] for point in rest.values()], np.float32)[None] for i in (0, 1))
     moved_x, moved_y = x, y
-    for _ in range(3):
+    for _ in range(3 if drift.any() else 0):
         shift = sample(drift, moved_x, moved_y)
         moved_x, moved_y = x + shift[..., 0], y + shift[..., 1]
     return dict(zip(rest, zip(moved_x[0].tolist(), moved_y[0].tolist(), strict=True), strict=True))

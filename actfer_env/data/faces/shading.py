@@ -57,13 +57,14 @@ def normals(layers: Array) -> tuple[Array, Array]:
     """Return unit normals (head axes) and cavity, -1 hollow to 1 ridge, on the coarse chart."""
     dx, dy, dz = grid_direction()
     wide, tall, depth = cv2.split(layers)
-    point = (dx * wide, HALF_HEIGHT * dy * tall, HALF_DEPTH * dz + depth)
-    ax, ay, az = (cv2.Sobel(axis, cv2.CV_32F, 1, 0, ksize=3) for axis in point)
-    bx, by, bz = (cv2.Sobel(axis, cv2.CV_32F, 0, 1, ksize=3) for axis in point)
-    n = np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx])
+    point = cv2.merge([dx * wide, dy * tall * HALF_HEIGHT, dz * HALF_DEPTH + depth])
+    ax, ay, az = cv2.split(cv2.Sobel(point, cv2.CV_32F, 1, 0, ksize=3))
+    bx, by, bz = cv2.split(cv2.Sobel(point, cv2.CV_32F, 0, 1, ksize=3))
+    n = np.empty((3, *depth.shape), np.float32)
+    for axis, (a, b, c, d) in zip(n, ((ay, bz, az, by), (az, bx, ax, bz), (ax, by, ay, bx)), strict=True):
+        np.subtract(a * b, c * d, out=axis)
     n /= np.sqrt(n[0] * n[0] + n[1] * n[1] + n[2] * n[2] + np.float32(1e-12))
-    cavity = limit((depth - cv2.blur(depth, (9, 9))) * 14, -1, 1)
-    return n, cavity
+    return n, limit((depth - cv2.blur(depth, (9, 9))) * 14, -1, 1)
 
 
 def shade(layers: Array, rotation: Array, light: Light) -> tuple[Array, Array]:

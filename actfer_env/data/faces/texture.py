@@ -93,9 +93,7 @@ def albedo(who: Identity, level: int) -> Array:
     if who.hair_style != "bald":
         _paint(texture, window(level, -1.62, 1.62, -2.25, max(0.0, sideburn(who)) + 0.2), _hair(who))
     if sideburn(who) < 0.5:
-        for sign in (-1.0, 1.0):
-            ends = (1.24 * sign, 1.62 * sign)
-            _paint(texture, window(level, min(ends), max(ends), -0.35, 0.6), _ear(who))
+        _paint_ears(texture, who, window(level, 1.24, 1.62, -0.35, 0.6))
     return texture
 
 
@@ -106,8 +104,11 @@ Painter = Callable[[Array, Array], tuple[Array, Array, Array]]
 def _paint(texture: Array, win: Window, painter: Painter) -> None:
     """Let a painter lay its colour over a window of the texture."""
     cover, tone, shade = painter(win.x, win.y)
-    colour = cv2.merge([cv2.convertScaleAbs(shade, alpha=float(value)) for value in tone])
-    blend(texture[win.rows, win.cols], colour, cv2.convertScaleAbs(cover, alpha=255))
+    blend(texture[win.rows, win.cols], _toned(tone, shade), cv2.convertScaleAbs(cover, alpha=255))
+
+
+def _toned(tone: Array, shade: Array) -> Array:
+    return cv2.merge([cv2.convertScaleAbs(shade, alpha=value) for value in tone.tolist()])
 
 
 def blend(canvas: Array, colour: Array, cover: Array) -> None:
@@ -186,20 +187,19 @@ def _grain(who: Identity, rng: np.random.Generator, level: int) -> Array:
     return grain.astype(np.uint8)
 
 
-def _ear(who: Identity) -> Painter:
-    """Paint the ear's relief on the side of the head: it shows once the head is turned."""
-
-    def paint(x: Array, y: Array) -> tuple[Array, Array, Array]:
-        u, v = (np.abs(x) - 1.44 + 0.12 * (y - 0.1)) / 0.12, (y - 0.1) / 0.36
-        radius = np.sqrt(u * u + v * v * (1 + 0.3 * (v > 0)))
-        bowl = step(0.55, 0.2, radius)
-        rim = step(0.2, 0.05, np.abs(radius - 0.62))
-        edge = step(0.12, 0.0, np.abs(radius - 1.02))
-        light = 1.05 - 0.42 * bowl - 0.16 * rim - 0.35 * edge
-        tone = skin_colour(who) * np.array([1.0, 0.9, 0.88], np.float32)
-        return step(1.12, 0.96, radius), tone, light
-
-    return paint
+def _paint_ears(texture: Array, who: Identity, win: Window) -> None:
+    """Paint the ears' relief on the sides of the head: it shows once the head is turned."""
+    u, v = (win.x - 1.44 + 0.12 * (win.y - 0.1)) / 0.12, (win.y - 0.1) / 0.36
+    radius = np.sqrt(u * u + v * v * (1 + 0.3 * (v > 0)))
+    bowl = step(0.55, 0.2, radius)
+    rim = step(0.2, 0.05, np.abs(radius - 0.62))
+    edge = step(0.12, 0.0, np.abs(radius - 1.02))
+    light = 1.05 - 0.42 * bowl - 0.16 * rim - 0.35 * edge
+    colour = _toned(skin_colour(who) * np.array([1.0, 0.9, 0.88], np.float32), light)
+    cover, width = cv2.convertScaleAbs(step(1.12, 0.96, radius), alpha=255), texture.shape[1]
+    blend(texture[win.rows, win.cols], colour, cover)
+    mirrored = texture[win.rows, width - win.cols.stop : width - win.cols.start]
+    blend(mirrored, cv2.flip(colour, 1), cv2.flip(cover, 1))
 
 
 def _nostrils(who: Identity) -> Painter:
