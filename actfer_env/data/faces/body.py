@@ -26,7 +26,7 @@ from actfer_env.data.faces.texture import blend, hair_colour, noise, skin_colour
 CELLS = 22
 """Samples per unit of the body's own little canvas."""
 
-_LEFT, _BOTTOM = -3.2, 3.4
+_LEFT, _BOTTOM = -2.61, 3.4
 
 
 @dataclass

@@ -91,7 +91,7 @@ def albedo(who: Identity, level: int) -> Array:
     if who.beard != "none":
         _paint(texture, window(level, -1.62, 1.62, 0.1, 2.25), _beard(who))
     if who.hair_style != "bald":
-        _paint(texture, window(level, -1.62, 1.62, -2.25, max(0.0, sideburn(who)) + 0.2), _hair(who))
+        _paint(texture, window(level, -1.62, 1.62, -2.25, max(0.0, sideburn(who)) + 0.2), _hair(who, level))
     if sideburn(who) < 0.5:
         _paint_ears(texture, who, window(level, 1.24, 1.62, -0.35, 0.6))
     return texture
@@ -282,11 +282,11 @@ def _beard(who: Identity) -> Painter:
     return paint
 
 
-def _hair(who: Identity) -> Painter:
+def _hair(who: Identity, level: int) -> Painter:
     rng = np.random.default_rng([who.seed, 4])
 
     def paint(x: Array, y: Array) -> tuple[Array, Array, Array]:
-        sheen, ragged = _hair_flow(who, x, y, rng)
+        sheen, ragged = _hair_flow(who, level, (y.size, x.size), rng)
         soft = 0.16 if who.hair_style in ("buzz", "receding") else 0.07
         mask = step(-soft / 2, soft, hairline(who, x) + 0.05 * ragged - y)
         cover = mask * np.float32(0.78 if who.hair_style == "buzz" else 1.0)
@@ -296,18 +296,26 @@ def _hair(who: Identity) -> Painter:
     return paint
 
 
-def _hair_flow(who: Identity, x: Array, y: Array, rng: np.random.Generator) -> tuple[Array, Array]:
+def _hair_flow(
+    who: Identity, level: int, shape: tuple[int, int], rng: np.random.Generator
+) -> tuple[Array, Array]:
     """Return the brightness of the strands and how they fray the hairline."""
-    shape = (y.size, x.size)
     if who.hair_style in ("afro", "buzz"):
         curls = noise(rng, shape, (130, 150)) + 0.6 * noise(rng, shape, (48, 50))
         return (0.28 if who.hair_style == "afro" else 0.13) * curls, curls
     part = (0.45 if who.seed % 2 else -0.45) if who.hair_style in ("side", "bob") else 0.0
-    dx, dy = x - part, y + 1.9
+    turn, radius, fade, band = (field[: shape[0]] for field in _parting(level, part))
+    wave = 0.05 * noise(rng, shape, (6, 7))
+    fine = _strands(rng, radius * 6, (turn + wave * 0.6) * 100) * fade
+    locks = _strands(rng, radius * 3, (turn + wave) * 38)
+    return 0.2 * (fine + locks) + band, 0.6 * fine + 0.7 * locks
+
+
+@lru_cache(maxsize=8)
+def _parting(level: int, part: float) -> tuple[Array, Array, Array, Array]:
+    """Return how hair falls from a parting, on the whole texture: angle, distance, and two functions of distance."""
+    win = window(level, -RANGE_X, RANGE_X, -RANGE_Y, RANGE_Y)
+    dx, dy = win.x - part, win.y + 1.9
     turn = dx / (np.abs(dx) + np.abs(dy) + 1e-3)
     radius = np.sqrt(dx * dx + dy * dy)
-    wave = 0.05 * noise(rng, shape, (6, 7))
-    fine = _strands(rng, radius * 6, (turn + wave * 0.6) * 100) * step(0.2, 0.9, radius)
-    locks = _strands(rng, radius * 3, (turn + wave) * 38)
-    band = 0.35 * bell(radius, 0.75, 0.22)
-    return 0.2 * fine + 0.2 * locks + band - 0.08, 0.6 * fine + 0.7 * locks
+    return turn, radius, step(0.2, 0.9, radius), 0.35 * bell(radius, 0.75, 0.22) - 0.08
