@@ -150,6 +150,7 @@ class Spec:
         return frozenset(self.expression.left) | frozenset(self.expression.right)
 
 
+@lru_cache(maxsize=64)
 def draw_spec(config: SyntheticConfig, split: str, index: int) -> Spec:
     """Return the definition of one sample.
 

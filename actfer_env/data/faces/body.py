@@ -7,15 +7,26 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from actfer_env.data.faces.geometry import Anatomy, Array, Frame, Pose, limit, positions, project, step, unit
+from actfer_env.data.faces.geometry import (
+    Anatomy,
+    Array,
+    Frame,
+    Pose,
+    limit,
+    positions,
+    project,
+    step,
+    unit,
+    within,
+)
 from actfer_env.data.faces.identity import Identity
 from actfer_env.data.faces.shading import Light
-from actfer_env.data.faces.texture import hair_colour, noise, skin_colour
+from actfer_env.data.faces.texture import blend, hair_colour, noise, skin_colour
 
 CELLS = 22
 """Samples per unit of the body's own little canvas."""
 
-_LEFT, _TOP, _BOTTOM = -3.2, -2.3, 3.4
+_LEFT, _BOTTOM = -2.61, 3.4
 
 
 @dataclass
@@ -30,14 +41,14 @@ class Layer:
     cover: Array
 
     @classmethod
-    def within(cls, x0: float, x1: float, bottom: float) -> Layer:
-        """Return an empty canvas that reaches from x0 to x1 and down to `bottom`, as far as the body goes."""
+    def within(cls, x0: float, x1: float, top: float, bottom: float) -> Layer:
+        """Return an empty canvas that reaches from x0 to x1 and from `top` to `bottom`, as far as the body goes."""
         x0, x1 = max(_LEFT, x0), min(-_LEFT, x1)
         cols = max(2, round((x1 - x0) * CELLS))
-        rows = max(2, round((min(_BOTTOM, bottom) - _TOP) * CELLS))
+        rows = max(2, round((min(_BOTTOM, bottom) - top) * CELLS))
         x = (x0 + (np.arange(cols, dtype=np.float32) + 0.5) / CELLS).astype(np.float32)[None, :]
-        y = (_TOP + (np.arange(rows, dtype=np.float32) + 0.5) / CELLS).astype(np.float32)[:, None]
-        return cls(x0, _TOP, x, y, np.zeros((rows, cols, 3), np.float32), np.zeros((rows, cols), np.float32))
+        y = (top + (np.arange(rows, dtype=np.float32) + 0.5) / CELLS).astype(np.float32)[:, None]
+        return cls(x0, top, x, y, np.zeros((rows, cols, 3), np.float32), np.zeros((rows, cols), np.float32))
 
     def cut(self, x0: float, x1: float, y0: float, y1: float) -> Layer:
         """Return the part of the canvas inside a rectangle; it shares the pixels."""
@@ -66,7 +77,8 @@ class _Glow:
 
 def draw_body(canvas: Array, who: Identity, pose: Pose, light: Light, frame: Frame) -> None:
     """Draw everything behind the face into a picture, in place."""
-    layer = Layer.within(*_visible(pose, frame))
+    x0, x1, bottom = _visible(pose, frame)
+    layer = Layer.within(x0, x1, _top(who), bottom)
     glow = _glow(light)
     _back_hair(layer, who)
     _neck(layer.cut(-1.6, 1.6, 0.5, 2.7), who, pose, glow)
@@ -74,38 +86,30 @@ def draw_body(canvas: Array, who: Identity, pose: Pose, light: Light, frame: Fra
     if who.hair_style not in _BACK:
         for sign in (-1.0, 1.0):
             _ear(layer, who, pose, light, sign)
-    _paste(canvas, layer, pose, frame, _top(who))
+    _paste(canvas, layer, pose, frame)
 
 
 def _top(who: Identity) -> float:
     """Return the highest y that anything behind the face reaches."""
     if who.hair_style == "bun":
-        return -2.1
-    return -1.6 if who.hair_style in _BACK else -0.5
+        return -2.2
+    return -1.7 if who.hair_style in _BACK else -0.6
 
 
-def _paste(canvas: Array, layer: Layer, pose: Pose, frame: Frame, top: float) -> None:
+def _paste(canvas: Array, layer: Layer, pose: Pose, frame: Frame) -> None:
     """Turn and scale the body's canvas into the picture; below its edge the torso goes on."""
     to_picture = _placing(layer, pose, frame)
-    row, col = (top - _TOP) * CELLS, layer.x.size
-    first = int(limit(float(min(to_picture[1] @ (x, row, 1) for x in (0, col))) - 1, 0, canvas.shape[0] - 1))
+    lean, _, down = to_picture[1].tolist()
+    first = within(down + min(0, lean * layer.x.size) - 1, canvas.shape[0] - 1)
     canvas, to_picture[1, 2] = canvas[first:], to_picture[1, 2] - first
     size = (canvas.shape[1], canvas.shape[0])
     flags = {"flags": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REPLICATE}
-    both = cv2.merge([limit(layer.colour, 0, 255), layer.cover * 255]).astype(np.uint8)
+    both = cv2.merge([cv2.convertScaleAbs(layer.colour), cv2.convertScaleAbs(layer.cover, alpha=255)])
     placed = cv2.warpAffine(both, to_picture, size, **flags)  # type: ignore[call-overload]
     colour, cover = cv2.cvtColor(placed, cv2.COLOR_RGBA2RGB), cv2.extractChannel(placed, 3)
     sharp = max(1.0, 0.6 * frame.scale / CELLS)
     ramp = limit((np.arange(256) - 127.5) * sharp + 127.5, 0, 255).astype(np.uint8)
     blend(canvas, colour, cv2.LUT(cover, ramp))
-
-
-def blend(canvas: Array, colour: Array, cover: Array) -> None:
-    """Lay a picture over another, in place, with a uint8 coverage."""
-    weight = cv2.cvtColor(cover, cv2.COLOR_GRAY2RGB)
-    front = cv2.multiply(colour, weight, scale=1 / 255)
-    back = cv2.multiply(canvas, cv2.bitwise_not(weight), scale=1 / 255)
-    canvas[:] = cv2.add(front, back)
 
 
 def _placing(layer: Layer, pose: Pose, frame: Frame) -> Array:

@@ -86,14 +86,15 @@ def _cs(angle: float) -> tuple[float, float]:
 @lru_cache(maxsize=1)
 def grid() -> tuple[Array, Array]:
     """Return the coarse chart's coordinates, two (GRID_H, GRID_W) arrays at cell centres."""
-    return chart_axes(GRID_W, GRID_H)
+    return tuple(np.broadcast_arrays(*grid_axes()))  # type: ignore[return-value]
 
 
-def chart_axes(width: int, height: int) -> tuple[Array, Array]:
-    """Return face coordinates of the cell centres of a chart with that many cells."""
-    xs = ((np.arange(width, dtype=np.float32) + 0.5) / width * 2 - 1) * RANGE_X
-    ys = ((np.arange(height, dtype=np.float32) + 0.5) / height * 2 - 1) * RANGE_Y
-    return tuple(np.meshgrid(xs.astype(np.float32), ys.astype(np.float32)))  # type: ignore[return-value]
+@lru_cache(maxsize=1)
+def grid_axes() -> tuple[Array, Array]:
+    """Return the coarse chart's coordinates as a row of x and a column of y: what splits into both costs less."""
+    xs = ((np.arange(GRID_W, dtype=np.float32) + 0.5) / GRID_W * 2 - 1) * RANGE_X
+    ys = ((np.arange(GRID_H, dtype=np.float32) + 0.5) / GRID_H * 2 - 1) * RANGE_Y
+    return xs[None, :], ys[:, None]
 
 
 def direction(x: Array, y: Array) -> tuple[Array, Array, Array]:
@@ -114,9 +115,21 @@ def grid_direction() -> tuple[Array, Array, Array]:
 
 def bump(x: Array, y: Array, cx: float, cy: float, sx: float, sy: float) -> Array:
     """Return a smooth bell of height 1 at (cx, cy): a rational power, free of transcendental functions."""
-    q = 1 + (((x - cx) / sx) ** 2 + ((y - cy) / sy) ** 2) * 0.125
-    q = q * q
-    return 1 / (q * q)
+    dx, dy = (x - cx) * (0.125**0.5 / sx), (y - cy) * (0.125**0.5 / sy)
+    return _fourth(dx * dx + (1 + dy * dy))
+
+
+def bell(x: Array, cx: float, sx: float) -> Array:
+    """Return a smooth bell of one variable with height 1 at cx."""
+    dx = (x - cx) * (0.125**0.5 / sx)
+    return _fourth(1 + dx * dx)
+
+
+def _fourth(q: Array) -> Array:
+    """Return q to the power of -4; it overwrites q."""
+    q *= q
+    q *= q
+    return np.reciprocal(q, out=q)
 
 
 def pair(x: Array, y: Array, cx: float, cy: float, sx: float, sy: float) -> Array:
@@ -132,6 +145,11 @@ def unit(value: Array) -> Array:
 def limit(value: Array | float, low: float, high: float) -> Array:
     """Return the value limited to a range, as `numpy.clip` does, at half its overhead."""
     return np.minimum(np.maximum(value, low), high)
+
+
+def within(value: float, high: int) -> int:
+    """Return the value as a whole number from 0 to `high`."""
+    return int(min(max(value, 0), high))
 
 
 def step(edge0: float, edge1: float, value: Array) -> Array:
@@ -175,22 +193,27 @@ class Anatomy:
 @lru_cache(maxsize=64)
 def base_surface(who: Identity) -> Array:
     """Return the neutral head of one person: x outline, y outline, depth, (GRID_H, GRID_W, 3)."""
-    x, y = grid()
+    x, y = grid_axes()
     _, dy, dz = grid_direction()
-    wide = _outline(who, dy)
-    tall = 1 - 0.05 * step(-0.2, -0.9, dy)
-    depth = _skull(who, x, y) + _nose(who, x, y) + _lower_face(who, x, y)
     hair = hair_thickness(who, x, y)
-    layers = np.stack([wide * (1 + hair), tall * (1 + hair), depth + HALF_DEPTH * dz * hair], axis=-1)
-    return layers.astype(np.float32)
+    right = x[:, GRID_W // 2 :]  # the bones are the same on both sides
+    half = _skull(who, right, y) + _nose(who, right, y) + _lower_face(who, right, y)
+    depth = np.concatenate([half[:, ::-1], half], axis=1) + HALF_DEPTH * dz * hair
+    hair += 1
+    return cv2.merge([_outline(who, dy) * hair, _crown() * hair, depth])
+
+
+@lru_cache(maxsize=1)
+def _crown() -> Array:
+    return 1 - 0.05 * step(-0.2, -0.9, grid_direction()[1])
 
 
 def _outline(who: Identity, dy: Array) -> Array:
     base = 1 + 0.05 * who.width
     jaw = (0.115 - 0.085 * who.jaw - 0.03 * who.cheeks) * step(0.25, 0.95, dy)
     crown = 0.2 * step(-0.25, -0.95, dy)
-    corner = (0.015 + 0.035 * who.jaw + 0.03 * who.cheeks) * bump(dy, dy, 0.62, 0.62, 0.2, 1e3)
-    temple = 0.035 * bump(dy, dy, -0.22, -0.22, 0.2, 1e3)
+    corner = (0.015 + 0.035 * who.jaw + 0.03 * who.cheeks) * bell(dy, 0.62, 0.2)
+    temple = 0.035 * bell(dy, -0.22, 0.2)
     return base - jaw + corner - temple + crown
 
 
@@ -208,7 +231,7 @@ def _skull(who: Identity, x: Array, y: Array) -> Array:
 
 def _nose(who: Identity, x: Array, y: Array) -> Array:
     a = Anatomy.of(who)
-    along = np.clip((y + 0.12) / (a.nose_y + 0.12), 0, 1)
+    along = unit((y + 0.12) / (a.nose_y + 0.12))
     rise = (0.085 + 0.03 * who.nose_bridge) * step(-0.3, 0.1, y) + (0.19 + 0.03 * who.nose_bridge) * along
     half = 0.066 + 0.036 * along * along * (1 + 0.35 * who.nose_width)
     under = 1 - 0.9 * step(a.nose_y - 0.01, a.nose_y + 0.2, y)
@@ -249,7 +272,7 @@ def hairline(who: Identity, x: Array) -> Array:
     base = {"receding": -1.42, "fringe": -0.56, "bald": -9.0}.get(who.hair_style, -1.06)
     line = base - 0.05 * who.age + 0.2 * ax * ax
     if who.hair_style == "receding":
-        line = line + 0.35 * bump(x, x, 0, 0, 0.15, 1e3)
+        line = line + 0.35 * bell(x, 0, 0.15)
     if who.hair_style in ("side", "bob"):
         line = line + 0.3 * step(0.25, 0.8, x if who.seed % 2 else -x)
     temple = step(0.62, 1.02, ax)
@@ -335,7 +358,6 @@ def positions(layers: Array, x: ArrayLike, y: ArrayLike) -> Array:
 
 def project(points: Array, rotation: Array, frame: Frame) -> Array:
     """Return pixel coordinates (n, 2) and depth as (n, 3) of 3-D head points."""
-    turned = points.reshape(-1, 3) @ rotation.T
-    turned[:, 0] = turned[:, 0] * frame.scale + frame.cx
-    turned[:, 1] = turned[:, 1] * frame.scale + frame.cy
-    return turned
+    x, y, z = points.reshape(-1, 3).T
+    across, down, near = (a * x + b * y + c * z for a, b, c in rotation)
+    return np.stack([across * frame.scale + frame.cx, down * frame.scale + frame.cy, near], axis=-1)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
-from actfer_env.data.faces.geometry import Array, Frame
+from actfer_env.data.faces.geometry import Array, Frame, unit
 from actfer_env.data.faces.identity import Identity
 from actfer_env.data.faces.shading import Light
 from actfer_env.data.faces.texture import skin_colour
@@ -65,40 +66,48 @@ def draw_hand(image: Array, hand: Hand, who: Identity, light: Light, frame: Fram
     cover = np.zeros(image.shape[:2], np.float32)
     scale = frame.scale * hand.size
     cx, cy = frame.cx + hand.x * frame.scale, frame.cy + hand.y * frame.scale
-    x0, x1 = (int(np.clip(cx + side * 1.5 * scale, 0, image.shape[1])) for side in (-1, 1))
-    y0, y1 = (int(np.clip(cy + side * 1.5 * scale, 0, image.shape[0])) for side in (-1, 1))
-    if x1 <= x0 or y1 <= y0:
-        return np.zeros(image.shape[:2], np.uint8)
     angle = np.deg2rad(hand.angle)
-    c, s = np.float32(np.cos(angle)), np.float32(np.sin(angle))
-    px = ((np.arange(x0, x1) - cx) / scale).astype(np.float32)[None, :]
-    py = ((np.arange(y0, y1) - cy) / scale).astype(np.float32)[:, None]
-    patch = image[y0:y1, x0:x1].astype(np.float32)
+    c, s = float(np.cos(angle)), float(np.sin(angle))
+    px = ((np.arange(image.shape[1]) - cx) / scale).astype(np.float32)[None, :]
+    py = ((np.arange(image.shape[0]) - cy) / scale).astype(np.float32)[:, None]
     lit = _Lit(skin_colour(who), light, scale, hand.spread)
-    for part in _PARTS:
-        _capsule(patch, cover[y0:y1, x0:x1], (c * px + s * py, c * py - s * px), part, lit)
-    image[y0:y1, x0:x1] = np.clip(patch, 0, 255).astype(np.uint8)
-    return (cover * 255).astype(np.uint8)
+    for x0, y0, x1, y1, radius, fan in _PARTS:
+        part = (x0, y0, x1 + fan * hand.spread * 0.8, y1, radius)
+        rows, cols = _reach(part, (c, s), px, py)
+        x, y = px[:, cols], py[rows]
+        if x.size and y.size:
+            _capsule(image[rows, cols], cover[rows, cols], (c * x + s * y, c * y - s * x), part, lit)
+    return cv2.convertScaleAbs(cover, alpha=255)
 
 
-def _capsule(patch: Array, cover: Array, axes: tuple[Array, Array], part: tuple[float, ...], lit: _Lit) -> None:
-    (x, y), (ax, ay, bx, by, radius, fan) = axes, part
-    bx = bx + fan * lit.spread * 0.8
+def _reach(part: tuple[float, ...], turn: tuple[float, float], px: Array, py: Array) -> tuple[slice, slice]:
+    """Return the rows and columns of the picture that a part of the hand and its shadow can touch."""
+    (ax, ay, bx, by, radius), (c, s) = part, turn
+    far = radius + 0.12
+    spans = []
+    for axis, ends in ((py[:, 0], (s * ax + c * ay, s * bx + c * by)), (px[0], (c * ax - s * ay, c * bx - s * by))):
+        spans.append(slice(*np.searchsorted(axis, (min(ends) - far, max(ends) + far)).tolist()))
+    return spans[0], spans[1]
+
+
+def _capsule(image: Array, cover: Array, axes: tuple[Array, Array], part: tuple[float, ...], lit: _Lit) -> None:
+    (x, y), (ax, ay, bx, by, radius) = axes, part
     light, scale = lit.light, lit.scale
     dx, dy = bx - ax, by - ay
-    along = np.clip(((x - ax) * dx + (y - ay) * dy) / (dx * dx + dy * dy), 0, 1)
+    along = unit(((x - ax) * dx + (y - ay) * dy) / (dx * dx + dy * dy))
     wide = radius * (1 - 0.16 * along)
     offset = np.sqrt((x - ax - along * dx) ** 2 + (y - ay - along * dy) ** 2)
-    mask = np.clip((wide - offset) * scale + 0.5, 0, 1)
+    mask = unit((wide - offset) * scale + 0.5)
     side = ((x - ax) * dy - (y - ay) * dx) / np.float32(np.hypot(dx, dy)) / wide
     height = np.sqrt(np.maximum(1 - (offset / wide) ** 2, 0))
     toward = light.vector()
     glow = light.ambient + light.key * np.maximum(0.3 + 0.6 * height * toward[2] - 0.3 * side * toward[0], 0.05)
-    nail = 1 + 0.1 * np.clip(1 - np.abs(along - 0.97) * 14, 0, 1) * (radius < 0.13)
-    knuckle = 1 - 0.12 * np.clip(1 - np.abs(np.abs(along - 0.5) - 0.12) * 30, 0, 1) * (radius < 0.13)
+    nail = 1 + 0.1 * unit(1 - np.abs(along - 0.97) * 14) * (radius < 0.13)
+    knuckle = 1 - 0.12 * unit(1 - np.abs(np.abs(along - 0.5) - 0.12) * 30) * (radius < 0.13)
     shade = np.sqrt(glow) * nail * knuckle * (0.72 + 0.28 * np.minimum(height * 1.6, 1))
     colour = np.minimum(lit.skin * np.array([1.0, 0.94, 0.92], np.float32) * shade[..., None], 255)
-    halo = np.clip(1 - np.maximum(offset - wide, 0) * 9, 0, 1) * 0.22
-    patch *= (1 - halo)[..., None]
+    halo = unit(1 - np.maximum(offset - wide, 0) * 9) * 0.22
+    patch = image * (1 - halo)[..., None]
     patch += mask[..., None] * (colour - patch)
+    image[:] = patch.astype(np.uint8)
     np.maximum(cover, mask, out=cover)

@@ -8,7 +8,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from actfer_env.data.faces.body import blend, draw_body, draw_glasses
+from actfer_env.data.faces.body import draw_body, draw_glasses
 from actfer_env.data.faces.expression import Expression
 from actfer_env.data.faces.features import paint_eyes, paint_mouth
 from actfer_env.data.faces.geometry import (
@@ -21,15 +21,17 @@ from actfer_env.data.faces.geometry import (
     View,
     base_surface,
     grid,
+    limit,
     positions,
     project,
     sample,
     trace,
+    within,
 )
 from actfer_env.data.faces.identity import Identity
 from actfer_env.data.faces.muscles import EyeShape, MouthShape, deform, muscles
 from actfer_env.data.faces.shading import Light, shade
-from actfer_env.data.faces.texture import LEVELS, albedo, texture_shape, window
+from actfer_env.data.faces.texture import LEVELS, albedo, blend, texture_shape, window
 from actfer_env.data.faces.wrinkles import relief
 from actfer_env.errors import DataError
 
@@ -112,17 +114,19 @@ def draw_face(canvas: Array, who: Identity, face: Expression, pose: Pose, light:
     mask = _lay_head(canvas, texture, layers, rotation, frame)
     draw_glasses(canvas, mask, who, layers, rotation, frame)
     points = landmarks(who, shapes, layers, drift, rotation, frame)
-    return RenderedFace(canvas, mask, points, face_box(points), _at_rest(who, drift, rotation, frame))
+    return RenderedFace(canvas, mask, points, face_box(points), _seen(_at_rest(who), rotation, frame))
 
 
-def _at_rest(who: Identity, drift: Array, rotation: Array, frame: Frame) -> dict[str, tuple[float, float]]:
-    shapes = muscles(who, Expression())
-    return landmarks(who, shapes, base_surface(who), np.zeros_like(drift), rotation, frame)
+@lru_cache(maxsize=64)
+def _at_rest(who: Identity) -> dict[str, Array]:
+    """Return where the landmarks of the head lie with no Action Unit active."""
+    layers = base_surface(who)
+    return _places(who, muscles(who, Expression()), layers, np.zeros_like(layers[..., :2]))
 
 
 def _stride(scale: float, cells: int) -> int:
     """Return a sampling distance in pixels that leaves about `cells` samples per unit."""
-    return int(np.clip(round(scale / cells), 2, 6))
+    return min(max(round(scale / cells), 2), 6)
 
 
 def _level(scale: float) -> int:
@@ -176,16 +180,16 @@ def _furrows(texture: Array, height: Array, toward: Array) -> None:
     gx = cv2.Sobel(height, cv2.CV_32F, 1, 0, ksize=3)
     gy = cv2.Sobel(height, cv2.CV_32F, 0, 1, ksize=3)
     slope = (gx * float(-toward[0]) + gy * float(-toward[1])) * (level / 64 * 0.12)
-    factor = np.clip(1 + 0.25 * height + np.clip(slope, -0.16, 0.12), 0.35, 1.25)
-    shade3 = cv2.cvtColor((factor * 128).astype(np.uint8), cv2.COLOR_GRAY2RGB)
+    factor = limit(1 + 0.25 * height + limit(slope, -0.16, 0.12), 0.35, 1.25)
+    shade3 = cv2.cvtColor(cv2.convertScaleAbs(factor, alpha=128), cv2.COLOR_GRAY2RGB)
     cv2.multiply(texture, shade3, dst=texture, scale=1 / 128)
 
 
 def _light(texture: Array, factor: Array, gloss: Array) -> Array:
     size = (texture.shape[1], texture.shape[0])
-    coarse = np.clip(factor * 128, 0, 255).astype(np.uint8)
+    coarse = cv2.convertScaleAbs(factor, alpha=128)
     lit = cv2.multiply(texture, cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC), scale=1 / 128)
-    shine = np.clip(gloss * 255, 0, 255).astype(np.uint8)
+    shine = cv2.convertScaleAbs(gloss, alpha=255)
     shine3 = cv2.cvtColor(cv2.resize(shine, size, interpolation=cv2.INTER_LINEAR), cv2.COLOR_GRAY2RGB)
     return cv2.add(lit, shine3)
 
@@ -211,8 +215,8 @@ def _lay_head(canvas: Array, texture: Array, layers: Array, rotation: Array, fra
 def _head_part(layers: Array, frame: Frame) -> tuple[tuple[slice, slice], Frame]:
     """Return the part of the picture that the head can reach, as slices and as a frame of its own."""
     reach = 1.06 * frame.scale * float(max(1.5 * layers[..., 1].max(), layers[..., 0].max(), 1.56))
-    x0, x1 = (int(np.clip(frame.cx + side * reach, 0, frame.width)) for side in (-1, 1))
-    y0, y1 = (int(np.clip(frame.cy + side * reach, 0, frame.height)) for side in (-1, 1))
+    x0, x1 = (within(frame.cx + side * reach, frame.width) for side in (-1, 1))
+    y0, y1 = (within(frame.cy + side * reach, frame.height) for side in (-1, 1))
     inner = Frame(x1 - x0, y1 - y0, frame.scale, frame.cx - x0, frame.cy - y0)
     return (slice(y0, y1), slice(x0, x1)), inner
 
@@ -227,7 +231,7 @@ def _look_up(texture: Array, view: View, frame: Frame, stride: int) -> tuple[Arr
     rows = (view.y / RANGE_Y + 1) * (height / 2) - 0.5
     full = _upsample(cv2.merge([cols.astype(np.float32), rows.astype(np.float32)]), stride, frame)
     head = _warp(texture, full)
-    near = np.clip(view.distance * 10 + 128, 0, 255).astype(np.uint8)
+    near = limit(view.distance * 10 + 128, 0, 255).astype(np.uint8)
     return head, cv2.LUT(_upsample(near, stride, frame), _OUTLINE)
 
 
@@ -240,11 +244,19 @@ def landmarks(
     frame: Frame,
 ) -> dict[str, tuple[float, float]]:
     """Return the named points in pixels; left and right as the viewer sees them."""
+    return _seen(_places(who, shapes, layers, drift), rotation, frame)
+
+
+def _places(who: Identity, shapes: tuple[EyeShape, EyeShape, MouthShape], layers: Array, drift: Array) -> dict[str, Array]:
+    """Return the named points on the head, in three dimensions."""
     chart = _painted_points(shapes) | _skin_points(who, drift)
-    names = list(chart)
-    x, y = (np.array([chart[name][i] for name in names], np.float32) for i in (0, 1))
-    pixels = project(positions(layers, x, y), rotation, frame)
-    return {name: (float(px), float(py)) for name, (px, py, _) in zip(names, pixels, strict=True)}
+    x, y = np.array(list(chart.values()), np.float32).T
+    return dict(zip(chart, positions(layers, x, y)[0], strict=True))
+
+
+def _seen(places: dict[str, Array], rotation: Array, frame: Frame) -> dict[str, tuple[float, float]]:
+    pixels = project(np.array(list(places.values())), rotation, frame).tolist()
+    return {name: (px, py) for name, (px, py, _) in zip(places, pixels, strict=True)}
 
 
 def _painted_points(shapes: tuple[EyeShape, EyeShape, MouthShape]) -> dict[str, tuple[float, float]]:
@@ -271,7 +283,7 @@ def _skin_points(who: Identity, drift: Array) -> dict[str, tuple[float, float]]:
     }  # fmt: skip
     x, y = (np.array([point[i] for point in rest.values()], np.float32)[None] for i in (0, 1))
     moved_x, moved_y = x, y
-    for _ in range(3):
+    for _ in range(3 if drift.any() else 0):
         shift = sample(drift, moved_x, moved_y)
         moved_x, moved_y = x + shift[..., 0], y + shift[..., 1]
     return dict(zip(rest, zip(moved_x[0].tolist(), moved_y[0].tolist(), strict=True), strict=True))

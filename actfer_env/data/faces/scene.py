@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import cv2
 import numpy as np
 
 from actfer_env.data.faces.expression import Expression
-from actfer_env.data.faces.geometry import Array, Frame, Pose, step
+from actfer_env.data.faces.geometry import Array, Frame, Pose, step, within
 from actfer_env.data.faces.hand import Hand, draw_hand
 from actfer_env.data.faces.identity import Identity
 from actfer_env.data.faces.render import FIVE_POINTS, RenderedFace, draw_face, face_box
@@ -62,11 +63,7 @@ class Camera:
 
     def shoot(self, image: Array) -> Array:
         """Return the picture that this camera takes of a rendered scene, uint8."""
-        out = _expose(image, self.exposure)
-        if self.detail < 1:
-            out = _resample(out, self.detail)
-        if self.blur > 0.05:
-            out = cv2.GaussianBlur(out, (0, 0), self.blur)
+        out = _soften(_expose(image, self.exposure), self.detail, self.blur)
         if self.noise > 0:
             out = _grain(out, self.noise, self.seed)
         return _compress(out, int(self.jpeg))
@@ -81,30 +78,43 @@ def _expose(image: Array, stops: float) -> Array:
     return cv2.LUT(image, np.round(255 * np.sqrt(np.clip(shoulder, 0, 1))).astype(np.uint8))
 
 
-def _resample(image: Array, detail: float) -> Array:
+def _soften(image: Array, detail: float, blur: float) -> Array:
+    """Sample down, blur the few pixels that are left, and sample up."""
     height, width = image.shape[:2]
     small = (max(4, round(width * detail)), max(4, round(height * detail)))
-    down = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
-    return cv2.resize(down, (width, height), interpolation=cv2.INTER_CUBIC)
+    how = cv2.INTER_AREA if detail < 0.5 else cv2.INTER_LINEAR  # by area costs eight times as much
+    out = cv2.resize(image, small, interpolation=how) if detail < 1 else image
+    if blur * detail > 0.05:
+        out = cv2.GaussianBlur(out, (0, 0), blur * detail)
+    return cv2.resize(out, (width, height), interpolation=cv2.INTER_CUBIC) if detail < 1 else out
 
 
 def _grain(image: Array, amount: float, seed: int) -> Array:
-    """Add noise: tiles of one Gaussian sheet, shifted per channel, stronger in the light."""
-    rng = np.random.default_rng(seed)
+    """Add noise: one sheet for all seeds, which cut it elsewhere; stronger in the light."""
     height, width = image.shape[:2]
-    side = 160
-    sheet = np.rint(rng.standard_normal((side, side, 3), dtype=np.float32) * (255 * 4 * amount))
-    tiles = np.tile(sheet.astype(np.int16), (-(-height // side), -(-width // side), 1))[:height, :width]
-    gain = np.rint(128 * np.sqrt(0.5 + np.arange(256) / 255)).astype(np.uint8)
-    speckle = cv2.multiply(tiles, cv2.LUT(image, gain), scale=1 / 512, dtype=cv2.CV_16S)
+    top, left = np.random.default_rng(seed).integers(_SHEET, size=2).tolist()
+    sheet = _speckles(1 - (-max(height, width) // _SHEET))[top : top + height, left : left + width]
+    speckle = cv2.multiply(sheet, cv2.LUT(image, _GAIN), scale=255 * amount / _UNIT**2)
     return cv2.add(image, speckle, dtype=cv2.CV_8U)
+
+
+_SHEET, _UNIT = 384, 256
+_GAIN = np.rint(_UNIT * np.sqrt(0.5 + np.arange(256) / 255)).astype(np.int16)
+
+
+@lru_cache(maxsize=2)
+def _speckles(times: int) -> Array:
+    """Return Gaussian noise whose standard deviation is `_UNIT`, repeated so many times each way."""
+    sheet = np.random.default_rng(1).standard_normal((_SHEET, _SHEET, 3), dtype=np.float32)
+    return np.tile(np.rint(sheet * _UNIT).astype(np.int16), (times, times, 1))
 
 
 def _compress(image: Array, quality: int) -> Array:
     if quality >= 100:
         return image
-    coded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    return np.ascontiguousarray(np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))[..., ::-1])
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    coded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return cv2.cvtColor(cv2.imdecode(coded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
 @dataclass(frozen=True)
@@ -158,28 +168,30 @@ class Background:
             _thing(image, rng)
         sigma = 0.004 * max(width, height) * (1.15 - self.focus)
         image = cv2.GaussianBlur(image, (0, 0), max(0.3, sigma))
-        return cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
+        return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 def _wall(rng: np.random.Generator, width: int, height: int) -> Array:
-    top, bottom = _colour(rng), _colour(rng)
-    ramp = step(0.0, 1.0, np.linspace(0, 1, height, dtype=np.float32))[:, None, None]
-    wall = top + ramp * (0.35 * bottom + 0.65 * top - top)
-    wall = wall * (1 + 0.06 * noise(rng, (height, width), (6, 8)))[..., None]
-    return np.clip(wall, 0, 255).astype(np.uint8)
+    """Return a smooth wall, painted on few cells and enlarged."""
+    top, bottom = np.array(_colour(rng), np.float32), np.array(_colour(rng), np.float32)
+    ramp = step(0.0, 1.0, np.linspace(0, 1, 48, dtype=np.float32))[:, None, None]
+    wall = (top + ramp * 0.35 * (bottom - top)) * (1 + 0.06 * noise(rng, (48, 48), (6, 8)))[..., None]
+    return cv2.resize(cv2.convertScaleAbs(wall), (width, height), interpolation=cv2.INTER_LINEAR)
 
 
-def _colour(rng: np.random.Generator) -> Array:
-    grey = rng.uniform(40, 215)
-    return np.clip(grey + rng.uniform(-38, 38, 3), 5, 250).astype(np.float32)
+def _colour(rng: np.random.Generator) -> tuple[float, float, float]:
+    grey, *shift = rng.random(4).tolist()
+    red, green, blue = (min(max(40 + 175 * grey + 76 * value - 38, 5.0), 250.0) for value in shift)
+    return red, green, blue
 
 
 def _thing(image: Array, rng: np.random.Generator) -> None:
     """Draw one random object: a board, a lamp, a pole, a shelf of boards, or foliage."""
     height, width = image.shape[:2]
-    kind, colour = int(rng.integers(5)), tuple(float(v) for v in _colour(rng))
-    x, y = int(rng.uniform(-0.1, 1.1) * width), int(rng.uniform(-0.1, 1.1) * height)
-    w, h = int(rng.uniform(0.04, 0.32) * width) + 2, int(rng.uniform(0.05, 0.5) * height) + 2
+    kind, colour = int(rng.integers(5)), _colour(rng)
+    across, down, wide, high = rng.random(4).tolist()
+    x, y = int((1.2 * across - 0.1) * width), int((1.2 * down - 0.1) * height)
+    w, h = int((0.04 + 0.28 * wide) * width) + 2, int((0.05 + 0.45 * high) * height) + 2
     if kind == 0:
         cv2.rectangle(image, (x, y), (x + w, y + h), colour, -1)
     elif kind == 1:
@@ -199,12 +211,11 @@ def _thing(image: Array, rng: np.random.Generator) -> None:
         cv2.line(image, (x, -5), (x + slant, height + 5), colour, max(1, w // 8), cv2.LINE_AA)
     elif kind == 3:
         for i in range(6):
-            board = tuple(float(v) for v in _colour(rng))
-            cv2.rectangle(image, (x + i * w // 6, y), (x + (i + 1) * w // 6 - 1, y + h // 2), board, -1)
+            cv2.rectangle(image, (x + i * w // 6, y), (x + (i + 1) * w // 6 - 1, y + h // 2), _colour(rng), -1)
     else:
-        for dx, dy in rng.normal(0, 0.25, (14, 2)):
+        for dx, dy in rng.normal(0, 0.25, (14, 2)).tolist():
             centre = (int(x + dx * w), int(y + dy * h))
-            cv2.ellipse(image, centre, (w // 8 + 1, w // 14 + 1), float(dx * 360), 0, 360, colour, -1, cv2.LINE_AA)
+            cv2.ellipse(image, centre, (w // 8 + 1, w // 14 + 1), dx * 360, 0, 360, colour, -1, cv2.LINE_AA)
 
 
 @dataclass(frozen=True)
@@ -305,8 +316,8 @@ def _draw_person(canvas: Array, person: Person, light: Light) -> tuple[RenderedF
     """Draw one person, touching only the part of the picture that the body can reach."""
     height, width = canvas.shape[:2]
     cx, cy, reach = person.x * width, person.y * height, person.scale
-    x0, x1 = (int(np.clip(cx + side * 3.2 * reach, 0, width)) for side in (-1, 1))
-    y0, y1 = int(np.clip(cy - 2.6 * reach, 0, height)), height
+    x0, x1 = (within(cx + side * 3.2 * reach, width) for side in (-1, 1))
+    y0, y1 = within(cy - 2.6 * reach, height), height
     mask = np.zeros((height, width), np.uint8)
     frame = Frame(max(x1 - x0, 8), max(y1 - y0, 8), person.scale, cx - x0, cy - y0)
     visible = x1 - x0 >= 8 and y1 - y0 >= 8
@@ -354,18 +365,18 @@ def _truth(image: Array, scene: Scene, person: Person, face: RenderedFace, hidde
 
 def _window(box: tuple[float, float, float, float], shape: tuple[int, ...]) -> tuple[slice, slice]:
     x0, y0, x1, y1 = box
-    rows = slice(int(np.clip(y0, 0, shape[0])), int(np.clip(y1 + 1, 0, shape[0])))
-    return rows, slice(int(np.clip(x0, 0, shape[1])), int(np.clip(x1 + 1, 0, shape[1])))
+    rows = slice(within(y0, shape[0]), within(y1 + 1, shape[0]))
+    return rows, slice(within(x0, shape[1]), within(x1 + 1, shape[1]))
 
 
 def _pixels(image: Array, box: tuple[float, float, float, float]) -> Array:
-    part = image[_window(box, image.shape)]
-    return part.astype(np.float32).mean(axis=-1) / 255
+    part = image[_window(box, image.shape)].astype(np.float32)
+    return cv2.transform(part, np.full((1, 3), 1 / 765, np.float32)) if part.size else part
 
 
 def _covered(box: tuple[float, float, float, float], hidden: Array) -> float:
     part = hidden[_window(box, hidden.shape)]
-    return float(part.mean()) / 255 if part.size else 1.0
+    return cv2.mean(part)[0] / 255 if part.size else 1.0
 
 
 def is_detectable(face: SceneFace) -> bool:

@@ -54,25 +54,25 @@ class Light:
 
 
 def normals(layers: Array) -> tuple[Array, Array]:
-    """Return unit normals (head axes) and cavity, -1 hollow to 1 ridge, on the coarse chart."""
+    """Return unit normals (h, w, head axes) and cavity, -1 hollow to 1 ridge, on the coarse chart."""
     dx, dy, dz = grid_direction()
     wide, tall, depth = cv2.split(layers)
-    point = (dx * wide, HALF_HEIGHT * dy * tall, HALF_DEPTH * dz + depth)
+    point = (dx * wide, dy * tall * HALF_HEIGHT, dz * HALF_DEPTH + depth)
     ax, ay, az = (cv2.Sobel(axis, cv2.CV_32F, 1, 0, ksize=3) for axis in point)
     bx, by, bz = (cv2.Sobel(axis, cv2.CV_32F, 0, 1, ksize=3) for axis in point)
-    n = np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx])
-    n /= np.sqrt(n[0] * n[0] + n[1] * n[1] + n[2] * n[2] + np.float32(1e-12))
-    cavity = limit((depth - cv2.blur(depth, (9, 9))) * 14, -1, 1)
-    return n, cavity
+    nx, ny, nz = ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx
+    n = cv2.merge([nx, ny, nz]) * (1 / np.sqrt(nx * nx + ny * ny + nz * nz + np.float32(1e-12)))[..., None]
+    return n, limit((depth - cv2.blur(depth, (9, 9))) * 14, -1, 1)
 
 
 def shade(layers: Array, rotation: Array, light: Light) -> tuple[Array, Array]:
     """Return the light's factor per channel (gamma space) and the gloss to add, on the coarse chart."""
     n, cavity = normals(layers)
-    toward = (rotation.T @ light.vector()).astype(np.float32)
-    up = (rotation.T @ np.array([0, -1, 0], np.float32)).astype(np.float32)
-    facing = toward[0] * n[0] + toward[1] * n[1] + toward[2] * n[2]
-    sky = 0.83 + 0.17 * (up[0] * n[0] + up[1] * n[1] + up[2] * n[2])
+    toward = rotation.T @ light.vector()
+    half = toward + rotation[2]
+    half /= np.sqrt((half * half).sum())
+    facing, up, shine = cv2.split(cv2.transform(n, np.stack([toward, -rotation[1], half])))
+    sky = 0.83 + 0.17 * up
     occlusion = limit(1 + 0.42 * np.minimum(cavity, 0.25), 0.4, 1.1)
     key_colour, sky_colour = light.colours()
     ambient, direct = light.ambient * sky * occlusion, light.key * (0.55 + 0.45 * occlusion)
@@ -81,14 +81,12 @@ def shade(layers: Array, rotation: Array, light: Light) -> tuple[Array, Array]:
         diffuse = np.maximum(facing + np.float32(wrap), 0) * np.float32(key / (1 + wrap))
         channels.append(direct * diffuse + fill * ambient)
     factor = cv2.merge(channels)
-    return np.sqrt(factor), _gloss(n, facing, toward, rotation, light)
+    return np.sqrt(factor), _gloss(shine, light) * (facing > 0)
 
 
-def _gloss(n: Array, facing: Array, toward: Array, rotation: Array, light: Light) -> Array:
-    half = toward + rotation.T[:, 2]
-    half = half / np.sqrt((half * half).sum())
-    shine = np.maximum(half[0] * n[0] + half[1] * n[1] + half[2] * n[2], 0)
-    broad = shine**2
-    broad = broad * broad * broad * broad
-    tight = broad * broad * broad
-    return light.gloss * light.key * (0.10 * broad + 0.2 * tight) * (facing > 0)
+def _gloss(shine: Array, light: Light) -> Array:
+    """Return a broad and a tight highlight, the 8th and the 24th power of how squarely the light is thrown back."""
+    broad = np.maximum(shine, 0) ** 2
+    broad *= broad
+    broad *= broad
+    return broad * (0.1 + 0.2 * broad * broad) * (light.gloss * light.key)

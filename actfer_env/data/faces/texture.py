@@ -14,12 +14,15 @@ from actfer_env.data.faces.geometry import (
     RANGE_Y,
     Anatomy,
     Array,
+    bell,
     bump,
-    grid,
+    grid_axes,
     hairline,
+    limit,
     pair,
     sideburn,
     step,
+    unit,
 )
 from actfer_env.data.faces.identity import HAIR_COLOURS, SKIN_TONES, Identity
 
@@ -88,31 +91,55 @@ def albedo(who: Identity, level: int) -> Array:
     if who.beard != "none":
         _paint(texture, window(level, -1.62, 1.62, 0.1, 2.25), _beard(who))
     if who.hair_style != "bald":
-        _paint(texture, window(level, -1.62, 1.62, -2.25, max(0.0, sideburn(who)) + 0.2), _hair(who))
+        _paint(texture, window(level, -1.62, 1.62, -2.25, max(0.0, sideburn(who)) + 0.2), _hair(who, level))
     if sideburn(who) < 0.5:
-        for sign in (-1.0, 1.0):
-            ends = (1.24 * sign, 1.62 * sign)
-            _paint(texture, window(level, min(ends), max(ends), -0.35, 0.6), _ear(who))
+        _paint_ears(texture, who, window(level, 1.24, 1.62, -0.35, 0.6))
     return texture
 
 
-Painter = Callable[[Array, Array], tuple[Array, Array]]
+Painter = Callable[[Array, Array], tuple[Array, Array, Array]]
+"""From a row of x and a column of y to coverage (0..1, float32), tone (one colour) and shade (its factor)."""
 
 
 def _paint(texture: Array, win: Window, painter: Painter) -> None:
-    """Let a painter lay its colour over a window of the texture; it returns coverage and colour."""
-    shape = (win.y.size, win.x.size)
-    cover, colour = painter(np.broadcast_to(win.x, shape), np.broadcast_to(win.y, shape))
-    patch = texture[win.rows, win.cols]
-    mixed = patch + cover[..., None] * (colour - patch)
-    np.clip(mixed, 0, 255, out=mixed)
-    patch[:] = mixed.astype(np.uint8)
+    """Let a painter lay its colour over a window of the texture."""
+    cover, tone, shade = painter(win.x, win.y)
+    blend(texture[win.rows, win.cols], _toned(tone, shade), cv2.convertScaleAbs(cover, alpha=255))
+
+
+def _toned(tone: Array, shade: Array) -> Array:
+    return cv2.merge([cv2.convertScaleAbs(shade, alpha=value) for value in tone.tolist()])
+
+
+def blend(canvas: Array, colour: Array, cover: Array) -> None:
+    """Lay a picture over another, in place, with a uint8 coverage."""
+    weight = cv2.cvtColor(cover, cv2.COLOR_GRAY2RGB)
+    front = cv2.multiply(colour, weight, scale=1 / 255)
+    back = cv2.multiply(canvas, cv2.bitwise_not(weight), scale=1 / 255)
+    cv2.add(front, back, dst=canvas)
+
+
+_SHEET = 512
+
+
+@lru_cache(maxsize=1)
+def _sheet() -> Array:
+    """Return the sheet that all noise is cut from: fresh random numbers cost more than the rest of the painting."""
+    return np.random.default_rng(0).standard_normal((_SHEET, _SHEET), dtype=np.float32)
+
+
+def _cut(rng: np.random.Generator, rows: int, cols: int) -> Array:
+    top, left = int(rng.integers(_SHEET - rows)), int(rng.integers(_SHEET - cols))
+    return _sheet()[top : top + rows, left : left + cols]
 
 
 def noise(rng: np.random.Generator, shape: tuple[int, int], cells: tuple[int, int]) -> Array:
     """Return smooth noise of about unit variance: `cells` random values in each direction, interpolated."""
-    small = rng.standard_normal((max(2, cells[0]), max(2, cells[1])), dtype=np.float32)
-    return cv2.resize(small, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)
+    return cv2.resize(_cut(rng, *cells), (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)
+
+
+_TINT, _DEPTH = (0.01, -0.085, -0.075), (-0.13, -0.17, -0.16)
+"""What a blush and a shadow add to each channel, as shares of the skin's colour."""
 
 
 def _skin(who: Identity, level: int) -> Array:
@@ -120,13 +147,13 @@ def _skin(who: Identity, level: int) -> Array:
     rng = np.random.default_rng([who.seed, 1])
     height, width = texture_shape(level)
     strength = 1 - 0.45 * who.tone / 9
-    red, dark = _blush(who, *grid()) * strength, _shadows(who, *grid())
-    tint = np.array([0.01, -0.085, -0.075], np.float32)
-    depth = np.array([-0.13, -0.17, -0.16], np.float32)
-    red = red + 0.22 * strength * noise(rng, red.shape, (18, 14))
-    dark = dark + 0.10 * noise(rng, red.shape, (40, 30))
-    base = skin_colour(who) * (1 + red[..., None] * tint + dark[..., None] * depth)
-    coarse = np.clip(base, 0, 255).astype(np.uint8)
+    red, dark = _blush(who, *grid_axes()) * strength, _shadows(who, *grid_axes())
+    red += 0.22 * strength * noise(rng, red.shape, (18, 14))
+    dark += 0.10 * noise(rng, red.shape, (40, 30))
+    coarse = cv2.merge([
+        cv2.addWeighted(red, tone * tint, dark, tone * depth, tone, dtype=cv2.CV_8U)
+        for tone, tint, depth in zip(skin_colour(who).tolist(), _TINT, _DEPTH, strict=True)
+    ])  # fmt: skip
     texture = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
     cv2.multiply(texture, cv2.cvtColor(_grain(who, rng, level), cv2.COLOR_GRAY2RGB), dst=texture, scale=1 / 200)
     _paint(texture, window(level, -0.4, 0.4, 0.35, 0.95), _nostrils(who))
@@ -160,33 +187,32 @@ def _grain(who: Identity, rng: np.random.Generator, level: int) -> Array:
     return grain.astype(np.uint8)
 
 
-def _ear(who: Identity) -> Painter:
-    """Paint the ear's relief on the side of the head: it shows once the head is turned."""
-
-    def paint(x: Array, y: Array) -> tuple[Array, Array]:
-        u, v = (np.abs(x) - 1.44 + 0.12 * (y - 0.1)) / 0.12, (y - 0.1) / 0.36
-        radius = np.sqrt(u * u + v * v * (1 + 0.3 * (v > 0)))
-        bowl = step(0.55, 0.2, radius)
-        rim = step(0.2, 0.05, np.abs(radius - 0.62))
-        edge = step(0.12, 0.0, np.abs(radius - 1.02))
-        light = 1.05 - 0.42 * bowl - 0.16 * rim - 0.35 * edge
-        tone = skin_colour(who) * np.array([1.0, 0.9, 0.88], np.float32)
-        return step(1.12, 0.96, radius), tone * light[..., None]
-
-    return paint
+def _paint_ears(texture: Array, who: Identity, win: Window) -> None:
+    """Paint the ears' relief on the sides of the head: it shows once the head is turned."""
+    u, v = (win.x - 1.44 + 0.12 * (win.y - 0.1)) / 0.12, (win.y - 0.1) / 0.36
+    radius = np.sqrt(u * u + v * v * (1 + 0.3 * (v > 0)))
+    bowl = step(0.55, 0.2, radius)
+    rim = step(0.2, 0.05, np.abs(radius - 0.62))
+    edge = step(0.12, 0.0, np.abs(radius - 1.02))
+    light = 1.05 - 0.42 * bowl - 0.16 * rim - 0.35 * edge
+    colour = _toned(skin_colour(who) * np.array([1.0, 0.9, 0.88], np.float32), light)
+    cover, width = cv2.convertScaleAbs(step(1.12, 0.96, radius), alpha=255), texture.shape[1]
+    blend(texture[win.rows, win.cols], colour, cover)
+    mirrored = texture[win.rows, width - win.cols.stop : width - win.cols.start]
+    blend(mirrored, cv2.flip(colour, 1), cv2.flip(cover, 1))
 
 
 def _nostrils(who: Identity) -> Painter:
     """Paint the dark of the nostrils and of the crease under the wings."""
     a = Anatomy.of(who)
 
-    def paint(x: Array, y: Array) -> tuple[Array, Array]:
+    def paint(x: Array, y: Array) -> tuple[Array, Array, Array]:
         tilt = y - a.nose_y - 0.085 + 0.35 * (np.abs(x) - 0.1)
         hole = bump(np.abs(x), tilt, a.nose_w * 0.5, 0, 0.042, 0.019)
         wing = bump(np.abs(x), y, a.nose_w * 0.95, a.nose_y + 0.085, 0.035, 0.035)
         base = bump(x, y, 0, a.nose_y + 0.125, 0.13, 0.022)
         dark = np.minimum(1.2 * hole + 0.2 * wing + 0.16 * base, 1.1)
-        return 0.6 * dark, skin_colour(who) * np.array([0.2, 0.06, 0.08], np.float32)
+        return 0.6 * dark, skin_colour(who) * np.array([0.2, 0.06, 0.08], np.float32), np.ones_like(dark)
 
     return paint
 
@@ -194,7 +220,7 @@ def _nostrils(who: Identity) -> Painter:
 def brow_line(who: Identity, ax: Array) -> tuple[Array, Array]:
     """Return the brow's centre line and half thickness at distance `ax` from the middle."""
     a = Anatomy.of(who)
-    t = np.clip((ax - 0.13) / 0.56, 0, 1)
+    t = unit((ax - 0.13) / 0.56)
     arch = 0.035 + 0.035 * who.brow_arch
     centre = a.brow_y + 0.02 - arch * (1 - ((t - 0.62) / 0.62) ** 2) + 0.05 * np.maximum(t - 0.7, 0)
     half = (0.052 + 0.018 * who.brow_thickness) * (1 - 0.72 * t * t)
@@ -204,24 +230,23 @@ def brow_line(who: Identity, ax: Array) -> tuple[Array, Array]:
 def _brows(who: Identity) -> Painter:
     rng = np.random.default_rng([who.seed, 2])
 
-    def paint(x: Array, y: Array) -> tuple[Array, Array]:
+    def paint(x: Array, y: Array) -> tuple[Array, Array, Array]:
         ax = np.abs(x)
         centre, half = brow_line(who, ax)
         inside = 1 - step(0.55, 1.15, np.abs(y - centre) / half)
         ends = step(0.1, 0.19, ax - 0.25 * (y - centre)) * (1 - step(0.62, 0.72, ax))
         strands = _strands(rng, ax * 22 + y * 14, (y - centre) * 45 - ax * 22)
         density = 0.72 + 0.14 * who.brow_thickness - 0.12 * who.age
-        cover = np.clip(inside * ends * (density + 0.3 * strands), 0, 0.96)
-        return cover, hair_colour(who) * 0.55 + skin_colour(who) * 0.1
+        cover = limit(inside * ends * (density + 0.3 * strands), 0, 0.96)
+        return cover, hair_colour(who) * 0.55 + skin_colour(who) * 0.1, np.ones_like(cover)
 
     return paint
 
 
 def _strands(rng: np.random.Generator, along: Array, across: Array) -> Array:
     """Return streaks of unit variance: slow `along`, fast `across` (each within about +-120)."""
-    tile = rng.standard_normal((80, 260), dtype=np.float32)
-    mx, my = (across + 130).astype(np.float32), (along * 0.3 + 40).astype(np.float32)
-    return cv2.remap(tile, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    tile = _cut(rng, 80, 260)
+    return cv2.remap(tile, across + 130, along * 0.3 + 40, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
 
 
 def beard_mask(who: Identity, x: Array, y: Array) -> Array:
@@ -244,45 +269,53 @@ def beard_mask(who: Identity, x: Array, y: Array) -> Array:
 def _beard(who: Identity) -> Painter:
     rng = np.random.default_rng([who.seed, 3])
 
-    def paint(x: Array, y: Array) -> tuple[Array, Array]:
+    def paint(x: Array, y: Array) -> tuple[Array, Array, Array]:
         mask = cv2.blur(beard_mask(who, x, y), (5, 5))
-        strands = _strands(rng, y * 20, x * 75)
-        grain = noise(rng, x.shape, (190, 280))
+        strands = _strands(rng, np.repeat(y * 20, x.size, axis=1), np.repeat(x * 75, y.size, axis=0))
+        grain = noise(rng, mask.shape, (190, 280))
         if who.beard == "stubble":
-            cover = mask * np.clip(0.36 + 0.16 * grain, 0, 0.7)
+            cover = mask * limit(0.36 + 0.16 * grain, 0, 0.7)
         else:
-            cover = np.clip(mask * (0.86 + 0.1 * strands + 0.05 * grain), 0, 0.97)
-        return cover, hair_colour(who) * 0.8 * (1 + 0.22 * strands[..., None])
+            cover = limit(mask * (0.86 + 0.1 * strands + 0.05 * grain), 0, 0.97)
+        return cover, hair_colour(who) * 0.8, np.maximum(1 + 0.22 * strands, 0)
 
     return paint
 
 
-def _hair(who: Identity) -> Painter:
+def _hair(who: Identity, level: int) -> Painter:
     rng = np.random.default_rng([who.seed, 4])
 
-    def paint(x: Array, y: Array) -> tuple[Array, Array]:
-        sheen, ragged = _hair_flow(who, x, y, rng)
+    def paint(x: Array, y: Array) -> tuple[Array, Array, Array]:
+        sheen, ragged = _hair_flow(who, level, (y.size, x.size), rng)
         soft = 0.16 if who.hair_style in ("buzz", "receding") else 0.07
-        mask = step(-soft / 2, soft, hairline(who, x[:1]) + 0.05 * ragged - y)
+        mask = step(-soft / 2, soft, hairline(who, x) + 0.05 * ragged - y)
         cover = mask * np.float32(0.78 if who.hair_style == "buzz" else 1.0)
         shadow = 0.3 * cv2.blur(mask, (9, 9)) * (1 - mask)
-        cover = np.maximum(cover, shadow)
-        return cover, hair_colour(who) * (np.clip(1 + sheen, 0.25, 2.2) * (mask > 0.02))[..., None]
+        return np.maximum(cover, shadow), hair_colour(who), limit(1 + sheen, 0.25, 2.2) * (mask > 0.02)
 
     return paint
 
 
-def _hair_flow(who: Identity, x: Array, y: Array, rng: np.random.Generator) -> tuple[Array, Array]:
+def _hair_flow(
+    who: Identity, level: int, shape: tuple[int, int], rng: np.random.Generator
+) -> tuple[Array, Array]:
     """Return the brightness of the strands and how they fray the hairline."""
     if who.hair_style in ("afro", "buzz"):
-        curls = noise(rng, x.shape, (130, 150)) + 0.6 * noise(rng, x.shape, (48, 50))
+        curls = noise(rng, shape, (130, 150)) + 0.6 * noise(rng, shape, (48, 50))
         return (0.28 if who.hair_style == "afro" else 0.13) * curls, curls
     part = (0.45 if who.seed % 2 else -0.45) if who.hair_style in ("side", "bob") else 0.0
-    dx, dy = x - part, y + 1.9
+    turn, radius, fade, band = (field[: shape[0]] for field in _parting(level, part))
+    wave = 0.05 * noise(rng, shape, (6, 7))
+    fine = _strands(rng, radius * 6, (turn + wave * 0.6) * 100) * fade
+    locks = _strands(rng, radius * 3, (turn + wave) * 38)
+    return 0.2 * (fine + locks) + band, 0.6 * fine + 0.7 * locks
+
+
+@lru_cache(maxsize=8)
+def _parting(level: int, part: float) -> tuple[Array, Array, Array, Array]:
+    """Return how hair falls from a parting, on the whole texture: angle, distance, and two functions of distance."""
+    win = window(level, -RANGE_X, RANGE_X, -RANGE_Y, RANGE_Y)
+    dx, dy = win.x - part, win.y + 1.9
     turn = dx / (np.abs(dx) + np.abs(dy) + 1e-3)
     radius = np.sqrt(dx * dx + dy * dy)
-    wave = 0.05 * noise(rng, x.shape, (6, 7))
-    fine = _strands(rng, radius * 6, (turn + wave * 0.6) * 100) * step(0.2, 0.9, radius)
-    locks = _strands(rng, radius * 3, (turn + wave) * 38)
-    band = 0.35 * bump(radius, radius, 0.75, 0.75, 0.22, 1e3)
-    return 0.2 * fine + 0.2 * locks + band - 0.08, 0.6 * fine + 0.7 * locks
+    return turn, radius, step(0.2, 0.9, radius), 0.35 * bell(radius, 0.75, 0.22) - 0.08
