@@ -132,7 +132,7 @@ def eye_shape(who: Identity, row: int, weights: Array) -> EyeShape:
     sign = -1.0 if row == 0 else 1.0
     upper, lower = 0.1 * a.eye_h * (1 - 0.2 * who.lids), 0.074 * a.eye_h * (1 - 0.28 * who.lids)
     squint = min(1.0, 0.3 * pull[7] + 0.35 * pull[6] + 0.06 * pull[9])
-    upper_now = upper * (1 + 0.62 * pull[5]) * (1 - 0.12 * pull[7] - 0.1 * pull[6] - 0.14 * pull[4] - 0.04 * pull[9])
+    upper_now = upper * (1 + 0.75 * pull[5]) * (1 - 0.12 * pull[7] - 0.1 * pull[6] - 0.14 * pull[4] - 0.04 * pull[9])
     lower_now = lower * (1 - 0.62 * squint) * (1 + 0.08 * pull[5])
     closed = pull[43]
     upper_now = upper_now * (1 - closed) - closed * (0.55 * lower_now)

@@ -54,7 +54,7 @@ class Camera:
         draw = rng.random(5)
         return cls(
             exposure=float(1.2 * (draw[0] - 0.55)),
-            detail=float(0.18 + 0.08 * draw[1]) if bad else float(0.75 + 0.25 * draw[1]),
+            detail=float(0.165 + 0.07 * draw[1]) if bad else float(0.75 + 0.25 * draw[1]),
             blur=float(0.6 + 0.8 * draw[2]) if bad else float(0.6 * draw[2]),
             noise=float(0.055 + 0.05 * draw[3]) if bad else float(0.002 + 0.014 * draw[3]),
             jpeg=int(30 + 30 * draw[4]) if bad else int(82 + 16 * draw[4]),
