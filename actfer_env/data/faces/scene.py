@@ -56,7 +56,7 @@ class Camera:
             exposure=float(1.2 * (draw[0] - 0.55)),
             detail=float(0.165 + 0.07 * draw[1]) if bad else float(0.75 + 0.25 * draw[1]),
             blur=float(0.6 + 0.8 * draw[2]) if bad else float(0.6 * draw[2]),
-            noise=float(0.055 + 0.05 * draw[3]) if bad else float(0.002 + 0.014 * draw[3]),
+            noise=float(0.04 + 0.045 * draw[3]) if bad else float(0.002 + 0.014 * draw[3]),
             jpeg=int(30 + 30 * draw[4]) if bad else int(82 + 16 * draw[4]),
             seed=int(rng.integers(2**31)),
         )
@@ -382,7 +382,7 @@ def _covered(box: tuple[float, float, float, float], hidden: Array) -> float:
 def is_detectable(face: SceneFace) -> bool:
     """Apply the fixed geometric and photometric rule: should a good detector find this face?"""
     return (
-        face.native_scale >= 6
+        face.native_scale >= 5.5
         and face.inter_ocular >= 16
         and face.inside == 1
         and face.covered <= 0.2
