@@ -226,6 +226,16 @@ class Episode:
 
         return self._turn(name, {} if arguments is None else arguments, fail)
 
+    def stop(self) -> None:
+        """End the episode without an answer, such as when the policy is gone; it counts as truncated.
+
+        Raises:
+            RuntimeError: the episode is over.
+        """
+        if self.done:
+            raise RuntimeError("the episode is over: start a new one")
+        self.state, self.truncated = State.DONE, True
+
     def rollout(self, texts: Iterable[str] = (), meta: Mapping[str, Any] | None = None) -> Rollout:
         """Return the record of the finished episode.
 

@@ -52,6 +52,11 @@ def tool_schemas(coordinates: Coordinates = "relative_1000", max_zooms: int = 4)
     ]
 
 
+def coordinates_text(coordinates: Coordinates) -> str:
+    """Return in words how boxes are written."""
+    return _UNITS[coordinates][0]
+
+
 def to_unit(box: Sequence[float], coordinates: Coordinates, size: tuple[int, int]) -> tuple[float, ...]:
     """Convert a box from the wire to shares of the picture.
 

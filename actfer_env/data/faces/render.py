@@ -247,7 +247,9 @@ def landmarks(
     return _seen(_places(who, shapes, layers, drift), rotation, frame)
 
 
-def _places(who: Identity, shapes: tuple[EyeShape, EyeShape, MouthShape], layers: Array, drift: Array) -> dict[str, Array]:
+def _places(
+    who: Identity, shapes: tuple[EyeShape, EyeShape, MouthShape], layers: Array, drift: Array
+) -> dict[str, Array]:
     """Return the named points on the head, in three dimensions."""
     chart = _painted_points(shapes) | _skin_points(who, drift)
     x, y = np.array(list(chart.values()), np.float32).T

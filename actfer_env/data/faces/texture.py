@@ -296,9 +296,7 @@ def _hair(who: Identity, level: int) -> Painter:
     return paint
 
 
-def _hair_flow(
-    who: Identity, level: int, shape: tuple[int, int], rng: np.random.Generator
-) -> tuple[Array, Array]:
+def _hair_flow(who: Identity, level: int, shape: tuple[int, int], rng: np.random.Generator) -> tuple[Array, Array]:
     """Return the brightness of the strands and how they fray the hairline."""
     if who.hair_style in ("afro", "buzz"):
         curls = noise(rng, shape, (130, 150)) + 0.6 * noise(rng, shape, (48, 50))

@@ -1,0 +1,95 @@
+"""How a language policy talks to an episode: the one definition of formats, coordinates and picture sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal, get_args
+
+from actfer_env.errors import ActFERError
+from actfer_env.tools.schema import Coordinates
+
+Parsing = Literal["strict", "lenient"]
+Calls = Literal["text", "native"]
+
+
+class ChatError(ActFERError, ValueError):
+    """A chat setting that is unknown or out of range."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A way of asking.
+
+    Attributes:
+        tools: whether the policy may call tools; without, one turn with an answer is all.
+        answer: "json" is ``{"emotion": ..., "aus": [...]}``, "label" one word.
+        aus: where Action Units are named: in the answer, in parentheses in the reasoning, or nowhere.
+        canvas: side of the virtual canvas of boxes in the reasoning, 0 for none.
+        side: side of a square to which the picture is resized, 0 to leave its shape alone.
+        exclude: emotions that the answer cannot be.
+        source: where the format comes from.
+    """
+
+    tools: bool = True
+    answer: Literal["json", "label"] = "json"
+    aus: Literal["answer", "reasoning", "none"] = "answer"
+    canvas: int = 0
+    side: int = 0
+    exclude: tuple[str, ...] = ()
+    source: str = "ActFER, section 3"
+
+
+CHAT_PRESETS: Mapping[str, Preset] = MappingProxyType({
+    "actfer": Preset(),
+    "facial_r1": Preset(False, "label", "reasoning", source="Facial-R1: think, then one word; AUs in parentheses"),
+    "tag": Preset(False, "label", "none", canvas=512, side=512, exclude=("contempt",),
+                  source="TAG: boxes on a 512 canvas inside the reasoning; seven classes"),
+    "ferbench": Preset(False, "label", "none", side=224, source="UniFER / FERBench: one pass, 224 x 224"),
+})  # fmt: skip
+"""Ways of asking by name; those without tools are the other papers' passive baselines."""
+
+
+@dataclass(frozen=True)
+class ChatConfig:
+    """Constants of the chat protocol; all chosen here unless a source is named.
+
+    Attributes:
+        preset: a name in `CHAT_PRESETS`.
+        coordinates: how boxes are written: "relative_1000" (Qwen3-VL), "pixels" (Qwen2.5-VL) or "unit".
+        parsing: "strict" accepts the documented grammar only, "lenient" mends what is clear; see `parse_turn`.
+        calls: "text" writes calls into the turn as ``<tool_call>``, "native" passes them beside it (OpenAI).
+        schemas_in_prompt: write the tools' schemas into the system prompt, for servers and templates without tools.
+        max_characters: of one turn; a longer one is a parse error and is not read.
+        image_side: bound on the long side of the raw picture as it is shown, pixels.
+        face_side: side of the aligned face, pixels.
+        crop_side: long side of a magnified crop, pixels.
+    """
+
+    preset: str = "actfer"
+    coordinates: Coordinates = "relative_1000"
+    parsing: Parsing = "lenient"
+    calls: Calls = "text"
+    schemas_in_prompt: bool = False
+    max_characters: int = 32_768
+    image_side: int = 640
+    face_side: int = 224
+    crop_side: int = 448
+
+    def __post_init__(self) -> None:
+        known = {
+            "preset": tuple(CHAT_PRESETS), "coordinates": get_args(Coordinates), "parsing": get_args(Parsing),
+            "calls": get_args(Calls),
+        }  # fmt: skip
+        for name, choices in known.items():
+            if getattr(self, name) not in choices:
+                raise ChatError(f"unknown {name} {getattr(self, name)!r}: use one of {', '.join(choices)}")
+        for name in ("max_characters", "image_side", "face_side", "crop_side"):
+            if getattr(self, name) < 16:
+                raise ChatError(f"{name} is {getattr(self, name)}; it must be at least 16")
+
+    @property
+    def form(self) -> Preset:
+        """The preset."""
+        return CHAT_PRESETS[self.preset]

@@ -1,0 +1,201 @@
+"""`ActFERChatEnv`: the conversation as a Gymnasium environment with text actions."""
+
+from __future__ import annotations
+
+import string
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from actfer_env.chat.config import ChatConfig
+from actfer_env.chat.episode import ChatEpisode, chat_tools
+from actfer_env.chat.messages import Message
+from actfer_env.data import Dataset, load_dataset
+from actfer_env.episode import EpisodeConfig
+from actfer_env.render import Panel
+from actfer_env.rewards import UCGRPO, Scores, UCGRPOConfig
+from actfer_env.tools import FaceTools
+from actfer_env.tools.align import check_size
+from actfer_env.tools.detectors import Detector
+from actfer_env.tools.image import RGB
+from actfer_env.tools.sampling import fit
+
+CHARSET = string.printable
+"""Characters of the spaces; others are escaped in observations, and taken as they are in actions."""
+
+
+class ActFERChatEnv(gym.Env[dict[str, Any], str]):
+    """Agentic facial expression recognition as a conversation (ActFER, section 3.1).
+
+    ## Action space
+    `Text`: one whole assistant turn, with tool calls or the answer in it; see `actfer_env.chat.parse_turn`.
+
+    ## Observation space
+    A `Dict` that shows what the last turn brought (after `reset`, the prompts and the first picture):
+
+    | key | space | meaning |
+    |-----|-------|---------|
+    | `text` | Text | the new messages, as "role: text" lines; characters beyond ASCII are escaped |
+    | `images` | uint8 (max_zooms + 1, s, s, 3) | their pictures, each fitted into the square; black where none |
+    | `image_count` | Discrete(max_zooms + 2) | how many pictures there are |
+    | `turns_left` | Discrete(max_turns + 1) | |
+
+    ## Rewards
+    Zero until the episode ends; then the UC-GRPO reward of the episode as a group of one.
+
+    ## Episode end
+    Termination: an answer. Truncation: `max_turns` calls and unreadable turns without one.
+
+    ## Info
+    Always: `sample_id`, `messages` (the whole conversation, in OpenAI's format with placeholders), `images` (its
+    pictures at their own sizes), `tools` (schemas). After a step: `violations`. At the end: `rollout`,
+    `reward_terms`.
+
+    Args:
+        dataset: a registered name or a loaded `Dataset`.
+        root: folder or file of the data set, for those that need one.
+        split: "train", "val", "test", or None for all.
+        detector: a detector's spec, or a detector.
+        chat: formats and picture sizes.
+        config: budgets and Action Units.
+        max_turns: overrides that of `config`.
+        slot_size: side of the squares of `images`, pixels, at least 16.
+        max_text: characters of an observation's text; a longer one is cut.
+        reward: constants of the reward.
+        render_mode: "rgb_array" (a panel, uint8 (540, 960, 3)), "ansi" (the conversation as text), or None.
+        tools: tools to share; overrides `detector`.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array", "ansi"], "render_fps": 2}
+
+    def __init__(  # noqa: PLR0913, PLR0917  (gym.make passes every argument by name)
+        self,
+        dataset: str | Dataset = "synthetic",
+        root: str | None = None,
+        split: str | None = "train",
+        detector: str | Detector = "auto",
+        chat: ChatConfig | None = None,
+        config: EpisodeConfig | None = None,
+        max_turns: int | None = None,
+        slot_size: int = 224,
+        max_text: int = 16_384,
+        reward: UCGRPOConfig | None = None,
+        render_mode: str | None = None,
+        tools: FaceTools | None = None,
+    ) -> None:
+        check_size(slot_size, "slot_size")
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise ValueError(f"unknown render_mode {render_mode!r}: use one of {self.metadata['render_modes']}")
+        self.dataset = load_dataset(dataset, root, split) if isinstance(dataset, str) else dataset
+        self.chat, config = chat or ChatConfig(), config or EpisodeConfig()
+        self.config = config if max_turns is None else EpisodeConfig(max_turns, config.max_zooms, config.au_set)
+        self.tools = tools or chat_tools(detector, self.chat)
+        self.slot_size, self.max_text, self.render_mode = slot_size, max_text, render_mode
+        self.scorer = UCGRPO(reward or UCGRPOConfig())
+        self.episode: ChatEpisode | None = None
+        self._slots = self.config.max_zooms + 1
+        self._episodes = 0
+        self._seed: int | None = None
+        self._scores: Scores | None = None
+        self.action_space = gym.spaces.Text(self.chat.max_characters, charset=CHARSET)
+        self.observation_space = gym.spaces.Dict({
+            "text": gym.spaces.Text(max_text, charset=CHARSET),
+            "images": gym.spaces.Box(0, 255, (self._slots, slot_size, slot_size, 3), np.uint8),
+            "image_count": gym.spaces.Discrete(self._slots + 1),
+            "turns_left": gym.spaces.Discrete(self.config.max_turns + 1),
+        })
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Start an episode.
+
+        Args:
+            seed: fixes which samples follow.
+            options: {"sample": index or id} chooses the sample; {"group": id, "member": index} name the group.
+
+        Raises:
+            DataError: no such sample.
+            ValueError: an unknown option.
+            ImageError: its picture cannot be read.
+        """
+        super().reset(seed=seed)
+        if seed is not None:
+            self._episodes, self._seed = 0, seed
+        chosen = dict(options or {})
+        drawn = int(self.np_random.integers(len(self.dataset)))
+        sample = self.dataset[self.dataset.find(chosen.pop("sample", drawn))]
+        group, member = chosen.pop("group", f"{sample.id}#{self._episodes}"), chosen.pop("member", 0)
+        if chosen:
+            raise ValueError(f"unknown reset option {min(chosen)!r}: use 'sample', 'group' or 'member'")
+        self.episode = ChatEpisode(
+            sample, self.tools, self.chat, self.config, group_id=group, member=member, seed=self._seed
+        )
+        self._episodes += 1
+        self._scores = None
+        return self._observe(self.episode.messages, self.episode.images), self._info()
+
+    def step(self, action: str) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        """Play one assistant turn.
+
+        Raises:
+            RuntimeError: `reset` was not called, or the episode is over.
+        """
+        episode = self._running()
+        turn = episode.step(str(action))
+        info, reward = self._info() | {"violations": turn.violations}, 0.0
+        if turn.done:
+            rollout = episode.rollout()
+            self._scores = self.scorer.score([rollout])
+            terms = self._scores.terms(0)
+            reward, info = terms["total"], info | {"rollout": rollout, "reward_terms": terms}
+        truncated = episode.episode.truncated
+        return self._observe(turn.messages, turn.images), reward, turn.done and not truncated, truncated, info
+
+    def render(self) -> RGB | str | None:  # type: ignore[override]
+        """Return the panel for "rgb_array", the conversation for "ansi"."""
+        if self.render_mode is None:
+            gym.logger.warn("render() needs a render_mode: pass render_mode='ansi' to gym.make")
+            return None
+        episode = self._running()
+        if self.render_mode == "ansi":
+            return as_text(episode.messages)
+        return Panel().draw(episode.episode, self._scores)
+
+    def _running(self) -> ChatEpisode:
+        if self.episode is None:
+            raise RuntimeError("call reset() before step() or render()")
+        return self.episode
+
+    def _info(self) -> dict[str, Any]:
+        episode = self._running()
+        return {
+            "sample_id": episode.sample.id, "messages": list(episode.messages), "images": list(episode.images),
+            "tools": episode.tools,
+        }  # fmt: skip
+
+    def _observe(self, messages: Any, images: Any) -> dict[str, Any]:
+        slots = np.zeros((self._slots, self.slot_size, self.slot_size, 3), np.uint8)
+        for slot, image in zip(slots, images, strict=False):
+            slot[:] = fit(image, self.slot_size)
+        left = max(self._running().episode.turns_left, 0)
+        text = escape(as_text(messages))[: self.max_text] or "-"
+        return {
+            "text": text, "images": slots, "image_count": np.int64(min(len(images), self._slots)),
+            "turns_left": np.int64(left),
+        }  # fmt: skip
+
+
+def as_text(messages: Any) -> str:
+    """Return messages as "role: text" lines, each picture as ``<image>``."""
+    return "\n".join(f"{message['role']}: {_flat(message)}" for message in messages)
+
+
+def _flat(message: Message) -> str:
+    return " ".join("<image>" if part["type"] == "image" else str(part["text"]) for part in message["content"])
+
+
+def escape(text: str) -> str:
+    """Return the text with every character beyond `CHARSET` written as a backslash escape."""
+    return "".join(c if c in CHARSET else c.encode("ascii", "backslashreplace").decode() for c in text)

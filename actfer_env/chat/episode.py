@@ -1,0 +1,307 @@
+"""`ChatEpisode`: an inspection episode as a conversation. Tools are not re-implemented here; `Episode` plays them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+
+from actfer_env import facs
+from actfer_env.chat.config import ChatConfig
+from actfer_env.chat.messages import Message, image_part, text_part
+from actfer_env.chat.parse import ParsedAnswer, ParsedCall, ParsedTurn, parse_turn
+from actfer_env.chat.prompts import answers, system_prompt, user_prompt
+from actfer_env.data.sample import Sample
+from actfer_env.episode import ANSWER, Episode, EpisodeConfig, StepResult
+from actfer_env.rollout import Rollout
+from actfer_env.tools.cache import FaceTools
+from actfer_env.tools.image import RGB
+from actfer_env.tools.sampling import fit
+from actfer_env.tools.schema import DETECT_ALIGN, ZOOM_IN, coordinates_text, from_unit, to_unit, tool_schemas
+from actfer_env.tools.zoom import ZoomConfig
+
+
+@dataclass(frozen=True)
+class ChatStep:
+    """What one assistant turn brought.
+
+    Attributes:
+        messages: the new tool or user messages, to be shown to the policy; empty at the end.
+        images: their pictures, in order, uint8 (H, W, 3) RGB.
+        done: whether the episode is over.
+        violations: names of the turn's violations.
+        parsed: what was read in the turn.
+    """
+
+    messages: tuple[Message, ...]
+    images: tuple[RGB, ...]
+    done: bool
+    violations: tuple[str, ...]
+    parsed: ParsedTurn
+
+
+class ChatEpisode:
+    """One inspection episode as a conversation in OpenAI's chat format.
+
+    Each tool call costs one of the episode's turns, and so does a turn that cannot be read. Pictures are placeholders
+    in `messages` and lie in `images`; `to_openai` and `to_transformers` join them.
+
+    Args:
+        sample: the picture and its labels.
+        tools: shared detection and decoding; see `chat_tools` for crops of the chat's size.
+        chat: formats and picture sizes.
+        config: budgets; presets without tools play one turn.
+        group_id: the query group; default is the sample's id.
+        member: index within the group.
+        seed: for the record.
+        step: the policy update, for the record.
+
+    Raises:
+        ImageError: the sample's picture cannot be read.
+    """
+
+    def __init__(
+        self,
+        sample: Sample,
+        tools: FaceTools,
+        chat: ChatConfig | None = None,
+        config: EpisodeConfig | None = None,
+        *,
+        group_id: str | None = None,
+        member: int = 0,
+        seed: int | None = None,
+        step: int | None = None,
+    ) -> None:
+        self.chat, config = chat or ChatConfig(), config or EpisodeConfig()
+        if not self.chat.form.tools:
+            config = replace(config, max_turns=1)
+        self.episode = Episode(sample, tools, config, group_id=group_id, member=member, seed=seed, step=step)
+        self.messages: list[Message] = []
+        self.images: list[RGB] = []
+        self.texts: list[str] = []
+        self.outcome = "answered"
+        self._log: list[dict[str, Any]] = []
+        self._evidence: list[list[float]] = []
+        self._shown = (0, 0)
+        self._begin()
+
+    @property
+    def sample(self) -> Sample:
+        """The picture and its labels."""
+        return self.episode.sample
+
+    @property
+    def done(self) -> bool:
+        """Whether the episode is over."""
+        return self.episode.done
+
+    @property
+    def tools(self) -> list[dict[str, Any]]:
+        """The tools' schemas in OpenAI's format; empty for presets without tools."""
+        if not self.chat.form.tools:
+            return []
+        return tool_schemas(self.chat.coordinates, max(self.episode.config.max_zooms, 1))
+
+    def step(self, text: str, tool_calls: Sequence[Mapping[str, Any]] | None = None, *, prefix: str = "") -> ChatStep:
+        """Play one assistant turn.
+
+        Args:
+            text: what the policy wrote.
+            tool_calls: native calls in OpenAI's format.
+            prefix: what the chat template had written at the turn's head, such as an opening ``<think>``; it belongs
+                to the turn.
+
+        Raises:
+            RuntimeError: the episode is over.
+            ImageError: the picture cannot be read.
+            DetectorError: the detector lacks its extra or weights.
+        """
+        if self.done:
+            raise RuntimeError("the episode is over: start a new one")
+        text = prefix + text
+        self.texts.append(text if not tool_calls else text + _as_text(tool_calls))
+        parsed = parse_turn(text, self.chat, tool_calls)
+        self.messages.append(_assistant(text, tool_calls))
+        start = len(self.messages), len(self.images), len(self.episode.calls)
+        self._play(parsed)
+        self._note(parsed)
+        violations = tuple(call.violation for call in self.episode.calls[start[2] :] if call.violation)
+        if self.done and self.episode.truncated:
+            self.outcome = "truncated"
+        return ChatStep(tuple(self.messages[start[0] :]), tuple(self.images[start[1] :]), self.done, violations, parsed)
+
+    def stop(self, outcome: str) -> None:
+        """End the episode without an answer.
+
+        Args:
+            outcome: why, such as "refused", "failed", "too_long" or "out_of_budget"; it is kept in the rollout.
+
+        Raises:
+            RuntimeError: the episode is over.
+        """
+        self.episode.stop()
+        self.outcome = outcome
+
+    def rollout(self, meta: Mapping[str, Any] | None = None) -> Rollout:
+        """Return the record of the finished episode.
+
+        Its texts are whole assistant turns. Its meta adds `outcome`, `parse_failures`, `chat` (one entry for each
+        turn that had a problem or was mended), and `evidence_boxes` for presets with a canvas, as shares of the
+        picture.
+
+        Raises:
+            RuntimeError: the episode is not over.
+        """
+        kept: dict[str, Any] = {"outcome": self.outcome, "preset": self.chat.preset, "chat": self._log}
+        kept["parse_failures"] = sum("problem" in entry for entry in self._log)
+        if self.chat.form.canvas:
+            kept["evidence_boxes"] = self._evidence
+        return self.episode.rollout(self.texts, {**kept, **(meta or {})})
+
+    def _begin(self) -> None:
+        """Write the system prompt and the first question with its picture."""
+        episode, regions = self.episode, None
+        if episode.alignment is not None:
+            picture, regions = self._face(), self._regions()
+        else:
+            picture = self._overview()
+        self.messages += [
+            {"role": "system", "content": [text_part(system_prompt(self.chat, episode.config))]},
+            {"role": "user", "content": [image_part(), text_part(user_prompt(self.chat, regions))]},
+        ]
+        self.images.append(picture)
+
+    def _overview(self) -> RGB:
+        image = self.episode.tools.image(self.sample)
+        side = self.chat.form.side
+        picture = fit(image, side) if side else _bounded(image, self.chat.image_side)
+        self._shown = (picture.shape[1], picture.shape[0])
+        return picture
+
+    def _face(self) -> RGB:
+        assert self.episode.alignment is not None
+        return self.episode.tools.face(self.sample, self.episode.alignment, self.chat.face_side)
+
+    def _regions(self) -> dict[str, list[float]]:
+        assert self.episode.alignment is not None
+        return {name: self._on_wire(box) for name, box in self.episode.alignment.regions.items()}
+
+    def _on_wire(self, box: Sequence[float]) -> list[float]:
+        side = self.chat.face_side
+        values = from_unit(box, self.chat.coordinates, (side, side))
+        return [value if self.chat.coordinates == "unit" else int(value) for value in values]
+
+    def _play(self, parsed: ParsedTurn) -> None:
+        if parsed.problem is not None:
+            result = self.episode.violate("parse_error", parsed.problem.message, "", {"problem": parsed.problem.kind})
+            self._say(result.message)
+        for call in parsed.calls:
+            if self.done:
+                break
+            self._reply(call, self._call(call))
+        if parsed.answer is not None and not self.done:
+            self._answer(parsed)
+
+    def _call(self, call: ParsedCall) -> StepResult:
+        if call.problem is not None:
+            arguments = {"problem": call.problem.kind, "text": call.arguments}
+            return self.episode.violate("parse_error", call.problem.message, call.name, arguments)
+        arguments = call.arguments
+        if call.name == ZOOM_IN and isinstance(arguments, Mapping) and isinstance(arguments.get("boxes"), list):
+            arguments = {**arguments, "boxes": [self._from_wire(box, arguments) for box in arguments["boxes"]]}
+        return self.episode.call(call.name, arguments)
+
+    def _from_wire(self, box: Any, arguments: Mapping[str, Any]) -> Any:
+        """Return a box as shares of its picture; whatever is no box is left for the episode to refuse."""
+        numbers = isinstance(box, list) and len(box) == 4
+        if not numbers or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in box):
+            return box
+        size = self._shown if arguments.get("image") == "original" else (self.chat.face_side,) * 2
+        try:
+            return list(to_unit([float(value) for value in box], self.chat.coordinates, size))
+        except (OverflowError, ZeroDivisionError):
+            return box
+
+    def _reply(self, call: ParsedCall, result: StepResult) -> None:
+        """Write the tool's message and keep its pictures."""
+        pictures = [crop.image for crop in result.crops]
+        if result.alignment is not None:
+            pictures = [self._face()]
+        content = [image_part() for _ in pictures] + [text_part(json.dumps(self._report(call, result)))]
+        message: Message = {"role": "tool", "name": call.name or "unknown", "content": content}
+        if call.id is not None:
+            message["tool_call_id"] = call.id
+        self.messages.append(message)
+        self.images += pictures
+
+    def _report(self, call: ParsedCall, result: StepResult) -> dict[str, Any]:
+        if result.violation:
+            hint = f" Boxes are [x1, y1, x2, y2], {coordinates_text(self.chat.coordinates)}."
+            wrong_box = result.violation == "bad_arguments" and call.name == ZOOM_IN
+            return {"error": result.violation, "message": result.message + (hint if wrong_box else "")}
+        report: dict[str, Any] = {"message": result.message}
+        if call.name == DETECT_ALIGN:
+            return report | ({"regions": self._regions()} if result.alignment is not None else {"regions": None})
+        return report | {"crops": [{"region": c.region, "box": self._on_wire(c.box)} for c in result.crops]}
+
+    def _answer(self, parsed: ParsedTurn) -> None:
+        answer = parsed.answer
+        assert answer is not None
+        self._evidence = [list(box) for box in parsed.boxes]
+        result = self._checked_answer(answer)
+        if result.violation:
+            self._say(result.message)
+
+    def _checked_answer(self, answer: ParsedAnswer) -> StepResult:
+        known = answers(self.chat)
+        try:
+            label = facs.parse_emotion(answer.emotion)
+        except facs.LabelError:
+            label = ""
+        if label not in known:
+            message = f"unknown emotion {str(answer.emotion)[:40]!r}: use one of {', '.join(known)}"
+            arguments = {"emotion": answer.emotion, "aus": answer.aus}
+            return self.episode.violate("bad_arguments", message, ANSWER, arguments)
+        return self.episode.answer(label, answer.aus)
+
+    def _say(self, text: str) -> None:
+        self.messages.append({"role": "user", "content": [text_part(text)]})
+
+    def _note(self, parsed: ParsedTurn) -> None:
+        problems = [parsed.problem, *(call.problem for call in parsed.calls)]
+        found = [problem.kind for problem in problems if problem is not None]
+        if not found and not parsed.notes:
+            return
+        entry: dict[str, Any] = {"turn": len(self.texts) - 1}
+        if found:
+            entry["problem"] = found[0]
+        self._log.append(entry | ({"mended": list(parsed.notes)} if parsed.notes else {}))
+
+
+def chat_tools(detector: Any = "auto", chat: ChatConfig | None = None, **kwargs: Any) -> FaceTools:
+    """Return tools whose crops have the chat's size; arguments as `FaceTools`."""
+    return FaceTools(detector, zoom=ZoomConfig(size=(chat or ChatConfig()).crop_side), **kwargs)
+
+
+def _bounded(image: RGB, side: int) -> RGB:
+    """Shrink a picture whose long side is beyond a bound; its shape is kept."""
+    height, width = image.shape[:2]
+    scale = side / max(height, width)
+    if scale >= 1:
+        return image
+    size = max(round(width * scale), 1), max(round(height * scale), 1)
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
+def _assistant(text: str, tool_calls: Sequence[Mapping[str, Any]] | None) -> Message:
+    message: Message = {"role": "assistant", "content": [text_part(text)]}
+    return message | ({"tool_calls": [dict(call) for call in tool_calls]} if tool_calls else {})
+
+
+def _as_text(tool_calls: Sequence[Mapping[str, Any]]) -> str:
+    """Return native calls as they would stand in the turn, for the record."""
+    bodies = [json.dumps(dict(call.get("function") or {}), default=str) for call in tool_calls]
+    return "".join(f"<tool_call>{body}</tool_call>" for body in bodies)

@@ -1,0 +1,102 @@
+"""Messages in the shapes that model libraries and servers take.
+
+Inside, a message is OpenAI's chat format whose picture parts are the placeholder ``{"type": "image"}``; the pictures
+lie beside the messages, in the order of their placeholders.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import cv2
+from PIL import Image
+
+from actfer_env.tools.image import RGB
+
+Message = dict[str, Any]
+
+
+def image_part() -> dict[str, str]:
+    """Return the placeholder of a picture."""
+    return {"type": "image"}
+
+
+def text_part(text: str) -> dict[str, str]:
+    """Return a part of text."""
+    return {"type": "text", "text": text}
+
+
+def count_images(messages: Sequence[Message]) -> int:
+    """Return how many pictures some messages hold."""
+    return sum(part["type"] == "image" for message in messages for part in _parts(message))
+
+
+def data_url(image: RGB) -> str:
+    """Return a picture as a data URL (PNG, lossless); uint8 (H, W, 3) RGB."""
+    coded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1]
+    return "data:image/png;base64," + base64.b64encode(coded.tobytes()).decode("ascii")
+
+
+def to_openai(messages: Sequence[Message], images: Sequence[RGB], *, images_in_tool: bool = True) -> list[Message]:
+    """Return messages as an OpenAI-compatible endpoint takes them, pictures as data URLs.
+
+    Args:
+        messages: of a `ChatEpisode`.
+        images: its pictures.
+        images_in_tool: leave pictures in tool messages; False moves them to a user message behind each run of tool
+            messages, for the many servers whose tool messages hold text only.
+
+    Raises:
+        ValueError: placeholders and pictures differ in number.
+    """
+    _check(messages, images)
+    urls = iter(images)
+    sent: list[Message] = []
+    moved: list[dict[str, Any]] = []
+    for message in messages:
+        if moved and message["role"] != "tool":
+            sent.append({"role": "user", "content": moved})
+            moved = []
+        parts = [_openai_part(part, urls) for part in _parts(message)]
+        if message["role"] == "tool" and not images_in_tool:
+            moved += [part for part in parts if part["type"] == "image_url"]
+            parts = [part for part in parts if part["type"] == "text"]
+        sent.append({**message, "content": _content(message["role"], parts)})
+    return sent + ([{"role": "user", "content": moved}] if moved else [])
+
+
+def to_transformers(messages: Sequence[Message], images: Sequence[RGB]) -> tuple[list[Message], list[Image.Image]]:
+    """Return messages and pictures as `transformers` processors take them.
+
+    Native calls get their arguments as mappings, as chat templates expect them.
+
+    Raises:
+        ValueError: placeholders and pictures differ in number.
+    """
+    _check(messages, images)
+    return [{**message, "content": _parts(message)} for message in messages], [Image.fromarray(i) for i in images]
+
+
+def _check(messages: Sequence[Message], images: Sequence[RGB]) -> None:
+    if count_images(messages) != len(images):
+        raise ValueError(f"{count_images(messages)} placeholders for {len(images)} pictures: pass all pictures")
+
+
+def _parts(message: Message) -> list[dict[str, Any]]:
+    content = message.get("content") or []
+    return [text_part(content)] if isinstance(content, str) else list(content)
+
+
+def _openai_part(part: dict[str, Any], images: Iterator[RGB]) -> dict[str, Any]:
+    if part["type"] != "image":
+        return part
+    return {"type": "image_url", "image_url": {"url": data_url(next(images))}}
+
+
+def _content(role: str, parts: list[dict[str, Any]]) -> Any:
+    """Return plain text where there is nothing else; some servers take lists from users only."""
+    if all(part["type"] == "text" for part in parts):
+        return "\n".join(part["text"] for part in parts)
+    return parts

@@ -1,0 +1,490 @@
+"""From an assistant's turn to calls and an answer. Nothing here raises on any text, and time is linear in its length.
+
+Grammar of a turn with tools, which "strict" insists on::
+
+    turn   := [ "<think>" text "</think>" ] ( call+ | answer )
+    call   := "<tool_call>" {"name": ..., "arguments": {...}} "</tool_call>"
+    answer := "<answer>" {"emotion": ..., "aus": [...]} "</answer>"
+
+"lenient" takes the same, and mends what can mean one thing only; each repair is noted by name (`NOTES`). Several calls
+in one turn are played in order, each for one of the episode's turns. A call and an answer in one turn: "strict"
+refuses the turn, "lenient" plays the calls and sets the answer aside, since it was written before their results.
+What stands inside ``<think>`` is never read as a call or an answer.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from actfer_env.chat.config import ChatConfig
+from actfer_env.errors import LabelError
+from actfer_env.facs import parse_emotion
+from actfer_env.tools.schema import ARGUMENTS, TOOLS, ZOOM_IN
+
+PROBLEMS: dict[str, str] = {
+    "empty": "the turn is empty",
+    "too_long": "the turn is too long",
+    "no_action": "the turn holds neither a tool call nor an answer",
+    "unclosed_tag": "a tag is not closed, or closed without being opened",
+    "stray_text": "text stands outside the tags",
+    "call_and_answer": "a call and an answer stand in one turn",
+    "several_answers": "there is more than one answer",
+    "bad_json": "the JSON cannot be read",
+    "too_deep": "the JSON is nested too deeply",
+    "not_an_object": "a JSON object was expected",
+    "repeated_key": "a key is given twice",
+    "missing_name": "the call has no name",
+    "bad_answer": "the answer has not the documented form",
+}
+"""Why a turn could not be read; all are the violation `parse_error`."""
+
+NOTES: dict[str, str] = {
+    "closed_tag": "a missing tag was added",
+    "stray_text": "text outside the tags was ignored",
+    "bare_json": "JSON without tags was taken as a call or an answer",
+    "fence": "a code fence around JSON was removed",
+    "trailing_text": "text after the JSON was ignored",
+    "closed_json": "missing brackets at the end were added",
+    "python_literal": "a Python literal was read as JSON",
+    "repeated_key": "of a key that is given twice the last was taken",
+    "nested_json": "arguments given as a string were read as JSON",
+    "renamed": "a tool or an argument was given its documented name",
+    "coerced": "an argument was given its documented type",
+    "answer_set_aside": "an answer beside a call was set aside",
+    "last_answer": "of several answers the last was taken",
+    "plain_answer": "an answer in plain words was read",
+}
+"""What "lenient" mends."""
+
+_TAG = re.compile(r"<(/?)(think|tool_call|answer)>")
+_FENCE = re.compile(r"^```[a-zA-Z]*\s*(.*?)\s*(?:```)?$", re.DOTALL)
+_CLOSERS = ("}", "]}", "}}", "]}}", "]]}", "]]}}")
+_LITERAL_LIMIT = 4096
+_AU = re.compile(r"AU\s?\d{1,2}", re.IGNORECASE)
+_AU_GROUP = re.compile(r"\(([^()]{1,120})\)")
+_BBOX = re.compile(r"<bbox>\s*\[([^\[\]<>]{1,80})\]\s*</bbox>")
+_EMOTION = re.compile(r"emotion\W{1,5}([a-z]+)", re.IGNORECASE)
+_ALIASES = {
+    "region": "regions",
+    "box": "boxes",
+    "bbox": "boxes",
+    "bbox_2d": "boxes",
+    "bboxes": "boxes",
+    "frame": "image",
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a turn, or one call, could not be read: a key of `PROBLEMS`, and a message for the policy."""
+
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True)
+class ParsedCall:
+    """One call as the policy meant it.
+
+    Attributes:
+        name: of the tool, known or not.
+        arguments: a mapping, or whatever the policy passed instead.
+        id: of a native call.
+        problem: why it cannot be played, or None.
+    """
+
+    name: str
+    arguments: Any = field(default_factory=dict)
+    id: str | None = None
+    problem: Problem | None = None
+
+
+@dataclass(frozen=True)
+class ParsedAnswer:
+    """The answer as written: `emotion` in any spelling, `aus` a list, a string, or None if none were named."""
+
+    emotion: Any
+    aus: Any = None
+
+
+@dataclass(frozen=True)
+class ParsedTurn:
+    """What a turn says.
+
+    Attributes:
+        thinking: the reasoning, or None.
+        calls: in order.
+        answer: or None.
+        problem: why the turn as a whole could not be read, or None; calls and answer are empty then.
+        notes: keys of `NOTES`, each once, in order.
+        boxes: boxes of the reasoning as shares of the picture, for presets with a canvas.
+    """
+
+    thinking: str | None = None
+    calls: tuple[ParsedCall, ...] = ()
+    answer: ParsedAnswer | None = None
+    problem: Problem | None = None
+    notes: tuple[str, ...] = ()
+    boxes: tuple[tuple[float, ...], ...] = ()
+
+
+class _ProblemError(Exception):
+    def __init__(self, kind: str, detail: str = "") -> None:
+        self.problem = Problem(kind, PROBLEMS[kind] + (f": {detail}" if detail else ""))
+        super().__init__(kind)
+
+
+def parse_turn(
+    text: str, config: ChatConfig | None = None, tool_calls: Sequence[Mapping[str, Any]] | None = None
+) -> ParsedTurn:
+    """Read an assistant's turn.
+
+    Args:
+        text: the whole turn, with an opening ``<think>`` that a chat template may have written; may be empty where
+            native calls are given.
+        config: preset and mode of parsing.
+        tool_calls: native calls in OpenAI's format, ``{"id", "function": {"name", "arguments"}}``.
+
+    Returns:
+        The calls and the answer, or the problem. It never raises on what a policy wrote.
+    """
+    return _Parser(config or ChatConfig()).parse(text, tool_calls or ())
+
+
+class _Parser:
+    """One turn's parsing; collects the notes."""
+
+    def __init__(self, config: ChatConfig) -> None:
+        self.config, self.lenient = config, config.parsing == "lenient"
+        self.notes: list[str] = []
+
+    def parse(self, text: str, native: Sequence[Mapping[str, Any]]) -> ParsedTurn:
+        thinking: str | None = None
+        try:
+            self._check_length(text, native)
+            thinking, rest = self._split_thinking(text)
+            turn = self._with_tools(rest, native) if self.config.form.tools else self._label(thinking or "", rest)
+        except _ProblemError as error:
+            turn = ParsedTurn(problem=error.problem)
+        return replace(turn, thinking=thinking, notes=tuple(dict.fromkeys(self.notes)))
+
+    def mend(self, note: str, problem: str, detail: str = "") -> None:
+        """Note a repair, or refuse the turn where parsing is strict."""
+        if not self.lenient:
+            raise _ProblemError(problem, detail)
+        self.notes.append(note)
+
+    def _check_length(self, text: str, native: Sequence[Any]) -> None:
+        most = self.config.max_characters
+        if len(text) > most:
+            raise _ProblemError("too_long", f"{len(text)} characters, at most {most} are read")
+        if not text.strip() and not native:
+            raise _ProblemError("empty")
+
+    def _split_thinking(self, text: str) -> tuple[str | None, str]:
+        """Return the reasoning and the rest of the turn."""
+        start, end = text.find("<think>"), text.find("</think>")
+        if start < 0 and end < 0:
+            return None, text
+        if start < 0 or 0 <= end < start:
+            self.mend("closed_tag", "unclosed_tag", "</think> without <think>")
+            return text[:end].strip(), text[end + 8 :]
+        if end < 0:
+            self.mend("closed_tag", "unclosed_tag", "<think> is not closed")
+            action = next((m.start() for m in _TAG.finditer(text, start + 7) if m[2] != "think"), len(text))
+            return text[start + 7 : action].strip(), text[:start] + text[action:]
+        return text[start + 7 : end].strip(), text[:start] + text[end + 8 :]
+
+    def _with_tools(self, rest: str, native: Sequence[Mapping[str, Any]]) -> ParsedTurn:
+        blocks = self._blocks(rest)
+        calls = [self._call(body) for kind, body in blocks if kind == "tool_call"]
+        calls += [self._native(call) for call in native]
+        answers = [body for kind, body in blocks if kind == "answer"]
+        if not calls and not answers:
+            return self._bare(rest)
+        if calls and answers:
+            self.mend("answer_set_aside", "call_and_answer")
+            return ParsedTurn(calls=tuple(calls))
+        return ParsedTurn(calls=tuple(calls)) if calls else ParsedTurn(answer=self._json_answer(self._one(answers)))
+
+    def _one(self, answers: list[str]) -> str:
+        if len(answers) > 1:
+            self.mend("last_answer", "several_answers")
+        return answers[-1]
+
+    def _blocks(self, rest: str) -> list[tuple[str, str]]:
+        """Return the (tag, body) blocks of a turn without its reasoning."""
+        blocks: list[tuple[str, str]] = []
+        opened: re.Match[str] | None = None
+        last = 0
+        for tag in _TAG.finditer(rest):
+            if opened is None:
+                self._stray(rest[last : tag.start()])
+                opened = self._opening(tag)
+            elif tag[1] and tag[2] == opened[2]:
+                blocks.append((opened[2], rest[opened.end() : tag.start()]))
+                opened = None
+            else:
+                self.mend("closed_tag", "unclosed_tag", f"<{opened[2]}> is not closed")
+                blocks.append((opened[2], rest[opened.end() : tag.start()]))
+                opened = self._opening(tag)
+            last = tag.end()
+        if opened is not None:
+            self.mend("closed_tag", "unclosed_tag", f"<{opened[2]}> is not closed")
+            blocks.append((opened[2], rest[opened.end() :]))
+        elif blocks:
+            self._stray(rest[last:])
+        return [block for block in blocks if block[0] != "think"]
+
+    def _opening(self, tag: re.Match[str]) -> re.Match[str] | None:
+        if not tag[1]:
+            return tag
+        self.mend("closed_tag", "unclosed_tag", f"</{tag[2]}> without <{tag[2]}>")
+        return None
+
+    def _stray(self, text: str) -> None:
+        if text.strip():
+            self.mend("stray_text", "stray_text", repr(text.strip()[:40]))
+
+    def _bare(self, rest: str) -> ParsedTurn:
+        """Read a turn without tags: JSON that names a tool or an emotion."""
+        if "{" not in rest:
+            raise _ProblemError("no_action", "write <tool_call>...</tool_call> or <answer>...</answer>")
+        self.mend("bare_json", "no_action", "write <tool_call>...</tool_call> or <answer>...</answer>")
+        value = self._object(rest[rest.index("{") :])
+        if "emotion" in value:
+            return ParsedTurn(answer=self._answer_of(value))
+        return ParsedTurn(calls=(self._call_of(value),))
+
+    def _call(self, body: str) -> ParsedCall:
+        try:
+            return self._call_of(self._object(body))
+        except _ProblemError as error:
+            return ParsedCall("", body.strip()[:200], problem=error.problem)
+
+    def _native(self, call: Mapping[str, Any]) -> ParsedCall:
+        function = call.get("function") or {}
+        name, arguments = str(function.get("name") or ""), function.get("arguments")
+        identity = None if call.get("id") is None else str(call["id"])
+        try:
+            if isinstance(arguments, str):
+                arguments = self._object(arguments) if arguments.strip() else {}
+            return replace(self._call_of({"name": name, "arguments": arguments or {}}), id=identity)
+        except _ProblemError as error:
+            return ParsedCall(name, str(arguments)[:200], identity, error.problem)
+
+    def _call_of(self, value: dict[str, Any]) -> ParsedCall:
+        if not isinstance(value.get("name"), str) or not value["name"].strip():
+            raise _ProblemError("missing_name", 'write {"name": ..., "arguments": {...}}')
+        extra = [key for key in value if key not in ("name", "arguments")]
+        arguments = value.get("arguments", {})
+        if "arguments" not in value and "parameters" in value:
+            self.mend("renamed", "bad_json", "write 'arguments' for 'parameters'")
+            arguments = value["parameters"]
+        elif extra and not self.lenient:
+            raise _ProblemError("bad_json", f"unknown key {extra[0]!r} beside name and arguments")
+        if isinstance(arguments, str) and self.lenient and "{" in arguments:
+            self.notes.append("nested_json")
+            arguments = self._object(arguments)
+        return self._mended(value["name"], {} if arguments is None else arguments)
+
+    def _mended(self, name: str, arguments: Any) -> ParsedCall:
+        """Give tool and arguments their documented names and types, where lenient."""
+        plain = name.strip().lower().replace("-", "_").replace(" ", "_")
+        if self.lenient and name not in TOOLS and plain in TOOLS:
+            self.notes.append("renamed")
+            name = plain
+        if self.lenient and name == ZOOM_IN and isinstance(arguments, Mapping):
+            arguments = self._zoom_arguments(dict(arguments))
+        return ParsedCall(name, arguments)
+
+    def _zoom_arguments(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        mended: dict[str, Any] = {}
+        for key, value in arguments.items():
+            known = key if key in ARGUMENTS[ZOOM_IN] else _ALIASES.get(key.lower(), key)
+            if known in mended:
+                return arguments
+            mended[known] = _as_list(value) if known in ("regions", "boxes") else value
+            if known != key:
+                self.notes.append("renamed")
+            if mended[known] != value:
+                self.notes.append("coerced")
+        return mended
+
+    def _json_answer(self, body: str) -> ParsedAnswer:
+        if "{" not in body and self.lenient:
+            return self._plain_answer(body)
+        return self._answer_of(self._object(body))
+
+    def _answer_of(self, value: dict[str, Any]) -> ParsedAnswer:
+        if "emotion" not in value:
+            raise _ProblemError("bad_answer", 'write {"emotion": ..., "aus": [...]}')
+        emotion, aus = value["emotion"], value.get("aus", value.get("AUs"))
+        documented = set(value) == {"emotion", "aus"} and isinstance(emotion, str) and isinstance(aus, list)
+        if not documented:
+            self.mend("coerced", "bad_answer", 'write {"emotion": "...", "aus": ["AU1", ...]}')
+        return ParsedAnswer(emotion, aus)
+
+    def _plain_answer(self, body: str) -> ParsedAnswer:
+        """Read an answer in words: an emotion alone, or "emotion: ..." with Action Units."""
+        self.notes.append("plain_answer")
+        found = _EMOTION.search(body)
+        units = _AU.findall(body)
+        emotion = found[1] if found else body.strip().strip(".!\"'*` ").split("\n")[0]
+        return ParsedAnswer(emotion[:80], units or None)
+
+    def _label(self, thinking: str, rest: str) -> ParsedTurn:
+        """Read a passive baseline's turn: reasoning, then one word."""
+        answers = [body for kind, body in self._blocks(rest) if kind == "answer"]
+        if not answers:
+            answers = [self._last_word(rest)]
+        label = self._one(answers).strip().strip(".!\"'*` ")
+        form = self.config.form
+        units = _units(thinking) if form.aus == "reasoning" else None
+        return ParsedTurn(answer=ParsedAnswer(label[:80], units), boxes=_boxes(thinking, form.canvas))
+
+    def _last_word(self, rest: str) -> str:
+        words = re.findall(r"[a-z]+", rest.lower())
+        if not words or not _is_emotion(words[-1]):
+            raise _ProblemError("no_action", "write <answer>...</answer>")
+        self.mend("plain_answer", "no_action", "write <answer>...</answer>")
+        return str(words[-1])
+
+    def _object(self, body: str) -> dict[str, Any]:
+        """Read a JSON object.
+
+        Raises:
+            _ProblemError: it is none.
+        """
+        try:
+            value = self._json(body.strip())
+        except RecursionError:
+            raise _ProblemError("too_deep") from None
+        if not isinstance(value, dict):
+            raise _ProblemError("not_an_object", repr(value)[:40])
+        return value
+
+    def _json(self, body: str) -> Any:
+        try:
+            return self._loads(body)
+        except ValueError as error:
+            if not self.lenient:
+                raise _ProblemError("bad_json", _first_line(error)) from None
+            return self._mended_json(body, error)
+
+    def _mended_json(self, body: str, error: ValueError) -> Any:
+        fenced = _FENCE.match(body)
+        if fenced:
+            self.notes.append("fence")
+            return self._json(fenced[1]) if "```" not in fenced[1] else self._scanned(fenced[1], error)
+        return self._scanned(body, error)
+
+    def _scanned(self, body: str, error: ValueError) -> Any:
+        """Try, in turn: the object at the start, a Python literal, and closing what is open."""
+        start = body.find("{")
+        if start < 0:
+            raise _ProblemError("bad_json", _first_line(error))
+        body = body[start:]
+        try:
+            value, _ = self._decoder().raw_decode(body)
+            self.notes.append("trailing_text")
+            return value
+        except ValueError:
+            return self._patched(body, error)
+
+    def _patched(self, body: str, error: ValueError) -> Any:
+        for closer in _CLOSERS:
+            try:
+                value = self._loads(body + closer)
+                self.notes.append("closed_json")
+                return value
+            except ValueError:
+                continue
+        value = _literal(body)
+        if value is None:
+            raise _ProblemError("bad_json", _first_line(error))
+        self.notes.append("python_literal")
+        return value
+
+    def _loads(self, body: str) -> Any:
+        return json.loads(body, object_pairs_hook=self._pairs, parse_constant=self._constant)
+
+    def _decoder(self) -> json.JSONDecoder:
+        return json.JSONDecoder(object_pairs_hook=self._pairs, parse_constant=self._constant)
+
+    def _pairs(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        value = dict(pairs)
+        if len(value) < len(pairs):
+            self.mend("repeated_key", "repeated_key")
+        return value
+
+    def _constant(self, name: str) -> float:
+        if not self.lenient:
+            raise ValueError(f"{name} is no JSON")
+        return float(name)
+
+
+def _as_list(value: Any) -> Any:
+    """Return one region or box as a list of one, and numbers written as strings as numbers."""
+    if isinstance(value, str):
+        numbers = re.findall(r"-?\d+(?:\.\d+)?", value) if value[:1] in "[(" else []
+        return [[float(number) for number in numbers]] if len(numbers) == 4 else [value]
+    if isinstance(value, list) and len(value) == 4 and all(_number(item) is not None for item in value):
+        value = [value]
+    if isinstance(value, list):
+        return [_as_box(item) for item in value]
+    return value
+
+
+def _as_box(item: Any) -> Any:
+    if not isinstance(item, list) or not any(isinstance(part, str) for part in item):
+        return item
+    numbers = [_number(part) for part in item]
+    return item if None in numbers else numbers
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _literal(body: str) -> Any:
+    """Read a Python literal, such as a dict with single quotes; None if it is none."""
+    if len(body) > _LITERAL_LIMIT:
+        return None
+    try:
+        return json.loads(json.dumps(ast.literal_eval(body)))
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return None
+
+
+def _units(thinking: str) -> list[str]:
+    return [unit for group in _AU_GROUP.findall(thinking) for unit in _AU.findall(group)]
+
+
+def _boxes(thinking: str, canvas: int) -> tuple[tuple[float, ...], ...]:
+    if not canvas:
+        return ()
+    rows = [[_number(part.strip()) for part in body.split(",")] for body in _BBOX.findall(thinking)]
+    return tuple(tuple(v / canvas for v in row if v is not None) for row in rows if len(row) == 4 and None not in row)
+
+
+def _is_emotion(word: str) -> bool:
+    try:
+        parse_emotion(word)
+    except LabelError:
+        return False
+    return True
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or ["not JSON"])[0][:120]

@@ -1,0 +1,61 @@
+"""The prompts as data files, and their rendering."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from actfer_env import facs
+from actfer_env.chat.config import ChatConfig
+from actfer_env.episode import EpisodeConfig
+from actfer_env.tools.schema import coordinates_text, tool_schemas
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    loader = PackageLoader("actfer_env.chat", "prompts")
+    return Environment(loader=loader, undefined=StrictUndefined, autoescape=False, keep_trailing_newline=False)
+
+
+@lru_cache(maxsize=64)
+def system_prompt(chat: ChatConfig, episode: EpisodeConfig) -> str:
+    """Return the system prompt: the task, the tools' use, FACS knowledge and the answer's format.
+
+    Args:
+        chat: preset, coordinates and form of calls.
+        episode: budgets and Action Units.
+    """
+    form, schemas = chat.form, tool_schemas(chat.coordinates, max(episode.max_zooms, 1))
+    return _environment().get_template(f"{chat.preset}.system.j2").render(
+        regions=facs.REGIONS, coordinates=coordinates_text(chat.coordinates), max_turns=episode.max_turns,
+        max_zooms=episode.max_zooms, aus=[(au, facs.AU_NAMES[au]) for au in episode.au_set],
+        prototypes=_prototypes(episode.au_set), emotions=answers(chat), calls=chat.calls,
+        schemas=schemas if chat.schemas_in_prompt and form.tools else [],
+    ).strip()  # fmt: skip
+
+
+def user_prompt(chat: ChatConfig, regions: dict[str, Any] | None = None) -> str:
+    """Return the question that comes with the picture.
+
+    Args:
+        chat: the preset.
+        regions: of a pre-aligned face: region -> box as it is written on the wire.
+    """
+    template = _environment().get_template(f"{chat.preset}.user.j2")
+    return template.render(regions=regions, emotions=answers(chat), canvas=chat.form.canvas).strip()
+
+
+def answers(chat: ChatConfig) -> tuple[str, ...]:
+    """Return the emotions that an answer may name."""
+    return tuple(emotion for emotion in facs.EMOTIONS if emotion not in chat.form.exclude)
+
+
+def _prototypes(au_set: tuple[int, ...]) -> list[tuple[str, str]]:
+    rows = []
+    for emotion in facs.EMOTIONS:
+        units = " + ".join(facs.format_au(au) for au in sorted(facs.prototype_aus(emotion, au_set)))
+        one_sided = ", on one side of the face" if facs.PROTOTYPES[emotion].unilateral else ""
+        rows.append((emotion, (units or "no Action Unit active") + one_sided))
+    return rows
