@@ -45,7 +45,9 @@ class Move:
         if self.tool == ANSWER:
             return episode.answer(self.emotion, self.aus)
         if self.tool == ZOOM_IN:
-            return episode.zoom_in(self.region, None if self.box is None else [self.box])
+            return episode.zoom_in(
+                None if self.region is None else [self.region], None if self.box is None else [self.box]
+            )
         return episode.call(self.tool)
 
 

@@ -15,8 +15,14 @@ IDS: Mapping[str, dict[str, Any]] = {
 """Id -> the keyword arguments that it fixes; see `actfer_env.env.ActFEREnv` for the others."""
 
 
+CHAT_ID = "ActFER-Chat-v0"
+"""The environment of text turns; see `actfer_env.chat.env.ActFERChatEnv`."""
+
+
 def register_envs() -> None:
     """Register every id with gymnasium; ids that are registered already are left alone."""
     for name, kwargs in IDS.items():
         if name not in gym.registry:
             gym.register(name, entry_point="actfer_env.env:ActFEREnv", kwargs=kwargs)
+    if CHAT_ID not in gym.registry:
+        gym.register(CHAT_ID, entry_point="actfer_env.chat.env:ActFERChatEnv")

@@ -99,12 +99,14 @@ class ActFERChatEnv(gym.Env[dict[str, Any], str]):
         self._seed: int | None = None
         self._scores: Scores | None = None
         self.action_space = gym.spaces.Text(self.chat.max_characters, charset=CHARSET)
-        self.observation_space = gym.spaces.Dict({
-            "text": gym.spaces.Text(max_text, charset=CHARSET),
-            "images": gym.spaces.Box(0, 255, (self._slots, slot_size, slot_size, 3), np.uint8),
-            "image_count": gym.spaces.Discrete(self._slots + 1),
-            "turns_left": gym.spaces.Discrete(self.config.max_turns + 1),
-        })
+        self.observation_space = gym.spaces.Dict(
+            {
+                "text": gym.spaces.Text(max_text, charset=CHARSET),
+                "images": gym.spaces.Box(0, 255, (self._slots, slot_size, slot_size, 3), np.uint8),
+                "image_count": gym.spaces.Discrete(self._slots + 1),
+                "turns_left": gym.spaces.Discrete(self.config.max_turns + 1),
+            }
+        )
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

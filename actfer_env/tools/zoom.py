@@ -199,7 +199,10 @@ def _numbers(box: Any) -> tuple[float, float, float, float]:
         raise BoxError(f"box {_short(box)} must have four numbers (x1, y1, x2, y2)")
     if not all(isinstance(value, int | float | np.number) and not isinstance(value, bool) for value in box):
         raise BoxError(f"box {_short(box)} must hold numbers only")
-    x1, y1, x2, y2 = (float(value) for value in box)
+    try:
+        x1, y1, x2, y2 = (float(value) for value in box)
+    except OverflowError:
+        raise BoxError(f"box {_short(box)} must hold finite numbers, no NaN or infinity") from None
     if not all(map(math.isfinite, (x1, y1, x2, y2))):
         raise BoxError(f"box {_short(box)} must hold finite numbers, no NaN or infinity")
     return x1, y1, x2, y2
