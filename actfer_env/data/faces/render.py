@@ -156,8 +156,10 @@ def _pixel_grid(level: int) -> Array:
 
 
 def _warp(source: Array, where: Array) -> Array:
-    """Look up an image at pixel coordinates, (h, w, 2)."""
-    return cv2.remap(source, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
+    """Look up an image at pixel coordinates, (h, w, 2); in four channels, since `remap` is slow with three."""
+    four = cv2.cvtColor(source, cv2.COLOR_RGB2RGBA)
+    found = cv2.remap(four, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
+    return cv2.cvtColor(found, cv2.COLOR_RGBA2RGB)
 
 
 def _slide(skin: Array, drift: Array, level: int) -> Array:
