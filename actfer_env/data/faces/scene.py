@@ -114,7 +114,7 @@ def _compress(image: Array, quality: int) -> Array:
         return image
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     coded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    return cv2.cvtColor(cv2.imdecode(coded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    return cv2.cvtColor(np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR)), cv2.COLOR_BGR2RGB)
 
 
 @dataclass(frozen=True)
