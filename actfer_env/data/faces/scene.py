@@ -94,7 +94,8 @@ def _grain(image: Array, amount: float, seed: int) -> Array:
     height, width = image.shape[:2]
     top, left = np.random.default_rng(seed).integers(_SHEET, size=2).tolist()
     sheet = _speckles(1 - (-max(height, width) // _SHEET))[top : top + height, left : left + width]
-    speckle = cv2.multiply(sheet, cv2.LUT(image, _GAIN), scale=255 * amount / _UNIT**2)
+    speckle = cv2.LUT(image, _GAIN)
+    cv2.multiply(sheet, speckle, dst=speckle, scale=255 * amount / _UNIT**2)
     return cv2.add(image, speckle, dtype=cv2.CV_8U)
 
 
