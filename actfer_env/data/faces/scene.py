@@ -372,7 +372,7 @@ def _window(box: tuple[float, float, float, float], shape: tuple[int, ...]) -> t
 
 def _pixels(image: Array, box: tuple[float, float, float, float]) -> Array:
     part = image[_window(box, image.shape)].astype(np.float32)
-    return cv2.transform(part, np.full((1, 3), 1 / 765, np.float32)) if part.size else part
+    return cv2.transform(part, np.ones((1, 3), np.float32)) / np.float32(765) if part.size else part
 
 
 def _covered(box: tuple[float, float, float, float], hidden: Array) -> float:
