@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -144,8 +144,8 @@ def paint_mouth(texture: Array, who: Identity, mouth: MouthShape) -> None:
     colour = patch.astype(np.float32)
     curves = _lip_curves(who, mouth, win.x)
     _around_lips(colour, curves, win)
-    _paint_lips(colour, who, mouth, curves, win)
-    _inside(colour, mouth, curves, win)
+    _paint_lips(*_between(colour, win, curves.top, curves.bottom), who, curves)
+    _inside(*_between(colour, win, curves.inner_top, curves.inner_bottom), mouth, curves)
     _parting(colour, mouth, curves, win)
     patch[:] = limit(colour, 0, 255).astype(np.uint8)
 
@@ -184,6 +184,14 @@ def _lip_curves(who: Identity, mouth: MouthShape, x: Array) -> LipCurves:
     return LipCurves(t, top, inner_top, inner_bottom, bottom, inside)
 
 
+def _between(colour: Array, win: Window, top: Array, bottom: Array) -> tuple[Array, Window]:
+    """Return the rows from one curve to another, with room for soft edges."""
+    spare = 0.03 + 2 * win.pixel
+    ends = (float(top.min()) - spare, float(bottom.max()) + spare)
+    rows = slice(*np.searchsorted(win.y[:, 0], ends).tolist())
+    return colour[rows], replace(win, y=win.y[rows])
+
+
 def _around_lips(colour: Array, lips: LipCurves, win: Window) -> None:
     arch = 1 - lips.t * lips.t
     below = win.y - lips.bottom
@@ -193,7 +201,7 @@ def _around_lips(colour: Array, lips: LipCurves, win: Window) -> None:
     _dark(colour, 0.2 * shadow - 0.07 * rim)
 
 
-def _paint_lips(colour: Array, who: Identity, mouth: MouthShape, lips: LipCurves, win: Window) -> None:
+def _paint_lips(colour: Array, win: Window, who: Identity, lips: LipCurves) -> None:
     tone = lip_colour(who)
     soft = 0.014 + win.pixel
     mask = np.minimum(_edge(win.y - lips.top, soft), _edge(lips.bottom - win.y, soft * 1.4)) * lips.inside
@@ -209,7 +217,7 @@ def _paint_lips(colour: Array, who: Identity, mouth: MouthShape, lips: LipCurves
     _over(colour, 0.88 * mask, painted)
 
 
-def _inside(colour: Array, mouth: MouthShape, lips: LipCurves, win: Window) -> None:
+def _inside(colour: Array, win: Window, mouth: MouthShape, lips: LipCurves) -> None:
     gap = np.minimum(win.y - lips.inner_top, lips.inner_bottom - win.y)
     if float((lips.inner_bottom - lips.inner_top).max()) < 0.6 * win.pixel:
         return

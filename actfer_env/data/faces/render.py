@@ -109,7 +109,7 @@ def draw_face(canvas: Array, who: Identity, face: Expression, pose: Pose, light:
     toward = rotation.T @ light.vector()
     _paint_features(texture, who, shapes, face.gaze, toward)
     _furrows(texture, relief(who, weights, level), toward)
-    texture = _light(texture, *shade(layers, rotation, light))
+    _light(texture, *shade(layers, rotation, light))
     draw_body(canvas, who, pose, light, frame)
     mask = _lay_head(canvas, texture, layers, rotation, frame)
     draw_glasses(canvas, mask, who, layers, rotation, frame)
@@ -185,13 +185,15 @@ def _furrows(texture: Array, height: Array, toward: Array) -> None:
     cv2.multiply(texture, shade3, dst=texture, scale=1 / 128)
 
 
-def _light(texture: Array, factor: Array, gloss: Array) -> Array:
+def _light(texture: Array, factor: Array, gloss: Array) -> None:
+    """Light the texture, in place."""
     size = (texture.shape[1], texture.shape[0])
     coarse = cv2.convertScaleAbs(factor, alpha=128)
-    lit = cv2.multiply(texture, cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC), scale=1 / 128)
+    fine = cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC)
+    cv2.multiply(texture, fine, dst=texture, scale=1 / 128)
     shine = cv2.convertScaleAbs(gloss, alpha=255)
     shine3 = cv2.cvtColor(cv2.resize(shine, size, interpolation=cv2.INTER_LINEAR), cv2.COLOR_GRAY2RGB)
-    return cv2.add(lit, shine3)
+    cv2.add(texture, shine3, dst=texture)
 
 
 def _upsample(coarse: Array, stride: int, frame: Frame) -> Array:
@@ -230,7 +232,8 @@ def _look_up(texture: Array, view: View, frame: Frame, stride: int) -> tuple[Arr
     cols = (view.x / RANGE_X + 1) * (width / 2) - 0.5
     rows = (view.y / RANGE_Y + 1) * (height / 2) - 0.5
     full = _upsample(cv2.merge([cols.astype(np.float32), rows.astype(np.float32)]), stride, frame)
-    head = _warp(texture, full)
+    four = cv2.cvtColor(texture, cv2.COLOR_RGB2RGBA)  # `remap` is slow with three channels
+    head = cv2.cvtColor(_warp(four, full), cv2.COLOR_RGBA2RGB)
     near = limit(view.distance * 10 + 128, 0, 255).astype(np.uint8)
     return head, cv2.LUT(_upsample(near, stride, frame), _OUTLINE)
 

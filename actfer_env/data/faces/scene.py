@@ -94,7 +94,8 @@ def _grain(image: Array, amount: float, seed: int) -> Array:
     height, width = image.shape[:2]
     top, left = np.random.default_rng(seed).integers(_SHEET, size=2).tolist()
     sheet = _speckles(1 - (-max(height, width) // _SHEET))[top : top + height, left : left + width]
-    speckle = cv2.multiply(sheet, cv2.LUT(image, _GAIN), scale=255 * amount / _UNIT**2)
+    speckle = cv2.LUT(image, _GAIN)
+    cv2.multiply(sheet, speckle, dst=speckle, scale=255 * amount / _UNIT**2)
     return cv2.add(image, speckle, dtype=cv2.CV_8U)
 
 
@@ -114,7 +115,7 @@ def _compress(image: Array, quality: int) -> Array:
         return image
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     coded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    return cv2.cvtColor(cv2.imdecode(coded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    return cv2.cvtColor(np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR)), cv2.COLOR_BGR2RGB)
 
 
 @dataclass(frozen=True)
@@ -371,7 +372,7 @@ def _window(box: tuple[float, float, float, float], shape: tuple[int, ...]) -> t
 
 def _pixels(image: Array, box: tuple[float, float, float, float]) -> Array:
     part = image[_window(box, image.shape)].astype(np.float32)
-    return cv2.transform(part, np.full((1, 3), 1 / 765, np.float32)) if part.size else part
+    return cv2.transform(part, np.ones((1, 3), np.float32)) / np.float32(765) if part.size else part
 
 
 def _covered(box: tuple[float, float, float, float], hidden: Array) -> float:

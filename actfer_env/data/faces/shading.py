@@ -53,16 +53,20 @@ class Light:
         return 1 + warm, 1 - 0.6 * warm
 
 
-def normals(layers: Array) -> tuple[Array, Array]:
-    """Return unit normals (h, w, head axes) and cavity, -1 hollow to 1 ridge, on the coarse chart."""
+def normals(layers: Array) -> tuple[tuple[Array, Array, Array], Array]:
+    """Return unit normals (one array for each head axis) and cavity, -1 hollow to 1 ridge, on the coarse chart."""
     dx, dy, dz = grid_direction()
     wide, tall, depth = cv2.split(layers)
     point = (dx * wide, dy * tall * HALF_HEIGHT, dz * HALF_DEPTH + depth)
     ax, ay, az = (cv2.Sobel(axis, cv2.CV_32F, 1, 0, ksize=3) for axis in point)
     bx, by, bz = (cv2.Sobel(axis, cv2.CV_32F, 0, 1, ksize=3) for axis in point)
     nx, ny, nz = ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx
-    n = cv2.merge([nx, ny, nz]) * (1 / np.sqrt(nx * nx + ny * ny + nz * nz + np.float32(1e-12)))[..., None]
-    return n, limit((depth - cv2.blur(depth, (9, 9))) * 14, -1, 1)
+    shrink = 1 / np.sqrt(nx * nx + ny * ny + nz * nz + np.float32(1e-12))
+    return (nx * shrink, ny * shrink, nz * shrink), limit((depth - cv2.blur(depth, (9, 9))) * 14, -1, 1)
+
+
+def _along(n: tuple[Array, Array, Array], way: Array) -> Array:
+    return way[0] * n[0] + way[1] * n[1] + way[2] * n[2]
 
 
 def shade(layers: Array, rotation: Array, light: Light) -> tuple[Array, Array]:
@@ -71,8 +75,8 @@ def shade(layers: Array, rotation: Array, light: Light) -> tuple[Array, Array]:
     toward = rotation.T @ light.vector()
     half = toward + rotation[2]
     half /= np.sqrt((half * half).sum())
-    facing, up, shine = cv2.split(cv2.transform(n, np.stack([toward, -rotation[1], half])))
-    sky = 0.83 + 0.17 * up
+    facing = _along(n, toward)
+    sky = 0.83 - 0.17 * _along(n, rotation[1])
     occlusion = limit(1 + 0.42 * np.minimum(cavity, 0.25), 0.4, 1.1)
     key_colour, sky_colour = light.colours()
     ambient, direct = light.ambient * sky * occlusion, light.key * (0.55 + 0.45 * occlusion)
@@ -81,7 +85,7 @@ def shade(layers: Array, rotation: Array, light: Light) -> tuple[Array, Array]:
         diffuse = np.maximum(facing + np.float32(wrap), 0) * np.float32(key / (1 + wrap))
         channels.append(direct * diffuse + fill * ambient)
     factor = cv2.merge(channels)
-    return np.sqrt(factor), _gloss(shine, light) * (facing > 0)
+    return np.sqrt(factor), _gloss(_along(n, half), light) * (facing > 0)
 
 
 def _gloss(shine: Array, light: Light) -> Array:

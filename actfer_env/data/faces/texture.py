@@ -112,11 +112,12 @@ def _toned(tone: Array, shade: Array) -> Array:
 
 
 def blend(canvas: Array, colour: Array, cover: Array) -> None:
-    """Lay a picture over another, in place, with a uint8 coverage."""
+    """Lay a picture over another, in place, with a uint8 coverage; `colour` is used up (large new arrays are slow)."""
     weight = cv2.cvtColor(cover, cv2.COLOR_GRAY2RGB)
-    front = cv2.multiply(colour, weight, scale=1 / 255)
-    back = cv2.multiply(canvas, cv2.bitwise_not(weight), scale=1 / 255)
-    cv2.add(front, back, dst=canvas)
+    cv2.multiply(colour, weight, dst=colour, scale=1 / 255)
+    cv2.bitwise_not(weight, dst=weight)
+    cv2.multiply(canvas, weight, dst=canvas, scale=1 / 255)
+    cv2.add(colour, canvas, dst=canvas)
 
 
 _SHEET = 512
@@ -135,7 +136,9 @@ def _cut(rng: np.random.Generator, rows: int, cols: int) -> Array:
 
 def noise(rng: np.random.Generator, shape: tuple[int, int], cells: tuple[int, int]) -> Array:
     """Return smooth noise of about unit variance: `cells` random values in each direction, interpolated."""
-    return cv2.resize(_cut(rng, *cells), (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)
+    rows, cols = (min(side, 6 * count) for side, count in zip(shape, cells, strict=True))
+    smooth = cv2.resize(_cut(rng, *cells), (cols, rows), interpolation=cv2.INTER_CUBIC)
+    return cv2.resize(smooth, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)  # cubic over so far is slow
 
 
 _TINT, _DEPTH = (0.01, -0.085, -0.075), (-0.13, -0.17, -0.16)
@@ -184,7 +187,7 @@ def _grain(who: Identity, rng: np.random.Generator, level: int) -> Array:
         )
         where = 22 * who.freckles * bump(x, y, 0, 0.35, 0.5, 0.25)
         grain = grain - where * step(0.9, 1.6, noise(rng, shape, (110, 80)))
-    return grain.astype(np.uint8)
+    return cv2.convertScaleAbs(grain)
 
 
 def _paint_ears(texture: Array, who: Identity, win: Window) -> None:
@@ -197,9 +200,9 @@ def _paint_ears(texture: Array, who: Identity, win: Window) -> None:
     light = 1.05 - 0.42 * bowl - 0.16 * rim - 0.35 * edge
     colour = _toned(skin_colour(who) * np.array([1.0, 0.9, 0.88], np.float32), light)
     cover, width = cv2.convertScaleAbs(step(1.12, 0.96, radius), alpha=255), texture.shape[1]
-    blend(texture[win.rows, win.cols], colour, cover)
     mirrored = texture[win.rows, width - win.cols.stop : width - win.cols.start]
     blend(mirrored, cv2.flip(colour, 1), cv2.flip(cover, 1))
+    blend(texture[win.rows, win.cols], colour, cover)
 
 
 def _nostrils(who: Identity) -> Painter:
