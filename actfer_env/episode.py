@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import IntEnum
+from functools import lru_cache
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from actfer_env import facs
@@ -25,7 +27,7 @@ from actfer_env.rollout import VIOLATIONS, Box, Detection, Rollout, ToolCall
 from actfer_env.tools.align import Alignment
 from actfer_env.tools.cache import FaceTools
 from actfer_env.tools.schema import ARGUMENTS, DETECT_ALIGN, TOOLS, ZOOM_IN
-from actfer_env.tools.zoom import BoxError, Crop, is_repeat, resolve
+from actfer_env.tools.zoom import BoxError, Crop, is_repeat, region_box, resolve
 
 if TYPE_CHECKING:
     from actfer_env.data.sample import Sample
@@ -42,6 +44,9 @@ class State(IntEnum):
     ALIGNED = 1
     NO_FACE = 2
     DONE = 3
+
+
+_VIEWS: Mapping[Detection, State] = {"not_called": State.RAW, "failed": State.NO_FACE}
 
 
 @dataclass(frozen=True)
@@ -130,7 +135,7 @@ class Episode:
         self.predicted_aus: frozenset[int] | None = None
         self._detection: Detection = "not_called"
         self._dropped_answer: frozenset[int] = frozenset()
-        self._region_boxes: list[tuple[str | None, Box]] = []
+        self._open: dict[str, Box] | None = None
         if sample.prealigned:
             self.alignment, self.state, self._detection = tools.alignment(sample), State.ALIGNED, "prealigned"
 
@@ -142,7 +147,7 @@ class Episode:
     @property
     def view(self) -> State:
         """What the policy has seen of the face: RAW, ALIGNED or NO_FACE; stays after the episode is over."""
-        return {"not_called": State.RAW, "failed": State.NO_FACE}.get(self._detection, State.ALIGNED)
+        return _VIEWS.get(self._detection, State.ALIGNED)
 
     @property
     def turns_left(self) -> int:
@@ -169,12 +174,17 @@ class Episode:
 
     def legal_regions(self) -> tuple[str, ...]:
         """Return the regions that zoom_in may name now, in the order of `facs.REGIONS`."""
-        if ZOOM_IN not in self.legal_tools() or self.alignment is None:
+        if self.state is not State.ALIGNED or self.zooms_left <= 0 or self.alignment is None:
             return ()
-        if not self._region_boxes:
-            self._region_boxes = resolve(self.alignment, facs.REGIONS, config=self.tools.zoom)
-        done, zoom = self.zoomed_boxes, self.tools.zoom
-        return tuple(str(name) for name, box in self._region_boxes if not is_repeat(box, done, zoom))
+        if self._open is None:
+            self._open = {name: region_box(self.alignment, name, self.tools.zoom) for name in facs.REGIONS}
+        return tuple(self._open)
+
+    def _close_regions(self, boxes: Sequence[Box]) -> None:
+        """Drop the regions that the latest boxes repeat."""
+        self.legal_regions()
+        zoom = self.tools.zoom
+        self._open = {name: box for name, box in (self._open or {}).items() if not is_repeat(box, boxes, zoom)}
 
     def detect_align(self) -> StepResult:
         """Call face-detect-align."""
@@ -281,7 +291,7 @@ class Episode:
         self.turn += 1
         if not self.done and self.turns_left == 0:
             self.state, self.truncated = State.DONE, True
-        return StepResult(**{**vars(result), "done": self.done})
+        return replace(result, done=True) if self.done else result
 
     def _record(self, name: str, arguments: Any, result: StepResult, elapsed: float) -> ToolCall:
         details: dict[str, Any] = {"error": result.message} if result.violation else {}
@@ -334,9 +344,11 @@ class Episode:
             wanted = resolve(self.alignment, regions, boxes, image, self.tools.zoom)
         except (BoxError, LabelError) as error:
             raise _ViolationError("bad_arguments", str(error)) from error
-        self._check_new([box for _, box in wanted])
+        boxes = [box for _, box in wanted]
+        self._check_new(boxes)
         crops = tuple(self.tools.crop(self.sample, self.alignment, box, name) for name, box in wanted)
         self.crops += crops
+        self._close_regions(boxes)
         shown = ", ".join(crop.region or "a box" for crop in crops)
         return StepResult(True, f"Magnified {shown}. {self._advice()}", crops=crops)
 
@@ -361,17 +373,21 @@ class Episode:
         return StepResult(True, f"Answered {label}.")
 
     def _advice(self) -> str:
-        legal = [name for name in self.legal_tools() if name != ZOOM_IN]
-        regions = self.legal_regions()
-        if regions:
-            legal.insert(0, f"zoom_in ({', '.join(regions)}, or a new box)")
-        elif ZOOM_IN in self.legal_tools():
-            legal.insert(0, "zoom_in (a new box)")
-        return f"Legal now: {' or '.join(legal)}."
+        return _advice(self.legal_tools(), self.legal_regions())
+
+
+@lru_cache(maxsize=256)
+def _advice(tools: tuple[str, ...], regions: tuple[str, ...]) -> str:
+    legal = [name for name in tools if name != ZOOM_IN]
+    if ZOOM_IN in tools:
+        legal.insert(0, f"zoom_in ({', '.join([*regions, 'or a new box'] if regions else ['a new box'])})")
+    return f"Legal now: {' or '.join(legal)}."
 
 
 def _json(value: Any) -> Any:
     """Return `value` as JSON values; numbers that JSON does not know become strings."""
+    if type(value) in (str, int, bool, NoneType):
+        return value
     if isinstance(value, Mapping):
         return {str(key): _json(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,11 @@ class Crop:
     region: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything but the picture as JSON values."""
+        """Return everything but the picture as JSON values; the lists are shared between calls."""
+        return dict(self._dict)
+
+    @cached_property
+    def _dict(self) -> dict[str, Any]:
         return {"region": self.region, "box": list(self.box), "inside": self.inside, "native": self.native,
                 "size": [self.image.shape[1], self.image.shape[0]]}  # fmt: skip
 
@@ -125,15 +130,20 @@ def resolve(
     """
     if frame not in FRAMES:
         raise BoxError(f"image {_short(frame)} is unknown: boxes refer to 'face' or to 'original'")
-    known = alignment.regions
     found: list[tuple[str | None, Box]] = [
-        (name, check_box(known[name], config)) for name in map(facs.parse_region, _name_list(regions))
+        (name, region_box(alignment, name, config)) for name in map(facs.parse_region, _name_list(regions))
     ]
     for box in _box_list(boxes):
         found.append((None, check_box(_to_face(box, alignment) if frame == "original" else box, config)))
     if not found:
         raise BoxError(f"zoom_in needs regions (from {', '.join(facs.REGIONS)}) or boxes (x1, y1, x2, y2)")
     return found
+
+
+@lru_cache(maxsize=8192)
+def region_box(alignment: Alignment, name: str, config: ZoomConfig = ZOOM) -> Box:
+    """Return the checked box of one of `facs.REGIONS`; kept, as every member of a query group asks for it."""
+    return check_box(alignment.regions[name], config)
 
 
 def check_box(box: Any, config: ZoomConfig = ZOOM) -> Box:
