@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ from actfer_env.rollout import VIOLATIONS, Box, Detection, Rollout, ToolCall
 from actfer_env.tools.align import Alignment
 from actfer_env.tools.cache import FaceTools
 from actfer_env.tools.schema import ARGUMENTS, DETECT_ALIGN, TOOLS, ZOOM_IN
-from actfer_env.tools.zoom import BoxError, Crop, is_repeat, region_box, resolve
+from actfer_env.tools.zoom import BoxError, Crop, is_repeat, repeated_regions, resolve
 
 if TYPE_CHECKING:
     from actfer_env.data.sample import Sample
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Episode", "EpisodeConfig", "Rollout", "State", "StepResult", "ToolCall"]
 
 ANSWER = "answer"
+_ARGUMENTS = {name: frozenset(known) for name, known in ARGUMENTS.items()}
 
 
 class State(IntEnum):
@@ -46,6 +47,10 @@ class State(IntEnum):
     DONE = 3
 
 
+_LEGAL_TOOLS: Mapping[State, tuple[str, ...]] = {
+    State.RAW: (DETECT_ALIGN, ANSWER), State.ALIGNED: (ANSWER,), State.NO_FACE: (ANSWER,), State.DONE: (),
+}  # fmt: skip
+"""What is legal once no zoom is left."""
 _VIEWS: Mapping[Detection, State] = {"not_called": State.RAW, "failed": State.NO_FACE}
 
 
@@ -67,6 +72,11 @@ class EpisodeConfig:
         if self.max_turns < 1 or self.max_zooms < 0:
             raise ValueError(f"max_turns {self.max_turns} must be at least 1 and max_zooms {self.max_zooms} at least 0")
         object.__setattr__(self, "au_set", tuple(sorted(facs.parse_aus(self.au_set))))
+
+    @cached_property
+    def known_aus(self) -> frozenset[int]:
+        """The Action Units of `au_set`."""
+        return frozenset(self.au_set)
 
 
 @dataclass(frozen=True)
@@ -135,7 +145,7 @@ class Episode:
         self.predicted_aus: frozenset[int] | None = None
         self._detection: Detection = "not_called"
         self._dropped_answer: frozenset[int] = frozenset()
-        self._open: dict[str, Box] | None = None
+        self._open: tuple[str, ...] = facs.REGIONS
         if sample.prealigned:
             self.alignment, self.state, self._detection = tools.alignment(sample), State.ALIGNED, "prealigned"
 
@@ -166,25 +176,16 @@ class Episode:
 
     def legal_tools(self) -> tuple[str, ...]:
         """Return what may be called now: any of "detect_align", "zoom_in", "answer"."""
-        if self.done:
-            return ()
-        if self.state is State.RAW:
-            return (DETECT_ALIGN, ANSWER)
-        return (ZOOM_IN, ANSWER) if self.state is State.ALIGNED and self.zooms_left > 0 else (ANSWER,)
+        state = self.state
+        if state is State.ALIGNED and len(self.crops) < self.config.max_zooms:
+            return (ZOOM_IN, ANSWER)
+        return _LEGAL_TOOLS[state]
 
     def legal_regions(self) -> tuple[str, ...]:
         """Return the regions that zoom_in may name now, in the order of `facs.REGIONS`."""
-        if self.state is not State.ALIGNED or self.zooms_left <= 0 or self.alignment is None:
+        if self.state is not State.ALIGNED or len(self.crops) >= self.config.max_zooms:
             return ()
-        if self._open is None:
-            self._open = {name: region_box(self.alignment, name, self.tools.zoom) for name in facs.REGIONS}
-        return tuple(self._open)
-
-    def _close_regions(self, boxes: Sequence[Box]) -> None:
-        """Drop the regions that the latest boxes repeat."""
-        self.legal_regions()
-        zoom = self.tools.zoom
-        self._open = {name: box for name, box in (self._open or {}).items() if not is_repeat(box, boxes, zoom)}
+        return self._open
 
     def detect_align(self) -> StepResult:
         """Call face-detect-align."""
@@ -258,7 +259,7 @@ class Episode:
         """
         if not self.done:
             raise RuntimeError("the episode is not over: answer first, or use up its turns")
-        sample, au_set = self.sample, frozenset(self.config.au_set)
+        sample, au_set = self.sample, self.config.known_aus
         return Rollout(
             sample_id=sample.id, group_id=self.group_id, emotion=sample.emotion,
             aus=None if sample.aus is None else sample.aus & au_set,
@@ -291,7 +292,7 @@ class Episode:
         self.turn += 1
         if not self.done and self.turns_left == 0:
             self.state, self.truncated = State.DONE, True
-        return replace(result, done=True) if self.done else result
+        return result if result.done == self.done else replace(result, done=True)
 
     def _record(self, name: str, arguments: Any, result: StepResult, elapsed: float) -> ToolCall:
         details: dict[str, Any] = {"error": result.message} if result.violation else {}
@@ -309,7 +310,7 @@ class Episode:
         if name not in TOOLS:
             raise _ViolationError("unknown_tool", f"there is no tool {name!r}")
         self._check_order(name)
-        if not isinstance(arguments, Mapping) or set(arguments) - set(ARGUMENTS[name]):
+        if not isinstance(arguments, Mapping) or not arguments.keys() <= _ARGUMENTS[name]:
             allowed = ", ".join(ARGUMENTS[name]) or "none"
             raise _ViolationError("bad_arguments", f"{name} takes these arguments: {allowed}")
         return self._detect_align() if name == DETECT_ALIGN else self._zoom_in(**arguments)
@@ -344,13 +345,19 @@ class Episode:
             wanted = resolve(self.alignment, regions, boxes, image, self.tools.zoom)
         except (BoxError, LabelError) as error:
             raise _ViolationError("bad_arguments", str(error)) from error
-        boxes = [box for _, box in wanted]
-        self._check_new(boxes)
+        if len(wanted) > 1 or wanted[0][0] not in self.legal_regions():
+            self._check_new([box for _, box in wanted])
         crops = tuple(self.tools.crop(self.sample, self.alignment, box, name) for name, box in wanted)
         self.crops += crops
-        self._close_regions(boxes)
+        self._close_regions(crops)
         shown = ", ".join(crop.region or "a box" for crop in crops)
         return StepResult(True, f"Magnified {shown}. {self._advice()}", crops=crops)
+
+    def _close_regions(self, crops: Iterable[Crop]) -> None:
+        assert self.alignment is not None
+        for crop in crops:
+            seen = repeated_regions(self.alignment, crop.box, self.tools.zoom)
+            self._open = tuple(name for name in self._open if name not in seen)
 
     def _check_new(self, boxes: list[Box]) -> None:
         if len(boxes) > self.zooms_left:
@@ -365,12 +372,12 @@ class Episode:
             units = None if aus is None else facs.parse_aus(aus)
         except (LabelError, TypeError) as error:
             raise _ViolationError("bad_arguments", str(error)) from error
-        au_set = frozenset(self.config.au_set)
+        au_set = self.config.known_aus
         self.predicted_emotion = label
         self.predicted_aus = None if units is None else units & au_set
         self._dropped_answer = (units or frozenset()) - au_set
         self.state = State.DONE
-        return StepResult(True, f"Answered {label}.")
+        return StepResult(True, f"Answered {label}.", done=True)
 
     def _advice(self) -> str:
         return _advice(self.legal_tools(), self.legal_regions())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Any
 from weakref import ref
@@ -63,7 +64,7 @@ class ObservationLayout:
 
     def nbytes(self, n: int) -> int:
         """Return the bytes that the arrays of n observations take in one block."""
-        return sum(_padded(n * prod(shape) * dtype.itemsize) for shape, dtype in self._fields().values())
+        return sum(_padded(n * prod(shape) * dtype.itemsize) for shape, dtype in self._fields.values())
 
     def arrays(self, n: int, block: Any = None) -> Arrays:
         """Return zeroed arrays of n observations.
@@ -74,11 +75,12 @@ class ObservationLayout:
         """
         memory = bytearray(self.nbytes(n)) if block is None else block
         arrays, start = {}, 0
-        for key, (shape, dtype) in self._fields().items():
+        for key, (shape, dtype) in self._fields.items():
             arrays[key] = np.ndarray((n, *shape), dtype, memory, start)
             start += _padded(arrays[key].nbytes)
         return arrays
 
+    @cached_property
     def _fields(self) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
         return {key: (tuple(space.shape or ()), np.dtype(space.dtype)) for key, space in self.space.items()}
 

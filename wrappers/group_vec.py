@@ -108,12 +108,7 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
         self._ready = False
         self._shown: list[tuple[Scores, int] | None] = [None] * self.num_envs
         self._names: NDArray[Any] = np.full((2, self.num_envs), None, object)
-        self._blocks: LocalBlock | WorkerPool
-        if num_workers == 0:
-            self._blocks = LocalBlock(first, num_groups, group_size)
-        else:
-            sent = {**IDS[env_id], **kwargs, "dataset": first.dataset, "root": None, "split": None}
-            self._blocks = WorkerPool(first, sent, num_groups, group_size, num_workers, context)
+        self._blocks = self._make_blocks({**IDS[env_id], **kwargs}, context)
 
     @property
     def dataset(self) -> Dataset:
@@ -225,6 +220,13 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
     def members(self, group: int) -> range:
         """Return the indices of a group's environments."""
         return range(group * self.group_size, (group + 1) * self.group_size)
+
+    def _make_blocks(self, kwargs: dict[str, Any], context: str) -> LocalBlock | WorkerPool:
+        first, groups = self._template, (self.num_groups, self.group_size)
+        if self.num_workers == 0:
+            return LocalBlock(first, *groups)
+        sent = {**kwargs, "dataset": first.dataset, "root": None, "split": None, "render_mode": None}
+        return WorkerPool(first, sent, *groups, self.num_workers, context)
 
     @property
     def _restarts(self) -> bool:

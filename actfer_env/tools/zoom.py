@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -131,7 +132,7 @@ def resolve(
     if frame not in FRAMES:
         raise BoxError(f"image {_short(frame)} is unknown: boxes refer to 'face' or to 'original'")
     found: list[tuple[str | None, Box]] = [
-        (name, region_box(alignment, name, config)) for name in map(facs.parse_region, _name_list(regions))
+        (name, region_boxes(alignment, config)[name]) for name in map(facs.parse_region, _name_list(regions))
     ]
     for box in _box_list(boxes):
         found.append((None, check_box(_to_face(box, alignment) if frame == "original" else box, config)))
@@ -141,9 +142,15 @@ def resolve(
 
 
 @lru_cache(maxsize=8192)
-def region_box(alignment: Alignment, name: str, config: ZoomConfig = ZOOM) -> Box:
-    """Return the checked box of one of `facs.REGIONS`; kept, as every member of a query group asks for it."""
-    return check_box(alignment.regions[name], config)
+def region_boxes(alignment: Alignment, config: ZoomConfig = ZOOM) -> Mapping[str, Box]:
+    """Return the checked boxes of the four regions; kept, as every member of a query group asks for them."""
+    return MappingProxyType({name: check_box(box, config) for name, box in alignment.regions.items()})
+
+
+@lru_cache(maxsize=8192)
+def repeated_regions(alignment: Alignment, box: Box, config: ZoomConfig = ZOOM) -> frozenset[str]:
+    """Return the regions whose boxes count as the same as `box`."""
+    return frozenset(name for name, other in region_boxes(alignment, config).items() if is_repeat(other, [box], config))
 
 
 def check_box(box: Any, config: ZoomConfig = ZOOM) -> Box:
