@@ -1,6 +1,6 @@
 """Environment steps per second of query groups, beside gymnasium's vector environments over the same single one.
 
-    python benchmarks/vector.py                    # 1, 8, 64 and 256 environments, by turns, and the tool work of a group
+    python benchmarks/vector.py                    # 1, 8, 64 and 256 environments, and the tool work of a group
     python benchmarks/vector.py --envs 256 --no-async
     python benchmarks/vector.py --soak 2000000     # memory and rate over many steps
 
@@ -15,6 +15,7 @@ import platform
 import resource
 import time
 from importlib import metadata
+from pathlib import Path
 from statistics import median
 
 import cv2
@@ -143,7 +144,7 @@ def report(n, seconds):
         print(f"  {name:25}{1 / value:9,.0f}   {1e6 * value:9.1f}   {ratio:6.2f}")
     theirs = min(value for name, value in seconds.items() if name.endswith("VectorEnv"))
     ours = min(value for name, value in seconds.items() if name.startswith("query"))
-    print(f"  better of ours over better of gymnasium's: {theirs / ours:.2f}; over the floor: {ours / seconds['floor']:.2f}")
+    print(f"  the better of ours over the better of gymnasium's: {theirs / ours:.2f}")
 
 
 def group_work(dataset, samples=40):
@@ -202,8 +203,7 @@ def soak(args, dataset, tools):
 
 
 def resident():
-    with open("/proc/self/statm") as handle:
-        return int(handle.read().split()[1]) * resource.getpagesize() / 2**20
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
 
 
 def main():

@@ -27,14 +27,14 @@ class CacheConfig:
     """Bounds of the tool cache; chosen here.
 
     Attributes:
-        images: decoded pictures kept.
-        image_bytes: bytes of decoded pictures kept.
+        images: decoded pictures kept, within the next bound.
+        image_bytes: bytes of decoded pictures kept; about a thousand drawn ones, or twenty photos of 4 megapixels.
         alignments: alignments kept (about a kilobyte each).
         drawn_bytes: bytes of small pictures kept: overviews, aligned faces and crops, which the members of a query
             group and later episodes of a sample ask for again.
     """
 
-    images: int = 256
+    images: int = 1024
     image_bytes: int = 256 * 2**20
     alignments: int = 65_536
     drawn_bytes: int = 128 * 2**20
