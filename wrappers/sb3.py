@@ -84,7 +84,7 @@ class SB3GroupVecEnv(VecEnv):
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         dones = terminated | truncated
         for i in np.flatnonzero(dones):
-            infos[i] = self._end_info(info, i, float(rewards[i]))
+            infos[i] = self._end_info(info, int(i), float(rewards[i]))
         return obs, rewards.astype(np.float32), dones, infos
 
     def close(self) -> None:

@@ -88,9 +88,13 @@ class WorkerPool:
         self._rows = [slice(share.start * group_size, share.stop * group_size) for share in self._shares]
         self._pipes: list[Connection] = []
         self._processes: list[Any] = []
-        for share in self._shares:
-            self._launch(spawner, (dict(kwargs), share, num_groups, group_size, memory))
-        self._collect(range(num_workers))
+        try:
+            for share in self._shares:
+                self._launch(spawner, (dict(kwargs), share, num_groups, group_size, memory))
+            self._collect(range(num_workers))
+        except BaseException:
+            self.close()
+            raise
 
     def start(self, starts: Sequence[Start]) -> Turn:
         """Begin groups; see `GroupBlock.start`."""
@@ -132,7 +136,6 @@ class WorkerPool:
         try:
             process.start()
         except (pickle.PicklingError, AttributeError, TypeError) as error:
-            self.close()
             raise ValueError(
                 f"the arguments cannot be sent to worker processes ({error}); use num_workers=0"
             ) from error
