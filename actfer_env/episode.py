@@ -266,15 +266,15 @@ class Episode:
             predicted_emotion=self.predicted_emotion, predicted_aus=self.predicted_aus,
             tool_calls=tuple(self.calls), detection=self._detection, truncated=self.truncated, turns=self.turn,
             texts=tuple(texts), member=self.member, step=self.step, seed=self.seed,
-            meta={**self._meta(au_set), **(meta or {})},
+            meta={**self._meta(au_set), **meta} if meta else self._meta(au_set),
         )  # fmt: skip
 
     def _meta(self, au_set: frozenset[int]) -> dict[str, Any]:
-        dropped = sorted((self.sample.aus or frozenset()) - au_set)
+        known = self.sample.meta
         return {
-            **{key: self.sample.meta[key] for key in ("dataset", "image", "quality") if key in self.sample.meta},
-            "dropped_aus": [facs.format_au(au) for au in dropped],
-            "dropped_predicted_aus": [facs.format_au(au) for au in sorted(self._dropped_answer)],
+            **{key: known[key] for key in ("dataset", "image", "quality") if key in known},
+            "dropped_aus": _spelled((self.sample.aus or frozenset()) - au_set),
+            "dropped_predicted_aus": _spelled(self._dropped_answer),
         }
 
     def _turn(self, name: str, arguments: Any, execute: Callable[[], StepResult]) -> StepResult:
@@ -381,6 +381,10 @@ class Episode:
 
     def _advice(self) -> str:
         return _advice(self.legal_tools(), self.legal_regions())
+
+
+def _spelled(aus: frozenset[int]) -> list[str]:
+    return [facs.format_au(au) for au in sorted(aus)] if aus else []
 
 
 @lru_cache(maxsize=256)

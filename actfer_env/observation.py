@@ -99,6 +99,7 @@ class ObservationWriter:
         n = len(arrays["state"])
         self._face_shown, self._crops_shown = [False] * n, [0] * n
         self._crops = [arrays[f"crop_{i}"] for i in range(layout.slots)]
+        self._state, self._turns, self._masks = arrays["state"], arrays["turns_left"], arrays["action_mask"]
 
     def start(self, row: int, episode: Episode) -> None:
         """Write the first observation of an episode.
@@ -112,14 +113,13 @@ class ObservationWriter:
 
     def update(self, row: int, episode: Episode) -> None:
         """Bring a row up to date after a turn of its episode."""
-        arrays = self.arrays
         if not self._face_shown[row] and episode.alignment is not None:
             self._show_face(row, episode)
         if self._crops_shown[row] < len(episode.crops):
             self._show_crops(row, episode)
-        arrays["state"][row] = int(episode.view)
-        arrays["turns_left"][row] = episode.turns_left
-        arrays["action_mask"][row] = self.codec.mask(episode)
+        self._state[row] = episode.view
+        self._turns[row] = episode.config.max_turns - episode.turn
+        self._masks[row] = self.codec.mask(episode)
 
     def _clear(self, row: int) -> None:
         arrays = self.arrays

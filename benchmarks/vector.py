@@ -88,9 +88,9 @@ class Spy:
 class Floor:
     """The bare tool work and copies of a recorded run."""
 
-    def __init__(self, tools, dataset, n, steps):
+    def __init__(self, tools, dataset, n, size, steps):
         spy = Spy(tools)
-        side = Side(actfer_env.make_group_vec(ENV_ID, n, 1, dataset=dataset, tools=spy))
+        side = Side(actfer_env.make_group_vec(ENV_ID, n // size, size, dataset=dataset, tools=spy))
         layout = side.envs._template.layout
         side.play(20)
         spy.cut()
@@ -115,16 +115,17 @@ class Floor:
 def compare(n, args, dataset, tools):
     shared = {"dataset": dataset, "tools": tools}
     sides = {
-        "query groups": Side(actfer_env.make_group_vec(ENV_ID, n, 1, **shared)),
+        "query groups of 1": Side(actfer_env.make_group_vec(ENV_ID, n, 1, **shared)),
+        "  their floor": Floor(tools, dataset, n, 1, args.steps),
         "SyncVectorEnv": Side(gym.make_vec(ENV_ID, n, vectorization_mode="sync", **shared)),
     }
-    if n > 1:
+    if n >= 8:
+        sides["query groups of 8"] = Side(actfer_env.make_group_vec(ENV_ID, n // 8, 8, **shared))
+        sides["  their floor, of 8"] = Floor(tools, dataset, n, 8, args.steps)
         workers = actfer_env.make_group_vec(ENV_ID, n, 1, num_workers=2, dataset=dataset)
-        sides["query groups, 2 workers"] = Side(workers)
-        sides["groups of 8"] = Side(actfer_env.make_group_vec(ENV_ID, n // 8, 8, **shared))
+        sides["groups of 1, 2 workers"] = Side(workers)
     if args.run_async:
         sides["AsyncVectorEnv"] = Side(gym.make_vec(ENV_ID, n, vectorization_mode="async", **shared))
-    sides["floor"] = Floor(tools, dataset, n, args.steps)
     steps = max(args.steps, 2000 // n)
     for side in sides.values():
         side.turn(max(4 * len(dataset) // n, 5))
@@ -133,18 +134,22 @@ def compare(n, args, dataset, tools):
         for side in sides.values():
             side.turn(steps)
     report(n, {name: median(side.times) / n for name, side in sides.items()})
-    for name in sides.keys() - {"floor"}:
-        sides[name].envs.close()
+    for side in sides.values():
+        if isinstance(side, Side):
+            side.envs.close()
 
 
 def report(n, seconds):
-    print(f"\n{n} environments{'':13} steps/s   us a step   rate over query groups in one process")
+    print(f"\n{f'{n} environments':26} steps/s   us a step   rate over groups of 1")
+    ours = seconds["query groups of 1"]
     for name, value in seconds.items():
-        ratio = seconds["query groups"] / value
-        print(f"  {name:25}{1 / value:9,.0f}   {1e6 * value:9.1f}   {ratio:6.2f}")
+        print(f"  {name:24}{1 / value:9,.0f}   {1e6 * value:9.1f}   {ours / value:6.2f}")
     theirs = min(value for name, value in seconds.items() if name.endswith("VectorEnv"))
-    ours = min(value for name, value in seconds.items() if name.startswith("query"))
-    print(f"  the better of ours over the better of gymnasium's: {theirs / ours:.2f}")
+    print(f"  groups of 1 over the better of gymnasium's: {theirs / ours:.2f}")
+    print(f"  time over the floor: {ours / seconds['  their floor']:.2f}", end="")
+    if n >= 8:
+        print(f", in groups of 8 {seconds['query groups of 8'] / seconds['  their floor, of 8']:.2f}", end="")
+    print(flush=True)
 
 
 def group_work(dataset, samples=40):
