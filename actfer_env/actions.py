@@ -46,9 +46,9 @@ class Move:
         """Make the move in an episode."""
         if self.tool == ANSWER:
             return episode.answer(self.emotion, self.aus)
-        if self.tool == ZOOM_IN:
-            return episode.zoom_in(self.region, None if self.box is None else [self.box])
-        return episode.call(self.tool)
+        if self.tool == ZOOM_IN and self.region is not None:
+            return episode.call(ZOOM_IN, {"regions": self.region})
+        return episode.call(self.tool, None if self.box is None or self.tool != ZOOM_IN else {"boxes": [self.box]})
 
 
 class ActionCodec(Protocol):

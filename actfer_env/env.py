@@ -177,7 +177,7 @@ class ActFEREnv(gym.Env[Observation, Any]):
         self.episode = Episode(sample, self.tools, self.config, group_id=group, member=member, seed=self._seed)
         self._episodes += 1
         self._scores = None
-        self._writer.start(0, self.episode)
+        self._writer.start(0, [self.episode])
         self._show()
         return self._observe(), self._info()
 

@@ -301,8 +301,8 @@ class Episode:
         elif not result.violation:
             details = {"crops": [crop.to_dict() for crop in result.crops]}
         return ToolCall(
-            name=str(name), arguments=_json(arguments if isinstance(arguments, Mapping) else {"value": arguments}),
-            violation=result.violation, turn=self.turn, boxes=tuple(crop.box for crop in result.crops),
+            name=str(name), arguments=_json(arguments if _is_mapping(arguments) else {"value": arguments}),
+            violation=result.violation, turn=self.turn, boxes=tuple([crop.box for crop in result.crops]),
             result=details, elapsed_ms=round(elapsed, 3),
         )  # fmt: skip
 
@@ -310,7 +310,7 @@ class Episode:
         if name not in TOOLS:
             raise _ViolationError("unknown_tool", f"there is no tool {name!r}")
         self._check_order(name)
-        if not isinstance(arguments, Mapping) or not arguments.keys() <= _ARGUMENTS[name]:
+        if not _is_mapping(arguments) or not arguments.keys() <= _ARGUMENTS[name]:
             allowed = ", ".join(ARGUMENTS[name]) or "none"
             raise _ViolationError("bad_arguments", f"{name} takes these arguments: {allowed}")
         return self._detect_align() if name == DETECT_ALIGN else self._zoom_in(**arguments)
@@ -383,6 +383,10 @@ class Episode:
         return _advice(self.legal_tools(), self.legal_regions())
 
 
+def _is_mapping(value: Any) -> bool:
+    return type(value) is dict or isinstance(value, Mapping)
+
+
 def _spelled(aus: frozenset[int]) -> list[str]:
     return [facs.format_au(au) for au in sorted(aus)] if aus else []
 
@@ -399,7 +403,7 @@ def _json(value: Any) -> Any:
     """Return `value` as JSON values; numbers that JSON does not know become strings."""
     if type(value) in (str, int, bool, NoneType):
         return value
-    if isinstance(value, Mapping):
+    if _is_mapping(value):
         return {str(key): _json(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_json(item) for item in value]

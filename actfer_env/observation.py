@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -101,15 +101,17 @@ class ObservationWriter:
         self._crops = [arrays[f"crop_{i}"] for i in range(layout.slots)]
         self._state, self._turns, self._masks = arrays["state"], arrays["turns_left"], arrays["action_mask"]
 
-    def start(self, row: int, episode: Episode) -> None:
-        """Write the first observation of an episode.
+    def start(self, first: int, episodes: Sequence[Episode]) -> None:
+        """Write the first observations of episodes over one sample into the rows from `first` on.
 
         Raises:
-            ImageError: the sample's picture cannot be read; the row is unchanged then.
+            ImageError: the sample's picture cannot be read; the rows are unchanged then.
         """
-        self.arrays["image"][row] = episode.tools.overview(episode.sample, self.layout.image_size)
-        self._clear(row)
-        self.update(row, episode)
+        picture = episodes[0].tools.overview(episodes[0].sample, self.layout.image_size)
+        self.arrays["image"][first : first + len(episodes)] = picture
+        for row, episode in enumerate(episodes, start=first):
+            self._clear(row)
+            self.update(row, episode)
 
     def update(self, row: int, episode: Episode) -> None:
         """Bring a row up to date after a turn of its episode."""

@@ -99,7 +99,7 @@ class Floor:
             side.play(1)
             spy.cut()
         self.turns, self.times = spy.turns[1:], []
-        self.arrays, self.copier, self.n = layout.arrays(n), Copier(layout, n), n
+        self.arrays, self.copier, self.n, self.size = layout.arrays(n), Copier(layout, n), n, size
 
     def turn(self, steps):
         start, held = time.perf_counter(), None
@@ -107,7 +107,9 @@ class Floor:
             for row, (key, call, given) in enumerate(calls):
                 picture = call(*given)
                 if key:
-                    self.arrays[key][row % self.n] = getattr(picture, "image", picture)
+                    rows = self.size if key == "image" else 1  # a group shows its picture in every member's row
+                    place = row % (self.n // rows) * rows
+                    self.arrays[key][place : place + rows] = getattr(picture, "image", picture)
             held = self.copier.copy(self.arrays)
         del held
         self.times.append((time.perf_counter() - start) / steps)

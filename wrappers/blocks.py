@@ -121,8 +121,7 @@ class GroupBlock:
             for member in range(self.group_size)
         ]
         first = place * self.group_size
-        for row, episode in enumerate(members, start=first):
-            self._writer.start(row, episode)
+        self._writer.start(first, members)
         rows = slice(first, first + self.group_size)
         self._playing[rows] = [True] * self.group_size
         self.active[rows] = True
