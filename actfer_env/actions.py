@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import compress
 from typing import Any, Literal, Protocol, TypeAlias
 
 import gymnasium as gym
@@ -44,11 +46,9 @@ class Move:
         """Make the move in an episode."""
         if self.tool == ANSWER:
             return episode.answer(self.emotion, self.aus)
-        if self.tool == ZOOM_IN:
-            return episode.zoom_in(
-                None if self.region is None else [self.region], None if self.box is None else [self.box]
-            )
-        return episode.call(self.tool)
+        if self.tool == ZOOM_IN and self.region is not None:
+            return episode.call(ZOOM_IN, {"regions": [self.region]})
+        return episode.call(self.tool, None if self.box is None or self.tool != ZOOM_IN else {"boxes": [self.box]})
 
 
 class ActionCodec(Protocol):
@@ -72,8 +72,11 @@ class ActionCodec(Protocol):
     def encode(self, move: Move) -> Any:
         """Return the action that stands for a move."""
 
+    def rows(self, actions: Any) -> list[Any]:
+        """Return the single actions, of plain Python numbers, of a vector environment's batch."""
+
     def mask(self, episode: Episode) -> Mask:
-        """Return which (sub-)actions are legal now, int8 (mask_size,)."""
+        """Return which (sub-)actions are legal now, int8 (mask_size,); read-only."""
 
     def draw(self, rng: np.random.Generator, mask: NDArray[np.bool_]) -> Any:
         """Return a random action among those that the mask (mask_size,) allows."""
@@ -116,10 +119,14 @@ class DictActions:
             "aus": _bits(move.aus, self.au_set),
         }
 
+    def rows(self, actions: Any) -> list[dict[str, Any]]:
+        """Return the single actions of a batch; see `ActionCodec`."""
+        columns = [np.asarray(actions[key]).tolist() for key in self.space]
+        return [dict(zip(self.space, values, strict=True)) for values in zip(*columns, strict=True)]
+
     def mask(self, episode: Episode) -> Mask:
         """Return the mask over the tools."""
-        legal = episode.legal_tools()
-        return np.array([tool in legal for tool in self.tools], np.int8)
+        return _tool_mask(episode.legal_tools())
 
     def draw(self, rng: np.random.Generator, mask: NDArray[np.bool_]) -> dict[str, Any]:
         """Return a random legal action; its box lies within the face."""
@@ -148,9 +155,16 @@ class MultiDiscreteActions:
         self.space = spaces.MultiDiscrete(sizes)
 
     def decode(self, action: Any) -> Move:
-        """Return the move; see `ActionCodec`."""
-        tool, region = _split(int(action[0]))
-        return Move(tool, region, None, facs.EMOTIONS[int(action[1])], _chosen(action[2:], self.au_set))
+        """Return the move; see `ActionCodec`. What a call leaves unused, emotion and Action Units, is dropped."""
+        head = int(action[0])
+        if head in _CALLS:
+            return _CALLS[head]
+        return Move(ANSWER, None, None, facs.EMOTIONS[int(action[1])], _chosen(action[2:], self.au_set))
+
+    def rows(self, actions: Any) -> list[list[int]]:
+        """Return the single actions of a batch; see `ActionCodec`."""
+        rows: list[list[int]] = np.asarray(actions).tolist()
+        return rows
 
     def encode(self, move: Move) -> NDArray[np.int64]:
         """Return the action; see `ActionCodec`."""
@@ -159,8 +173,7 @@ class MultiDiscreteActions:
 
     def mask(self, episode: Episode) -> Mask:
         """Return the mask; emotion and Action Units are always free."""
-        head = _head_mask(episode)
-        return np.concatenate([head, np.ones(self.mask_size - len(head), np.int8)])
+        return _joined_mask(episode.legal_tools(), episode.legal_regions(), self.mask_size)
 
     def draw(self, rng: np.random.Generator, mask: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Return a random legal action."""
@@ -180,14 +193,18 @@ class DiscreteActions:
         self.au_set = tuple(au_set)
         self.mask_size = 1 + REGION_COUNT + EMOTION_COUNT
         self.space = spaces.Discrete(self.mask_size)
+        self._answers = [Move(ANSWER, emotion=e, aus=facs.prototype_aus(e, self.au_set)) for e in facs.EMOTIONS]
 
     def decode(self, action: Any) -> Move:
         """Return the move; see `ActionCodec`."""
-        if int(action) <= REGION_COUNT:
-            tool, region = _split(int(action))
-            return Move(tool, region)
-        emotion = facs.EMOTIONS[int(action) - 1 - REGION_COUNT]
-        return Move(ANSWER, emotion=emotion, aus=facs.prototype_aus(emotion, self.au_set))
+        if int(action) in _CALLS:
+            return _CALLS[int(action)]
+        return self._answers[int(action) - 1 - REGION_COUNT]
+
+    def rows(self, actions: Any) -> list[int]:
+        """Return the single actions of a batch; see `ActionCodec`."""
+        rows: list[int] = np.asarray(actions).tolist()
+        return rows
 
     def encode(self, move: Move) -> np.int64:
         """Return the action; see `ActionCodec`."""
@@ -197,8 +214,7 @@ class DiscreteActions:
 
     def mask(self, episode: Episode) -> Mask:
         """Return the mask over the thirteen actions."""
-        head = _head_mask(episode)
-        return np.concatenate([head[:-1], np.repeat(head[-1:], EMOTION_COUNT)])
+        return _flat_mask(episode.legal_tools(), episode.legal_regions())
 
     def draw(self, rng: np.random.Generator, mask: NDArray[np.bool_]) -> np.int64:
         """Return a random legal action."""
@@ -228,10 +244,10 @@ def codec_for(space: gym.Space[Any], au_set: Sequence[int] = facs.CORE_AUS) -> A
     raise ValueError(f"action space {space} with {len(au_set)} Action Units is none of this package's three formats")
 
 
-def _split(head: int) -> tuple[str, str | None]:
-    if head == 0:
-        return DETECT_ALIGN, None
-    return (ZOOM_IN, facs.REGIONS[head - 1]) if head <= REGION_COUNT else (ANSWER, None)
+_CALLS: dict[int, Move] = {
+    0: Move(DETECT_ALIGN), **{i: Move(ZOOM_IN, region) for i, region in enumerate(facs.REGIONS, start=1)},
+}  # fmt: skip
+"""The first entry of a flat action -> its move, for the calls of tools."""
 
 
 def _join(move: Move) -> int:
@@ -240,9 +256,28 @@ def _join(move: Move) -> int:
     return 1 + REGION_COUNT if move.tool == ANSWER else 1 + facs.REGIONS.index(str(move.region))
 
 
-def _head_mask(episode: Episode) -> Mask:
-    tools, regions = episode.legal_tools(), episode.legal_regions()
-    return np.array([DETECT_ALIGN in tools, *(name in regions for name in facs.REGIONS), ANSWER in tools], np.int8)
+# An episode knows few sets of legal calls, so each mask is made once.
+@lru_cache
+def _tool_mask(tools: tuple[str, ...]) -> Mask:
+    return _constant([tool in tools for tool in DictActions.tools])
+
+
+@lru_cache
+def _joined_mask(tools: tuple[str, ...], regions: tuple[str, ...], size: int) -> Mask:
+    head = [DETECT_ALIGN in tools, *(name in regions for name in facs.REGIONS), ANSWER in tools]
+    return _constant(head + [True] * (size - len(head)))
+
+
+@lru_cache
+def _flat_mask(tools: tuple[str, ...], regions: tuple[str, ...]) -> Mask:
+    head = [DETECT_ALIGN in tools, *(name in regions for name in facs.REGIONS)]
+    return _constant(head + [ANSWER in tools] * EMOTION_COUNT)
+
+
+def _constant(values: Sequence[bool]) -> Mask:
+    mask = np.array(values, np.int8)
+    mask.setflags(write=False)
+    return mask
 
 
 def _pick(rng: np.random.Generator, mask: NDArray[np.bool_]) -> int:
@@ -252,7 +287,9 @@ def _pick(rng: np.random.Generator, mask: NDArray[np.bool_]) -> int:
 
 
 def _chosen(bits: Any, au_set: Sequence[int]) -> frozenset[int]:
-    return frozenset(au for au, bit in zip(au_set, bits, strict=True) if bit)
+    if len(bits) != len(au_set):
+        raise ValueError(f"{len(bits)} bits for {len(au_set)} Action Units: give one for each")
+    return frozenset(compress(au_set, bits))
 
 
 def _bits(aus: frozenset[int], au_set: Sequence[int]) -> NDArray[np.int8]:

@@ -7,13 +7,13 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium import spaces
 from numpy.typing import NDArray
 
 from actfer_env import facs
 from actfer_env.actions import CODECS, ActionCodec, ActionFormat
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.episode import Episode, EpisodeConfig
+from actfer_env.observation import ObservationLayout, ObservationWriter
 from actfer_env.render import Panel, show_window
 from actfer_env.rewards import UCGRPO, Scores, UCGRPOConfig
 from actfer_env.rollout import Rollout
@@ -128,18 +128,20 @@ class ActFEREnv(gym.Env[Observation, Any]):
         self.dataset = load_dataset(dataset, root, split) if isinstance(dataset, str) else dataset
         self.config = EpisodeConfig(max_turns, max_zooms, tuple(au_set))
         self.codec: ActionCodec = CODECS[action_format](self.config.au_set)
-        self.image_size, self.face_size, self.crop_size = image_size, face_size, crop_size
-        zoom = ZoomConfig(size=crop_size, stretch=True)
-        self.tools = tools or FaceTools(detector, zoom=zoom)
+        self.tools = tools or FaceTools(detector, zoom=ZoomConfig(size=crop_size, stretch=True))
+        self.layout = ObservationLayout(
+            image_size, face_size, self.tools.zoom.size, max(max_zooms, 1), max_turns, self.codec.mask_size
+        )
+        self.image_size, self.face_size, self.crop_size = image_size, face_size, self.layout.crop_size
         self.scorer = UCGRPO(reward or UCGRPOConfig())
         self.render_mode = render_mode
         self.action_space = self.codec.space
-        self.observation_space = self._observation_space()
+        self.observation_space = self.layout.space
         self.episode: Episode | None = None
         self._episodes = 0
         self._seed: int | None = None
         self._scores: Scores | None = None
-        self._image = self._face = np.zeros((1, 1, 3), np.uint8)
+        self._writer = ObservationWriter(self.layout, self.codec, self.layout.arrays(1))
 
     @property
     def au_set(self) -> tuple[int, ...]:
@@ -175,10 +177,9 @@ class ActFEREnv(gym.Env[Observation, Any]):
         self.episode = Episode(sample, self.tools, self.config, group_id=group, member=member, seed=self._seed)
         self._episodes += 1
         self._scores = None
-        self._image, self._face = self.tools.overview(sample, self.image_size), self._draw_face()
+        self._writer.start(0, [self.episode])
         self._show()
-        info = self._info()
-        return self._observe(info), info
+        return self._observe(), self._info()
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Play one turn; see the class for actions, rewards and info.
@@ -187,10 +188,8 @@ class ActFEREnv(gym.Env[Observation, Any]):
             RuntimeError: `reset` was not called, or the episode is over.
         """
         episode = self._running()
-        had_face = episode.alignment is not None
         result = self.codec.decode(action).play(episode)
-        if not had_face:
-            self._face = self._draw_face()
+        self._writer.update(0, episode)
         info = self._info() | {"message": result.message, "violation": result.violation}
         reward = 0.0
         if episode.done:
@@ -198,7 +197,7 @@ class ActFEREnv(gym.Env[Observation, Any]):
             terms = self._scores.terms(0)
             reward, info = terms["total"], info | {"rollout": rollout, "reward_terms": terms}
         self._show()
-        return self._observe(info), reward, episode.done and not episode.truncated, episode.truncated, info
+        return self._observe(), reward, episode.done and not episode.truncated, episode.truncated, info
 
     def render(self) -> RGB | None:
         """Return the panel for "rgb_array", uint8 (540, 960, 3); show it in a window for "human"."""
@@ -237,54 +236,7 @@ class ActFEREnv(gym.Env[Observation, Any]):
 
     def _info(self) -> dict[str, Any]:
         episode = self._running()
-        return {"sample_id": episode.sample.id, "action_mask": self.codec.mask(episode)}
+        return {"sample_id": episode.sample.id, "action_mask": self.codec.mask(episode).copy()}
 
-    @property
-    def _slots(self) -> int:
-        return max(self.config.max_zooms, 1)
-
-    def _observation_space(self) -> spaces.Dict:
-        config, slots = self.config, self._slots
-        boxes = spaces.Box(0.0, 1.0, (slots, 4), np.float32)
-        return spaces.Dict({
-            "image": _picture(self.image_size),
-            "face": _picture(self.face_size),
-            **{f"crop_{i}": _picture(self.crop_size) for i in range(slots)},
-            "crop_boxes": boxes,
-            "crop_mask": spaces.MultiBinary(slots),
-            "region_boxes": spaces.Box(0.0, 1.0, (len(facs.REGIONS), 4), np.float32),
-            "state": spaces.Discrete(3),
-            "turns_left": spaces.Discrete(config.max_turns + 1),
-            "action_mask": spaces.MultiBinary(self.codec.mask_size),
-        })  # fmt: skip
-
-    def _draw_face(self) -> RGB:
-        episode = self._running()
-        if episode.alignment is None:
-            return np.zeros((self.face_size, self.face_size, 3), np.uint8)
-        return self.tools.face(episode.sample, episode.alignment, self.face_size)
-
-    def _observe(self, info: dict[str, Any]) -> Observation:
-        episode = self._running()
-        crops = {f"crop_{i}": self._slot(i) for i in range(self._slots)}
-        boxes = np.zeros((self._slots, 4), np.float32)
-        boxes[: len(episode.crops)] = np.array(episode.zoomed_boxes, np.float32).reshape(-1, 4)
-        regions = np.zeros((len(facs.REGIONS), 4), np.float32)
-        if episode.alignment is not None:
-            regions[:] = list(episode.alignment.regions.values())
-        return {
-            "image": self._image.copy(), "face": self._face.copy(), **crops,
-            "crop_boxes": boxes, "crop_mask": (np.arange(len(boxes)) < len(episode.crops)).astype(np.int8),
-            "region_boxes": regions, "state": np.int64(episode.view),
-            "turns_left": np.int64(episode.turns_left), "action_mask": info["action_mask"].copy(),
-        }  # fmt: skip
-
-    def _slot(self, index: int) -> RGB:
-        crops = self._running().crops
-        if index < len(crops):
-            return crops[index].image.copy()
-        return np.zeros((self.crop_size, self.crop_size, 3), np.uint8)
-
-
-def _picture(side: int) -> spaces.Box:
-    return spaces.Box(0, 255, (side, side, 3), np.uint8)
+    def _observe(self) -> Observation:
+        return {key: values[0].copy() for key, values in self._writer.arrays.items()}

@@ -15,8 +15,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
+from functools import cached_property, lru_cache
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from actfer_env import facs
@@ -25,7 +27,7 @@ from actfer_env.rollout import VIOLATIONS, Box, Detection, Rollout, ToolCall
 from actfer_env.tools.align import Alignment
 from actfer_env.tools.cache import FaceTools
 from actfer_env.tools.schema import ARGUMENTS, DETECT_ALIGN, TOOLS, ZOOM_IN
-from actfer_env.tools.zoom import BoxError, Crop, is_repeat, resolve
+from actfer_env.tools.zoom import BoxError, Crop, is_repeat, repeated_regions, resolve
 
 if TYPE_CHECKING:
     from actfer_env.data.sample import Sample
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Episode", "EpisodeConfig", "Rollout", "State", "StepResult", "ToolCall"]
 
 ANSWER = "answer"
+_ARGUMENTS = {name: frozenset(known) for name, known in ARGUMENTS.items()}
 
 
 class State(IntEnum):
@@ -42,6 +45,13 @@ class State(IntEnum):
     ALIGNED = 1
     NO_FACE = 2
     DONE = 3
+
+
+_LEGAL_TOOLS: Mapping[State, tuple[str, ...]] = {
+    State.RAW: (DETECT_ALIGN, ANSWER), State.ALIGNED: (ANSWER,), State.NO_FACE: (ANSWER,), State.DONE: (),
+}  # fmt: skip
+"""What is legal once no zoom is left."""
+_VIEWS: Mapping[Detection, State] = {"not_called": State.RAW, "failed": State.NO_FACE}
 
 
 @dataclass(frozen=True)
@@ -62,6 +72,11 @@ class EpisodeConfig:
         if self.max_turns < 1 or self.max_zooms < 0:
             raise ValueError(f"max_turns {self.max_turns} must be at least 1 and max_zooms {self.max_zooms} at least 0")
         object.__setattr__(self, "au_set", tuple(sorted(facs.parse_aus(self.au_set))))
+
+    @cached_property
+    def known_aus(self) -> frozenset[int]:
+        """The Action Units of `au_set`."""
+        return frozenset(self.au_set)
 
 
 @dataclass(frozen=True)
@@ -130,7 +145,7 @@ class Episode:
         self.predicted_aus: frozenset[int] | None = None
         self._detection: Detection = "not_called"
         self._dropped_answer: frozenset[int] = frozenset()
-        self._region_boxes: list[tuple[str | None, Box]] = []
+        self._open: tuple[str, ...] = facs.REGIONS
         if sample.prealigned:
             self.alignment, self.state, self._detection = tools.alignment(sample), State.ALIGNED, "prealigned"
 
@@ -142,7 +157,7 @@ class Episode:
     @property
     def view(self) -> State:
         """What the policy has seen of the face: RAW, ALIGNED or NO_FACE; stays after the episode is over."""
-        return {"not_called": State.RAW, "failed": State.NO_FACE}.get(self._detection, State.ALIGNED)
+        return _VIEWS.get(self._detection, State.ALIGNED)
 
     @property
     def turns_left(self) -> int:
@@ -161,20 +176,16 @@ class Episode:
 
     def legal_tools(self) -> tuple[str, ...]:
         """Return what may be called now: any of "detect_align", "zoom_in", "answer"."""
-        if self.done:
-            return ()
-        if self.state is State.RAW:
-            return (DETECT_ALIGN, ANSWER)
-        return (ZOOM_IN, ANSWER) if self.state is State.ALIGNED and self.zooms_left > 0 else (ANSWER,)
+        state = self.state
+        if state is State.ALIGNED and len(self.crops) < self.config.max_zooms:
+            return (ZOOM_IN, ANSWER)
+        return _LEGAL_TOOLS[state]
 
     def legal_regions(self) -> tuple[str, ...]:
         """Return the regions that zoom_in may name now, in the order of `facs.REGIONS`."""
-        if ZOOM_IN not in self.legal_tools() or self.alignment is None:
+        if self.state is not State.ALIGNED or len(self.crops) >= self.config.max_zooms:
             return ()
-        if not self._region_boxes:
-            self._region_boxes = resolve(self.alignment, facs.REGIONS, config=self.tools.zoom)
-        done, zoom = self.zoomed_boxes, self.tools.zoom
-        return tuple(str(name) for name, box in self._region_boxes if not is_repeat(box, done, zoom))
+        return self._open
 
     def detect_align(self) -> StepResult:
         """Call face-detect-align."""
@@ -248,22 +259,22 @@ class Episode:
         """
         if not self.done:
             raise RuntimeError("the episode is not over: answer first, or use up its turns")
-        sample, au_set = self.sample, frozenset(self.config.au_set)
+        sample, au_set = self.sample, self.config.known_aus
         return Rollout(
             sample_id=sample.id, group_id=self.group_id, emotion=sample.emotion,
             aus=None if sample.aus is None else sample.aus & au_set,
             predicted_emotion=self.predicted_emotion, predicted_aus=self.predicted_aus,
             tool_calls=tuple(self.calls), detection=self._detection, truncated=self.truncated, turns=self.turn,
             texts=tuple(texts), member=self.member, step=self.step, seed=self.seed,
-            meta={**self._meta(au_set), **(meta or {})},
+            meta={**self._meta(au_set), **meta} if meta else self._meta(au_set),
         )  # fmt: skip
 
     def _meta(self, au_set: frozenset[int]) -> dict[str, Any]:
-        dropped = sorted((self.sample.aus or frozenset()) - au_set)
+        known = self.sample.meta
         return {
-            **{key: self.sample.meta[key] for key in ("dataset", "image", "quality") if key in self.sample.meta},
-            "dropped_aus": [facs.format_au(au) for au in dropped],
-            "dropped_predicted_aus": [facs.format_au(au) for au in sorted(self._dropped_answer)],
+            **{key: known[key] for key in ("dataset", "image", "quality") if key in known},
+            "dropped_aus": _spelled((self.sample.aus or frozenset()) - au_set),
+            "dropped_predicted_aus": _spelled(self._dropped_answer),
         }
 
     def _turn(self, name: str, arguments: Any, execute: Callable[[], StepResult]) -> StepResult:
@@ -281,7 +292,7 @@ class Episode:
         self.turn += 1
         if not self.done and self.turns_left == 0:
             self.state, self.truncated = State.DONE, True
-        return StepResult(**{**vars(result), "done": self.done})
+        return result if result.done == self.done else replace(result, done=True)
 
     def _record(self, name: str, arguments: Any, result: StepResult, elapsed: float) -> ToolCall:
         details: dict[str, Any] = {"error": result.message} if result.violation else {}
@@ -290,8 +301,8 @@ class Episode:
         elif not result.violation:
             details = {"crops": [crop.to_dict() for crop in result.crops]}
         return ToolCall(
-            name=str(name), arguments=_json(arguments if isinstance(arguments, Mapping) else {"value": arguments}),
-            violation=result.violation, turn=self.turn, boxes=tuple(crop.box for crop in result.crops),
+            name=str(name), arguments=_json(arguments if _is_mapping(arguments) else {"value": arguments}),
+            violation=result.violation, turn=self.turn, boxes=tuple([crop.box for crop in result.crops]),
             result=details, elapsed_ms=round(elapsed, 3),
         )  # fmt: skip
 
@@ -299,7 +310,7 @@ class Episode:
         if name not in TOOLS:
             raise _ViolationError("unknown_tool", f"there is no tool {name!r}")
         self._check_order(name)
-        if not isinstance(arguments, Mapping) or set(arguments) - set(ARGUMENTS[name]):
+        if not _is_mapping(arguments) or not arguments.keys() <= _ARGUMENTS[name]:
             allowed = ", ".join(ARGUMENTS[name]) or "none"
             raise _ViolationError("bad_arguments", f"{name} takes these arguments: {allowed}")
         return self._detect_align() if name == DETECT_ALIGN else self._zoom_in(**arguments)
@@ -334,11 +345,19 @@ class Episode:
             wanted = resolve(self.alignment, regions, boxes, image, self.tools.zoom)
         except (BoxError, LabelError) as error:
             raise _ViolationError("bad_arguments", str(error)) from error
-        self._check_new([box for _, box in wanted])
+        if len(wanted) > 1 or wanted[0][0] not in self.legal_regions():
+            self._check_new([box for _, box in wanted])
         crops = tuple(self.tools.crop(self.sample, self.alignment, box, name) for name, box in wanted)
         self.crops += crops
+        self._close_regions(crops)
         shown = ", ".join(crop.region or "a box" for crop in crops)
         return StepResult(True, f"Magnified {shown}. {self._advice()}", crops=crops)
+
+    def _close_regions(self, crops: Iterable[Crop]) -> None:
+        assert self.alignment is not None
+        for crop in crops:
+            seen = repeated_regions(self.alignment, crop.box, self.tools.zoom)
+            self._open = tuple(name for name in self._open if name not in seen)
 
     def _check_new(self, boxes: list[Box]) -> None:
         if len(boxes) > self.zooms_left:
@@ -353,26 +372,38 @@ class Episode:
             units = None if aus is None else facs.parse_aus(aus)
         except (LabelError, TypeError) as error:
             raise _ViolationError("bad_arguments", str(error)) from error
-        au_set = frozenset(self.config.au_set)
+        au_set = self.config.known_aus
         self.predicted_emotion = label
         self.predicted_aus = None if units is None else units & au_set
         self._dropped_answer = (units or frozenset()) - au_set
         self.state = State.DONE
-        return StepResult(True, f"Answered {label}.")
+        return StepResult(True, f"Answered {label}.", done=True)
 
     def _advice(self) -> str:
-        legal = [name for name in self.legal_tools() if name != ZOOM_IN]
-        regions = self.legal_regions()
-        if regions:
-            legal.insert(0, f"zoom_in ({', '.join(regions)}, or a new box)")
-        elif ZOOM_IN in self.legal_tools():
-            legal.insert(0, "zoom_in (a new box)")
-        return f"Legal now: {' or '.join(legal)}."
+        return _advice(self.legal_tools(), self.legal_regions())
+
+
+def _is_mapping(value: Any) -> bool:
+    return type(value) is dict or isinstance(value, Mapping)
+
+
+def _spelled(aus: frozenset[int]) -> list[str]:
+    return [facs.format_au(au) for au in sorted(aus)] if aus else []
+
+
+@lru_cache(maxsize=256)
+def _advice(tools: tuple[str, ...], regions: tuple[str, ...]) -> str:
+    legal = [name for name in tools if name != ZOOM_IN]
+    if ZOOM_IN in tools:
+        legal.insert(0, f"zoom_in ({', '.join([*regions, 'or a new box'] if regions else ['a new box'])})")
+    return f"Legal now: {' or '.join(legal)}."
 
 
 def _json(value: Any) -> Any:
     """Return `value` as JSON values; numbers that JSON does not know become strings."""
-    if isinstance(value, Mapping):
+    if type(value) in (str, int, bool, NoneType):
+        return value
+    if _is_mapping(value):
         return {str(key): _json(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_json(item) for item in value]

@@ -19,3 +19,7 @@ class DataError(ActFERError, ValueError):
 
 class LabelError(DataError):
     """An emotion, Action Unit or region that the taxonomy does not know."""
+
+
+class WorkerError(ActFERError, RuntimeError):
+    """A worker process of a vector environment that has ended before its time."""

@@ -137,6 +137,8 @@ def parse_region(label: str) -> str:
     Raises:
         LabelError: the label is unknown.
     """
+    if isinstance(label, str) and label in REGIONS:
+        return label
     text = re.sub(r"[\s_–—/]+", "-", label.strip()) if isinstance(label, str) else label
     return _look_up(_REGION_TABLE, text, "region", REGIONS)
 
@@ -154,6 +156,8 @@ def parse_au(label: str | int) -> int:
     Raises:
         LabelError: the label is not an Action Unit.
     """
+    if type(label) is int and label in AU_NAMES:
+        return label
     number = _au_number(label)
     if number is None or number not in AU_NAMES:
         raise LabelError(f"unknown Action Unit {label!r}: write it as 'AU12', 12 or 'Lip Corner Puller'")

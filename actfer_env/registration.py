@@ -23,6 +23,11 @@ def register_envs() -> None:
     """Register every id with gymnasium; ids that are registered already are left alone."""
     for name, kwargs in IDS.items():
         if name not in gym.registry:
-            gym.register(name, entry_point="actfer_env.env:ActFEREnv", kwargs=kwargs)
+            gym.register(
+                name,
+                entry_point="actfer_env.env:ActFEREnv",
+                vector_entry_point="actfer_env.wrappers.group_vec:make_vector",
+                kwargs=kwargs,
+            )
     if CHAT_ID not in gym.registry:
         gym.register(CHAT_ID, entry_point="actfer_env.chat.env:ActFERChatEnv")

@@ -105,12 +105,13 @@ class Panel:
     ink: Colour = (238, 240, 244)
     faint: Colour = (132, 138, 150)
 
-    def draw(self, episode: Episode, scores: Scores | None = None) -> RGB:
+    def draw(self, episode: Episode, scores: Scores | None = None, place: int = 0) -> RGB:
         """Return the panel, uint8 (height, width, 3).
 
         Args:
             episode: running or finished.
-            scores: the finished episode's scores, whose first entry is shown.
+            scores: scores that hold the finished episode's.
+            place: the episode's place in them.
         """
         canvas = Image.new("RGB", (self.width, self.height), self.background)
         pen = ImageDraw.Draw(canvas)
@@ -119,7 +120,7 @@ class Panel:
         self._face(canvas, pen, image, episode)
         self._crops(canvas, pen, episode)
         self._log(pen, episode)
-        self._verdict(pen, episode, scores)
+        self._verdict(pen, episode, None if scores is None else scores.terms(place))
         return np.asarray(canvas, np.uint8).copy()
 
     def _original(self, canvas: Image.Image, pen: ImageDraw.ImageDraw, image: RGB, episode: Episode) -> None:
@@ -167,7 +168,7 @@ class Panel:
             colour = (255, 120, 110) if call.violation else self.ink
             pen.text((16, 368 + i * 22), f"{text}  {call.violation or ''}", fill=colour, font=font(14))
 
-    def _verdict(self, pen: ImageDraw.ImageDraw, episode: Episode, scores: Scores | None) -> None:
+    def _verdict(self, pen: ImageDraw.ImageDraw, episode: Episode, terms: Mapping[str, float] | None) -> None:
         if not episode.done:
             return
         self._title(pen, (470, 344), "answer", "")
@@ -178,8 +179,8 @@ class Panel:
         pen.text((470, 368), f"{shown}  {_units(episode.predicted_aus)}", fill=colour, font=font(15))
         target = None if episode.sample.aus is None else episode.sample.aus & frozenset(episode.config.au_set)
         pen.text((470, 390), f"truth: {truth or 'unlabelled'}  {_units(target)}", fill=self.faint, font=font(13))
-        if scores is not None:
-            self._bars(pen, scores.terms(0))
+        if terms is not None:
+            self._bars(pen, terms)
 
     def _bars(self, pen: ImageDraw.ImageDraw, terms: Mapping[str, float]) -> None:
         middle, unit = 720, 150

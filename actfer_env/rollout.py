@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -97,12 +98,12 @@ class Rollout:
     seed: int | None = None
     meta: dict[str, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def zoomed(self) -> bool:
         """Whether a legal zoom_in was executed."""
         return any(call.name == "zoom_in" and call.violation is None for call in self.tool_calls)
 
-    @property
+    @cached_property
     def violations(self) -> tuple[str, ...]:
         """The names of the violations, in order."""
         return tuple(call.violation for call in self.tool_calls if call.violation)

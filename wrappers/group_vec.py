@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
-from gymnasium.vector.utils import batch_space, concatenate, create_empty_array, iterate
+from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from actfer_env.actions import ActionFormat
+from actfer_env.data import Dataset
 from actfer_env.env import ActFEREnv
+from actfer_env.observation import Copier
 from actfer_env.registration import IDS
+from actfer_env.render import show_window
 from actfer_env.rewards import TERMS, UCGRPO, Scores
-from actfer_env.rollout import Rollout
+from actfer_env.tools import FaceTools
+from actfer_env.wrappers.blocks import Start, Turn
+from actfer_env.wrappers.workers import LocalBlock, WorkerPool
 
 Batch = dict[str, Any]
+MODES = (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP)
 
 
 class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
-    """Groups of episodes over one sample each, in one process.
+    """Groups of episodes over one sample each, in this process or in workers, with the same results.
 
     ## Description
     Environment i belongs to group ``i // group_size``. The members of a group start from the same sample and see
     the same first observation. A member that has answered, or has used up its turns, is frozen: its observation
     stays, its actions are ignored, its reward and its end are withheld. When the last member is done, the group
     ends: every member gets its UC-GRPO reward, and its termination or truncation, in that step. The next step
-    resets the group to a new sample and ignores its actions (`AutoresetMode.NEXT_STEP`).
+    resets the group to a new sample and ignores its actions (`AutoresetMode.NEXT_STEP`, the default), or the same
+    step does (`AutoresetMode.SAME_STEP`). With groups of one this is an ordinary vector environment.
 
     ## Info
     Arrays over the n environments, as in gymnasium's vector environments:
@@ -38,35 +46,54 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
     | `sample_id`, `group_id` | object (n,) |
     | `active` | bool (n,): False where a member is frozen or its group has ended |
     | `action_mask` | int8 (n, k) |
+    | `message`, `violation` | after a step, object (n,): as in `ActFEREnv`; None where no turn was played |
     | `rollout`, `_rollout` | object (n,) and bool (n,): the rollouts of the groups that end in this step |
-    | `scores` | term -> float64 (n,), and "_" + term -> bool (n,), for those groups |
+    | `scores`, `reward_terms` | term -> float64 (n,), and "_" + term -> bool (n,), for those groups |
     | `advantage`, `_advantage` | float64 (n,) and bool (n,), for those groups |
+    | `final_obs`, `final_info` | with SAME_STEP, as gymnasium has them: observation and info before the reset |
 
     ## Scorer
     `scorer` holds the emotion-wise EMA. Rewards use it as it stood at the last `commit`; call `commit` once per
     policy update.
 
+    ## Errors
+    An error in a worker is raised here as itself. After any error in `step`, call `reset`; after a `WorkerError`,
+    make a new environment.
+
     Args:
         env_id: a registered id.
         num_groups: groups side by side, at least 1.
         group_size: members of a group, at least 1.
+        num_workers: processes that play the groups, at most one a group; 0 plays them in this one. Each worker
+            keeps its own cache of pictures, and decodes and detects for its own groups.
+        autoreset_mode: NEXT_STEP or SAME_STEP.
+        copy: return observations of their own memory; False returns the arrays that the next step overwrites.
+        context: start method of the workers, "spawn", "forkserver" or "fork".
         **kwargs: arguments of `ActFEREnv`; the data set and the tools are shared by all members.
 
     Raises:
         ValueError: an unknown id, or a number below 1.
+        WorkerError: a worker process has ended before its time.
     """
 
-    def __init__(self, env_id: str, num_groups: int, group_size: int, **kwargs: Any) -> None:
-        if env_id not in IDS:
-            raise ValueError(f"unknown id {env_id!r}: use one of {', '.join(IDS)}")
-        if num_groups < 1 or group_size < 1:
-            raise ValueError(f"num_groups {num_groups} and group_size {group_size} must be at least 1")
-        first = ActFEREnv(**{**IDS[env_id], **kwargs})
-        shared = {**IDS[env_id], **kwargs, "dataset": first.dataset, "tools": first.tools}
-        self.envs = [first, *(ActFEREnv(**shared) for _ in range(num_groups * group_size - 1))]
-        self.num_groups, self.group_size = num_groups, group_size
-        self.num_envs = num_groups * group_size
-        self.metadata = {**first.metadata, "autoreset_mode": AutoresetMode.NEXT_STEP}
+    def __init__(
+        self,
+        env_id: str,
+        num_groups: int,
+        group_size: int,
+        *,
+        num_workers: int = 0,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        copy: bool = True,
+        context: str = "spawn",
+        **kwargs: Any,
+    ) -> None:
+        _check(env_id, num_groups, group_size, num_workers)
+        self._template = first = ActFEREnv(**{**IDS[env_id], **kwargs})
+        self.num_groups, self.group_size, self.num_workers = num_groups, group_size, num_workers
+        self.num_envs, self.copy = num_groups * group_size, copy
+        self.autoreset_mode = _mode(autoreset_mode)
+        self.metadata = {**first.metadata, "autoreset_mode": self.autoreset_mode}
         self.render_mode = first.render_mode
         self.single_observation_space, self.single_action_space = first.observation_space, first.action_space
         self.observation_space = batch_space(first.observation_space, self.num_envs)
@@ -74,11 +101,29 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
         self.scorer: UCGRPO = first.scorer
         self.pending: list[Scores] = []
         """Scores of the groups that have ended since the last commit."""
-        self._observations: list[Batch] = [{} for _ in self.envs]
-        self._infos: list[Batch] = [{} for _ in self.envs]
-        self._finished: list[Rollout | None] = [None] * self.num_envs
-        self._ended = np.zeros(num_groups, bool)
+        self._copier = Copier(first.layout, self.num_envs)
+        self._seed: int | None = None
         self._groups = 0
+        self._ended: NDArray[np.bool_] = np.zeros(num_groups, bool)
+        self._ready = False
+        self._shown: list[tuple[Scores, int] | None] = [None] * self.num_envs
+        self._names: NDArray[Any] = np.full((2, self.num_envs), None, object)
+        self._blocks = self._make_blocks({**IDS[env_id], **kwargs}, context)
+
+    @property
+    def dataset(self) -> Dataset:
+        """The data set from which groups draw their samples."""
+        return self._template.dataset
+
+    @property
+    def tools(self) -> FaceTools:
+        """The tools of this process; workers have their own."""
+        return self._template.tools
+
+    @property
+    def au_set(self) -> tuple[int, ...]:
+        """The Action Units of targets and answers, in the order of the answer's bits."""
+        return self._template.au_set
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -92,33 +137,41 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
 
         Raises:
             DataError: no such sample.
+            ImageError: a sample's picture cannot be read.
             ValueError: a list of seeds, an unknown option, or a wrong number of samples.
         """
         if isinstance(seed, list):
             raise ValueError("give one seed for all groups: their samples come from one stream")
         if seed is not None:
             self._np_random, self._np_random_seed = gym.utils.seeding.np_random(seed)
-            self._groups, self.pending = 0, []
-        for group, sample in enumerate(self._first_samples(options or {})):
-            self._start(group, sample)
+            self._groups, self.pending, self._seed = 0, [], seed
+        self._ready = False
+        turn = self._blocks.start(self._draw(range(self.num_groups), self._first_samples(options or {})))
+        self._ready = True
+        self._begin(turn)
+        self._show()
         return self._batch(), self._info()
 
     def step(
         self, actions: Any
     ) -> tuple[Batch, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
-        """Play one turn of every active member; see the class for frozen members and the end of groups."""
-        chosen = list(iterate(self.action_space, actions))
-        rewards, info = np.zeros(self.num_envs), {}
-        ends = np.zeros((2, self.num_envs), bool)
-        over: list[int] = []
-        for group in range(self.num_groups):
-            if self._ended[group]:
-                self._start(group, None)
-            elif self._play(group, chosen):
-                over.append(group)
-        if over:
-            info = self._close(over, rewards, ends)
-        return self._batch(), rewards, ends[0], ends[1], {**self._info(), **info}
+        """Play one turn of every active member; see the class for frozen members and the end of groups.
+
+        Raises:
+            RuntimeError: `reset` was not called, or an error came since.
+            ValueError: there is not one action for each environment.
+        """
+        batch = self._checked(actions)
+        starts = self._draw(np.flatnonzero(self._ended).tolist())
+        self._ready = False
+        turn = self._blocks.turn(starts, batch)
+        self._begin(turn)
+        rewards, ends, said = np.zeros(self.num_envs), np.zeros((2, self.num_envs), bool), _said(turn)
+        scored = self._close(turn, rewards, ends) if turn.over else {}
+        final = self._restart(turn.over, said | scored) if self._restarts and turn.over else {}
+        self._ready = True
+        self._show()
+        return self._batch(), rewards, ends[0], ends[1], {**self._info(), **said, **scored, **final}
 
     def commit(self) -> None:
         """Move the scorer's EMA by one step, with every group that has ended since the last commit.
@@ -135,7 +188,8 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
         Taken between groups (right after `reset`, or when all groups have ended and were committed), it lets
         another environment go on with the same samples and rewards.
         """
-        return {"scorer": self.scorer.state_dict(), "groups": self._groups, "rng": self.np_random.bit_generator.state}
+        rng = self.np_random.bit_generator.state
+        return {"scorer": self.scorer.state_dict(), "groups": self._groups, "rng": rng, "seed": self._seed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a state of `state_dict`; call `reset` without a seed next.
@@ -144,23 +198,39 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
             RewardError: the scorer's state is malformed.
         """
         self.scorer.load_state_dict(state["scorer"])
-        self._groups, self.pending = int(state["groups"]), []
+        self._groups, self.pending, self._seed = int(state["groups"]), [], state.get("seed")
         generator = np.random.Generator(np.random.PCG64())
         generator.bit_generator.state = deepcopy(state["rng"])
         self._np_random, self._np_random_seed = generator, -1
 
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Return the action masks as booleans (n, k), the way sb3-contrib's MaskablePPO asks for them."""
+        return self._blocks.arrays["action_mask"].astype(bool)
+
     def render(self) -> tuple[Any, ...] | None:
-        """Return the panels of all members, as `ActFEREnv.render` draws them."""
-        return tuple(env.render() for env in self.envs) if self.render_mode is not None else None
+        """Return the panels of all members for "rgb_array", each uint8 (540, 960, 3)."""
+        return tuple(self._blocks.panels(self._shown)) if self.render_mode == "rgb_array" else None
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Close the members."""
-        for env in self.envs:
-            env.close()
+        """End the workers, and close the window of "human"."""
+        if hasattr(self, "_blocks"):
+            self._blocks.close()
+            self._template.close()
 
     def members(self, group: int) -> range:
         """Return the indices of a group's environments."""
         return range(group * self.group_size, (group + 1) * self.group_size)
+
+    def _make_blocks(self, kwargs: dict[str, Any], context: str) -> LocalBlock | WorkerPool:
+        first, groups = self._template, (self.num_groups, self.group_size)
+        if self.num_workers == 0:
+            return LocalBlock(first, *groups)
+        sent = {**kwargs, "dataset": first.dataset, "root": None, "split": None, "render_mode": None}
+        return WorkerPool(first, sent, *groups, self.num_workers, context)
+
+    @property
+    def _restarts(self) -> bool:
+        return self.autoreset_mode is AutoresetMode.SAME_STEP
 
     def _first_samples(self, options: dict[str, Any]) -> Sequence[int | str | None]:
         unknown = set(options) - {"samples"}
@@ -171,64 +241,141 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
             raise ValueError(f"{len(samples)} samples for {self.num_groups} groups: give one for each")
         return list(samples)
 
-    def _start(self, group: int, sample: int | str | None) -> None:
-        dataset = self.envs[0].dataset
-        drawn = int(self.np_random.integers(len(dataset)))
-        index = drawn if sample is None else dataset.find(sample)
-        name = f"{dataset[index].id}#{self._groups}"
-        self._groups += 1
-        self._ended[group] = False
-        for member, i in enumerate(self.members(group)):
-            options = {"sample": index, "group": name, "member": member}
-            self._observations[i], self._infos[i] = self.envs[i].reset(options=options)
-            self._finished[i] = None
+    def _draw(self, groups: Sequence[int], chosen: Sequence[int | str | None] | None = None) -> list[Start]:
+        """Draw the next samples; a chosen one takes its draw's place, so that those after it stay the same."""
+        starts = []
+        for group, sample in zip(groups, chosen or [None] * len(groups), strict=True):
+            drawn = int(self.np_random.integers(len(self.dataset)))
+            index = drawn if sample is None else self.dataset.find(sample)
+            starts.append(Start(group, index, self._groups, self._seed))
+            self._groups += 1
+        return starts
 
-    def _play(self, group: int, actions: list[Any]) -> bool:
-        """Step a group's active members; return whether the last of them is done."""
-        for i in self.members(group):
-            if self._finished[i] is None:
-                self._observations[i], _, _, _, self._infos[i] = self.envs[i].step(actions[i])
-                self._finished[i] = self._infos[i].get("rollout")
-        return all(self._finished[i] is not None for i in self.members(group))
+    def _begin(self, turn: Turn) -> None:
+        for group, *names in turn.begun:
+            rows = slice(group * self.group_size, (group + 1) * self.group_size)
+            self._names[:, rows] = np.array(names, object)[:, None]
+            self._shown[rows] = [None] * self.group_size
+            self._ended[group] = False
 
-    def _close(self, over: list[int], rewards: NDArray[np.float64], ends: NDArray[np.bool_]) -> dict[str, Any]:
+    def _restart(self, over: list[int], info: dict[str, Any]) -> dict[str, Any]:
+        """Begin new groups in place of those that are over; return the last observations and infos of these."""
+        index = self._rows(over)
+        there = self._mask(index)
+        kept = {key: values[index] for key, values in self._blocks.arrays.items()}
+        final = np.full(self.num_envs, None, object)
+        final[index] = [{key: values[i] for key, values in kept.items()} for i in range(len(index))]
+        info = {**self._info(), **info}
+        self._begin(self._blocks.start(self._draw(over)))
+        return {"final_obs": final, "_final_obs": there, "final_info": info, "_final_info": there.copy()}
+
+    def _close(self, turn: Turn, rewards: NDArray[np.float64], ends: NDArray[np.bool_]) -> dict[str, Any]:
         """Score the groups that end, write their rewards and ends, and return their info."""
-        index = np.array([i for group in over for i in self.members(group)])
-        rollouts = [rollout for i in index if (rollout := self._finished[i]) is not None]
-        scores = self.scorer.score(rollouts)
-        self.pending.append(scores)
-        self._ended[over] = True
+        index = self._rows(turn.over)
+        scores = self.scorer.score(turn.rollouts)
+        self._keep(scores)
+        self._ended[turn.over] = True
         rewards[index] = scores.total
-        ends[1, index] = [rollout.truncated for rollout in rollouts]
+        ends[1, index] = [rollout.truncated for rollout in turn.rollouts]
         ends[0, index] = ~ends[1, index]
-        return self._end_info(index, rollouts, scores)
+        if self.render_mode is not None:
+            for place, i in enumerate(index):
+                self._shown[i] = (scores, place)
+        return self._end_info(index, turn, scores)
 
-    def _end_info(self, index: NDArray[np.intp], rollouts: list[Rollout], scores: Scores) -> dict[str, Any]:
-        there = np.zeros(self.num_envs, bool)
-        there[index] = True
+    def _keep(self, scores: Scores) -> None:
+        """Keep scores for the next commit.
+
+        Groups of one move no EMA: beyond the first their scores change nothing, and a trainer that never commits
+        must not fill the memory with them.
+        """
+        if self.group_size > 1 or not self.pending:
+            self.pending.append(scores)
+
+    def _end_info(self, index: NDArray[np.intp], turn: Turn, scores: Scores) -> dict[str, Any]:
+        there = self._mask(index)
         kept = np.full(self.num_envs, None, object)
-        kept[index] = rollouts
+        kept[index] = turn.rollouts
         columns = {name: self._column(index, getattr(scores, name)) for name in (*TERMS, "advantage")}
         advantage = columns.pop("advantage")
-        masks = {f"_{name}": there.copy() for name in columns}
-        return {"rollout": kept, "_rollout": there, "scores": {**columns, **masks}, "_scores": there.copy(),
+        terms = {**columns, **{f"_{name}": there.copy() for name in columns}}
+        return {"rollout": kept, "_rollout": there, "scores": terms, "_scores": there.copy(),
+                "reward_terms": terms, "_reward_terms": there.copy(),
                 "advantage": advantage, "_advantage": there.copy()}  # fmt: skip
+
+    def _rows(self, groups: Sequence[int]) -> NDArray[np.intp]:
+        return (np.array(groups)[:, None] * self.group_size + np.arange(self.group_size)).ravel()
+
+    def _mask(self, index: NDArray[np.intp]) -> NDArray[np.bool_]:
+        there = np.zeros(self.num_envs, bool)
+        there[index] = True
+        return there
 
     def _column(self, index: NDArray[np.intp], values: NDArray[np.float64]) -> NDArray[np.float64]:
         column = np.zeros(self.num_envs)
         column[index] = values
         return column
 
+    def _checked(self, actions: Any) -> Any:
+        if not self._ready:
+            raise RuntimeError("call reset() before step()")
+        batch = dict(actions) if isinstance(actions, Mapping) else np.asarray(actions)
+        for part in batch.values() if isinstance(batch, dict) else (batch,):
+            if len(part) != self.num_envs:
+                raise ValueError(f"{len(part)} actions for {self.num_envs} environments: give one for each")
+        return batch
+
     def _batch(self) -> Batch:
-        empty: Any = create_empty_array(self.single_observation_space, self.num_envs, np.empty)
-        batch: Any = concatenate(self.single_observation_space, self._observations, empty)
-        return dict(batch)
+        arrays = self._blocks.arrays
+        return self._copier.copy(arrays) if self.copy else dict(arrays)
 
     def _info(self) -> dict[str, Any]:
-        episodes = [env.episode for env in self.envs]
+        sample_ids, group_ids = self._names
         return {
-            "sample_id": np.array([episode.sample.id for episode in episodes if episode], object),
-            "group_id": np.array([episode.group_id for episode in episodes if episode], object),
-            "active": np.array([rollout is None for rollout in self._finished]),
-            "action_mask": np.stack([info["action_mask"] for info in self._infos]),
+            "sample_id": sample_ids.copy(),
+            "group_id": group_ids.copy(),
+            "active": self._blocks.active.copy(),
+            "action_mask": self._blocks.arrays["action_mask"].copy(),
         }
+
+    def _show(self) -> None:
+        if self.render_mode == "human":
+            show_window(self._blocks.panels(self._shown)[0], self.metadata["render_fps"])
+
+
+def make_vector(num_envs: int, action_format: ActionFormat, group_size: int = 1, **kwargs: Any) -> GroupVectorEnv:
+    """Return the vector environment behind `gymnasium.make_vec`.
+
+    Args:
+        num_envs: members of all groups together, a multiple of `group_size`.
+        action_format: fixed by the registered id.
+        group_size: members of a group; 1 is an ordinary vector environment.
+        **kwargs: as for `GroupVectorEnv`.
+
+    Raises:
+        ValueError: as `GroupVectorEnv`, or the members make no whole groups.
+    """
+    if group_size < 1 or num_envs % group_size:
+        raise ValueError(f"num_envs {num_envs} is no multiple of group_size {group_size}")
+    env_id = next(name for name, fixed in IDS.items() if fixed.get("action_format") == action_format)
+    return GroupVectorEnv(env_id, num_envs // group_size, group_size, **kwargs)
+
+
+def _said(turn: Turn) -> dict[str, Any]:
+    return {"message": np.array(turn.messages, object), "violation": np.array(turn.violations, object)}
+
+
+def _mode(mode: AutoresetMode | str) -> AutoresetMode:
+    chosen = AutoresetMode(mode)
+    if chosen not in MODES:
+        raise ValueError(f"autoreset_mode {chosen.value} is not supported: use NextStep or SameStep")
+    return chosen
+
+
+def _check(env_id: str, num_groups: int, group_size: int, num_workers: int) -> None:
+    if env_id not in IDS:
+        raise ValueError(f"unknown id {env_id!r}: use one of {', '.join(IDS)}")
+    if num_groups < 1 or group_size < 1:
+        raise ValueError(f"num_groups {num_groups} and group_size {group_size} must be at least 1")
+    if num_workers < 0:
+        raise ValueError(f"num_workers {num_workers} must be at least 0; 0 plays in this process")

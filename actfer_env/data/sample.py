@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, overload
 
 from actfer_env.errors import DataError
@@ -35,7 +36,7 @@ class Sample:
     meta: dict[str, Any] = field(default_factory=dict)
     annotate: Callable[[], Sequence[Any]] | None = field(default=None, repr=False, compare=False)
 
-    @property
+    @cached_property
     def key(self) -> Hashable:
         """Identifies the picture and how it is taken, across data sets, for caches."""
         return (self.meta.get("dataset"), self.id, self.meta.get("image"), self.prealigned)

@@ -15,6 +15,7 @@ from actfer_env.rollout import Detection, Rollout
 
 Floats = npt.NDArray[np.float64]
 _TOLERANCE = 1e-12
+_DETECTIONS: tuple[str, ...] = get_args(Detection)
 
 
 def group_rollouts(rollouts: Sequence[Rollout]) -> dict[str, list[int]]:
@@ -69,12 +70,10 @@ def _check_rollout(rollout: Rollout) -> None:
         if emotion is not None and emotion not in facs.EMOTIONS:
             raise DataError(f"{where}: unknown {kind} emotion {emotion!r}: use one of {', '.join(facs.EMOTIONS)}")
     for au in (rollout.aus or frozenset()) | (rollout.predicted_aus or frozenset()):
-        if not isinstance(au, Integral):
+        if type(au) is not int and not isinstance(au, Integral):
             raise DataError(f"{where}: Action Unit {au!r} is not an integer: read it with facs.parse_au")
-    if rollout.detection not in get_args(Detection):
-        raise DataError(
-            f"{where}: unknown detection {rollout.detection!r}: use one of {', '.join(get_args(Detection))}"
-        )
+    if rollout.detection not in _DETECTIONS:
+        raise DataError(f"{where}: unknown detection {rollout.detection!r}: use one of {', '.join(_DETECTIONS)}")
 
 
 def _check_same_query(first: Rollout, other: Rollout) -> None:

@@ -49,6 +49,8 @@ def measure_quality(texts: Sequence[str], script: str = "LATIN") -> TextQuality:
 
 def quality_reward(texts: Sequence[str], config: UCGRPOConfig) -> float:
     """Return the quality term of a rollout's texts, in [quality_floor, 0]; 0 without text."""
+    if not texts:
+        return 0.0
     measured = measure_quality(texts, config.quality_script)
     penalty = config.quality_format * measured.format_errors
     penalty += config.quality_repetition * measured.repetition

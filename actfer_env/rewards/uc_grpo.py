@@ -147,15 +147,14 @@ class UCGRPO:
         """Return structure, utility and quality, each of shape (n,), zeroed where gated."""
         config = self.config
         structure = to_array([structure_reward(rollout, config) for rollout in rollouts])
-        utility = to_array([self._utility(rollout, delta[rollout.group_id]) for rollout in rollouts])
+        lambdas = {
+            emotion: (self.lambda_miss(emotion), self.lambda_over(emotion)) for emotion in (*facs.EMOTIONS, None)
+        }
+        utility = to_array([utility_reward(one, delta[one.group_id], lambdas[one.emotion], config) for one in rollouts])
         quality = to_array([quality_reward(rollout.texts, config) for rollout in rollouts])
         for term in (structure, utility, quality):
             term[gated] = 0.0
         return structure, utility, quality
-
-    def _utility(self, rollout: Rollout, delta: float | None) -> float:
-        lambdas = self.lambda_miss(rollout.emotion), self.lambda_over(rollout.emotion)
-        return utility_reward(rollout, delta, lambdas, self.config)
 
     def _gated(self, rollouts: Sequence[Rollout], groups: Mapping[str, Sequence[int]]) -> npt.NDArray[np.bool_]:
         """Return where the outcome gate closes: labelled groups without any right emotion, shape (n,)."""

@@ -118,7 +118,11 @@ class Alignment:
         return sample_box(image, self.transform, (0.0, 0.0, 1.0, 1.0), (size, size))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything but the pictures as JSON values."""
+        """Return everything but the pictures as JSON values; lists and dicts inside are shared between calls."""
+        return dict(self._dict)
+
+    @cached_property
+    def _dict(self) -> dict[str, Any]:
         return {
             "faces": self.faces, "index": self.index, "score": round(float(self.score), 6),
             "box": [float(v) for v in self.box], "landmarks": self.landmarks.tolist(),

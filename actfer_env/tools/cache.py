@@ -6,7 +6,8 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from actfer_env.rollout import Box
 from actfer_env.tools.align import TEMPLATE, Alignment, FaceChoice, FaceTemplate, align
@@ -26,14 +27,14 @@ class CacheConfig:
     """Bounds of the tool cache; chosen here.
 
     Attributes:
-        images: decoded pictures kept.
-        image_bytes: bytes of decoded pictures kept.
+        images: decoded pictures kept, within the next bound.
+        image_bytes: bytes of decoded pictures kept; about a thousand drawn ones, or twenty photos of 4 megapixels.
         alignments: alignments kept (about a kilobyte each).
         drawn_bytes: bytes of small pictures kept: overviews, aligned faces and crops, which the members of a query
             group and later episodes of a sample ask for again.
     """
 
-    images: int = 256
+    images: int = 1024
     image_bytes: int = 256 * 2**20
     alignments: int = 65_536
     drawn_bytes: int = 128 * 2**20
@@ -67,13 +68,18 @@ class FaceTools:
         self.zoom, self.template, self.choice = zoom, template, face
         self.detections = 0
         """How often the detector really ran."""
-        self._spec = detector
+        self._spec, self._config = detector, cache
         self._detector: Detector | None = None
         self._lock = threading.RLock()
         self._images: _LRU[RGB] = _LRU(cache.images, cache.image_bytes, lambda image: image.nbytes)
         self._alignments: _LRU[tuple[Alignment | None]] = _LRU(cache.alignments)
         self._pictures: _LRU[RGB] = _LRU(weight=cache.drawn_bytes, weigh=lambda image: image.nbytes)
         self._crops: _LRU[Crop] = _LRU(weight=cache.drawn_bytes, weigh=lambda crop: crop.image.nbytes)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Tools travel to other processes as they were built, without what they have cached."""
+        build = partial(FaceTools, zoom=self.zoom, template=self.template, face=self.choice, cache=self._config)
+        return build, (self._spec,)
 
     @property
     def detector(self) -> Detector:

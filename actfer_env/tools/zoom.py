@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -62,7 +64,11 @@ class Crop:
     region: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything but the picture as JSON values."""
+        """Return everything but the picture as JSON values; the lists are shared between calls."""
+        return dict(self._dict)
+
+    @cached_property
+    def _dict(self) -> dict[str, Any]:
         return {"region": self.region, "box": list(self.box), "inside": self.inside, "native": self.native,
                 "size": [self.image.shape[1], self.image.shape[0]]}  # fmt: skip
 
@@ -123,17 +129,30 @@ def resolve(
         BoxError: as `zoom_in`.
         LabelError: an unknown region.
     """
+    if boxes is None and frame == "face" and isinstance(regions, str) and regions in facs.REGIONS:
+        return [(regions, region_boxes(alignment, config)[regions])]  # what members of a group mostly ask
     if frame not in FRAMES:
         raise BoxError(f"image {_short(frame)} is unknown: boxes refer to 'face' or to 'original'")
-    known = alignment.regions
     found: list[tuple[str | None, Box]] = [
-        (name, check_box(known[name], config)) for name in map(facs.parse_region, _name_list(regions))
+        (name, region_boxes(alignment, config)[name]) for name in map(facs.parse_region, _name_list(regions))
     ]
     for box in _box_list(boxes):
         found.append((None, check_box(_to_face(box, alignment) if frame == "original" else box, config)))
     if not found:
         raise BoxError(f"zoom_in needs regions (from {', '.join(facs.REGIONS)}) or boxes (x1, y1, x2, y2)")
     return found
+
+
+@lru_cache(maxsize=8192)
+def region_boxes(alignment: Alignment, config: ZoomConfig = ZOOM) -> Mapping[str, Box]:
+    """Return the checked boxes of the four regions; kept, as every member of a query group asks for them."""
+    return MappingProxyType({name: check_box(box, config) for name, box in alignment.regions.items()})
+
+
+@lru_cache(maxsize=8192)
+def repeated_regions(alignment: Alignment, box: Box, config: ZoomConfig = ZOOM) -> frozenset[str]:
+    """Return the regions whose boxes count as the same as `box`."""
+    return frozenset(name for name, other in region_boxes(alignment, config).items() if is_repeat(other, [box], config))
 
 
 def check_box(box: Any, config: ZoomConfig = ZOOM) -> Box:

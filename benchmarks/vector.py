@@ -1,0 +1,243 @@
+"""Environment steps per second of query groups, beside gymnasium's vector environments over the same single one.
+
+    python benchmarks/vector.py                    # 1, 8, 64 and 256 environments, and the tool work of a group
+    python benchmarks/vector.py --envs 256 --no-async
+    python benchmarks/vector.py --soak 2000000     # memory and rate over many steps
+
+All sides play `ActFER-MultiDiscrete-v0` at its default observation sizes, on drawn faces that are in the cache, with
+the same random legal actions; only `step` is timed. The floor is what no implementation can leave out: the calls of
+the tools that our side made, their pictures written into the batch, and the copy of the batch that is handed out. With
+everything in the cache a call is no more than a look-up; "drawing" draws each aligned face and crop anew.
+"""
+
+import argparse
+import os
+import platform
+import resource
+import time
+from importlib import metadata
+from pathlib import Path
+from statistics import median
+
+import cv2
+import gymnasium as gym
+import numpy as np
+
+import actfer_env
+from actfer_env.data import load_dataset
+from actfer_env.observation import Copier
+from actfer_env.tools import CacheConfig, FaceTools, ZoomConfig
+
+ENV_ID = "ActFER-MultiDiscrete-v0"
+HEAD = 6  # entries of the mask for tool or region
+
+
+class Side:
+    """One vector environment, its policy, and the seconds that each of its turns took."""
+
+    def __init__(self, envs):
+        self.envs, self.rng, self.times = envs, np.random.default_rng(0), []
+        self.obs, _ = envs.reset(seed=0)
+        self.nvec = envs.single_action_space.nvec
+
+    def actions(self):
+        chosen = self.rng.integers(0, self.nvec, (self.envs.num_envs, len(self.nvec)))
+        legal = self.obs["action_mask"][:, :HEAD]
+        chosen[:, 0] = (legal * self.rng.uniform(0.5, 1.0, legal.shape)).argmax(1)
+        return chosen
+
+    def play(self, steps):
+        spent = 0.0
+        for _ in range(steps):
+            actions = self.actions()
+            start = time.perf_counter()
+            self.obs, *_ = self.envs.step(actions)
+            spent += time.perf_counter() - start
+        return spent
+
+    def turn(self, steps):
+        self.times.append(self.play(steps) / steps)
+
+
+class Spy:
+    """Tools that note which calls come, in turns that `cut` ends."""
+
+    def __init__(self, tools):
+        self.tools, self.turns, self.calls = tools, [], []
+        self.zoom, self.image = tools.zoom, tools.image
+
+    def cut(self):
+        self.turns, self.calls = [*self.turns, self.calls], []
+
+    def overview(self, *given):
+        self.calls.append(("image", self.tools.overview, given))
+        return self.tools.overview(*given)
+
+    def alignment(self, *given):
+        self.calls.append((None, self.tools.alignment, given))
+        return self.tools.alignment(*given)
+
+    def face(self, *given):
+        self.calls.append(("face", self.tools.face, given))
+        return self.tools.face(*given)
+
+    def crop(self, *given):
+        self.calls.append(("crop_0", self.tools.crop, given))
+        return self.tools.crop(*given)
+
+
+class Floor:
+    """The bare tool work and copies of a recorded run."""
+
+    def __init__(self, tools, dataset, n, size, steps):
+        spy = Spy(tools)
+        side = Side(actfer_env.make_group_vec(ENV_ID, n // size, size, dataset=dataset, tools=spy))
+        layout = side.envs._template.layout
+        side.play(20)
+        spy.cut()
+        for _ in range(steps):
+            side.play(1)
+            spy.cut()
+        self.turns, self.times = spy.turns[1:], []
+        self.arrays, self.copier, self.n, self.size = layout.arrays(n), Copier(layout, n), n, size
+
+    def turn(self, steps):
+        start, held = time.perf_counter(), None
+        for calls in (self.turns * steps)[:steps]:
+            for row, (key, call, given) in enumerate(calls):
+                picture = call(*given)
+                if key:
+                    rows = self.size if key == "image" else 1  # a group shows its picture in every member's row
+                    place = row % (self.n // rows) * rows
+                    self.arrays[key][place : place + rows] = getattr(picture, "image", picture)
+            held = self.copier.copy(self.arrays)
+        del held
+        self.times.append((time.perf_counter() - start) / steps)
+
+
+def compare(n, args, dataset, tools):
+    shared = {"dataset": dataset, "tools": tools}
+    sides = {
+        "query groups of 1": Side(actfer_env.make_group_vec(ENV_ID, n, 1, **shared)),
+        "  their floor": Floor(tools, dataset, n, 1, args.steps),
+        "SyncVectorEnv": Side(gym.make_vec(ENV_ID, n, vectorization_mode="sync", **shared)),
+    }
+    drawing = FaceTools(zoom=tools.zoom, cache=CacheConfig(drawn_bytes=1))
+    sides["groups of 1, drawing"] = Side(actfer_env.make_group_vec(ENV_ID, n, 1, dataset=dataset, tools=drawing))
+    sides["  their floor, drawing"] = Floor(drawing, dataset, n, 1, args.steps)
+    if n >= 8:
+        sides["query groups of 8"] = Side(actfer_env.make_group_vec(ENV_ID, n // 8, 8, **shared))
+        sides["  their floor, of 8"] = Floor(tools, dataset, n, 8, args.steps)
+        workers = actfer_env.make_group_vec(ENV_ID, n, 1, num_workers=2, dataset=dataset)
+        sides["groups of 1, 2 workers"] = Side(workers)
+    if args.run_async:
+        sides["AsyncVectorEnv"] = Side(gym.make_vec(ENV_ID, n, vectorization_mode="async", **shared))
+    steps = max(args.steps, 2000 // n)
+    for side in sides.values():
+        side.turn(max(4 * len(dataset) // n, 5))
+        side.times.clear()
+    for _ in range(args.rounds):
+        for side in sides.values():
+            side.turn(steps)
+    report(n, {name: median(side.times) / n for name, side in sides.items()})
+    for side in sides.values():
+        if isinstance(side, Side):
+            side.envs.close()
+
+
+def report(n, seconds):
+    print(f"\n{f'{n} environments':26} steps/s   us a step   rate over groups of 1")
+    ours = seconds["query groups of 1"]
+    for name, value in seconds.items():
+        print(f"  {name:24}{1 / value:9,.0f}   {1e6 * value:9.1f}   {ours / value:6.2f}")
+    theirs = min(value for name, value in seconds.items() if name.endswith("VectorEnv"))
+    print(f"  groups of 1 over the better of gymnasium's: {theirs / ours:.2f}")
+    for name in [name for name in seconds if name.startswith("  ")]:
+        side = {"": "query groups of 1", ", of 8": "query groups of 8"}.get(name[13:], f"groups of 1{name[13:]}")
+        print(f"  {side} over {name.strip()}: {seconds[side] / seconds[name]:.2f}", flush=True)
+
+
+def group_work(dataset, samples=40):
+    """Print the tool work, from an empty cache, of a group of 8 that zooms everywhere and of one such rollout."""
+    spent = {1: [], 8: []}
+    for index in range(samples):
+        for size, times in spent.items():
+            tools = Timed(FaceTools(zoom=ZoomConfig(size=48, stretch=True)))
+            dataset[index].load()  # drawing the picture is no tool's work
+            envs = actfer_env.make_group_vec(ENV_ID, 1, size, dataset=dataset, tools=tools)
+            envs.reset(seed=0, options={"samples": [index]})
+            for head in (0, 1, 2, 3, 4, 5):
+                actions = np.zeros((size, len(envs.single_action_space.nvec)), int)
+                actions[:, 0] = head
+                envs.step(actions)
+            times.append(tools.spent)
+    one, eight = median(spent[1]), median(spent[8])
+    print(f"\ntool work of a rollout {1e3 * one:.2f} ms, of a group of 8 {1e3 * eight:.2f} ms: {eight / one:.2f} times")
+
+
+class Timed:
+    """Tools that add up the seconds spent in them."""
+
+    def __init__(self, tools):
+        self.tools, self.spent = tools, 0.0
+        self.zoom, self.image = tools.zoom, tools.image
+
+    def __getattr__(self, name):
+        call = getattr(self.tools, name)
+
+        def timed(*given):
+            start = time.perf_counter()
+            try:
+                return call(*given)
+            finally:
+                self.spent += time.perf_counter() - start
+
+        return timed
+
+
+def soak(args, dataset, tools):
+    """Play many steps of query groups of 8, and print rate and memory ten times on the way."""
+    side = Side(actfer_env.make_group_vec(ENV_ID, 32, 8, dataset=dataset, tools=tools))
+    side.play(200)
+    side.envs.commit()
+    part = args.soak // 10 // side.envs.num_envs
+    print(f"\nsoak: {10 * part * side.envs.num_envs:,} environment steps")
+    for _ in range(10):
+        spent = 0.0
+        for _ in range(part // 16):
+            spent += side.play(16)
+            side.envs.commit()
+        rate = part // 16 * 16 * side.envs.num_envs / spent
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(f"  {rate:9,.0f} steps/s   {resident():7.1f} MiB resident   {memory:7.1f} MiB at most")
+
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--envs", type=int, nargs="+", default=[1, 8, 64, 256])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=20, help="vector steps in a turn, at the least")
+    parser.add_argument("--samples", type=int, default=64, help="drawn faces, all in the cache")
+    parser.add_argument("--no-async", dest="run_async", action="store_false")
+    parser.add_argument("--soak", type=int, default=0, metavar="STEPS", help="play that many steps instead")
+    args = parser.parse_args()
+    cv2.setNumThreads(1)
+    names = ("actfer-env", "gymnasium", "numpy", "opencv-python")
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in names)
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}")
+    print(f"load before the start: {', '.join(f'{value:.2f}' for value in os.getloadavg())}")
+    dataset, tools = load_dataset("synthetic", n=args.samples), FaceTools(zoom=ZoomConfig(size=48, stretch=True))
+    if args.soak:
+        soak(args, dataset, tools)
+        return
+    for n in args.envs:
+        compare(n, args, dataset, tools)
+    group_work(load_dataset("synthetic", n=args.samples, seed=1))
+
+
+if __name__ == "__main__":
+    main()

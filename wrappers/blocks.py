@@ -1,0 +1,144 @@
+"""`GroupBlock`: the query groups that one process plays, in rows of arrays that may be shared between processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actfer_env.env import ActFEREnv
+from actfer_env.episode import Episode
+from actfer_env.observation import Arrays, ObservationWriter
+from actfer_env.render import Panel
+from actfer_env.rewards import Scores
+from actfer_env.rollout import Rollout
+from actfer_env.tools.image import RGB
+
+
+class Start(NamedTuple):
+    """A group to begin: its place, the index of its sample, its number in the run, and the run's seed."""
+
+    group: int
+    sample: int
+    number: int
+    seed: int | None
+
+
+class Begun(NamedTuple):
+    """A group that has begun."""
+
+    group: int
+    sample_id: str
+    group_id: str
+
+
+@dataclass
+class Turn:
+    """What one turn of some groups brought.
+
+    Attributes:
+        begun: the groups that began.
+        over: the groups whose last member is done, in order.
+        rollouts: their members' rollouts, in order.
+        messages: what the tools said, by environment; None where no turn was played.
+        violations: names of violations, by environment.
+    """
+
+    begun: list[Begun] = field(default_factory=list)
+    over: list[int] = field(default_factory=list)
+    rollouts: list[Rollout] = field(default_factory=list)
+    messages: list[str | None] = field(default_factory=list)
+    violations: list[str | None] = field(default_factory=list)
+
+    @classmethod
+    def joined(cls, turns: Iterable[Turn]) -> Turn:
+        """Return the turn of all blocks, given theirs in order."""
+        whole = cls()
+        for turn in turns:
+            for name in vars(whole):
+                getattr(whole, name).extend(getattr(turn, name))
+        return whole
+
+
+class GroupBlock:
+    """Plays some query groups; every member's observation stands in its row of the arrays.
+
+    Args:
+        env: gives data set, tools, budgets and formats; it is not stepped.
+        groups: the numbers of the groups, without gaps.
+        group_size: members of a group.
+        arrays: observations of these groups' members alone, zeroed.
+        active: bool (members of these groups,): where a member still plays.
+    """
+
+    def __init__(
+        self, env: ActFEREnv, groups: range, group_size: int, arrays: Arrays, active: NDArray[np.bool_]
+    ) -> None:
+        self.env, self.groups, self.group_size, self.active = env, groups, group_size, active
+        self._writer = ObservationWriter(env.layout, env.codec, arrays)
+        self._meta = {"aus_derived": True} if env.codec.derives_aus else None
+        self._playing = [False] * (len(groups) * group_size)
+        self._left = [0] * len(groups)
+        self._episodes: list[list[Episode]] = [[] for _ in groups]
+
+    def start(self, starts: Sequence[Start]) -> Turn:
+        """Begin groups.
+
+        Raises:
+            ImageError: a sample's picture cannot be read.
+        """
+        return Turn(begun=[self._start(start) for start in starts if start.group in self.groups])
+
+    def turn(self, starts: Sequence[Start], actions: Any) -> Turn:
+        """Begin groups, and play one turn of the active members of all others.
+
+        Args:
+            starts: the groups to begin; their actions are ignored.
+            actions: the batch of these groups' members.
+        """
+        turn = self.start(starts)
+        turn.messages, turn.violations = [None] * len(self._playing), [None] * len(self._playing)
+        rows, fresh = self.env.codec.rows(actions), {begun.group for begun in turn.begun}
+        for place, group in enumerate(self.groups):
+            if self._left[place] and group not in fresh:
+                self._play(place, rows, turn)
+        return turn
+
+    def panels(self, scores: Sequence[tuple[Scores, int] | None]) -> list[RGB]:
+        """Return a picture of every member's episode; `scores` and the place in them, where a group has ended."""
+        episodes = [episode for members in self._episodes for episode in members]
+        return [Panel().draw(e, *(one or ())) for e, one in zip(episodes, scores, strict=True)]
+
+    def _start(self, start: Start) -> Begun:
+        place, env = start.group - self.groups.start, self.env
+        sample = env.dataset[start.sample]
+        name = f"{sample.id}#{start.number}"
+        members = [
+            Episode(sample, env.tools, env.config, group_id=name, member=member, seed=start.seed)
+            for member in range(self.group_size)
+        ]
+        first = place * self.group_size
+        self._writer.start(first, members)
+        rows = slice(first, first + self.group_size)
+        self._playing[rows] = [True] * self.group_size
+        self.active[rows] = True
+        self._episodes[place], self._left[place] = members, self.group_size
+        return Begun(start.group, sample.id, name)
+
+    def _play(self, place: int, rows: Sequence[Any], turn: Turn) -> None:
+        decode, update = self.env.codec.decode, self._writer.update
+        for row, episode in enumerate(self._episodes[place], start=place * self.group_size):
+            if not self._playing[row]:
+                continue
+            result = decode(rows[row]).play(episode)
+            update(row, episode)
+            turn.messages[row], turn.violations[row] = result.message, result.violation
+            if result.done:
+                self._playing[row] = self.active[row] = False
+                self._left[place] -= 1
+        if not self._left[place]:
+            turn.over.append(self.groups[place])
+            turn.rollouts += [episode.rollout(meta=self._meta) for episode in self._episodes[place]]
