@@ -1,4 +1,4 @@
-"""Feed the parser mutated turns, random characters, deep nesting and long strings: no exception, and how long each takes.
+"""Feed the parser mutated turns, random characters, deep nesting and long strings: no exception, and the time taken.
 
 python benchmarks/parser_fuzz.py
 """

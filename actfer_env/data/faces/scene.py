@@ -23,7 +23,7 @@ _SIDES = (48, 2048)
 
 @dataclass(frozen=True)
 class Camera:
-    """What the optics do to the finished picture, in this order.
+    """What the optics do to the finished picture, in this order (blur acts on the sampled-down picture).
 
     Attributes:
         exposure: stops, -4 to 3.
@@ -54,10 +54,10 @@ class Camera:
         draw = rng.random(5)
         return cls(
             exposure=float(1.2 * (draw[0] - 0.55)),
-            detail=float(0.165 + 0.07 * draw[1]) if bad else float(0.75 + 0.25 * draw[1]),
-            blur=float(0.6 + 0.8 * draw[2]) if bad else float(0.6 * draw[2]),
-            noise=float(0.04 + 0.045 * draw[3]) if bad else float(0.002 + 0.014 * draw[3]),
-            jpeg=int(30 + 30 * draw[4]) if bad else int(82 + 16 * draw[4]),
+            detail=float(0.15 + 0.06 * draw[1]) if bad else float(0.75 + 0.25 * draw[1]),
+            blur=float(0.8 + 0.8 * draw[2]) if bad else float(0.6 * draw[2]),
+            noise=float(0.045 + 0.045 * draw[3]) if bad else float(0.002 + 0.014 * draw[3]),
+            jpeg=int(18 + 22 * draw[4]) if bad else int(82 + 16 * draw[4]),
             seed=int(rng.integers(2**31)),
         )
 

@@ -1,0 +1,178 @@
+"""A conversation as tokens: what was shown and what was written, never tokenised twice.
+
+A turn's own tokens stay as they were generated; only new messages pass through the chat template. So the history that
+a trainer scores is the history that the policy saw, and picture placeholders cannot drift from picture features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from actfer_env.chat import ChatEpisode
+from actfer_env.chat.messages import Message
+from actfer_env.errors import ActFERError
+from actfer_env.tools.image import RGB
+
+_BASE: list[Message] = [{"role": "system", "content": "."}, {"role": "user", "content": "."}]
+_PLACEHOLDER = "<|vision_start|><|image_pad|><|vision_end|>"
+_IMAGE, _END = "<|image_pad|>", "<|im_end|>"
+
+
+class ModelError(ActFERError, RuntimeError):
+    """A model that cannot be loaded, or whose tokens and pictures do not fit together."""
+
+
+class Codec:
+    """Turns messages and pictures into tokens and pixel values, with a Qwen-VL tokenizer and image processor.
+
+    Args:
+        tokenizer: with a chat template in ChatML.
+        image_processor: of Qwen-VL; gives `pixel_values` and `image_grid_thw`.
+
+    Raises:
+        ModelError: the tokenizer lacks the special tokens of Qwen-VL.
+    """
+
+    def __init__(self, tokenizer: Any, image_processor: Any) -> None:
+        self.tokenizer, self.image_processor = tokenizer, image_processor
+        self.image_id, self.end_id = (tokenizer.convert_tokens_to_ids(token) for token in (_IMAGE, _END))
+        if None in (self.image_id, self.end_id) or tokenizer.unk_token_id in (self.image_id, self.end_id):
+            raise ModelError(f"the tokenizer knows no {_IMAGE} or {_END}: use a Qwen-VL checkpoint")
+        bare, asked = self._render(_BASE), self._render(_BASE, ask=True)
+        self.opening = asked[len(bare) :]
+        """What the template writes at the head of an assistant turn."""
+        self.prefix = self.opening.split("\n", 1)[1]
+        """The part of `opening` that belongs to the turn, such as an opening ``<think>``."""
+        self._base = bare
+
+    def begin(self, messages: Sequence[Message], tools: list[dict[str, Any]], images: Sequence[RGB]) -> Chunk:
+        """Return the tokens and pictures of a prompt, the opening of the first turn included."""
+        return self._chunk(self._render(_safe(messages), tools or None, ask=True), images)
+
+    def go_on(self, messages: Sequence[Message], images: Sequence[RGB]) -> Chunk:
+        """Return the tokens and pictures that follow a finished turn: its line end, new messages, the next opening."""
+        text = self._render([*_BASE, *_safe(messages)], ask=True)
+        if not text.startswith(self._base):
+            raise ModelError("the chat template rewrites earlier messages: conversations cannot be continued")
+        return self._chunk("\n" + text[len(self._base) :], images)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of a turn's tokens, without its end."""
+        kept = [token for token in ids if token != self.end_id]
+        return str(self.tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+    def _render(self, messages: Sequence[Message], tools: Any = None, *, ask: bool = False) -> str:
+        template = self.tokenizer.apply_chat_template
+        return str(template(list(messages), tools=tools, add_generation_prompt=ask, tokenize=False))
+
+    def _chunk(self, text: str, images: Sequence[RGB]) -> Chunk:
+        if text.count(_PLACEHOLDER) != len(images):
+            raise ModelError(f"the chat template shows {text.count(_PLACEHOLDER)} of {len(images)} pictures")
+        pixels, grids = self._pixels(images)
+        merge = int(self.image_processor.merge_size) ** 2
+        head, *rest = text.split(_IMAGE)
+        counts = [int(np.prod(grid)) // merge for grid in grids]
+        text = head + "".join(_IMAGE * count + part for count, part in zip(counts, rest, strict=True))
+        return Chunk(list(self.tokenizer(text, add_special_tokens=False).input_ids), pixels, grids)
+
+    def _pixels(self, images: Sequence[RGB]) -> tuple[list[Any], list[tuple[int, ...]]]:
+        from PIL import Image
+
+        pixels, grids = [], []
+        for image in images:
+            made = self.image_processor(images=[Image.fromarray(image)], return_tensors="pt")
+            pixels.append(made["pixel_values"])
+            grids.append(tuple(int(v) for v in made["image_grid_thw"][0]))
+        return pixels, grids
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Tokens, and the pictures behind their placeholders.
+
+    Attributes:
+        ids: tokens.
+        pixels: for each picture the processor's `pixel_values`, float (patches, width).
+        grids: for each picture (frames, rows, columns) of patches.
+    """
+
+    ids: list[int]
+    pixels: list[Any]
+    grids: list[tuple[int, ...]]
+
+
+class Conversation:
+    """The tokens of one `ChatEpisode`.
+
+    Attributes:
+        episode: the conversation's episode.
+        ids: all tokens so far.
+        written: for each token whether the policy wrote it; only these carry a loss.
+        turns: (start, stop) of each written turn within `ids`.
+    """
+
+    def __init__(self, episode: ChatEpisode, codec: Codec) -> None:
+        self.episode, self._codec = episode, codec
+        self.ids: list[int] = []
+        self.written: list[bool] = []
+        self.turns: list[tuple[int, int]] = []
+        self.pixels: list[Any] = []
+        self.grids: list[tuple[int, ...]] = []
+        self._add(codec.begin(episode.messages, episode.tools, episode.images))
+
+    def write(self, ids: Sequence[int]) -> None:
+        """Play a turn that the policy wrote, and add what follows from it.
+
+        Raises:
+            RuntimeError: the episode is over.
+            ModelError: placeholders and picture features differ.
+        """
+        start = len(self.ids)
+        self.ids += list(ids)
+        self.written += [True] * len(ids)
+        self.turns.append((start, len(self.ids)))
+        step = self.episode.step(self._codec.decode(ids), prefix=self._codec.prefix)
+        if not step.done:
+            self._close_turn(ids)
+            self._add(self._codec.go_on(step.messages, step.images))
+
+    def _close_turn(self, ids: Sequence[int]) -> None:
+        """Add the end of a turn that stopped before it, such as behind a tool call."""
+        if not ids or ids[-1] != self._codec.end_id:
+            self.ids.append(self._codec.end_id)
+            self.written.append(False)
+
+    def _add(self, chunk: Chunk) -> None:
+        self.ids += chunk.ids
+        self.written += [False] * len(chunk.ids)
+        self.pixels += chunk.pixels
+        self.grids += chunk.grids
+        self.check()
+
+    def check(self) -> None:
+        """Compare placeholders with picture features.
+
+        Raises:
+            ModelError: they differ.
+        """
+        merge = int(self._codec.image_processor.merge_size) ** 2
+        features = sum(int(np.prod(grid)) // merge for grid in self.grids)
+        placeholders = self.ids.count(self._codec.image_id)
+        if placeholders != features or len(self.grids) != len(self.episode.images):
+            raise ModelError(
+                f"{placeholders} placeholders for {features} features of {len(self.episode.images)} pictures "
+                f"in sample {self.episode.sample.id!r}"
+            )
+
+
+def _safe(messages: Sequence[Message]) -> list[Message]:
+    """Return messages whose texts cannot be read as special tokens: a tool may quote what the policy wrote."""
+    return [{**message, "content": [_safe_part(part) for part in message["content"]]} for message in messages]
+
+
+def _safe_part(part: dict[str, Any]) -> dict[str, Any]:
+    return part if part["type"] == "image" else {**part, "text": part["text"].replace("<|", "< |")}

@@ -1,0 +1,270 @@
+"""`QwenVLAgent`: a Qwen3-VL or Qwen2.5-VL checkpoint as the policy of many conversations at once. Needs `[vlm]`."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from actfer_env.agents.conversation import Codec, Conversation, ModelError
+from actfer_env.chat import ChatEpisode
+
+CALL_END = "</tool_call>"
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How turns are generated; chosen here.
+
+    Attributes:
+        max_new_tokens: of one turn.
+        temperature: 0 is greedy.
+        top_p: nucleus, in (0, 1]; unused when greedy.
+        seed: of the sampling; the same seed and the same batches give the same turns on CPU.
+        stop_at_call: end a turn behind its first tool call.
+        max_length: tokens of a whole conversation; a longer one ends with the outcome "too_long".
+    """
+
+    max_new_tokens: int = 1024
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    stop_at_call: bool = True
+    max_length: int = 16_384
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1 or self.max_length < 2 or self.temperature < 0 or not 0 < self.top_p <= 1:
+            raise ModelError(f"{self}: use max_new_tokens >= 1, temperature >= 0 and 0 < top_p <= 1")
+
+
+@dataclass
+class Usage:
+    """What an episode cost.
+
+    Attributes:
+        prompt_tokens: read, summed over turns.
+        completion_tokens: written.
+        seconds: of generating, shared equally within a batch.
+    """
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
+
+
+class QwenVLAgent:
+    """Plays conversations with a local vision-language model.
+
+    Args:
+        model: a folder or hub name, or a loaded model.
+        device: such as "cpu", "cuda" or "cuda:0"; default is the GPU where there is one.
+        dtype: "auto", "float32", "bfloat16" or "float16".
+        sampling: how turns are generated.
+        batch_size: conversations side by side.
+        min_pixels: of a picture as the model sees it; None is the checkpoint's own.
+        max_pixels: likewise; 1,024 pixels (Qwen3-VL) or 784 (Qwen2.5-VL) are one token.
+        tokenizer: only with a loaded model.
+        image_processor: only with a loaded model.
+
+    Raises:
+        ModelError: the checkpoint cannot be loaded, or is no Qwen-VL.
+    """
+
+    def __init__(  # noqa: PLR0913  (one for each choice that a user makes)
+        self,
+        model: str | os.PathLike[str] | Any,
+        *,
+        device: str | None = None,
+        dtype: str = "auto",
+        sampling: SamplingConfig | None = None,
+        batch_size: int = 8,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
+        tokenizer: Any = None,
+        image_processor: Any = None,
+    ) -> None:
+        import torch
+
+        self.sampling, self.batch_size = sampling or SamplingConfig(), batch_size
+        if isinstance(model, str | os.PathLike):
+            self.name = str(model)
+            model, tokenizer, image_processor = load(model, dtype)
+        else:
+            self.name = type(model).__name__
+        _bound_pixels(image_processor, min_pixels, max_pixels)
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.model = model.to(self.device).eval()
+        self.codec = Codec(tokenizer, image_processor)
+        self._generator_seeded = False
+        special = set(tokenizer.all_special_ids) | {self.codec.image_id, tokenizer.pad_token_id}
+        special |= {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+        self.forbidden = sorted(special - {self.codec.end_id, None})
+        """Special tokens, which are never sampled: one picture placeholder in a turn breaks the feature count."""
+        call_end = tokenizer.encode(CALL_END, add_special_tokens=False)
+        self._stops = [self.codec.end_id] + (call_end if len(call_end) == 1 and self.sampling.stop_at_call else [])
+        self._stop_strings = [CALL_END] if len(call_end) > 1 and self.sampling.stop_at_call else None
+
+    def play(self, episodes: Iterable[ChatEpisode]) -> Iterator[tuple[Conversation, Usage]]:
+        """Play episodes to their ends, `batch_size` at once; a finished one makes room for the next.
+
+        Args:
+            episodes: fresh episodes, drawn as there is room.
+
+        Yields:
+            Each finished conversation and what it cost, in the order of finishing.
+        """
+        waiting = iter(episodes)
+        active: list[tuple[Conversation, Usage]] = []
+        while True:
+            for episode in waiting:
+                active.append((Conversation(episode, self.codec), Usage()))
+                if len(active) >= self.batch_size:
+                    break
+            if not active:
+                return
+            self._turn(active)
+            yield from (pair for pair in active if pair[0].episode.done)
+            active = [pair for pair in active if not pair[0].episode.done]
+
+    def _turn(self, active: list[tuple[Conversation, Usage]]) -> None:
+        """Let every active conversation write one turn."""
+        room = [pair for pair in active if self._fits(pair[0])]
+        if not room:
+            return
+        start = time.perf_counter()
+        turns = self.write([conversation for conversation, _ in room])
+        share = (time.perf_counter() - start) / len(room)
+        for (conversation, usage), ids in zip(room, turns, strict=True):
+            usage.prompt_tokens += len(conversation.ids)
+            usage.completion_tokens += len(ids)
+            usage.seconds += share
+            conversation.write(ids)
+
+    def _fits(self, conversation: Conversation) -> bool:
+        fits = len(conversation.ids) + self.sampling.max_new_tokens <= self.sampling.max_length
+        if not fits:
+            conversation.episode.stop("too_long")
+        return fits
+
+    def write(self, conversations: Sequence[Conversation]) -> list[list[int]]:
+        """Generate the next turn of some conversations, without playing it.
+
+        Returns:
+            The tokens of each turn, its end token included where the model wrote one.
+        """
+        import torch
+
+        self._seed()
+        batch = self.collate(conversations)
+        with torch.no_grad():
+            out = self.model.generate(**batch, **self._settings())
+        tails = out[:, batch["input_ids"].shape[1] :].tolist()
+        return [self._cut(tail) for tail in tails]
+
+    def collate(self, conversations: Sequence[Conversation]) -> dict[str, Any]:
+        """Return the model's inputs for some conversations, padded on the left.
+
+        Returns:
+            `input_ids`, `attention_mask`, `mm_token_type_ids` (n, length), `pixel_values`, `image_grid_thw`.
+        """
+        import torch
+
+        length = max(len(conversation.ids) for conversation in conversations)
+        pad = self.codec.tokenizer.pad_token_id
+        rows = [[pad] * (length - len(c.ids)) + c.ids for c in conversations]
+        seen = [[0] * (length - len(c.ids)) + [1] * len(c.ids) for c in conversations]
+        ids, mask = torch.tensor(rows, device=self.device), torch.tensor(seen, device=self.device)
+        pixels = torch.cat([pixel for c in conversations for pixel in c.pixels])
+        return {
+            "input_ids": ids, "attention_mask": mask,
+            "mm_token_type_ids": (ids == self.codec.image_id).int() * mask.int(),
+            "pixel_values": pixels.to(self.device, self.model.dtype),
+            "image_grid_thw": torch.tensor([grid for c in conversations for grid in c.grids], device=self.device),
+        }  # fmt: skip
+
+    def log_probs(self, conversations: Sequence[Conversation]) -> list[tuple[Any, Any]]:
+        """Return what a trainer needs of finished conversations; gradients flow where they are enabled.
+
+        Returns:
+            For each conversation the log-probabilities of its tokens from the second on, float (length - 1,), under
+            the sampling's temperature and without the forbidden tokens, and the mask of those that the policy
+            wrote, bool (length - 1,). top_p is left out, as GRPO trainers do.
+        """
+        import torch
+
+        batch = self.collate(conversations)
+        logits = self.model(**batch).logits[:, :-1].float()
+        logits[..., self.forbidden] = -torch.inf
+        logs = torch.log_softmax(logits / (self.sampling.temperature or 1.0), dim=-1)
+        chosen = logs.gather(-1, batch["input_ids"][:, 1:, None])[..., 0]
+        found = []
+        for row, conversation in zip(chosen, conversations, strict=True):
+            written = torch.tensor(conversation.written[1:], device=self.device)
+            found.append((row[len(row) - len(written) :], written))
+        return found
+
+    def _settings(self) -> dict[str, Any]:
+        sampling = self.sampling
+        settings: dict[str, Any] = {
+            "max_new_tokens": sampling.max_new_tokens, "do_sample": sampling.temperature > 0, "use_cache": True,
+            "eos_token_id": self._stops, "pad_token_id": self.codec.tokenizer.pad_token_id,
+            "suppress_tokens": self.forbidden, "repetition_penalty": 1.0,
+        }  # fmt: skip
+        if sampling.temperature > 0:
+            settings |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+        if self._stop_strings:
+            settings |= {"stop_strings": self._stop_strings, "tokenizer": self.codec.tokenizer}
+        return settings
+
+    def _seed(self) -> None:
+        import torch
+
+        if self.sampling.temperature > 0 and not self._generator_seeded:
+            torch.manual_seed(self.sampling.seed)
+            self._generator_seeded = True
+
+    def _cut(self, ids: list[int]) -> list[int]:
+        """Drop the padding behind a turn."""
+        for place, token in enumerate(ids):
+            if token in self._stops:
+                return ids[: place + 1]
+        pad = self.codec.tokenizer.pad_token_id
+        while ids and ids[-1] == pad:
+            ids = ids[:-1]
+        return ids
+
+
+def load(source: str | os.PathLike[str], dtype: str = "auto") -> tuple[Any, Any, Any]:
+    """Load a model, its tokenizer and its image processor.
+
+    The image processor is transformers' PIL one, which needs no torchvision and gives the same pixels everywhere.
+
+    Raises:
+        ModelError: there is no such checkpoint, or it is no Qwen-VL.
+    """
+    try:
+        from transformers import AutoModelForImageTextToText, AutoTokenizer, Qwen2VLImageProcessorPil
+    except ImportError as error:
+        raise ModelError(f"{error.name or 'transformers'} is missing: pip install 'actfer-env[vlm]'") from error
+    name = os.fspath(source)
+    if (Path(name).is_absolute() or name.startswith(".")) and not Path(name).is_dir():
+        raise ModelError(f"no model folder {name}")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+        processor = Qwen2VLImageProcessorPil.from_pretrained(name)
+        model = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot load {name}: {str(error).splitlines()[0]}") from error
+    return model, tokenizer, processor
+
+
+def _bound_pixels(processor: Any, least: int | None, most: int | None) -> None:
+    size = dict(processor.size)
+    if least is not None:
+        size["shortest_edge"] = processor.min_pixels = least
+    if most is not None:
+        size["longest_edge"] = processor.max_pixels = most
+    processor.size = size

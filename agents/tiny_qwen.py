@@ -1,0 +1,174 @@
+"""A tiny Qwen3-VL with its own tokenizer, image processor and chat template, made offline, for tests and dry runs.
+
+It has the architecture of the real model and knows nothing: its weights are random. Needs the `[vlm]` extra.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from actfer_env import facs
+from actfer_env.chat import CHAT_PRESETS, ChatConfig, system_prompt, user_prompt
+from actfer_env.episode import EpisodeConfig
+from actfer_env.rollout import write_text_atomic
+from actfer_env.tools.schema import tool_schemas
+
+SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
+           "<|image_pad|>", "<|video_pad|>")  # fmt: skip
+TAGS = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>")
+
+
+@dataclass(frozen=True)
+class TinyQwenConfig:
+    """Sizes of the model; all chosen here. The defaults make 0.1 million parameters.
+
+    Attributes:
+        hidden: width of the language model, a multiple of 32.
+        layers: of the language model.
+        vision_hidden: width of the vision tower, a multiple of 16.
+        vision_layers: of the vision tower.
+        vocabulary: tokens that the tokenizer learns, special ones apart; at least 300.
+        positions: longest sequence, tokens.
+        min_pixels: of a picture after resizing.
+        max_pixels: of a picture after resizing; 1,024 are one token.
+        initializer_range: standard deviation of the weights.
+        seed: of the weights.
+    """
+
+    hidden: int = 32
+    layers: int = 2
+    vision_hidden: int = 32
+    vision_layers: int = 2
+    vocabulary: int = 512
+    positions: int = 16_384
+    min_pixels: int = 32 * 32
+    max_pixels: int = 96 * 96
+    initializer_range: float = 0.02
+    seed: int = 0
+
+
+def build(folder: str | os.PathLike[str], config: TinyQwenConfig | None = None) -> Path:
+    """Write the model, its tokenizer, image processor and chat template into a folder, as `from_pretrained` reads them.
+
+    Args:
+        folder: where to; it is replaced as a whole, when everything is written.
+        config: sizes and seed; the same config gives the same bytes.
+
+    Returns:
+        The folder.
+    """
+    config, target = config or TinyQwenConfig(), Path(folder)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
+    try:
+        tokenizer = _tokenizer(config)
+        tokenizer.save_pretrained(draft)
+        _save_processor(config, draft)
+        _model(config, tokenizer).save_pretrained(draft)
+        shutil.rmtree(target, ignore_errors=True)
+        draft.rename(target)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    return target
+
+
+def chat_template() -> str:
+    """Return the tiny model's chat template: ChatML, Hermes tool calls, pictures in every role."""
+    return (resources.files("actfer_env.agents") / "chat_template.jinja").read_text(encoding="utf-8")
+
+
+def _corpus() -> Iterable[str]:
+    """Yield texts that episodes are made of."""
+    for preset in CHAT_PRESETS:
+        chat = ChatConfig(preset=preset)
+        yield system_prompt(chat, EpisodeConfig())
+        yield user_prompt(chat)
+    yield json.dumps(tool_schemas())
+    for emotion in facs.EMOTIONS:
+        units = [facs.format_au(au) for au in sorted(facs.prototype_aus(emotion))]
+        yield f"<answer>{json.dumps({'emotion': emotion, 'aus': units})}</answer>"
+    for region in facs.REGIONS:
+        yield f'{{"name": "zoom_in", "arguments": {{"regions": ["{region}"]}}}}'
+
+
+def _tokenizer(config: TinyQwenConfig) -> Any:
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=config.vocabulary, initial_alphabet=alphabet, show_progress=False)
+    core.train_from_iterator(list(_corpus()) * 3, trainer)
+    core.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
+    core.add_tokens([AddedToken(token, special=False, normalized=False) for token in TAGS])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>",
+        additional_special_tokens=list(SPECIAL[1:]), clean_up_tokenization_spaces=False,
+        model_max_length=config.positions,
+    )  # fmt: skip
+    tokenizer.chat_template = chat_template()
+    return tokenizer
+
+
+def _save_processor(config: TinyQwenConfig, folder: Path) -> None:
+    """Write the processors' files; written by hand, since the video processor's class needs torchvision."""
+    patches = {"patch_size": 16, "merge_size": 2, "temporal_patch_size": 2, "processor_class": "Qwen3VLProcessor"}
+    picture = {
+        "image_processor_type": "Qwen2VLImageProcessor", "do_convert_rgb": True, "do_normalize": True,
+        "do_rescale": True, "do_resize": True, "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "resample": 3,
+        "size": {"shortest_edge": config.min_pixels, "longest_edge": config.max_pixels},
+        "min_pixels": config.min_pixels, "max_pixels": config.max_pixels, **patches,
+    }  # fmt: skip
+    video = {"video_processor_type": "Qwen3VLVideoProcessor", **patches}
+    for name, content in (("preprocessor_config", picture), ("video_preprocessor_config", video)):
+        write_text_atomic(folder / f"{name}.json", json.dumps(content, indent=2))
+
+
+def _model(config: TinyQwenConfig, tokenizer: Any) -> Any:
+    import torch
+    from transformers import Qwen3VLForConditionalGeneration
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = Qwen3VLForConditionalGeneration(_architecture(config, tokenizer))
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    return model
+
+
+def _architecture(config: TinyQwenConfig, tokenizer: Any) -> Any:
+    from transformers import Qwen3VLConfig
+
+    number, head = tokenizer.convert_tokens_to_ids, max(config.hidden // 4, 8)
+    half = head // 2
+    sections = [half - 2 * (half // 4), half // 4, half // 4]
+    text = {
+        "vocab_size": len(tokenizer), "hidden_size": config.hidden, "intermediate_size": 3 * config.hidden,
+        "num_hidden_layers": config.layers, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": head,
+        "max_position_embeddings": config.positions, "initializer_range": config.initializer_range,
+        "eos_token_id": number("<|im_end|>"), "pad_token_id": number("<|endoftext|>"), "tie_word_embeddings": True,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": sections,
+                            "mrope_interleaved": True},
+    }  # fmt: skip
+    vision = {
+        "depth": config.vision_layers, "hidden_size": config.vision_hidden, "num_heads": 2, "patch_size": 16,
+        "intermediate_size": 3 * config.vision_hidden, "spatial_merge_size": 2, "temporal_patch_size": 2,
+        "out_hidden_size": config.hidden, "num_position_embeddings": 64, "deepstack_visual_indexes": [0],
+        "initializer_range": config.initializer_range,
+    }  # fmt: skip
+    return Qwen3VLConfig(
+        text_config=text, vision_config=vision, tie_word_embeddings=True, image_token_id=number("<|image_pad|>"),
+        video_token_id=number("<|video_pad|>"), vision_start_token_id=number("<|vision_start|>"),
+        vision_end_token_id=number("<|vision_end|>"),
+    )  # fmt: skip

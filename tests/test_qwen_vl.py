@@ -1,0 +1,136 @@
+"""A vision-language model as policy: the tiny Qwen3-VL through real conversations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools
+from actfer_env.data import Dataset, load_dataset
+from actfer_env.episode import EpisodeConfig
+
+torch = pytest.importorskip("torch", reason="needs torch")
+pytest.importorskip("transformers", reason="needs transformers: pip install 'actfer-env[vlm]'")
+
+from actfer_env.agents.conversation import Conversation, ModelError  # noqa: E402
+from actfer_env.agents.qwen_vl import QwenVLAgent, SamplingConfig, load  # noqa: E402
+from actfer_env.agents.tiny_qwen import TinyQwenConfig, build  # noqa: E402
+
+DETECT = '<think>.</think><tool_call>{"name": "detect_align", "arguments": {}}</tool_call>'
+CHAT = ChatConfig(face_side=64, crop_side=64, image_side=96)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def samples() -> Dataset:
+    return load_dataset("synthetic", split="test", n=16)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def agent(folder: Path, batch_size: int = 4, **sampling: Any) -> QwenVLAgent:
+    settings = {"max_new_tokens": 12, **sampling}
+    return QwenVLAgent(
+        folder, device="cpu", dtype="float32", batch_size=batch_size, sampling=SamplingConfig(**settings)
+    )
+
+
+def episodes(samples: Dataset, count: int, max_turns: int = 3) -> Iterator[ChatEpisode]:
+    tools = chat_tools(chat=CHAT)
+    return (ChatEpisode(samples[i], tools, CHAT, EpisodeConfig(max_turns=max_turns)) for i in range(count))
+
+
+def test_the_tiny_model_is_small_and_the_same_every_time(folder: Path, tmp_path: Path) -> None:
+    again = build(tmp_path / "again")
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
+    assert sum(sizes.values()) < 5_000_000
+    for name in ("model.safetensors", "tokenizer.json"):
+        assert (again / name).read_bytes() == (folder / name).read_bytes()
+    other = build(tmp_path / "other", TinyQwenConfig(seed=1))
+    assert (other / "model.safetensors").read_bytes() != (folder / "model.safetensors").read_bytes()
+
+
+def test_placeholders_equal_features_over_ten_turns(folder: Path, samples: Dataset) -> None:
+    player = agent(folder)
+    episode = ChatEpisode(samples[0], chat_tools(chat=CHAT), CHAT, EpisodeConfig(max_turns=12))
+    conversation = Conversation(episode, player.codec)
+    texts = [DETECT, *[f'<tool_call>{{"name": "zoom_in", "arguments": {{"regions": ["{name}"]}}}}</tool_call>'
+                       for name in ("nose", "mouth-chin", "eye-periorbital", "forehead-eyebrow")],
+             "<|image_pad|> what", "x", DETECT, "y", "z"]  # fmt: skip
+    for text in texts:
+        conversation.write(player.codec.tokenizer(text.replace("<|", "< |"), add_special_tokens=False).input_ids)
+        conversation.check()
+    assert len(conversation.turns) == 10 and len(conversation.grids) == 6
+    assert player.write([conversation])[0]
+
+
+def test_only_what_the_policy_wrote_carries_a_loss(folder: Path, samples: Dataset) -> None:
+    player = agent(folder)
+    for conversation, usage in player.play(episodes(samples, 3)):
+        assert sum(conversation.written) == sum(stop - start for start, stop in conversation.turns)
+        assert usage.completion_tokens == sum(conversation.written)
+        written = [token for token, mine in zip(conversation.ids, conversation.written, strict=True) if mine]
+        assert not set(written) & set(player.forbidden)
+        texts = [player.codec.decode(conversation.ids[a:b]) for a, b in conversation.turns]
+        assert list(conversation.episode.rollout().texts) == texts
+
+
+def test_batched_greedy_output_equals_one_at_a_time(folder: Path, samples: Dataset) -> None:
+    def played(batch_size: int) -> dict[str, list[int]]:
+        found = agent(folder, batch_size).play(episodes(samples, 9))
+        return {conversation.episode.sample.id: conversation.ids for conversation, _ in found}
+
+    assert played(5) == played(1)
+
+
+def test_sampling_repeats_with_the_seed(folder: Path, samples: Dataset) -> None:
+    def played(seed: int) -> list[list[int]]:
+        player = agent(folder, temperature=1.0, seed=seed)
+        return [conversation.ids for conversation, _ in player.play(episodes(samples, 4))]
+
+    assert played(1) == played(1) != played(2)
+
+
+def test_log_probs_are_those_of_sampling(folder: Path, samples: Dataset) -> None:
+    player = agent(folder, temperature=1.0)
+    conversations = [conversation for conversation, _ in player.play(episodes(samples, 3, max_turns=2))]
+    with torch.no_grad():
+        together = player.log_probs(conversations)
+        for conversation, (logs, mask) in zip(conversations, together, strict=True):
+            ((alone, _),) = player.log_probs([conversation])
+            torch.testing.assert_close(logs[mask], alone[mask], atol=1e-4, rtol=0)
+            assert bool((logs[mask] < 0).all()) and int(mask.sum()) == sum(conversation.written[1:])
+
+
+def test_a_conversation_beyond_the_limit_ends(folder: Path, samples: Dataset) -> None:
+    player = agent(folder, max_length=900)
+    ((conversation, _),) = player.play(episodes(samples, 1))
+    assert conversation.episode.rollout().meta["outcome"] == "too_long"
+
+
+def test_the_image_budget_bounds_tokens(folder: Path, samples: Dataset) -> None:
+    player = QwenVLAgent(folder, device="cpu", dtype="float32", max_pixels=32 * 64)
+    conversation = Conversation(next(episodes(samples, 1)), player.codec)
+    assert conversation.ids.count(player.codec.image_id) <= 2
+
+
+def test_a_missing_or_foreign_checkpoint_gives_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no model folder"):
+        load(tmp_path / "nothing")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ModelError, match="cannot load") as caught:
+        load(tmp_path)
+    assert "\n" not in str(caught.value)
