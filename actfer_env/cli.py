@@ -13,7 +13,7 @@ from actfer_env.errors import ActFERError, DataError
 
 if TYPE_CHECKING:
     from actfer_env.data import Dataset
-    from actfer_env.evaluation import Run
+    from actfer_env.evaluation import EvalConfig, Run
     from actfer_env.runner import RolloutConfig
 
 app = typer.Typer(
@@ -105,6 +105,75 @@ def report(folder: Annotated[Path, typer.Argument(help="The --out folder of a ru
     _say(f"report: {path}")
     if differences:
         raise typer.Exit(1)
+
+
+@app.command(name="eval")
+def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the command)
+    target: Annotated[str, typer.Argument(help="A folder, an image, a .jsonl file, or a registered data set.")],
+    model: Annotated[str, typer.Option(help="A model's folder or hub name; with --endpoint its name there.")],
+    endpoint: Annotated[str | None, typer.Option(help="Address of an OpenAI-compatible server.")] = None,
+    out: OutOption = Path("actfer-eval"),
+    split: Annotated[str | None, typer.Option(help="train, val or test; all if left out.")] = None,
+    number: Annotated[int | None, typer.Option("--number", "-n", min=1, help="Samples; all if left out.")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Conversations of each sample.")] = 1,
+    preset: Annotated[str, typer.Option(help="actfer, or a passive baseline: facial_r1, tag, ferbench.")] = "actfer",
+    coordinates: Annotated[
+        str, typer.Option(help="Boxes: relative_1000 (Qwen3-VL), pixels (Qwen2.5-VL) or unit.")
+    ] = "relative_1000",
+    parsing: Annotated[str, typer.Option(help="lenient or strict.")] = "lenient",
+    native_calls: Annotated[bool, typer.Option(help="Endpoint: pass tools beside the messages.")] = False,
+    images_in_tool: Annotated[bool, typer.Option(help="Endpoint: send pictures inside tool messages.")] = False,
+    detector: DetectorOption = "auto",
+    max_turns: Annotated[int, typer.Option(min=1, help="Calls and answer together.")] = 6,
+    max_zooms: Annotated[int, typer.Option(min=0, help="Crops of an episode.")] = 4,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens of a turn.")] = 1024,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
+    seed: SeedOption = 0,
+    batch: Annotated[int, typer.Option(min=1, help="Conversations side by side.")] = 8,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; the GPU where there is one.")] = None,
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    max_pixels: Annotated[int | None, typer.Option(min=1024, help="Local model: bound on a picture's pixels.")] = None,
+    token_budget: Annotated[int | None, typer.Option(min=1, help="Endpoint: tokens in all.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Endpoint: folder of answers that are not asked for again.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option(help="Count calls, tokens and cost; call nothing.")] = False,
+    price: Annotated[tuple[float, float], typer.Option(help="Of a million tokens read and written.")] = (0.0, 0.0),
+) -> None:
+    """Evaluate a vision-language model; what is finished is kept, and the same command goes on where it stopped.
+
+    Pictures leave this machine only with --endpoint, and go to that address alone. Its key is read from
+    OPENAI_API_KEY.
+    """
+    from actfer_env.chat import ChatConfig
+    from actfer_env.episode import EpisodeConfig
+    from actfer_env.evaluation import EvalConfig
+
+    chat = ChatConfig(
+        preset=preset, coordinates=coordinates, parsing=parsing,  # type: ignore[arg-type]
+        calls="native" if native_calls else "text", schemas_in_prompt=endpoint is not None and not native_calls,
+    )  # fmt: skip
+    config = EvalConfig(chat, EpisodeConfig(max_turns, max_zooms), detector, number, repeats)
+    dataset = _open(target, split, skip_broken=False)
+    if dry_run:
+        _estimate(dataset, config, price)
+        return
+    _check_writable(out)
+    if endpoint is None:
+        from actfer_env.agents.qwen_vl import QwenVLAgent, SamplingConfig
+
+        sampling = SamplingConfig(max_new_tokens, temperature, seed=seed)
+        agent: Any = QwenVLAgent(
+            model, device=device, dtype=dtype, sampling=sampling, batch_size=batch, max_pixels=max_pixels
+        )
+    else:
+        from actfer_env.agents.openai_chat import EndpointConfig, OpenAIChatAgent
+
+        agent = OpenAIChatAgent(EndpointConfig(
+            endpoint, model, concurrency=batch, max_tokens=max_new_tokens, temperature=temperature, seed=seed,
+            images_in_tool=images_in_tool, token_budget=token_budget, cache=None if cache is None else str(cache),
+        ))  # fmt: skip
+    _evaluate(agent, dataset, config, out)
 
 
 @app.command()
@@ -235,6 +304,36 @@ def _play(dataset: Dataset, config: RolloutConfig, out: Path) -> None:
     path = write_report(out, run)
     _print_summary(run)
     _say(f"rollouts: {out / 'rollouts.jsonl'}\nreport:   {path}")
+
+
+def _evaluate(agent: Any, dataset: Dataset, config: EvalConfig, out: Path) -> None:
+    from actfer_env.evaluation import evaluate, write_report, write_run
+
+    total = min(config.number or len(dataset), len(dataset)) * config.repeats
+    with _progress() as progress:
+        task = progress.add_task("conversations", total=total)
+        run = evaluate(agent, dataset, config, out, lambda done: progress.update(task, completed=done))
+    for failure in run.failures:
+        _complain(failure["error"])
+    if not run.rollouts:
+        raise DataError("no conversation was finished")
+    write_run(out, run)
+    path = write_report(out, run)
+    _print_summary(run)
+    _say(f"rollouts: {out / 'rollouts.jsonl'}\nreport:   {path}")
+    if len(run.rollouts) < total:
+        raise typer.Exit(1)
+
+
+def _estimate(dataset: Dataset, config: EvalConfig, price: tuple[float, float]) -> None:
+    from actfer_env.agents.openai_chat import estimate
+    from actfer_env.evaluation.evaluate import fresh_episodes
+
+    found = estimate(fresh_episodes(dataset, config), *price)
+    _say(
+        f"{found.episodes} conversations, about {found.calls} calls, {found.prompt_tokens} tokens read, "
+        f"{found.completion_tokens} written, cost {found.cost:.2f}; nothing was sent"
+    )
 
 
 def _check_writable(out: Path) -> None:

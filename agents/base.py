@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from actfer_env.chat import ChatEpisode
 
 Batch = Mapping[str, Any]
 """An observation or info; in a vector environment every entry has a leading axis of n."""
@@ -29,6 +33,38 @@ class Agent(Protocol):
             One action for a single environment's observation; for a batch, the array or list of n actions (for
             `Dict` actions the dict of arrays) that a vector environment's `step` takes.
         """
+
+
+@dataclass
+class Usage:
+    """What a conversation cost.
+
+    Attributes:
+        calls: of the model, one a turn.
+        prompt_tokens: read, summed over turns.
+        completion_tokens: written.
+        seconds: spent on the model; within a batch the turns share them equally.
+    """
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
+
+
+class Played(Protocol):
+    """A finished conversation; agents may return more of it."""
+
+    episode: ChatEpisode
+
+
+class ChatAgent(Protocol):
+    """What plays conversations: a local model or an endpoint."""
+
+    name: str
+
+    def play(self, episodes: Iterable[ChatEpisode]) -> Iterator[tuple[Played, Usage]]:
+        """Play fresh episodes to their ends, several at once; yield each when it is over, in any order."""
 
 
 def is_batch(obs: Batch) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from actfer_env.agents.base import Usage
 from actfer_env.agents.conversation import Codec, Conversation, ModelError
 from actfer_env.chat import ChatEpisode
 
@@ -38,21 +39,6 @@ class SamplingConfig:
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1 or self.max_length < 2 or self.temperature < 0 or not 0 < self.top_p <= 1:
             raise ModelError(f"{self}: use max_new_tokens >= 1, temperature >= 0 and 0 < top_p <= 1")
-
-
-@dataclass
-class Usage:
-    """What an episode cost.
-
-    Attributes:
-        prompt_tokens: read, summed over turns.
-        completion_tokens: written.
-        seconds: of generating, shared equally within a batch.
-    """
-
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    seconds: float = 0.0
 
 
 class QwenVLAgent:
@@ -138,6 +124,7 @@ class QwenVLAgent:
         turns = self.write([conversation for conversation, _ in room])
         share = (time.perf_counter() - start) / len(room)
         for (conversation, usage), ids in zip(room, turns, strict=True):
+            usage.calls += 1
             usage.prompt_tokens += len(conversation.ids)
             usage.completion_tokens += len(ids)
             usage.seconds += share

@@ -22,8 +22,8 @@ SEEDS = (
     '<think>the corners rise</think><answer>{"emotion": "happiness", "aus": ["AU6", "AU12"]}</answer>',
     "<think>(AU12) <bbox>[1, 2, 3, 4]</bbox></think><answer>happiness</answer>",
 )
-BITS = ("<think>", "</think>", "<tool_call>", "</tool_call>", "<answer>", "</answer>", "{", "}", "[", "]", '"', "'", "\\",
-        ":", ",", "NaN", "1e999", "null", "```json", "```", "\u0000", "\ud800", "é", "漢")  # fmt: skip
+BITS = ("<think>", "</think>", "<tool_call>", "</tool_call>", "<answer>", "</answer>", "{", "}", "[", "]", '"', "'",
+        "\\", ":", ",", "NaN", "1e999", "null", "```json", "```", "\u0000", "\ud800", "é", "漢")  # fmt: skip
 
 
 def mutated(rng: random.Random) -> str:

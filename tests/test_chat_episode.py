@@ -133,7 +133,8 @@ def test_each_failure_has_a_name_a_message_and_a_place(text: str, violation: str
 
 
 @pytest.mark.parametrize("box", [[0, 0, 1, 1], [5, 5, 5, 5], [900, 900, 100, 100], [0, 0, 5000, 5000], [1, 2, 3],
-                                 ["a", 1, 2, 3], [float("nan"), 0, 1, 1], [10**400, 0, 1, 1], [True, 0, 1, 1]])  # fmt: skip
+                                 ["a", 1, 2, 3], [float("nan"), 0, 1, 1], [10**400, 0, 1, 1],
+                                 [True, 0, 1, 1]])  # fmt: skip
 def test_odd_boxes_are_refused_or_grown_and_never_crash(box: list[Any], good: ChatEpisode) -> None:
     good.step(DETECT)
     step = good.step(zoom(boxes=[box]))

@@ -114,7 +114,8 @@ def test_ferbench_does_not_search_the_reasoning() -> None:
 PIECES = st.sampled_from([
     "<think>", "</think>", "<tool_call>", "</tool_call>", "<answer>", "</answer>", "{", "}", "[", "]", '"', ":", ",",
     '"name"', '"arguments"', '"zoom_in"', "detect_align", '"regions"', '"boxes"', '"nose"', '"emotion"', '"aus"', "```",
-    "```json", "NaN", "1e999", "-1", "'", "\\", "null", "\u0000", "ü", "happiness", " ", "\n", "AU12", "<", ">", CALL, ANSWER,
+    "```json", "NaN", "1e999", "-1", "'", "\\", "null", "\u0000", "ü", "happiness", " ", "\n", "AU12", "<", ">",
+    CALL, ANSWER,
 ])  # fmt: skip
 
 

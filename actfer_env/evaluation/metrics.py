@@ -46,6 +46,9 @@ class Summary:
         truncated: share of rollouts that used up their turns.
         mean_turns: turns used, on average.
         terms: mean of each reward term; empty without scores.
+        parse_failure_rate: share of conversations with a turn that could not be read; None without conversations.
+        outcomes: how conversations ended -> how many; empty without conversations.
+        usage: calls, tokens and seconds of a conversation, on average; empty without conversations.
     """
 
     n: int
@@ -69,6 +72,9 @@ class Summary:
     truncated: float | None
     mean_turns: float | None
     terms: Mapping[str, float] = field(default_factory=dict)
+    parse_failure_rate: float | None = None
+    outcomes: Mapping[str, int] = field(default_factory=dict)
+    usage: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -100,6 +106,7 @@ def summarize(
         truncated=_mean(rollout.truncated for rollout in rollouts),
         mean_turns=_mean(rollout.turns for rollout in rollouts),
         terms={name: float(np.mean(getattr(scores, name))) for name in TERMS} if scores and rollouts else {},
+        **_conversations([rollout for rollout in rollouts if "outcome" in rollout.meta]),
     )  # fmt: skip
 
 
@@ -147,6 +154,15 @@ def _violations(rollouts: Sequence[Rollout]) -> dict[str, Any]:
         "violations": dict(sorted(counts.items())),
         "violation_rates": {name: count / len(rollouts) for name, count in sorted(rates.items())},
         "violation_rate": _mean(bool(rollout.violations) for rollout in rollouts),
+    }
+
+
+def _conversations(rollouts: Sequence[Rollout]) -> dict[str, Any]:
+    used = [rollout.meta["usage"] for rollout in rollouts if "usage" in rollout.meta]
+    return {
+        "parse_failure_rate": _mean(bool(rollout.meta.get("parse_failures")) for rollout in rollouts),
+        "outcomes": dict(Counter(rollout.meta["outcome"] for rollout in rollouts)),
+        "usage": {name: float(np.mean([each[name] for each in used])) for name in (used[0] if used else ())},
     }
 
 

@@ -214,6 +214,7 @@ def summary_rows(summary: Summary) -> list[tuple[str, str, str]]:
         ("zoomed", _share(summary.zoom_ratio), f"{_share(summary.zoom_ratio_with_face)} where a face was found"),
         ("with violations", _share(summary.violation_rate), _count(sum(summary.violations.values()), "violation")),
         ("mean reward", _signed(summary.terms.get("total")), f"{_number(summary.mean_turns, 1)} turns on average"),
+        *_conversations(summary)[:1],
     ]
 
 
@@ -242,7 +243,16 @@ def _behaviour(summary: Summary) -> list[tuple[str, str, str]]:
         *((f"detection {name.replace('_', ' ')}", str(count), "") for name, count in summary.detections.items()),
         ("turns", _number(summary.mean_turns, 1), "on average"),
         ("turns used up", _share(summary.truncated), "of episodes, without an answer"),
+        *_conversations(summary),
     ]
+
+
+def _conversations(summary: Summary) -> list[tuple[str, str, str]]:
+    if summary.parse_failure_rate is None:
+        return []
+    used = [(name.replace("_", " "), _number(value, 1), "an episode") for name, value in summary.usage.items()]
+    ends = [(f"outcome {name.replace('_', ' ')}", str(count), "") for name, count in summary.outcomes.items()]
+    return [("parse failures", _share(summary.parse_failure_rate), "of episodes have one"), *ends, *used]
 
 
 def _violations(summary: Summary) -> list[tuple[str, str, str]]:

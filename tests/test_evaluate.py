@@ -1,0 +1,262 @@
+"""Evaluating language policies: endpoints, resuming, comparing. The servers here are real ones on loopback."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actfer_env.agents.base import Usage
+from actfer_env.agents.openai_chat import Dialogue, EndpointConfig, EndpointError, OpenAIChatAgent, estimate
+from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools
+from actfer_env.data import Dataset, load_dataset
+from actfer_env.errors import DataError
+from actfer_env.evaluation import EvalConfig, compare, evaluate, read_run, summarize, write_report, write_run
+from actfer_env.evaluation.evaluate import fresh_episodes
+
+pytest.importorskip("openai", reason="needs openai: pip install 'actfer-env[api]'")
+
+DETECT = '<tool_call>{"name": "detect_align", "arguments": {}}</tool_call>'
+ZOOM = '<tool_call>{"name": "zoom_in", "arguments": {"regions": ["nose"]}}</tool_call>'
+ANSWER = '<answer>{"emotion": "fear", "aus": ["AU1", "AU2"]}</answer>'
+SCRIPT = (DETECT, ZOOM, ANSWER)
+
+
+@dataclass
+class Server:
+    """An OpenAI-compatible server that plays a script and can fail on demand."""
+
+    native: bool = False
+    fail: int = 0
+    die_after: int | None = None
+    refuse: bool = False
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
+    lock: Any = field(default_factory=threading.Lock)
+
+    def __enter__(self) -> Server:
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                status, answer = outer.reply(body, self.headers.get("Authorization", ""))
+                if status is None:
+                    self.connection.close()
+                    return
+                data = json.dumps(answer).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}/v1"
+
+    def reply(self, body: dict[str, Any], key: str) -> tuple[int | None, Any]:
+        with self.lock:
+            self.requests.append(body)
+            self.keys.append(key)
+            if self.die_after is not None and len(self.requests) > self.die_after:
+                return None, None
+            if self.fail > 0:
+                self.fail -= 1
+                return 503, {"error": {"message": "busy"}}
+        turn = sum(message["role"] == "assistant" for message in body["messages"])
+        return 200, {
+            "id": "x", "object": "chat.completion", "created": 0, "model": body["model"],
+            "choices": [{"index": 0, "finish_reason": "stop", "message": self.message(turn)}],
+            "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15},
+        }  # fmt: skip
+
+    def message(self, turn: int) -> dict[str, Any]:
+        if self.refuse:
+            return {"role": "assistant", "content": None, "refusal": "I cannot judge faces."}
+        text = SCRIPT[min(turn, 2)]
+        if not self.native or turn >= 2:
+            return {"role": "assistant", "content": text}
+        call = json.loads(text.removeprefix("<tool_call>").removesuffix("</tool_call>"))
+        function = {"name": call["name"], "arguments": json.dumps(call["arguments"])}
+        return {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [{"id": f"c{turn}", "type": "function", "function": function}],
+        }
+
+
+@pytest.fixture(scope="module")
+def samples() -> Dataset:
+    return load_dataset("synthetic", split="test", n=8)
+
+
+def player(server: Server, **kwargs: Any) -> OpenAIChatAgent:
+    return OpenAIChatAgent(EndpointConfig(server.url, "tiny", **{"retries": 0, "concurrency": 2, **kwargs}))
+
+
+@pytest.mark.parametrize("native", [False, True])
+@pytest.mark.parametrize("images_in_tool", [False, True])
+def test_an_endpoint_plays_whole_episodes(native: bool, images_in_tool: bool, samples: Dataset) -> None:
+    config = EvalConfig(ChatConfig(calls="native" if native else "text", schemas_in_prompt=not native))
+    with Server(native=native) as server:
+        run = evaluate(player(server, images_in_tool=images_in_tool), samples, config)
+    assert [rollout.sample_id for rollout in run.rollouts] == [sample.id for sample in samples]
+    faces = [rollout for rollout in run.rollouts if rollout.detection == "ok"]
+    assert faces and all(rollout.zoomed and rollout.predicted_aus == frozenset({1, 2}) for rollout in faces)
+    assert all("tools" in request for request in server.requests) == native
+    last = server.requests[-1]["messages"]
+    shown = [part for message in last for part in message["content"] if isinstance(part, dict)]
+    assert sum(part["type"] == "image_url" for part in shown) in (2, 3)
+    assert summarize(run.rollouts).usage["prompt_tokens"] > 0
+
+
+def test_text_and_native_calls_and_both_places_of_pictures_leave_the_same_rollouts(samples: Dataset) -> None:
+    runs = []
+    for native, inside in ((False, False), (True, True)):
+        with Server(native=native) as server:
+            chat = ChatConfig(calls="native" if native else "text")
+            runs.append(evaluate(player(server, images_in_tool=inside), samples, EvalConfig(chat)))
+    for one, two in zip(*(run.rollouts for run in runs), strict=True):
+        assert (one.tool_calls, one.predicted_emotion, one.turns) == (two.tool_calls, two.predicted_emotion, two.turns)
+
+
+def test_busy_servers_are_asked_again(samples: Dataset) -> None:
+    with Server(fail=2) as server:
+        run = evaluate(player(server, retries=3), samples, EvalConfig(number=2))
+    assert len(run.rollouts) == 2
+
+
+def test_a_dead_server_gives_one_line_and_the_rerun_plays_what_is_missing(samples: Dataset, tmp_path: Path) -> None:
+    with Server(die_after=10) as server, pytest.raises(EndpointError, match="finished episodes are kept") as caught:
+        evaluate(player(server), samples, out=tmp_path)
+    assert "\n" not in str(caught.value)
+    kept = (tmp_path / "episodes.jsonl").read_text().splitlines()
+    assert 2 <= len(kept) < 8
+    with (tmp_path / "episodes.jsonl").open("a") as handle:
+        handle.write('{"schema": 1, "sample_id": "tes')
+    with Server() as server:
+        run = evaluate(player(server), samples, out=tmp_path)
+    asked = sum(len(request["messages"]) == 2 for request in server.requests)
+    assert len(run.rollouts) == 8 and asked == 8 - len(kept)
+    with Server() as whole:
+        expected = evaluate(player(whole), samples)
+    assert [r.tool_calls for r in run.rollouts] == [r.tool_calls for r in expected.rollouts]
+
+
+def test_another_evaluation_is_not_mixed_in(samples: Dataset, tmp_path: Path) -> None:
+    with Server() as server:
+        evaluate(player(server), samples, EvalConfig(number=1), out=tmp_path)
+        with pytest.raises(DataError, match="another chat"):
+            evaluate(player(server), samples, EvalConfig(ChatConfig(parsing="strict"), number=1), out=tmp_path)
+        assert len(evaluate(player(server), samples, EvalConfig(number=2), out=tmp_path).rollouts) == 2
+
+
+def test_refusals_are_an_outcome_of_their_own(samples: Dataset) -> None:
+    with Server(refuse=True) as server:
+        run = evaluate(player(server), samples, EvalConfig(number=3))
+    assert summarize(run.rollouts).outcomes == {"refused": 3}
+    assert all(rollout.predicted_emotion is None for rollout in run.rollouts)
+
+
+def test_the_token_budget_ends_the_evaluation(samples: Dataset, tmp_path: Path) -> None:
+    with Server() as server, pytest.raises(EndpointError, match="token budget of 60"):
+        evaluate(player(server, concurrency=1, token_budget=60), samples, out=tmp_path)
+    assert len((tmp_path / "episodes.jsonl").read_text().splitlines()) == 2
+
+
+def test_cached_answers_are_not_asked_for_again(samples: Dataset, tmp_path: Path) -> None:
+    with Server() as server:
+        first, again = (
+            evaluate(player(server, cache=str(tmp_path)), samples, EvalConfig(number=2, repeats=2)) for _ in "ab"
+        )
+    assert len(server.requests) == sum(rollout.turns for rollout in first.rollouts)
+    assert [r.tool_calls for r in again.rollouts] == [r.tool_calls for r in first.rollouts]
+
+
+def test_the_key_comes_from_the_environment_and_is_never_kept(
+    samples: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_KEY", "secret-123")
+    with Server() as server:
+        agent = player(server, key_variable="MY_KEY", cache=str(tmp_path / "cache"))
+        run = evaluate(agent, samples, EvalConfig(number=1), out=tmp_path)
+    write_run(tmp_path, run)
+    write_report(tmp_path, run)
+    assert server.keys[0] == "Bearer secret-123"
+    assert all("secret-123" not in path.read_text("utf-8") for path in tmp_path.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("kwargs", [{"url": "localhost"}, {"concurrency": 0}, {"timeout": 0.0}])
+def test_settings_of_endpoints_are_checked(kwargs: dict[str, Any]) -> None:
+    with pytest.raises(EndpointError):
+        EndpointConfig(**{"url": "http://x", "model": "m", **kwargs})
+
+
+def test_an_estimate_calls_nothing(samples: Dataset) -> None:
+    found = estimate(fresh_episodes(samples, EvalConfig()), price_in=1.0, price_out=10.0)
+    assert found.episodes == 8 and 16 <= found.calls <= 32
+    assert found.cost == pytest.approx((found.prompt_tokens + 10 * found.completion_tokens) / 1e6)
+
+
+class Scripted:
+    """A policy that zooms or not and answers one emotion."""
+
+    def __init__(self, name: str, texts: tuple[str, ...]) -> None:
+        self.name, self.texts = name, texts
+
+    def play(self, episodes: Iterable[ChatEpisode]) -> Iterator[tuple[Dialogue, Usage]]:
+        for episode in episodes:
+            for text in self.texts:
+                if not episode.done:
+                    episode.step(text)
+            yield Dialogue(episode), Usage(calls=len(self.texts))
+
+
+def test_runs_are_compared_sample_by_sample(samples: Dataset) -> None:
+    looks, answers = (evaluate(Scripted(n, t), samples) for n, t in (("a", SCRIPT), ("b", (ANSWER,))))
+    found = {difference.metric: difference for difference in compare(answers, looks)}
+    assert found["accuracy"].difference == 0 and found["accuracy"].n == 8
+    assert found["zoom_ratio"].first == 0 < found["zoom_ratio"].low <= found["zoom_ratio"].second
+    other = evaluate(Scripted("a", SCRIPT), load_dataset("synthetic", split="val", n=2))
+    with pytest.raises(DataError, match="share no sample"):
+        compare(looks, other)
+
+
+def test_an_evaluation_is_a_run_with_a_report(samples: Dataset, tmp_path: Path) -> None:
+    run = evaluate(Scripted("a", ("nonsense", ANSWER)), samples, EvalConfig(number=3))
+    write_run(tmp_path, run)
+    assert read_run(tmp_path).mismatches() == []
+    text = write_report(tmp_path, read_run(tmp_path)).read_text("utf-8")
+    assert "parse failures" in text and "outcome answered" in text
+    assert summarize(run.rollouts).parse_failure_rate == 1
+
+
+def test_unreadable_pictures_are_listed(tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    run = evaluate(Scripted("a", SCRIPT), load_dataset("photos", tmp_path), EvalConfig(detector="mtcnn"))
+    assert run.rollouts == () and "broken.png" in run.failures[0]["error"]
+
+
+def test_tools_are_shared_between_conversations(samples: Dataset) -> None:
+    tools = chat_tools()
+    for _ in range(3):
+        ChatEpisode(samples[0], tools).step(DETECT)
+    assert tools.detections == 1
