@@ -143,13 +143,13 @@ def resolve(
     return found
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=2048)
 def region_boxes(alignment: Alignment, config: ZoomConfig = ZOOM) -> Mapping[str, Box]:
     """Return the checked boxes of the four regions; kept, as every member of a query group asks for them."""
     return MappingProxyType({name: check_box(box, config) for name, box in alignment.regions.items()})
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=2048)
 def repeated_regions(alignment: Alignment, box: Box, config: ZoomConfig = ZOOM) -> frozenset[str]:
     """Return the regions whose boxes count as the same as `box`."""
     return frozenset(name for name, other in region_boxes(alignment, config).items() if is_repeat(other, [box], config))
