@@ -129,8 +129,6 @@ def resolve(
         BoxError: as `zoom_in`.
         LabelError: an unknown region.
     """
-    if boxes is None and frame == "face" and isinstance(regions, str) and regions in facs.REGIONS:
-        return [(regions, region_boxes(alignment, config)[regions])]  # what members of a group mostly ask
     if frame not in FRAMES:
         raise BoxError(f"image {_short(frame)} is unknown: boxes refer to 'face' or to 'original'")
     found: list[tuple[str | None, Box]] = [
