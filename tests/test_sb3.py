@@ -105,11 +105,11 @@ def test_training_is_deterministic():
 
 def test_every_python_block_of_the_documentation():
     pytest.importorskip("sb3_contrib")
-    text = (Path(__file__).parents[1] / "docs" / "sb3.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[1] / "docs" / "vector.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert len(blocks) == 3
     names: dict = {}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for block in blocks:
-            exec(compile(block.replace("n=800", "n=4"), "docs/sb3.md", "exec"), names)
+            exec(compile(block.replace("n=800", "n=4"), "docs/vector.md", "exec"), names)

@@ -74,7 +74,8 @@ class UCGRPO:
         task = to_array([task_reward(rollout, self.config) for rollout in rollouts])
         delta = {group: self._delta(rollouts, task, members) for group, members in groups.items()}
         gated = self._gated(rollouts, groups)
-        structure, utility, quality = self._shaping(rollouts, delta, gated)
+        lambdas = {emotion: (self.lambda_miss(emotion), self.lambda_over(emotion)) for emotion in facs.EMOTIONS}
+        structure, utility, quality = self._shaping(rollouts, delta, gated, lambdas)
         total = totals(task, structure, utility, quality)
         return Scores(
             task=task, structure=structure, utility=utility, quality=quality, total=total,
@@ -83,8 +84,8 @@ class UCGRPO:
             rules=tuple(utility_rule(rollout, delta[rollout.group_id], self.config) for rollout in rollouts),
             delta=delta,
             delta_emotion={group: rollouts[members[0]].emotion for group, members in groups.items()},
-            lambda_miss={emotion: self.lambda_miss(emotion) for emotion in facs.EMOTIONS},
-            lambda_over={emotion: self.lambda_over(emotion) for emotion in facs.EMOTIONS},
+            lambda_miss={emotion: miss for emotion, (miss, _) in lambdas.items()},
+            lambda_over={emotion: over for emotion, (_, over) in lambdas.items()},
             parts={"f1": self._f1(rollouts)}, scored_at=self.commits,
         )  # fmt: skip
 
@@ -142,15 +143,20 @@ class UCGRPO:
         return contrast([float(task[i]) for i in valid], [rollouts[i].zoomed for i in valid])
 
     def _shaping(
-        self, rollouts: Sequence[Rollout], delta: Mapping[str, float | None], gated: npt.NDArray[np.bool_]
+        self,
+        rollouts: Sequence[Rollout],
+        delta: Mapping[str, float | None],
+        gated: npt.NDArray[np.bool_],
+        lambdas: Mapping[str, tuple[float, float]],
     ) -> tuple[Floats, Floats, Floats]:
         """Return structure, utility and quality, each of shape (n,), zeroed where gated."""
         config = self.config
         structure = to_array([structure_reward(rollout, config) for rollout in rollouts])
-        lambdas = {
-            emotion: (self.lambda_miss(emotion), self.lambda_over(emotion)) for emotion in (*facs.EMOTIONS, None)
-        }
-        utility = to_array([utility_reward(one, delta[one.group_id], lambdas[one.emotion], config) for one in rollouts])
+        factors = [lambdas[rollout.emotion] if rollout.emotion else (1.0, 1.0) for rollout in rollouts]
+        utility = to_array([
+            utility_reward(rollout, delta[rollout.group_id], pair, config)
+            for rollout, pair in zip(rollouts, factors, strict=True)
+        ])  # fmt: skip
         quality = to_array([quality_reward(rollout.texts, config) for rollout in rollouts])
         for term in (structure, utility, quality):
             term[gated] = 0.0

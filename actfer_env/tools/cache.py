@@ -29,14 +29,14 @@ class CacheConfig:
     Attributes:
         images: decoded pictures kept, within the next bound.
         image_bytes: bytes of decoded pictures kept; about a thousand drawn ones, or twenty photos of 4 megapixels.
-        alignments: alignments kept (about a kilobyte each).
+        alignments: alignments kept (up to ten kilobytes each, with the record that rollouts share).
         drawn_bytes: bytes of small pictures kept: overviews, aligned faces and crops, which the members of a query
             group and later episodes of a sample ask for again.
     """
 
     images: int = 1024
     image_bytes: int = 256 * 2**20
-    alignments: int = 65_536
+    alignments: int = 16_384
     drawn_bytes: int = 128 * 2**20
 
 

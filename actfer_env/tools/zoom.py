@@ -129,8 +129,6 @@ def resolve(
         BoxError: as `zoom_in`.
         LabelError: an unknown region.
     """
-    if boxes is None and frame == "face" and isinstance(regions, str) and regions in facs.REGIONS:
-        return [(regions, region_boxes(alignment, config)[regions])]  # what members of a group mostly ask
     if frame not in FRAMES:
         raise BoxError(f"image {_short(frame)} is unknown: boxes refer to 'face' or to 'original'")
     found: list[tuple[str | None, Box]] = [
@@ -143,13 +141,13 @@ def resolve(
     return found
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=2048)
 def region_boxes(alignment: Alignment, config: ZoomConfig = ZOOM) -> Mapping[str, Box]:
     """Return the checked boxes of the four regions; kept, as every member of a query group asks for them."""
     return MappingProxyType({name: check_box(box, config) for name, box in alignment.regions.items()})
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=2048)
 def repeated_regions(alignment: Alignment, box: Box, config: ZoomConfig = ZOOM) -> frozenset[str]:
     """Return the regions whose boxes count as the same as `box`."""
     return frozenset(name for name, other in region_boxes(alignment, config).items() if is_repeat(other, [box], config))
