@@ -104,7 +104,8 @@ class OpenAIChatAgent:
             EndpointError: the endpoint stopped answering, refuses the key or the request, or the token budget is
                 used up; what was finished before is yielded first.
         """
-        waiting, failed = iter(episodes), None
+        waiting = iter(episodes)
+        failed: BaseException | None = None
         running: set[Future[tuple[Dialogue, Usage]]] = set()
         with ThreadPoolExecutor(self.config.concurrency) as pool:
             while True:
@@ -122,7 +123,9 @@ class OpenAIChatAgent:
         if failed is not None:
             raise failed
 
-    def _fill(self, pool: ThreadPoolExecutor, running: set[Any], waiting: Iterator[ChatEpisode]) -> Exception | None:
+    def _fill(
+        self, pool: ThreadPoolExecutor, running: set[Any], waiting: Iterator[ChatEpisode]
+    ) -> BaseException | None:
         """Begin episodes while there is room; return why no further one may begin."""
         while len(running) < self.config.concurrency:
             episode = next(waiting, None)

@@ -155,7 +155,7 @@ class ActFERChatEnv(gym.Env[dict[str, Any], str]):
         truncated = episode.episode.truncated
         return self._observe(turn.messages, turn.images), reward, turn.done and not truncated, truncated, info
 
-    def render(self) -> RGB | str | None:  # type: ignore[override]
+    def render(self) -> RGB | str | None:
         """Return the panel for "rgb_array", the conversation for "ansi"."""
         if self.render_mode is None:
             gym.logger.warn("render() needs a render_mode: pass render_mode='ansi' to gym.make")

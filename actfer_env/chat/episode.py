@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
+import numpy as np
 
 from actfer_env import facs
 from actfer_env.chat.config import ChatConfig
@@ -16,6 +17,7 @@ from actfer_env.chat.parse import ParsedAnswer, ParsedCall, ParsedTurn, parse_tu
 from actfer_env.chat.prompts import answers, system_prompt, user_prompt
 from actfer_env.data.sample import Sample
 from actfer_env.episode import ANSWER, Episode, EpisodeConfig, StepResult
+from actfer_env.errors import LabelError
 from actfer_env.rollout import Rollout
 from actfer_env.tools.cache import FaceTools
 from actfer_env.tools.image import RGB
@@ -259,7 +261,7 @@ class ChatEpisode:
         known = answers(self.chat)
         try:
             label = facs.parse_emotion(answer.emotion)
-        except facs.LabelError:
+        except LabelError:
             label = ""
         if label not in known:
             message = f"unknown emotion {str(answer.emotion)[:40]!r}: use one of {', '.join(known)}"
@@ -293,7 +295,7 @@ def _bounded(image: RGB, side: int) -> RGB:
     if scale >= 1:
         return image
     size = max(round(width * scale), 1), max(round(height * scale), 1)
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _assistant(text: str, tool_calls: Sequence[Mapping[str, Any]] | None) -> Message:
