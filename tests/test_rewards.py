@@ -471,7 +471,7 @@ def test_config_survives_json(name):
         ("wrong_au_share", 2), ("structure_violation", 0.1), ("structure_floor", 0.1),
         ("structure_unlooked", 1), ("structure_clean", -0.1), ("quality_floor", 0.1), ("quality_format", -1),
         ("quality_script", "latin"), ("quality_script", 3), ("std_ddof", 2), ("std_eps", 0), ("dense_au", 1),
-        ("utility", "none"), ("use_ema", None), ("outcome_gate", "no"), ("r", "0.1"), ("r", True),
+        ("utility", "off"), ("zoom_cost", -0.1), ("use_ema", None), ("outcome_gate", "no"), ("r", "0.1"), ("r", True),
     ],
 )  # fmt: skip
 def test_bad_fields_are_refused_by_name(field, value):
@@ -665,3 +665,18 @@ def test_explain_refuses_other_rollouts():
         scorer.explain(helped()[:2], scores, 0)
     with pytest.raises(RewardError, match="there is no rollout 3"):
         scorer.explain(helped(), scores, 3)
+
+
+def test_a_zoom_costs_what_is_set_and_only_those_who_zoomed():
+    group = [right(zoomed=True), right(zoomed=False)]
+    plain, costly = (UCGRPO(UCGRPOConfig(zoom_cost=cost)).score(group) for cost in (0.0, 0.1))
+    assert (plain.total - costly.total).tolist() == pytest.approx([0.1, 0.0], abs=1e-12)
+    assert "less 0.10 for zooming" in "\n".join(UCGRPO(UCGRPOConfig(zoom_cost=0.1)).explain(group, costly, 0))
+
+
+def test_task_only_is_the_task_reward_alone():
+    group = [wrong(zoomed=True), right(zoomed=False)]
+    scorer = UCGRPO(UCGRPOConfig.variant("task_only"))
+    scores = scorer.score(group)
+    assert scores.total.tolist() == scores.task.tolist()
+    assert "none in this variant" in "\n".join(scorer.explain(group, scores, 0))

@@ -11,8 +11,8 @@ from typing import Any, Literal, get_args
 
 from actfer_env.errors import ActFERError
 
-Utility = Literal["contrastive", "fallback", "zoom"]
-"""How the utility is formed: by contrast (ActFER eq. 12-14), by the fallback alone, or by zooming alone."""
+Utility = Literal["contrastive", "fallback", "zoom", "none"]
+"""How the utility is formed: by contrast (ActFER eq. 12-14), by the fallback alone, by zooming alone, or not at all."""
 
 
 class RewardError(ActFERError, ValueError):
@@ -25,8 +25,14 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType({
     "zoom_biased": MappingProxyType({"utility": "zoom", "use_ema": False}),
     "no_ema": MappingProxyType({"use_ema": False}),
     "full": MappingProxyType({}),
+    "task_only": MappingProxyType({
+        "utility": "none", "use_ema": False, "structure_violation": 0.0, "structure_unlooked": 0.0,
+        "structure_clean": 0.0, "quality_floor": 0.0,
+    }),
 })  # fmt: skip
-"""Name -> the fields in which a variant of the ablation (ActFER table 3) differs from the full method."""
+"""Name -> the fields in which a variant of the ablation (ActFER table 3) differs from the full method.
+
+"task_only" is ours: the task reward and nothing else."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,7 @@ class UCGRPOConfig:
         use_ema: whether the lambdas follow the EMA instead of staying 1; ActFER table 3.
         outcome_gate: keep the task term alone in groups without any right emotion; chosen here, off.
         normalize_std: divide advantages by the group's std; ActFER 3.4.
+        zoom_cost: taken from the utility of a rollout that zoomed, >= 0; ours, not the paper's, off.
 
     Raises:
         RewardError: a field is out of its range; one line that names it.
@@ -100,6 +107,7 @@ class UCGRPOConfig:
     use_ema: bool = True
     outcome_gate: bool = False
     normalize_std: bool = True
+    zoom_cost: float = 0.0
 
     def __post_init__(self) -> None:
         """Check every field, and turn NumPy numbers into Python's."""
@@ -150,7 +158,7 @@ _NOT_POSITIVE: _Rule = ("<= 0", lambda value: value <= 0)
 _RULES: dict[str, _Rule] = {
     **dict.fromkeys(("alpha", "beta", "wrong_au_share"), _SHARE),
     **dict.fromkeys(("gamma", "phi_scale", "phi_width", "ema_gain", "std_eps"), _POSITIVE),
-    **dict.fromkeys(("r", "margin", "ema_min_count", "fallback", "structure_clean"), _NOT_NEGATIVE),
+    **dict.fromkeys(("r", "margin", "ema_min_count", "fallback", "structure_clean", "zoom_cost"), _NOT_NEGATIVE),
     **dict.fromkeys(("quality_format", "quality_repetition", "quality_language"), _NOT_NEGATIVE),
     **dict.fromkeys(("structure_violation", "structure_unlooked", "structure_floor"), _NOT_POSITIVE),
     "quality_floor": _NOT_POSITIVE,

@@ -70,6 +70,10 @@ def _structure_line(rollout: Rollout, scores: Scores, i: int, config: UCGRPOConf
 
 def _utility_line(rollout: Rollout, scores: Scores, i: int, config: UCGRPOConfig) -> str:
     rule, result = scores.rules[i], f"{scores.utility[i]:+.2f}"
+    if config.zoom_cost and rollout.zoomed:
+        result = f"{scores.utility[i] + config.zoom_cost:+.2f}, less {config.zoom_cost:.2f} for zooming = {result}"
+    if rule == "none":
+        return f"utility: none in this variant: {result}"
     did = "zoomed" if rollout.zoomed else "did not zoom"
     if rule == "zoom":
         return f"utility: it {did}, and this variant rewards zooming alone: {result}"

@@ -9,7 +9,7 @@ from typing import Literal
 from actfer_env.rewards.config import UCGRPOConfig
 from actfer_env.rollout import Rollout
 
-Rule = Literal["neutral", "agreed", "missed", "overused", "fallback", "zoom"]
+Rule = Literal["neutral", "agreed", "missed", "overused", "fallback", "zoom", "none"]
 """Where a rollout's utility comes from: the three outcomes of the contrast, a neutral one, or no contrast."""
 
 _TOLERANCE = 1e-12
@@ -49,6 +49,8 @@ def utility_rule(rollout: Rollout, delta: float | None, config: UCGRPOConfig) ->
     """Return the rule that gives a rollout's utility, given its group's delta (None where undefined)."""
     if config.utility == "zoom":
         return "zoom"
+    if config.utility == "none":
+        return "none"
     if config.utility == "fallback" or delta is None or rollout.detection == "failed":
         return "fallback"
     if abs(delta) <= config.margin + _TOLERANCE:
@@ -75,11 +77,18 @@ def utility_reward(rollout: Rollout, delta: float | None, lambdas: tuple[float, 
         config: the constants.
 
     Returns:
-        A value of size at most max(r, fallback, (1 + ema_span) phi_scale).
+        A value of size at most max(r, fallback, (1 + ema_span) phi_scale) + zoom_cost.
     """
+    cost = config.zoom_cost if rollout.zoomed else 0.0
+    return _ruled(rollout, delta, lambdas, config) - cost
+
+
+def _ruled(rollout: Rollout, delta: float | None, lambdas: tuple[float, float], config: UCGRPOConfig) -> float:
     rule = utility_rule(rollout, delta, config)
     if rule == "fallback":
         return fallback_reward(rollout, config)
+    if rule == "none":
+        return 0.0
     if rule == "zoom":
         return config.r if rollout.zoomed else -config.r
     if rule in ("neutral", "agreed") or delta is None:
