@@ -35,7 +35,7 @@ from actfer_env.data.sample import Sample
 from actfer_env.errors import DataError
 from actfer_env.tools.image import RGB
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 """Raised whenever the same index would give another picture or label; benchmark results name it."""
 
 SIZES: Mapping[str, int] = MappingProxyType({"train": 20_000, "val": 2_500, "test": 5_000})

@@ -16,8 +16,8 @@ from actfer_env.data.faces.identity import Identity
 
 # AU -> (x, y, spread x, spread y, shift outwards, shift down): how the skin slides at full intensity.
 DRIFT: dict[int, tuple[tuple[float, ...], ...]] = {
-    1: ((0.17, -0.33, 0.19, 0.15, -0.01, -0.115), (0.17, -0.62, 0.22, 0.18, 0.0, -0.05)),
-    2: ((0.60, -0.33, 0.22, 0.15, 0.0, -0.115), (0.55, -0.62, 0.22, 0.18, 0.0, -0.05)),
+    1: ((0.17, -0.33, 0.19, 0.15, -0.01, -0.13), (0.17, -0.62, 0.22, 0.18, 0.0, -0.05)),
+    2: ((0.60, -0.33, 0.22, 0.15, 0.0, -0.13), (0.55, -0.62, 0.22, 0.18, 0.0, -0.05)),
     4: ((0.20, -0.31, 0.25, 0.13, -0.055, 0.085),),
     6: ((0.50, 0.39, 0.24, 0.18, 0.0, -0.07),),
     9: ((0.17, 0.48, 0.12, 0.2, 0.0, -0.018), (0.16, -0.3, 0.18, 0.11, -0.006, 0.01)),
@@ -132,7 +132,7 @@ def eye_shape(who: Identity, row: int, weights: Array) -> EyeShape:
     sign = -1.0 if row == 0 else 1.0
     upper, lower = 0.1 * a.eye_h * (1 - 0.2 * who.lids), 0.074 * a.eye_h * (1 - 0.28 * who.lids)
     squint = min(1.0, 0.3 * pull[7] + 0.35 * pull[6] + 0.06 * pull[9])
-    upper_now = upper * (1 + 0.75 * pull[5]) * (1 - 0.12 * pull[7] - 0.1 * pull[6] - 0.14 * pull[4] - 0.04 * pull[9])
+    upper_now = upper * (1 + 0.9 * pull[5]) * (1 - 0.12 * pull[7] - 0.1 * pull[6] - 0.14 * pull[4] - 0.04 * pull[9])
     lower_now = lower * (1 - 0.62 * squint) * (1 + 0.08 * pull[5])
     closed = pull[43]
     upper_now = upper_now * (1 - closed) - closed * (0.55 * lower_now)

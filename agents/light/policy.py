@@ -1,0 +1,204 @@
+"""A light policy for `ActFER-MultiDiscrete-v0`: it sees pictures and the episode's state, and nothing else.
+
+Pictures are encoded once each; a decision joins what has been seen so far. Whether a zoom pays can be told from the
+pixels alone: quality, sample and label are no inputs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from actfer_env import facs
+
+REGIONS, EMOTIONS, AUS = len(facs.REGIONS), len(facs.EMOTIONS), len(facs.CORE_AUS)
+TOOLS = REGIONS + 2
+DETECT, ANSWER = 0, TOOLS - 1
+_FLAGS = REGIONS + 3 + 1
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """Sizes; chosen here for two cores.
+
+    Attributes:
+        channels: of the first convolution.
+        picture: features of the face and of the raw picture.
+        region: features of each crop.
+        hidden: of the heads.
+        dropout: in the reading heads, during the warm start.
+    """
+
+    channels: int = 24
+    picture: int = 96
+    region: int = 48
+    hidden: int = 128
+    dropout: float = 0.2
+
+
+@dataclass
+class Memory:
+    """The pictures of n episodes' samples, and what has been shown of them.
+
+    Attributes:
+        image: uint8 (n, 96, 96, 3).
+        face: uint8 (n, 64, 64, 3).
+        crops: uint8 (n, 4, 48, 48, 3).
+        has_face: bool (n,).
+        has_crop: bool (n, 4), of any member.
+    """
+
+    image: Tensor
+    face: Tensor
+    crops: Tensor
+    has_face: Tensor
+    has_crop: Tensor
+
+
+@dataclass
+class Decisions:
+    """m decisions.
+
+    Attributes:
+        sample: int (m,), row of the memory.
+        shown: bool (m, 4), crops that this member has.
+        state: int (m,), 0 raw, 1 aligned, 2 no face.
+        turns_left: float (m,), as a share of the turns.
+        mask: bool (m, 6), legal tools and regions.
+    """
+
+    sample: Tensor
+    shown: Tensor
+    state: Tensor
+    turns_left: Tensor
+    mask: Tensor
+
+    def take(self, index: Tensor) -> Decisions:
+        """Return some of them."""
+        return Decisions(*(value[index] for value in vars(self).values()))
+
+
+@dataclass
+class Outputs:
+    """The heads' logits: tool (m, 6) with illegal ones at -inf, emotion (m, 8), Action Units (m, AUs)."""
+
+    tool: Tensor
+    emotion: Tensor
+    aus: Tensor
+
+
+class LightPolicy(nn.Module):
+    """Encoders of the raw picture, the face and the crops; a gate (tools and regions), and heads that read.
+
+    Args:
+        config: sizes.
+    """
+
+    def __init__(self, config: PolicyConfig | None = None) -> None:
+        super().__init__()
+        self.config = c = config or PolicyConfig()
+        self.image, self.face = encoder(c.channels // 2, 48, c.picture), encoder(c.channels, 64, c.picture)
+        self.crop = encoder(c.channels, 48, 2 * c.region)
+        self.regions = nn.ModuleList(nn.Sequential(nn.Linear(2 * c.region, c.region), nn.ReLU()) for _ in range(REGIONS))
+        width = 2 * c.picture + REGIONS * c.region + _FLAGS
+        self.gate = nn.Sequential(nn.Linear(width, c.hidden), nn.ReLU(), nn.Linear(c.hidden, TOOLS))
+        self.read = nn.Sequential(nn.Linear(width, c.hidden), nn.ReLU(), nn.Dropout(c.dropout))
+        self.emotion, self.aus = nn.Linear(c.hidden, EMOTIONS), nn.Linear(c.hidden, AUS)
+
+    def encode(self, memory: Memory) -> tuple[Tensor, Tensor, Tensor]:
+        """Encode every picture that is there, once.
+
+        Returns:
+            Features of the raw pictures (n, p), of the faces (n, p) and of the crops (n, 4, r); zero where none.
+        """
+        n, c = len(memory.image), self.config
+        halved = nn.functional.avg_pool2d(to_input(memory.image), 2)
+        image, face = self.image(halved), torch.zeros(n, c.picture)
+        if memory.has_face.any():
+            face = face.index_put((memory.has_face,), self.face(to_input(memory.face[memory.has_face])).float())
+        crops = torch.zeros(n, REGIONS, c.region)
+        for place, layer in enumerate(self.regions):
+            there = memory.has_crop[:, place]
+            if there.any():
+                found = layer(self.crop(to_input(memory.crops[there, place]))).float()
+                crops[:, place] = crops[:, place].index_put((there,), found)
+        return image, face, crops
+
+    def forward(self, memory: Memory, decisions: Decisions) -> Outputs:
+        """Return the logits of every decision."""
+        return self.decide(self.encode(memory), decisions)
+
+    def decide(self, features: tuple[Tensor, Tensor, Tensor], decisions: Decisions) -> Outputs:
+        """Return the logits of decisions over encoded pictures."""
+        image, face, crops = (part[decisions.sample] for part in features)
+        seen = (decisions.state == 1)[:, None]
+        crops = (crops * decisions.shown[..., None]).flatten(1)
+        flags = torch.cat([
+            decisions.shown.float(), nn.functional.one_hot(decisions.state, 3).float(), decisions.turns_left[:, None],
+        ], dim=1)  # fmt: skip
+        joined = torch.cat([image, face * seen, crops, flags], dim=1)
+        hidden = self.read(joined)
+        tool = self.gate(joined).masked_fill(~decisions.mask, -torch.inf)
+        return Outputs(tool, self.emotion(hidden), self.aus(hidden))
+
+    def gate_parameters(self) -> list[nn.Parameter]:
+        """Parameters of the gate alone."""
+        return list(self.gate.parameters())
+
+    def other_parameters(self) -> list[nn.Parameter]:
+        """All other parameters."""
+        own = {id(parameter) for parameter in self.gate.parameters()}
+        return [parameter for parameter in self.parameters() if id(parameter) not in own]
+
+
+def encoder(channels: int, side: int, features: int) -> nn.Sequential:
+    """Return a small convolutional encoder of square pictures: (n, 3, side, side) -> (n, features).
+
+    The batch normalisation learns its statistics in the warm start; reinforcement learning leaves them alone.
+    """
+    c, last = channels, side // 8
+    return nn.Sequential(
+        nn.PixelUnshuffle(2), *_block(12, c, 1), *_block(c, 2 * c, 2), *_block(2 * c, 2 * c, 2),
+        nn.Conv2d(2 * c, c, 1), nn.ReLU(), nn.Flatten(), nn.Linear(c * last * last, features), nn.ReLU(),
+    )  # fmt: skip
+
+
+def _block(inside: int, outside: int, stride: int) -> tuple[nn.Module, ...]:
+    return (nn.Conv2d(inside, outside, 3, stride, 1, bias=False), nn.BatchNorm2d(outside), nn.ReLU())
+
+
+def to_input(pictures: Tensor) -> Tensor:
+    """Turn uint8 (n, h, w, 3) into float (n, 3, h, w) around zero, channels last in memory."""
+    return pictures.permute(0, 3, 1, 2).float().div(64).sub(2)
+
+
+def log_prob(out: Outputs, tool: Tensor, emotion: Tensor, aus: Tensor) -> Tensor:
+    """Return the log-probability of actions (m,): the tool's, and, of an answer, also the emotion's and the AU bits'."""
+    chosen = torch.log_softmax(out.tool, -1).gather(1, tool[:, None])[:, 0]
+    label = torch.log_softmax(out.emotion, -1).gather(1, emotion[:, None])[:, 0]
+    bits = -nn.functional.binary_cross_entropy_with_logits(out.aus, aus.float(), reduction="none").sum(1)
+    return chosen + (tool == ANSWER) * (label + bits)
+
+
+def entropy(out: Outputs) -> Tensor:
+    """Return the entropy of the tool head (m,), nats."""
+    logs = torch.log_softmax(out.tool, -1)
+    return -(logs.exp() * logs.masked_fill(torch.isinf(logs), 0.0)).sum(1)
+
+
+def divergence(out: Outputs, old: Outputs, tool: Tensor) -> Tensor:
+    """Return the exact KL divergence (m,) from the policy to an older one: all heads where the action is an answer."""
+    new_tool, old_tool = (torch.log_softmax(each.tool, -1) for each in (out, old))
+    gap = (new_tool - old_tool).masked_fill(torch.isinf(new_tool), 0.0)
+    value = (new_tool.exp() * gap).sum(1)
+    new_label, old_label = (torch.log_softmax(each.emotion, -1) for each in (out, old))
+    label = (new_label.exp() * (new_label - old_label)).sum(1)
+    p, q = torch.sigmoid(out.aus), torch.sigmoid(old.aus)
+    bits = (p * (_log(p) - _log(q)) + (1 - p) * (_log(1 - p) - _log(1 - q))).sum(1)
+    return value + (tool == ANSWER) * (label + bits)
+
+
+def _log(share: Tensor) -> Tensor:
+    return share.clamp_min(1e-6).log()

@@ -1,0 +1,191 @@
+"""The warm start: behaviour cloning on scripted trajectories of the three modes, the paper's SFT stage (ActFER 3.3).
+
+Each face is zoomed or not at random, so that the start can do both and prefers neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from actfer_env.agents.light.policy import ANSWER, DETECT, REGIONS, TOOLS, Decisions, LightPolicy, Memory, PolicyConfig
+from actfer_env.agents.light.views import Views
+
+
+@dataclass(frozen=True)
+class WarmStartConfig:
+    """Chosen here on the validation split.
+
+    Attributes:
+        epochs: over the training faces.
+        batch: faces in a step.
+        rate: peak learning rate of AdamW's one cycle.
+        decay: weight decay.
+        zoomed: share of faces that are zoomed.
+        au_weight: of the Action Units beside the emotion.
+        least_gain: of zooming good pictures, in accuracy, below which the start is trained again for as long (fixed
+            beforehand, from the prototype's rule).
+        retries: at most.
+    """
+
+    epochs: int = 8
+    batch: int = 64
+    rate: float = 2e-3
+    decay: float = 0.02
+    zoomed: float = 0.6
+    au_weight: float = 1.0
+    least_gain: float = 0.1
+    retries: int = 1
+
+
+def memory_of(views: Views, index: np.ndarray) -> Memory:
+    """Return the pictures of some samples as a policy takes them."""
+    index = np.asarray(index)
+    found = torch.from_numpy(np.array(views.found[index]))
+    return Memory(
+        torch.from_numpy(np.array(views.image[index])), torch.from_numpy(np.array(views.face[index])),
+        torch.from_numpy(np.array(views.crops[index])), found, found[:, None].expand(-1, REGIONS).clone(),
+    )  # fmt: skip
+
+
+def decisions_of(found: Tensor, shown: Tensor, sample: Tensor, max_turns: int = 6) -> Decisions:
+    """Return the decision of each sample after some of its crops were shown."""
+    state = torch.where(found[sample], 1, 2)
+    shown = shown & found[sample][:, None]
+    mask = torch.zeros(len(sample), TOOLS, dtype=torch.bool)
+    mask[:, ANSWER] = True
+    mask[:, 1 : REGIONS + 1] = ~shown & found[sample][:, None]
+    left = (max_turns - 1 - shown.sum(1)).float() / max_turns
+    return Decisions(sample, shown, state, left, mask)
+
+
+def first_decisions(n: int, max_turns: int = 6) -> Decisions:
+    """Return the decisions on raw pictures: detect, or answer without looking."""
+    mask = torch.zeros(n, TOOLS, dtype=torch.bool)
+    mask[:, [DETECT, ANSWER]] = True
+    shown = torch.zeros(n, REGIONS, dtype=torch.bool)
+    return Decisions(torch.arange(n), shown, torch.zeros(n, dtype=torch.long), torch.full((n,), 1.0), mask)
+
+
+def warm_start(
+    views: Views, held_out: Views, config: WarmStartConfig, seed: int, sizes: PolicyConfig | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> tuple[LightPolicy, dict[str, float]]:  # fmt: skip
+    """Train a policy on scripted trajectories.
+
+    Args:
+        views: of the training split.
+        held_out: of the validation split, for the rule on the gain of zooming.
+        config: the constants.
+        seed: fixes weights and order.
+        sizes: of the policy.
+        say: takes progress lines.
+
+    Returns:
+        The policy, and what it can do: accuracy with and without zoom on good and on poor pictures.
+    """
+    torch.manual_seed(seed)
+    policy, rng = LightPolicy(sizes), np.random.default_rng(seed)
+    for attempt in range(config.retries + 1):
+        _fit(policy, views, config, rng, say)
+        skill = zoom_skill(policy, held_out)
+        say(f"warm start: good pictures {skill['good_never']:.3f} without, {skill['good_always']:.3f} with zoom; "
+            f"poor ones {skill['poor_never']:.3f}, {skill['poor_always']:.3f}")  # fmt: skip
+        skill["attempts"] = attempt + 1
+        if skill["good_always"] - skill["good_never"] > config.least_gain:
+            break
+    return policy.eval(), skill
+
+
+def _fit(
+    policy: LightPolicy, views: Views, config: WarmStartConfig, rng: np.random.Generator, say: Callable[[str], None]
+) -> None:
+    policy.train()
+    steps = config.epochs * -(-len(views) // config.batch)
+    optimizer = torch.optim.AdamW(policy.parameters(), config.rate, weight_decay=config.decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.rate, steps, pct_start=0.15)
+    for epoch in range(config.epochs):
+        order, total = rng.permutation(len(views)), 0.0
+        for start in range(0, len(order), config.batch):
+            batch = np.sort(order[start : start + config.batch])
+            loss = _loss(policy, views, batch, config, rng)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            total += loss.item() * len(batch)
+        say(f"warm start: epoch {epoch + 1} of {config.epochs}, loss {total / len(views):.3f}")
+
+
+def _loss(
+    policy: LightPolicy, views: Views, batch: np.ndarray, config: WarmStartConfig, rng: np.random.Generator
+) -> Tensor:
+    """Return the cloning loss: detect first, then zoom or answer as the script does, and read right in either case."""
+    memory = _varied(memory_of(views, batch), rng)
+    n = len(batch)
+    shown, wanted = _script(n, config.zoomed, rng)
+    memory.has_crop &= shown
+    features = policy.encode(memory)
+    first = policy.decide(features, first_decisions(n))
+    decisions = decisions_of(memory.has_face, shown, torch.arange(n))
+    out = policy.decide(features, decisions)
+    wanted = torch.where(decisions.mask.gather(1, wanted[:, None])[:, 0], wanted, ANSWER)
+    tool = nn.functional.cross_entropy(first.tool, torch.full((n,), DETECT))
+    tool = tool + nn.functional.cross_entropy(out.tool, wanted)
+    label = torch.from_numpy(np.array(views.emotion[batch]))
+    units = torch.from_numpy(np.array(views.aus[batch])).float()
+    bits = nn.functional.binary_cross_entropy_with_logits(out.aus, units, reduction="none").sum(1).mean()
+    return nn.functional.cross_entropy(out.emotion, label) + 0.1 * tool + config.au_weight / 6 * bits
+
+
+def _script(n: int, zoomed: float, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Draw how far each trajectory has come: crops that are shown, and the scripted next move."""
+    count = np.where(rng.random(n) < zoomed, rng.integers(1, REGIONS + 1, n), 0)
+    order = rng.permuted(np.tile(np.arange(REGIONS), (n, 1)), axis=1)
+    reached = np.where(rng.random(n) < 0.5, count, (rng.random(n) * (count + 1)).astype(int))
+    shown = np.zeros((n, REGIONS), bool)
+    for row in range(n):
+        shown[row, order[row, : reached[row]]] = True
+    following = order[np.arange(n), np.minimum(reached, REGIONS - 1)] + 1
+    return torch.from_numpy(shown), torch.from_numpy(np.where(reached < count, following, ANSWER))
+
+
+def _varied(memory: Memory, rng: np.random.Generator) -> Memory:
+    """Mirror half of the faces and crops, and vary exposure; the raw picture is left alone."""
+    n = len(memory.image)
+    flip = torch.from_numpy(rng.random(n) < 0.5)
+    gain = torch.from_numpy(rng.uniform(0.85, 1.18, (n, 1, 1, 1)).astype(np.float32))
+    face = torch.where(flip[:, None, None, None], memory.face.flip(2), memory.face)
+    crops = torch.where(flip[:, None, None, None, None], memory.crops.flip(3), memory.crops)
+    face = (face * gain).clamp(0, 255).to(torch.uint8)
+    crops = (crops * gain[:, None]).clamp(0, 255).to(torch.uint8)
+    return Memory(memory.image, face, crops, memory.has_face, memory.has_crop)
+
+
+@torch.no_grad()
+def read_emotions(policy: LightPolicy, views: Views, shown: np.ndarray, batch: int = 256) -> np.ndarray:
+    """Return the greedy emotions (n,) after the crops `shown`, bool (n, 4), of every sample."""
+    policy.eval()
+    parts = []
+    for start in range(0, len(views), batch):
+        index = np.arange(start, min(start + batch, len(views)))
+        memory = memory_of(views, index)
+        chosen = torch.from_numpy(shown[index])
+        out = policy(memory, decisions_of(memory.has_face, chosen, torch.arange(len(index))))
+        parts.append(out.emotion.argmax(1).numpy())
+    return np.concatenate(parts)
+
+
+def zoom_skill(policy: LightPolicy, views: Views) -> dict[str, float]:
+    """Return accuracies with all crops and with none, on good and on poor pictures whose face was found."""
+    skill = {}
+    for name, value in (("never", False), ("always", True)):
+        right = read_emotions(policy, views, np.full((len(views), REGIONS), value)) == views.emotion
+        for kind, part in (("good", views.good), ("poor", ~views.good)):
+            chosen = part & views.found
+            skill[f"{kind}_{name}"] = float(right[chosen].mean()) if chosen.any() else 0.0
+    return skill
