@@ -46,6 +46,7 @@ class Memory:
         image: uint8 (n, 96, 96, 3).
         face: uint8 (n, 64, 64, 3).
         crops: uint8 (n, 4, 48, 48, 3).
+        has_image: bool (n,), rows in use.
         has_face: bool (n,).
         has_crop: bool (n, 4), of any member.
     """
@@ -53,6 +54,7 @@ class Memory:
     image: Tensor
     face: Tensor
     crops: Tensor
+    has_image: Tensor
     has_face: Tensor
     has_crop: Tensor
 
@@ -101,7 +103,9 @@ class LightPolicy(nn.Module):
         self.config = c = config or PolicyConfig()
         self.image, self.face = encoder(c.channels // 2, 48, c.picture), encoder(c.channels, 64, c.picture)
         self.crop = encoder(c.channels, 48, 2 * c.region)
-        self.regions = nn.ModuleList(nn.Sequential(nn.Linear(2 * c.region, c.region), nn.ReLU()) for _ in range(REGIONS))
+        self.regions = nn.ModuleList(
+            nn.Sequential(nn.Linear(2 * c.region, c.region), nn.ReLU()) for _ in range(REGIONS)
+        )
         width = 2 * c.picture + REGIONS * c.region + _FLAGS
         self.gate = nn.Sequential(nn.Linear(width, c.hidden), nn.ReLU(), nn.Linear(c.hidden, TOOLS))
         self.read = nn.Sequential(nn.Linear(width, c.hidden), nn.ReLU(), nn.Dropout(c.dropout))
@@ -114,8 +118,10 @@ class LightPolicy(nn.Module):
             Features of the raw pictures (n, p), of the faces (n, p) and of the crops (n, 4, r); zero where none.
         """
         n, c = len(memory.image), self.config
-        halved = nn.functional.avg_pool2d(to_input(memory.image), 2)
-        image, face = self.image(halved), torch.zeros(n, c.picture)
+        image, face = torch.zeros(n, c.picture), torch.zeros(n, c.picture)
+        if memory.has_image.any():
+            halved = nn.functional.avg_pool2d(to_input(memory.image[memory.has_image]), 2)
+            image = image.index_put((memory.has_image,), self.image(halved).float())
         if memory.has_face.any():
             face = face.index_put((memory.has_face,), self.face(to_input(memory.face[memory.has_face])).float())
         crops = torch.zeros(n, REGIONS, c.region)

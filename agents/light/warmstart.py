@@ -48,7 +48,7 @@ def memory_of(views: Views, index: np.ndarray) -> Memory:
     found = torch.from_numpy(np.array(views.found[index]))
     return Memory(
         torch.from_numpy(np.array(views.image[index])), torch.from_numpy(np.array(views.face[index])),
-        torch.from_numpy(np.array(views.crops[index])), found, found[:, None].expand(-1, REGIONS).clone(),
+        torch.from_numpy(np.array(views.crops[index])), torch.ones(len(index), dtype=torch.bool), found, found[:, None].expand(-1, REGIONS).clone(),
     )  # fmt: skip
 
 
@@ -163,7 +163,7 @@ def _varied(memory: Memory, rng: np.random.Generator) -> Memory:
     crops = torch.where(flip[:, None, None, None, None], memory.crops.flip(3), memory.crops)
     face = (face * gain).clamp(0, 255).to(torch.uint8)
     crops = (crops * gain[:, None]).clamp(0, 255).to(torch.uint8)
-    return Memory(memory.image, face, crops, memory.has_face, memory.has_crop)
+    return Memory(memory.image, face, crops, memory.has_image, memory.has_face, memory.has_crop)
 
 
 @torch.no_grad()

@@ -1,0 +1,112 @@
+"""What a light policy is worth on held-out faces, beside the same weights forced to zoom never or always."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from actfer_env import facs
+from actfer_env.agents.light.policy import LightPolicy
+from actfer_env.agents.light.rollouts import Player, Zooming
+from actfer_env.evaluation.metrics import summarize
+from actfer_env.rewards import UCGRPO, UCGRPOConfig
+from actfer_env.rollout import Rollout
+from actfer_env.wrappers.group_vec import GroupVectorEnv
+
+MODES: tuple[Zooming, ...] = ("free", "never", "always")
+
+
+@dataclass(frozen=True)
+class Held:
+    """Rollouts of one policy over a split, one a sample, in its order.
+
+    Attributes:
+        rollouts: with a greedy policy.
+        task: task reward of each, less the zoom's cost where one is set.
+    """
+
+    rollouts: tuple[Rollout, ...]
+    task: np.ndarray
+
+
+def hold_out(
+    policy: LightPolicy, venv: GroupVectorEnv, n: int, reward: UCGRPOConfig, zooming: Zooming = "free"
+) -> Held:
+    """Play the first n samples greedily.
+
+    Args:
+        policy: the policy.
+        venv: groups of one, over the split.
+        n: samples.
+        reward: its task term is reported.
+        zooming: whether the gate decides.
+    """
+    player, found = Player(venv, policy, None, zooming), {}
+    for start in range(0, n, venv.num_groups):
+        samples = [min(start + k, n - 1) for k in range(venv.num_groups)]
+        for rollout in player.play(samples).rollouts:
+            found[rollout.sample_id] = rollout
+        venv.pending.clear()
+    rollouts = tuple(found[venv.dataset[index].id] for index in range(n))
+    task = np.array(UCGRPO(reward).score(rollouts).task)
+    return Held(rollouts, task - reward.zoom_cost * np.array([rollout.zoomed for rollout in rollouts]))
+
+
+def figures(held: dict[Zooming, Held], good: Sequence[bool]) -> dict[str, Any]:
+    """Return the table's row of one policy.
+
+    Args:
+        held: its rollouts by mode.
+        good: whether each sample's picture is good.
+    """
+    free, part = held["free"], np.asarray(good)
+    summary = summarize(free.rollouts)
+    with_face = np.array([rollout.detection == "ok" for rollout in free.rollouts])
+    zoomed = np.array([rollout.zoomed for rollout in free.rollouts])
+    never, always = held["never"].task, held["always"].task
+    row: dict[str, Any] = {
+        "accuracy": summary.accuracy, "macro_f1": summary.macro_f1, "au_f1": summary.au_macro_f1,
+        "zoom": float(zoomed[with_face].mean()), "zoom_good": float(zoomed[with_face & part].mean()),
+        "zoom_poor": float(zoomed[with_face & ~part].mean()), "task": float(free.task.mean()),
+        "task_never": float(never.mean()), "task_always": float(always.mean()),
+        "task_privileged": float(np.where(part, always, never).mean()),
+        "task_oracle": float(np.maximum(always, never).mean()),
+    }  # fmt: skip
+    row |= {f"zoom_{name}": _share(zoomed, [r.emotion == name for r in free.rollouts]) for name in facs.EMOTIONS}
+    return row | _regions(free.rollouts)
+
+
+def _share(values: np.ndarray, part: Sequence[bool]) -> float:
+    chosen = values[np.asarray(part)]
+    return float(chosen.mean()) if len(chosen) else float("nan")
+
+
+def _regions(rollouts: Sequence[Rollout]) -> dict[str, float]:
+    """Return how often each region is chosen, and how often a chosen region carries one of the sample's AUs.
+
+    Chance is what choosing the same number of regions at random would give on the same samples.
+    """
+    chosen = [(rollout, name) for rollout in rollouts for name in zoomed_regions(rollout)]
+    counts = {
+        f"region_{name}": sum(region == name for _, region in chosen) / max(len(chosen), 1) for name in facs.REGIONS
+    }
+    carries = [(bool(_carried(rollout, name)), _chance(rollout)) for rollout, name in chosen if rollout.aus]
+    hits, chance = np.array(carries, float).mean(0) if carries else (float("nan"), float("nan"))
+    return {**counts, "region_match": float(hits), "region_chance": float(chance)}
+
+
+def zoomed_regions(rollout: Rollout) -> list[str]:
+    """Return the regions that a rollout magnified, in order."""
+    calls = [call for call in rollout.tool_calls if call.name == "zoom_in" and call.violation is None]
+    return [name for call in calls for name in call.arguments.get("regions", ())]
+
+
+def _carried(rollout: Rollout, region: str) -> frozenset[int]:
+    return frozenset(au for au in rollout.aus or () if region in facs.AU_REGIONS.get(au, ()))
+
+
+def _chance(rollout: Rollout) -> float:
+    return float(np.mean([bool(_carried(rollout, name)) for name in facs.REGIONS]))

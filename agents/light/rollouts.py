@@ -1,0 +1,209 @@
+"""Playing a light policy in group environments, and what training keeps of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from actfer_env.agents.light.policy import ANSWER, AUS, REGIONS, TOOLS, Decisions, LightPolicy, Memory, log_prob
+from actfer_env.rewards import Scores
+from actfer_env.rollout import Rollout
+from actfer_env.wrappers.group_vec import GroupVectorEnv
+
+Obs = dict[str, Any]
+Zooming = Literal["free", "never", "always"]
+"""Whether the gate decides, or is forced to answer, or to zoom once, after the face is aligned."""
+
+
+@dataclass
+class Batch:
+    """Finished groups: pictures, decisions and outcomes.
+
+    Attributes:
+        memory: pictures, one row a group.
+        decisions: m decisions.
+        tool: int (m,), what was chosen.
+        emotion: int (m,).
+        aus: bool (m, AUs).
+        old: float (m,), log-probabilities when chosen.
+        advantage: float (m,), of the decision's rollout.
+        rollouts: n.
+        scores: of each group, in order.
+    """
+
+    memory: Memory
+    decisions: Decisions
+    tool: Tensor
+    emotion: Tensor
+    aus: Tensor
+    old: Tensor
+    advantage: Tensor
+    rollouts: tuple[Rollout, ...]
+    scores: tuple[Scores, ...]
+
+
+class Player:
+    """Plays groups with a policy; pictures are encoded once each.
+
+    Args:
+        venv: groups side by side, of `ActFER-MultiDiscrete-v0`.
+        policy: in evaluation mode.
+        generator: of the sampling; None is greedy.
+        zooming: who decides on zooms.
+    """
+
+    def __init__(
+        self, venv: GroupVectorEnv, policy: LightPolicy, generator: torch.Generator | None, zooming: Zooming = "free"
+    ) -> None:
+        self.venv, self.policy, self.generator, self.zooming = venv, policy, generator, zooming
+        self._size, self._turns = venv.group_size, int(venv.single_observation_space["turns_left"].n) - 1
+
+    @torch.no_grad()
+    def play(self, samples: list[int] | None = None) -> Batch:
+        """Play until every group has ended once; groups that began anew meanwhile count if they have ended too.
+
+        Args:
+            samples: one for each group; drawn by the environment if left out.
+        """
+        obs, info = self.venv.reset(options=None if samples is None else {"samples": samples})
+        shelf = _Shelf(obs, 4 * self.venv.num_groups)
+        features = self.policy.encode(shelf.memory)
+        first, ended = set(info["group_id"]), set()
+        steps: list[dict[str, Any]] = []
+        outcome: dict[tuple[str, int], float] = {}
+        batch = ([], [])
+        while not first <= ended:
+            rows = np.flatnonzero(info["active"])
+            names = info["group_id"][rows]
+            fresh = shelf.see(obs, rows, names)
+            features = tuple(old + new for old, new in zip(features, self.policy.encode(fresh), strict=True))
+            step = self._step(obs, rows, shelf, features)
+            actions = np.zeros((self.venv.num_envs, 2 + AUS), np.int64)
+            actions[rows] = np.column_stack([step["tool"], step["emotion"], step["aus"]])
+            steps.append(step | {"keys": list(zip(names, rows.tolist(), strict=True))})
+            obs, _, _, _, info = self.venv.step(actions)
+            ended |= self._collect(info, outcome, *batch)
+        return _batch(shelf.memory, steps, outcome, *batch)
+
+    def _step(self, obs: Obs, rows: NDArray[np.intp], shelf: _Shelf, features: Any) -> dict[str, Any]:
+        decisions = self._decisions(obs, rows, shelf)
+        out = self.policy.decide(features, decisions)
+        tool, emotion, aus = self._choose(out)
+        old = log_prob(out, tool, emotion, aus)
+        return {"decisions": decisions, "tool": tool, "emotion": emotion, "aus": aus, "old": old}
+
+    def _decisions(self, obs: Obs, rows: NDArray[np.intp], shelf: _Shelf) -> Decisions:
+        shown = torch.from_numpy(shown_regions(obs)[rows])
+        state = torch.from_numpy(obs["state"][rows].astype(np.int64))
+        left = torch.from_numpy((obs["turns_left"][rows] / self._turns).astype(np.float32))
+        mask = torch.from_numpy(obs["action_mask"][rows, :TOOLS].astype(bool))
+        return Decisions(torch.from_numpy(shelf.places), shown, state, left, self._forced(mask, shown, state))
+
+    def _forced(self, mask: Tensor, shown: Tensor, state: Tensor) -> Tensor:
+        """Where zooming is not free, look first; then never zoom, or zoom once before the gate decides."""
+        if self.zooming == "free":
+            return mask
+        mask, aligned = mask.clone(), state == 1
+        mask[state == 0, ANSWER] = False
+        if self.zooming == "never":
+            mask[aligned, 1:ANSWER] = False
+        else:
+            mask[aligned & ~shown.any(1), ANSWER] = False
+        return mask
+
+    def _choose(self, out: Any) -> tuple[Tensor, Tensor, Tensor]:
+        draw = self.generator
+        if draw is None:
+            return out.tool.argmax(1), out.emotion.argmax(1), out.aus > 0
+        tool = torch.multinomial(torch.softmax(out.tool, -1), 1, generator=draw)[:, 0]
+        emotion = torch.multinomial(torch.softmax(out.emotion, -1), 1, generator=draw)[:, 0]
+        return tool, emotion, torch.rand(out.aus.shape, generator=draw) < torch.sigmoid(out.aus)
+
+    def _collect(
+        self, info: dict[str, Any], outcome: dict[tuple[str, int], float], rollouts: list[Rollout],
+        scores: list[Scores],
+    ) -> set[str]:  # fmt: skip
+        """Keep what ends in this step, and return the groups that do."""
+        if "rollout" not in info:
+            return set()
+        done = np.flatnonzero(info["_rollout"])
+        rollouts += [info["rollout"][i] for i in done]
+        scores.append(self.venv.pending[-1])
+        names = [info["rollout"][i].group_id for i in done]
+        outcome.update({(n, int(i)): float(info["advantage"][i]) for n, i in zip(names, done, strict=True)})
+        return set(names)
+
+
+class _Shelf:
+    """The memory of a batch of groups, which fills up as their members look."""
+
+    def __init__(self, obs: Obs, rows: int) -> None:
+        shapes = {"image": obs["image"].shape[1:], "face": obs["face"].shape[1:], "crop": obs["crop_0"].shape[1:]}
+        self.memory = Memory(
+            torch.zeros((rows, *shapes["image"]), dtype=torch.uint8),
+            torch.zeros((rows, *shapes["face"]), dtype=torch.uint8),
+            torch.zeros((rows, REGIONS, *shapes["crop"]), dtype=torch.uint8),
+            torch.zeros(rows, dtype=torch.bool), torch.zeros(rows, dtype=torch.bool),
+            torch.zeros((rows, REGIONS), dtype=torch.bool),
+        )  # fmt: skip
+        self.places: NDArray[np.int64] = np.zeros(0, np.int64)
+        """Row of the memory of each row that was seen last."""
+        self._names: dict[str, int] = {}
+
+    def see(self, obs: Obs, rows: NDArray[np.intp], names: Any) -> Memory:
+        """Take up what is new in the observations of some rows; return the memory with only that marked as there."""
+        memory, before = self.memory, (self.memory.has_image, self.memory.has_face, self.memory.has_crop)
+        before = tuple(part.clone() for part in before)  # type: ignore[assignment]
+        self.places = np.array([self._names.setdefault(name, len(self._names)) for name in names], np.int64)
+        shown = shown_regions(obs)
+        for place, i in zip(self.places.tolist(), rows.tolist(), strict=True):
+            if not memory.has_image[place]:
+                memory.image[place], memory.has_image[place] = torch.from_numpy(obs["image"][i]), True
+            if obs["state"][i] == 1 and not memory.has_face[place]:
+                memory.face[place], memory.has_face[place] = torch.from_numpy(obs["face"][i]), True
+            for slot, region in enumerate(_order(obs, i)):
+                if shown[i, region] and not memory.has_crop[place, region]:
+                    memory.crops[place, region] = torch.from_numpy(obs[f"crop_{slot}"][i])
+                    memory.has_crop[place, region] = True
+        fresh = (
+            now & ~old for now, old in zip((memory.has_image, memory.has_face, memory.has_crop), before, strict=True)
+        )
+        return Memory(memory.image, memory.face, memory.crops, *fresh)
+
+
+def _order(obs: Obs, i: int) -> list[int]:
+    """Return the region of each crop of one row, in order of the slots."""
+    count = int(obs["crop_mask"][i].sum())
+    gaps = np.abs(obs["crop_boxes"][i, :count, None] - obs["region_boxes"][i, None]).sum(-1)
+    return [int(region) for region in gaps.argmin(-1)]
+
+
+def shown_regions(obs: Obs) -> NDArray[np.bool_]:
+    """Return which regions' crops each row holds, bool (n, 4)."""
+    gaps = np.abs(obs["crop_boxes"][:, :, None] - obs["region_boxes"][:, None]).sum(-1)
+    same = (gaps < 1e-4) & (obs["crop_mask"][..., None] == 1)
+    found: NDArray[np.bool_] = same.any(1)
+    return found
+
+
+def _batch(
+    memory: Memory, steps: list[dict[str, Any]], outcome: dict[tuple[str, int], float], rollouts: list[Rollout],
+    scores: list[Scores],
+) -> Batch:  # fmt: skip
+    keys = [key for step in steps for key in step["keys"]]
+    kept = torch.tensor([key in outcome for key in keys])
+    advantage = torch.tensor([outcome.get(key, 0.0) for key in keys], dtype=torch.float32)
+
+    def column(name: str) -> Tensor:
+        return torch.cat([step[name] for step in steps])[kept]
+
+    joined = [torch.cat(parts)[kept] for parts in zip(*(vars(s["decisions"]).values() for s in steps), strict=True)]
+    return Batch(
+        memory, Decisions(*joined), column("tool"), column("emotion"), column("aus"), column("old"),
+        advantage[kept], tuple(rollouts), tuple(scores),
+    )  # fmt: skip

@@ -1,0 +1,202 @@
+"""From nothing to a trained and measured policy: data, warm start, UC-GRPO, held-out figures. `actfer train` calls it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from actfer_env.agents.light.evaluate import MODES, figures, hold_out
+from actfer_env.agents.light.policy import LightPolicy, PolicyConfig
+from actfer_env.agents.light.trainer import (
+    Trainer,
+    TrainerConfig,
+    load_checkpoint,
+    reward_config,
+    save_atomic,
+    weights_hash,
+)
+from actfer_env.agents.light.views import ViewConfig, Views, ViewTools, prepare
+from actfer_env.agents.light.warmstart import WarmStartConfig, warm_start
+from actfer_env.data import Dataset, load_dataset
+from actfer_env.data.synthetic import GENERATOR_VERSION
+from actfer_env.errors import DataError
+from actfer_env.rewards import UCGRPOConfig
+from actfer_env.rollout import write_text_atomic
+from actfer_env.wrappers.group_vec import GroupVectorEnv
+
+ENV_ID = "ActFER-MultiDiscrete-v0"
+WARM, RESULT = "warmstart.pt", "result.json"
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class SessionConfig:
+    """One training run.
+
+    Attributes:
+        variant: of the reward, a key of `rewards.VARIANTS`.
+        seed: of everything.
+        train: samples of the training split.
+        val: samples of the validation split: for the warm start's rule, and for tuning.
+        test: samples that the figures are of; 0 takes them from val.
+        zoom_cost: see `UCGRPOConfig`.
+        outcome_gate: see `UCGRPOConfig`.
+        normalize_std: see `UCGRPOConfig`.
+        reward: further fields of the reward.
+        views: sizes of pictures.
+        policy: sizes of the policy.
+        warm: the warm start.
+        trainer: the policy updates.
+    """
+
+    variant: str = "full"
+    seed: int = 0
+    train: int = 12_000
+    val: int = 1_500
+    test: int = 2_500
+    zoom_cost: float = 0.0
+    outcome_gate: bool = False
+    normalize_std: bool = True
+    reward: tuple[tuple[str, float], ...] = ()
+    views: ViewConfig = field(default_factory=ViewConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    warm: WarmStartConfig = field(default_factory=WarmStartConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+    def rewards(self) -> UCGRPOConfig:
+        """Return the reward's configuration."""
+        base = reward_config(self.variant, self.zoom_cost, self.outcome_gate, self.normalize_std)
+        return replace(base, **dict(self.reward))  # type: ignore[arg-type]
+
+
+PRESETS: dict[str, SessionConfig] = {
+    "smoke": SessionConfig(train=400, val=120, test=120, warm=WarmStartConfig(epochs=1, retries=0),
+                           trainer=TrainerConfig(steps=6, groups=8, group_size=4, save_every=3)),
+    "quick": SessionConfig(train=4_500, val=1_000, test=0, warm=WarmStartConfig(epochs=6),
+                           trainer=TrainerConfig(steps=80)),
+    "paper": SessionConfig(),
+}  # fmt: skip
+"""Sizes by name: a test of the parts, three minutes, and the ablation."""
+
+
+@dataclass
+class Stage:
+    """A split: its samples and their pictures."""
+
+    dataset: Dataset
+    views: Views
+    config: ViewConfig
+
+    def groups(self, groups: int, size: int, reward: UCGRPOConfig) -> GroupVectorEnv:
+        """Return group environments over the split."""
+        return GroupVectorEnv(
+            ENV_ID, groups, size, dataset=self.dataset, tools=ViewTools(self.dataset, self.views, self.config),
+            reward=reward, image_size=self.config.image_size, face_size=self.config.face_size,
+            crop_size=self.config.crop_size,
+        )  # fmt: skip
+
+
+def stage(
+    split: str, n: int, config: SessionConfig, cache: Path, say: Say = print, workers: int | None = None
+) -> Stage:
+    """Return the first n samples of a split with their pictures, drawn if they are not in the cache."""
+    dataset = load_dataset("synthetic", split=split, n=n)
+
+    def advance(done: int) -> None:
+        if done % 512 == 0 or done == n:
+            say(f"pictures of {split}: {done} of {n}")
+
+    return Stage(dataset, prepare(dataset, cache, config.views, workers=workers, advance=advance), config.views)
+
+
+def run(
+    config: SessionConfig, folder: Path, cache: Path, say: Say = print, workers: int | None = None
+) -> dict[str, Any]:
+    """Train one policy and measure it; an interrupted run goes on where it stopped.
+
+    Args:
+        config: the run.
+        folder: for the warm start, checkpoints, the log and the result.
+        cache: of pictures and of warm starts, shared between runs.
+        say: takes progress lines.
+        workers: processes that draw pictures.
+
+    Returns:
+        The result: figures, the warm start's skill, the weights' hash.
+
+    Raises:
+        DataError: the folder holds another run, or cannot be written.
+    """
+    torch.set_num_threads(1)
+    done = _finished(folder, config)
+    if done is not None:
+        return done
+    train, val = (
+        stage("train", config.train, config, cache, say, workers),
+        stage("val", config.val, config, cache, say, workers),
+    )
+    policy, skill = _warm(config, train.views, val.views, cache, say)
+    reward = config.rewards()
+    trainer = Trainer(policy, train.groups(config.trainer.groups, config.trainer.group_size, reward),
+                      config.trainer, config.seed, folder)  # fmt: skip
+    if trainer.resume():
+        say(f"going on from step {trainer.done}")
+    trainer.train(lambda row: say(_line(row, config.trainer.steps)))
+    held = stage("test", config.test, config, cache, say, workers) if config.test else val
+    result = {
+        "config": asdict(config), "generator": GENERATOR_VERSION, "split": "test" if config.test else "val",
+        "warm": skill, "figures": measure(trainer.policy, held, reward), "weights": weights_hash(trainer.policy),
+    }  # fmt: skip
+    write_text_atomic(folder / RESULT, json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def measure(policy: LightPolicy, held: Stage, reward: UCGRPOConfig) -> dict[str, Any]:
+    """Return a policy's figures on a split: its own gate, and the same weights forced never and always to zoom."""
+    n = len(held.dataset)
+    venv = held.groups(min(100, n), 1, reward)
+    played = {mode: hold_out(policy, venv, n, reward, mode) for mode in MODES}
+    return figures(played, np.array(held.views.good).tolist())
+
+
+def _finished(folder: Path, config: SessionConfig) -> dict[str, Any] | None:
+    path = folder / RESULT
+    if not path.exists():
+        return None
+    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if result["config"] != json.loads(json.dumps(asdict(config))) or result["generator"] != GENERATOR_VERSION:
+        raise DataError(f"{folder} holds another run: choose another folder")
+    return result
+
+
+def _warm(
+    config: SessionConfig, train: Views, val: Views, cache: Path, say: Say
+) -> tuple[LightPolicy, dict[str, float]]:
+    """Return the warm start of a seed, trained if it is not in the cache: all variants begin from the same one."""
+    facts = (GENERATOR_VERSION, config.seed, config.train, config.val, config.views, config.policy, config.warm)
+    path = cache / f"warm-{_digest(repr(facts))}-{WARM}"
+    policy = LightPolicy(config.policy)
+    if path.exists():
+        kept = load_checkpoint(path)
+        policy.load_state_dict(kept["policy"])
+        return policy.eval(), kept["skill"]
+    policy, skill = warm_start(train, val, config.warm, config.seed, config.policy, say)
+    save_atomic(path, {"policy": policy.state_dict(), "skill": skill})
+    return policy, skill
+
+
+def _digest(text: str) -> str:
+    import hashlib
+
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _line(row: dict[str, float], steps: int) -> str:
+    return (f"step {row['step'] + 1:.0f} of {steps}: task {row['task']:+.3f}, accuracy {row['accuracy']:.3f}, "
+            f"zoom {row['zoom']:.2f}, delta {row['delta']:+.3f}, kl {row['kl']:.3f}")  # fmt: skip

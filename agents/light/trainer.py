@@ -1,0 +1,251 @@
+"""UC-GRPO for the light policy, in one file that can be read in one sitting (ActFER section 3.4 and 4.1).
+
+A step: play groups with the current policy in the real environment; score them with `UCGRPO`; take a few clipped policy
+gradient steps on the group-relative advantages, held near the warm start by a KL term; move the emotion-wise EMA once.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import tempfile
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from actfer_env import facs
+from actfer_env.agents.light.policy import ANSWER, LightPolicy, divergence, entropy, log_prob
+from actfer_env.agents.light.rollouts import Batch, Player
+from actfer_env.errors import DataError
+from actfer_env.rewards import UCGRPOConfig
+from actfer_env.rollout import write_text_atomic
+from actfer_env.wrappers.group_vec import GroupVectorEnv
+
+CHECKPOINT, LOG = "checkpoint.pt", "log.csv"
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """Constants of the policy updates.
+
+    Attributes:
+        steps: updates.
+        groups: query groups a step (the paper: 32 prompts).
+        group_size: rollouts of a group (lost in the paper's extraction; chosen here).
+        epochs: gradient steps on one batch (chosen here).
+        rate: learning rate of Adam (chosen here).
+        gate_factor: the gate's learning rate over that (from the prototype's findings).
+        clip: of the probability ratio (PPO's usual value).
+        kl: weight of the KL divergence to the warm start (ActFER 4.1).
+        entropy: weight of the tools' entropy (ActFER 4.1).
+        max_norm: of the gradients, the gate's apart from the others' (chosen here).
+        save_every: steps between checkpoints.
+    """
+
+    steps: int = 150
+    groups: int = 32
+    group_size: int = 8
+    epochs: int = 2
+    rate: float = 1e-4
+    gate_factor: float = 5.0
+    clip: float = 0.2
+    kl: float = 0.1
+    entropy: float = 0.01
+    max_norm: float = 1.0
+    save_every: int = 25
+
+
+@dataclass
+class Trainer:
+    """Trains a policy with UC-GRPO; can be saved and resumed to the last bit on CPU.
+
+    Args:
+        policy: the warm start; it is trained in place.
+        venv: groups over the training split; its scorer holds the reward's configuration and the EMA.
+        config: the constants.
+        seed: of the sampling.
+        folder: for checkpoints and the log; None keeps nothing.
+    """
+
+    policy: LightPolicy
+    venv: GroupVectorEnv
+    config: TrainerConfig = field(default_factory=TrainerConfig)
+    seed: int = 0
+    folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        self.policy.eval()
+        self.reference = deepcopy(self.policy).requires_grad_(False)
+        gate, others = self.policy.gate_parameters(), self.policy.other_parameters()
+        rate = self.config.rate
+        self.optimizer = torch.optim.Adam(
+            [{"params": others, "lr": rate}, {"params": gate, "lr": rate * self.config.gate_factor}]
+        )
+        self.generator = torch.Generator().manual_seed(self.seed)
+        self.done = 0
+        self.log: list[dict[str, float]] = []
+        self.venv.reset(seed=self.seed)
+
+    def train(self, say: Callable[[dict[str, float]], None] = lambda row: None) -> list[dict[str, float]]:
+        """Train to the end, from wherever `resume` has left off; return the log, a row a step."""
+        while self.done < self.config.steps:
+            say(self.step())
+            if self.done % self.config.save_every == 0 or self.done == self.config.steps:
+                self.save()
+        return self.log
+
+    def step(self) -> dict[str, float]:
+        """Play one batch of groups and update the policy; return the step's figures."""
+        batch = Player(self.venv, self.policy, self.generator).play()
+        figures = [self._update(batch) for _ in range(self.config.epochs)]
+        row = {"step": float(self.done), **outcome(batch), **figures[-1], **self._ema()}
+        self.venv.commit()
+        self.done += 1
+        self.log.append(row)
+        return row
+
+    def _update(self, batch: Batch) -> dict[str, float]:
+        """Take one gradient step on a batch."""
+        features = self.policy.encode(batch.memory)
+        out = self.policy.decide(features, batch.decisions)
+        with torch.no_grad():
+            old = self.reference(batch.memory, batch.decisions)
+        ratio = (log_prob(out, batch.tool, batch.emotion, batch.aus) - batch.old).exp()
+        surrogate = clipped(ratio, batch.advantage, self.config.clip)
+        kl, spread = divergence(out, old, batch.tool).mean(), entropy(out).mean()
+        loss = surrogate + self.config.kl * kl - self.config.entropy * spread
+        self.optimizer.zero_grad()
+        loss.backward()
+        for parameters in (self.policy.gate_parameters(), self.policy.other_parameters()):
+            torch.nn.utils.clip_grad_norm_(parameters, self.config.max_norm)
+        self.optimizer.step()
+        share = ((ratio - 1).abs() > self.config.clip).float().mean()
+        return {"loss": loss.item(), "kl": kl.item(), "entropy": spread.item(), "clipped": share.item()}
+
+    def _ema(self) -> dict[str, float]:
+        return {f"ema_{emotion}": self.venv.scorer.ema[emotion] for emotion in facs.EMOTIONS}
+
+    def save(self) -> None:
+        """Write a checkpoint and the log; each file is replaced as a whole.
+
+        Raises:
+            DataError: the folder cannot be written.
+        """
+        if self.folder is None:
+            return
+        state = {
+            "policy": self.policy.state_dict(), "reference": self.reference.state_dict(), "done": self.done,
+            "optimizer": self.optimizer.state_dict(), "venv": json.dumps(self.venv.state_dict()),
+            "generator": self.generator.get_state(), "log": self.log, "config": asdict(self.config),
+            "reward": self.venv.scorer.config.to_dict(), "seed": self.seed,
+        }  # fmt: skip
+        self.folder.mkdir(parents=True, exist_ok=True)
+        save_atomic(self.folder / CHECKPOINT, state)
+        write_text_atomic(self.folder / LOG, _csv(self.log))
+
+    def resume(self) -> bool:
+        """Take over the folder's checkpoint, if there is one; return whether there was.
+
+        Raises:
+            DataError: it is broken, or belongs to another configuration.
+        """
+        path = None if self.folder is None else self.folder / CHECKPOINT
+        if path is None or not path.exists():
+            return False
+        state = load_checkpoint(path)
+        mine = {"config": asdict(self.config), "reward": self.venv.scorer.config.to_dict(), "seed": self.seed}
+        for name, value in mine.items():
+            if {k: v for k, v in _flat(state[name]) if k != "steps"} != {k: v for k, v in _flat(value) if k != "steps"}:
+                raise DataError(f"{path} was made with another {name}: choose another folder")
+        self.policy.load_state_dict(state["policy"])
+        self.reference.load_state_dict(state["reference"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.venv.load_state_dict(json.loads(state["venv"]))
+        self.generator.set_state(state["generator"])
+        self.done, self.log = state["done"], state["log"]
+        return True
+
+
+def clipped(ratio: torch.Tensor, advantage: torch.Tensor, clip: float) -> torch.Tensor:
+    """Return PPO's clipped surrogate as a loss, averaged over decisions."""
+    return -torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage).mean()
+
+
+def outcome(batch: Batch) -> dict[str, float]:
+    """Return what a batch of groups amounts to."""
+    rollouts = batch.rollouts
+    deltas = [delta for scores in batch.scores for delta in scores.delta.values() if delta is not None]
+    task = np.concatenate([scores.task for scores in batch.scores])
+    return {
+        "groups": float(len({rollout.group_id for rollout in rollouts})), "task": float(task.mean()),
+        "reward": float(np.concatenate([scores.total for scores in batch.scores]).mean()),
+        "accuracy": float(np.mean([bool(rollout.correct) for rollout in rollouts])),
+        "zoom": float(np.mean([rollout.zoomed for rollout in rollouts])),
+        "violations": float(np.mean([bool(rollout.violations) for rollout in rollouts])),
+        "delta": float(np.mean(deltas)) if deltas else 0.0, "contrasts": float(len(deltas)),
+        "answers": float((batch.tool == ANSWER).float().mean()),
+    }  # fmt: skip
+
+
+def weights_hash(policy: LightPolicy) -> str:
+    """Return a SHA-256 of the policy's weights."""
+    digest = hashlib.sha256()
+    for name, value in sorted(policy.state_dict().items()):
+        digest.update(name.encode() + value.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save_atomic(path: Path, state: Any) -> None:
+    """Write a torch file to a temporary one, then rename it.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as handle:
+            handle.write(buffer.getvalue())
+        Path(handle.name).replace(path)
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error.strerror}; choose a folder that can be written") from error
+
+
+def load_checkpoint(path: Path) -> Any:
+    """Read a torch file.
+
+    Raises:
+        DataError: it is broken.
+    """
+    try:
+        return torch.load(path, weights_only=True)
+    except Exception as error:
+        raise DataError(f"{path} is no checkpoint ({type(error).__name__}): delete it and run again") from error
+
+
+def _flat(value: Any) -> list[tuple[str, Any]]:
+    return list(value.items()) if isinstance(value, dict) else [("", value)]
+
+
+def _csv(rows: list[dict[str, float]]) -> str:
+    if not rows:
+        return ""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def reward_config(
+    variant: str, zoom_cost: float = 0.0, outcome_gate: bool = False, normalize_std: bool = True
+) -> UCGRPOConfig:
+    """Return a variant's reward with this project's switches."""
+    return UCGRPOConfig.variant(variant, zoom_cost=zoom_cost, outcome_gate=outcome_gate, normalize_std=normalize_std)
