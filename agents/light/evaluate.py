@@ -69,8 +69,8 @@ def figures(held: dict[Zooming, Held], good: Sequence[bool]) -> dict[str, Any]:
     never, always = held["never"].task, held["always"].task
     row: dict[str, Any] = {
         "accuracy": summary.accuracy, "macro_f1": summary.macro_f1, "au_f1": summary.au_macro_f1,
-        "zoom": float(zoomed[with_face].mean()), "zoom_good": float(zoomed[with_face & part].mean()),
-        "zoom_poor": float(zoomed[with_face & ~part].mean()), "task": float(free.task.mean()),
+        "zoom": _share(zoomed, with_face), "zoom_good": _share(zoomed, with_face & part),
+        "zoom_poor": _share(zoomed, with_face & ~part), "task": float(free.task.mean()),
         "task_never": float(never.mean()), "task_always": float(always.mean()),
         "task_privileged": float(np.where(part, always, never).mean()),
         "task_oracle": float(np.maximum(always, never).mean()),
@@ -79,7 +79,7 @@ def figures(held: dict[Zooming, Held], good: Sequence[bool]) -> dict[str, Any]:
     return row | _regions(free.rollouts)
 
 
-def _share(values: np.ndarray, part: Sequence[bool]) -> float:
+def _share(values: np.ndarray, part: Sequence[bool] | np.ndarray) -> float:
     chosen = values[np.asarray(part)]
     return float(chosen.mean()) if len(chosen) else float("nan")
 

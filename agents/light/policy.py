@@ -102,7 +102,7 @@ class LightPolicy(nn.Module):
         super().__init__()
         self.config = c = config or PolicyConfig()
         self.image, self.face = encoder(c.channels // 2, 48, c.picture), encoder(c.channels, 64, c.picture)
-        self.crop = encoder(c.channels, 48, 2 * c.region)
+        self.crop = encoder(c.channels + c.channels // 3, 48, 2 * c.region)
         self.regions = nn.ModuleList(
             nn.Sequential(nn.Linear(2 * c.region, c.region), nn.ReLU()) for _ in range(REGIONS)
         )
@@ -110,6 +110,8 @@ class LightPolicy(nn.Module):
         self.gate = nn.Sequential(nn.Linear(width, c.hidden), nn.ReLU(), nn.Linear(c.hidden, TOOLS))
         self.read = nn.Sequential(nn.Linear(width, c.hidden), nn.ReLU(), nn.Dropout(c.dropout))
         self.emotion, self.aus = nn.Linear(c.hidden, EMOTIONS), nn.Linear(c.hidden, AUS)
+        self.near_aus = nn.Linear(REGIONS * c.region, AUS)
+        """Reads Action Units from crops alone; it only teaches the encoder, in the warm start."""
 
     def encode(self, memory: Memory) -> tuple[Tensor, Tensor, Tensor]:
         """Encode every picture that is there, once.
@@ -181,7 +183,7 @@ def to_input(pictures: Tensor) -> Tensor:
 
 
 def log_prob(out: Outputs, tool: Tensor, emotion: Tensor, aus: Tensor) -> Tensor:
-    """Return the log-probability of actions (m,): the tool's, and, of an answer, also the emotion's and the AU bits'."""
+    """Return the log-probability (m,) of actions: the tool's, and of an answer the emotion's and the AU bits' too."""
     chosen = torch.log_softmax(out.tool, -1).gather(1, tool[:, None])[:, 0]
     label = torch.log_softmax(out.emotion, -1).gather(1, emotion[:, None])[:, 0]
     bits = -nn.functional.binary_cross_entropy_with_logits(out.aus, aus.float(), reduction="none").sum(1)

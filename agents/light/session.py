@@ -1,4 +1,4 @@
-"""From nothing to a trained and measured policy: data, warm start, UC-GRPO, held-out figures. `actfer train` calls it."""
+"""From nothing to a trained and measured policy: data, warm start, UC-GRPO, held-out figures."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class WarmStartConfig:
     rate: float = 2e-3
     decay: float = 0.02
     zoomed: float = 0.6
-    au_weight: float = 1.0
+    au_weight: float = 2.0
     least_gain: float = 0.1
     retries: int = 1
 
@@ -45,11 +45,11 @@ class WarmStartConfig:
 def memory_of(views: Views, index: np.ndarray) -> Memory:
     """Return the pictures of some samples as a policy takes them."""
     index = np.asarray(index)
-    found = torch.from_numpy(np.array(views.found[index]))
-    return Memory(
-        torch.from_numpy(np.array(views.image[index])), torch.from_numpy(np.array(views.face[index])),
-        torch.from_numpy(np.array(views.crops[index])), torch.ones(len(index), dtype=torch.bool), found, found[:, None].expand(-1, REGIONS).clone(),
-    )  # fmt: skip
+    image, face, crops, found = (
+        torch.from_numpy(np.array(part[index])) for part in (views.image, views.face, views.crops, views.found)
+    )
+    shown = found[:, None].expand(-1, REGIONS).clone()
+    return Memory(image, face, crops, torch.ones_like(found), found, shown)
 
 
 def decisions_of(found: Tensor, shown: Tensor, sample: Tensor, max_turns: int = 6) -> Decisions:
@@ -138,13 +138,21 @@ def _loss(
     tool = tool + nn.functional.cross_entropy(out.tool, wanted)
     label = torch.from_numpy(np.array(views.emotion[batch]))
     units = torch.from_numpy(np.array(views.aus[batch])).float()
-    bits = nn.functional.binary_cross_entropy_with_logits(out.aus, units, reduction="none").sum(1).mean()
-    return nn.functional.cross_entropy(out.emotion, label) + 0.1 * tool + config.au_weight / 6 * bits
+    bits = _units(out.aus, units)
+    seen = decisions.shown.any(1)
+    if seen.any():
+        near = policy.near_aus((features[2] * decisions.shown[..., None]).flatten(1)[seen])
+        bits = bits + _units(near, units[seen])
+    return nn.functional.cross_entropy(out.emotion, label) + 0.1 * tool + config.au_weight * bits
+
+
+def _units(logits: Tensor, units: Tensor) -> Tensor:
+    return nn.functional.binary_cross_entropy_with_logits(logits, units)
 
 
 def _script(n: int, zoomed: float, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Draw how far each trajectory has come: crops that are shown, and the scripted next move."""
-    count = np.where(rng.random(n) < zoomed, rng.integers(1, REGIONS + 1, n), 0)
+    count = np.where(rng.random(n) < zoomed, np.minimum(rng.integers(1, 2 * REGIONS, n), REGIONS), 0)
     order = rng.permuted(np.tile(np.arange(REGIONS), (n, 1)), axis=1)
     reached = np.where(rng.random(n) < 0.5, count, (rng.random(n) * (count + 1)).astype(int))
     shown = np.zeros((n, REGIONS), bool)

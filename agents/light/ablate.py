@@ -1,0 +1,193 @@
+"""The paper's ablation on a laptop: variants x seeds, with honest statistics. `actfer ablate` calls it."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from actfer_env import facs
+from actfer_env.agents.light.session import SessionConfig, run, stage
+from actfer_env.errors import DataError
+from actfer_env.rewards import VARIANTS
+from actfer_env.rollout import write_text_atomic
+
+Say = Callable[[str], None]
+METRICS = ("task", "accuracy", "macro_f1", "au_f1", "zoom", "zoom_good", "zoom_poor", "region_match", "region_chance")
+BASELINES = {"never zoom": "task_never", "always zoom": "task_always", "zoom iff good (privileged)": "task_privileged",
+             "per-sample oracle": "task_oracle"}  # fmt: skip
+_T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over seeds with its standard error and 95 % interval (Student's t)."""
+
+    mean: float
+    error: float
+    low: float
+    high: float
+    n: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Interval:
+        """Return the interval of some seeds' values; infinite with one seed."""
+        found = np.array([value for value in values if not math.isnan(value)], float)
+        n = len(found)
+        mean = float(found.mean()) if n else math.nan
+        error = float(found.std(ddof=1) / math.sqrt(n)) if n > 1 else math.inf
+        half = _T95.get(n, 1.96 if n > 10 else math.inf) * error
+        return cls(mean, error, mean - half, mean + half, n)
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} ± {(self.high - self.mean):.3f}" if self.n > 1 else f"{self.mean:.3f}"
+
+
+def ablate(
+    base: SessionConfig, out: Path, cache: Path, *, variants: Sequence[str] = tuple(VARIANTS), seeds: int = 5,
+    workers: int = 2, say: Say = print,
+) -> dict[str, list[dict[str, Any]]]:  # fmt: skip
+    """Train every variant with every seed, in parallel processes, and write tables and curves.
+
+    Runs that are finished in `out` are not made again; interrupted ones go on where they stopped.
+
+    Args:
+        base: the run that variants and seeds change.
+        out: folder; each run has one of its own in it.
+        cache: of pictures and warm starts.
+        variants: keys of `rewards.VARIANTS`.
+        seeds: 0 to seeds - 1; a seed's variants share their warm start.
+        workers: processes.
+        say: takes progress lines.
+
+    Returns:
+        Variant -> the results of its seeds.
+
+    Raises:
+        DataError: an unknown variant, or a folder of other runs.
+    """
+    from joblib import Parallel, delayed
+
+    unknown = set(variants) - set(VARIANTS)
+    if unknown:
+        raise DataError(f"unknown variant {min(unknown)!r}: use one of {', '.join(VARIANTS)}")
+    for split, n in (("train", base.train), ("val", base.val), ("test", base.test)):
+        if n:
+            stage(split, n, base, cache, say, workers)
+    first = [replace(base, variant=variants[0], seed=seed) for seed in range(seeds)]
+    rest = [replace(base, variant=name, seed=seed) for name in variants[1:] for seed in range(seeds)]
+    for part in (first, rest):  # a seed's warm start is made once, by its first variant
+        jobs = (delayed(run)(config, out / f"{config.variant}-{config.seed}", cache, _quiet, 1) for config in part)
+        for config, _ in zip(part, Parallel(n_jobs=workers, return_as="generator")(jobs), strict=True):
+            say(f"finished {config.variant}, seed {config.seed}")
+    results = {name: [run(replace(base, variant=name, seed=seed), out / f"{name}-{seed}", cache, _quiet, 1)
+                      for seed in range(seeds)] for name in variants}  # fmt: skip
+    write_tables(results, out)
+    plot_curves(results, out)
+    return results
+
+
+def _quiet(text: str) -> None:
+    """Say nothing: several processes would speak at once."""
+
+
+def table(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, str]]:
+    """Return the table's rows: a variant's mean and interval of each metric, and its paired difference to "full"."""
+    rows = []
+    for name, runs in results.items():
+        row = {"variant": name, "seeds": str(len(runs))}
+        row |= {metric: str(Interval.of([each["figures"][metric] for each in runs])) for metric in METRICS}
+        if "full" in results and name != "full":
+            row["task - full"] = str(Interval.of(paired(runs, results["full"], "task")))
+        rows.append(row)
+    return rows
+
+
+def paired(first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]], metric: str) -> list[float]:
+    """Return the differences of a metric, seed by seed."""
+    return [a["figures"][metric] - b["figures"][metric] for a, b in zip(first, second, strict=True)]
+
+
+def gate_table(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, str]]:
+    """Return what each learned gate gains over the same weights forced, paired by seed."""
+    rows = []
+    for name, runs in results.items():
+        row = {"variant": name, "learned gate": str(Interval.of([each["figures"]["task"] for each in runs]))}
+        for label, metric in BASELINES.items():
+            row[label] = str(Interval.of([each["figures"][metric] for each in runs]))
+        for label in ("never", "always"):
+            gaps = [each["figures"]["task"] - each["figures"][f"task_{label}"] for each in runs]
+            row[f"gate - {label}"] = str(Interval.of(gaps))
+        rows.append(row)
+    return rows
+
+
+def emotion_table(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, str]]:
+    """Return zoom ratios per emotion and the shares of the regions."""
+    names = [f"zoom_{name}" for name in facs.EMOTIONS] + [f"region_{name}" for name in facs.REGIONS]
+    return [
+        {"variant": name} | {key: str(Interval.of([each["figures"][key] for each in runs])) for key in names}
+        for name, runs in results.items()
+    ]
+
+
+def to_markdown(rows: Sequence[Mapping[str, str]]) -> str:
+    """Return rows as a Markdown table."""
+    header = list(dict.fromkeys(key for row in rows for key in row))
+    lines = [header, ["---"] * len(header), *([row.get(key, "") for key in header] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def write_tables(results: Mapping[str, Sequence[Mapping[str, Any]]], out: Path) -> Path:
+    """Write `ablation.md`, and return where."""
+    parts = [
+        "# Ablation", "", "Mean over seeds ± half of the 95 % interval (Student's t). Differences are paired by seed.",
+        "", "## Variants", "", to_markdown(table(results)), "", "## The learned gate and the same weights, forced", "",
+        to_markdown(gate_table(results)), "", "## Where it zooms", "", to_markdown(emotion_table(results)), "",
+    ]  # fmt: skip
+    write_text_atomic(out / "ablation.md", "\n".join(parts))
+    return out / "ablation.md"
+
+
+def plot_curves(results: Mapping[str, Sequence[Mapping[str, Any]]], out: Path) -> None:
+    """Draw the task reward, the zoom ratio and the EMA over the steps, averaged over seeds."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, 3, figsize=(12, 3.4), dpi=110)
+    for name, runs in results.items():
+        logs = [_log(out / f"{name}-{seed}" / "log.csv") for seed in range(len(runs))]
+        for axis, column in zip(axes, ("task", "zoom"), strict=False):
+            axis.plot(_smooth(np.mean([log[column] for log in logs], axis=0)), label=name, lw=1.4)
+        if name == "full":
+            for emotion in facs.EMOTIONS:
+                axes[2].plot(np.mean([log[f"ema_{emotion}"] for log in logs], axis=0), label=emotion, lw=1.2)
+    for axis, title in zip(
+        axes, ("task reward, training", "zoom ratio, training", "EMA of the contrast, full"), strict=True
+    ):
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel("step", fontsize=9)
+        axis.tick_params(labelsize=8)
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(fontsize=7, frameon=False)
+    figure.tight_layout()
+    figure.savefig(out / "curves.png")
+    plt.close(figure)
+
+
+def _log(path: Path) -> dict[str, np.ndarray]:
+    with path.open(newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    return {key: np.array([float(row[key]) for row in rows]) for key in rows[0]}
+
+
+def _smooth(values: np.ndarray, width: int = 9) -> np.ndarray:
+    width = min(width, len(values))
+    return np.convolve(values, np.ones(width) / width, mode="valid")

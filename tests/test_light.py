@@ -1,0 +1,267 @@
+"""The light policy and its trainer: exact on hand-made numbers, the same pictures as the tools', exact resume."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs torch: pip install 'actfer-env[torch]'")
+
+from actfer_env import facs, make_group_vec  # noqa: E402
+from actfer_env.agents.light.ablate import Interval, ablate, paired, to_markdown  # noqa: E402
+from actfer_env.agents.light.evaluate import hold_out, zoomed_regions  # noqa: E402
+from actfer_env.agents.light.policy import (  # noqa: E402
+    ANSWER,
+    AUS,
+    Decisions,
+    LightPolicy,
+    Memory,
+    Outputs,
+    PolicyConfig,
+    divergence,
+    entropy,
+    log_prob,
+)  # fmt: skip
+from actfer_env.agents.light.rollouts import Player  # noqa: E402
+from actfer_env.agents.light.session import PRESETS, SessionConfig, run, stage  # noqa: E402
+from actfer_env.agents.light.trainer import Trainer, TrainerConfig, clipped, weights_hash  # noqa: E402
+from actfer_env.agents.light.views import ViewConfig, ViewTools  # noqa: E402
+from actfer_env.data import load_dataset  # noqa: E402
+from actfer_env.errors import DataError  # noqa: E402
+from actfer_env.rewards import UCGRPO, UCGRPOConfig  # noqa: E402
+
+SMALL = PolicyConfig(channels=4, picture=8, region=4, hidden=16)
+CONFIG = replace(PRESETS["smoke"], train=96, val=48, test=0, policy=SMALL,
+                 trainer=TrainerConfig(steps=4, groups=6, group_size=4, save_every=1))  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cache")
+    for split, n in (("train", CONFIG.train), ("val", CONFIG.val)):
+        stage(split, n, CONFIG, folder, lambda text: None, workers=1)
+    return folder
+
+
+def trainer(cache: Path, folder: Path | None = None, variant: str = "full", **changes: Any) -> Trainer:
+    config = replace(CONFIG, variant=variant, trainer=replace(CONFIG.trainer, **changes))
+    train = stage("train", config.train, config, cache, lambda text: None, workers=1)
+    torch.manual_seed(0)
+    venv = train.groups(config.trainer.groups, config.trainer.group_size, config.rewards())
+    return Trainer(LightPolicy(SMALL), venv, config.trainer, 0, folder)
+
+
+def outputs(tool: list[float], emotion: list[float], aus: list[float]) -> Outputs:
+    pad = [0.0] * (AUS - len(aus))
+    return Outputs(torch.tensor([tool]), torch.tensor([emotion]), torch.tensor([aus + pad]))
+
+
+def test_log_probabilities_count_answers_only_where_one_is_given() -> None:
+    out = outputs([0.0, 0.0, -math.inf, -math.inf, -math.inf, 0.0], [0.0] * 8, [])
+    none = torch.zeros(1, AUS, dtype=torch.bool)
+    zoom = log_prob(out, torch.tensor([1]), torch.tensor([3]), none)
+    answer = log_prob(out, torch.tensor([ANSWER]), torch.tensor([3]), none)
+    assert zoom.item() == pytest.approx(-math.log(3), abs=1e-6)
+    assert answer.item() == pytest.approx(-math.log(3) - math.log(8) - AUS * math.log(2), abs=1e-5)
+
+
+def test_entropy_and_divergence_on_hand_made_numbers() -> None:
+    even = outputs([0.0, 0.0, -math.inf, -math.inf, -math.inf, -math.inf], [0.0] * 8, [])
+    skewed = outputs([math.log(3.0), 0.0, *[-math.inf] * 4], [0.0] * 8, [])
+    assert entropy(even).item() == pytest.approx(math.log(2), abs=1e-6)
+    assert divergence(even, even, torch.tensor([ANSWER])).item() == pytest.approx(0, abs=1e-6)
+    expected = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
+    assert divergence(skewed, even, torch.tensor([0])).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_clipped_surrogate_on_hand_made_numbers() -> None:
+    ratio, advantage = torch.tensor([1.5, 1.5, 0.5, 0.5]), torch.tensor([1.0, -1.0, 1.0, -1.0])
+    assert clipped(ratio, advantage, 0.2).item() == pytest.approx(-(1.2 - 1.5 + 0.5 - 0.8) / 4)
+
+
+def test_prepared_pictures_are_those_of_the_tools(cache: Path) -> None:
+    config = ViewConfig()
+    dataset = load_dataset("synthetic", split="train", n=CONFIG.train)
+    views = stage("train", CONFIG.train, CONFIG, cache, lambda text: None).views
+    rng = np.random.default_rng(0)
+    venvs = [make_group_vec("ActFER-MultiDiscrete-v0", 3, 2, dataset=dataset, **extra)
+             for extra in ({}, {"tools": ViewTools(dataset, views, config)})]  # fmt: skip
+    seen = [venv.reset(seed=4)[0] for venv in venvs]
+    for _ in range(12):
+        for key in seen[0]:
+            np.testing.assert_array_equal(seen[0][key], seen[1][key])
+        actions = rng.integers(0, [6, 8, *[2] * AUS], (6, 2 + AUS))
+        legal = [np.flatnonzero(mask[:6]) for mask in seen[0]["action_mask"]]
+        actions[:, 0] = [rng.choice(moves) if len(moves) else 0 for moves in legal]
+        seen = [venv.step(actions)[0] for venv in venvs]
+    assert venvs[1].tools.detections == 0
+
+
+def test_features_that_are_added_bit_by_bit_equal_those_encoded_at_once(cache: Path) -> None:
+    one = trainer(cache)
+    batch = Player(one.venv, one.policy, torch.Generator().manual_seed(1)).play()
+    with torch.no_grad():
+        out = one.policy(batch.memory, batch.decisions)
+    found = log_prob(out, batch.tool, batch.emotion, batch.aus)
+    torch.testing.assert_close(found, batch.old, atol=1e-4, rtol=1e-4)
+
+
+def test_advantages_are_those_of_the_scorer(cache: Path) -> None:
+    one = trainer(cache)
+    batch = Player(one.venv, one.policy, torch.Generator().manual_seed(1)).play()
+    scores = UCGRPO(one.venv.scorer.config).score(batch.rollouts)
+    wanted = {(r.group_id, r.member): a for r, a in zip(batch.rollouts, scores.advantage, strict=True)}
+    assert len(batch.tool) == sum(rollout.turns for rollout in batch.rollouts)
+    assert batch.advantage[batch.tool == ANSWER].sort().values.tolist() == pytest.approx(
+        sorted(wanted[r.group_id, r.member] for r in batch.rollouts if not r.truncated), abs=1e-5
+    )
+
+
+def test_the_gate_sees_pixels_and_the_state_only(cache: Path) -> None:
+    names = set(Memory.__dataclass_fields__) | set(Decisions.__dataclass_fields__)
+    assert not names & {"quality", "good", "emotion", "aus", "label", "sample_id"}
+
+
+def test_resuming_equals_never_stopping(cache: Path, tmp_path: Path) -> None:
+    whole = trainer(cache, tmp_path / "whole")
+    whole.train()
+    first = trainer(cache, tmp_path / "torn", steps=2)
+    first.train()
+    second = trainer(cache, tmp_path / "torn")
+    assert second.resume() and second.done == 2
+    second.train()
+    assert weights_hash(second.policy) == weights_hash(whole.policy)
+    assert second.log == whole.log
+    assert second.venv.scorer.state_dict() == whole.venv.scorer.state_dict()
+    assert (tmp_path / "torn" / "log.csv").read_text() == (tmp_path / "whole" / "log.csv").read_text()
+
+
+def test_another_configuration_is_not_resumed(cache: Path, tmp_path: Path) -> None:
+    trainer(cache, tmp_path, steps=1).train()
+    with pytest.raises(DataError, match="another reward"):
+        trainer(cache, tmp_path, variant="no_ema").resume()
+    (tmp_path / "checkpoint.pt").write_bytes(b"broken")
+    with pytest.raises(DataError, match="no checkpoint"):
+        trainer(cache, tmp_path).resume()
+
+
+def test_the_ema_moves_once_a_step_and_stays_bounded(cache: Path) -> None:
+    one = trainer(cache)
+    for step in range(3):
+        row = one.step()
+        assert one.venv.scorer.commits == step + 1
+        assert all(abs(row[f"ema_{name}"]) <= 1.2 for name in facs.EMOTIONS)
+    assert one.log[0]["ema_fear"] == 0.0, "the row of a step holds the EMA before it"
+
+
+def test_forced_modes_zoom_never_and_always(cache: Path) -> None:
+    val = stage("val", CONFIG.val, CONFIG, cache, lambda text: None)
+    policy = LightPolicy(SMALL).eval()
+    venv = val.groups(16, 1, UCGRPOConfig())
+    for mode, wanted in (("never", 0.0), ("always", 1.0)):
+        held = hold_out(policy, venv, CONFIG.val, UCGRPOConfig(), mode)  # type: ignore[arg-type]
+        faces = [rollout for rollout in held.rollouts if rollout.detection == "ok"]
+        assert np.mean([rollout.zoomed for rollout in faces]) == wanted
+        assert all(set(zoomed_regions(rollout)) <= set(facs.REGIONS) for rollout in faces)
+        assert [r.sample_id for r in held.rollouts] == [val.dataset[i].id for i in range(CONFIG.val)]
+
+
+def test_intervals_over_seeds_by_hand() -> None:
+    found = Interval.of([1.0, 2.0, 3.0])
+    assert (found.mean, found.error) == (2.0, pytest.approx(1 / math.sqrt(3)))
+    assert found.high - found.mean == pytest.approx(4.30 / math.sqrt(3))
+    assert paired([{"figures": {"x": 1.0}}], [{"figures": {"x": 0.25}}], "x") == [0.75]
+    assert to_markdown([{"a": "1"}, {"b": "2"}]).splitlines()[2:] == ["| 1 |  |", "|  | 2 |"]
+
+
+def test_an_ablation_writes_tables_and_does_not_repeat_itself(cache: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    base = replace(CONFIG, trainer=replace(CONFIG.trainer, steps=2))
+    results = ablate(base, tmp_path, cache, variants=("full", "task_only"), seeds=2, workers=1, say=said.append)
+    assert {name: len(runs) for name, runs in results.items()} == {"full": 2, "task_only": 2}
+    text = (tmp_path / "ablation.md").read_text()
+    assert "| task_only | 2 |" in text and (tmp_path / "curves.png").stat().st_size > 5_000
+    start = time.perf_counter()
+    ablate(base, tmp_path, cache, variants=("full", "task_only"), seeds=2, workers=1, say=said.append)
+    assert time.perf_counter() - start < 20
+    with pytest.raises(DataError, match="unknown variant 'best'"):
+        ablate(base, tmp_path, cache, variants=("best",))
+
+
+@pytest.mark.slow
+def test_zoom_biased_zooms_always_and_the_gate_leaves_lost_groups_alone(cache: Path) -> None:
+    biased = trainer(cache, variant="zoom_biased", steps=60, rate=3e-3)
+    biased.train()
+    assert np.mean([row["zoom"] for row in biased.log[-5:]]) > 0.9 * biased_faces(biased)
+    shaped = UCGRPOConfig.variant("zoom_biased")
+    gated = replace(shaped, outcome_gate=True)
+    lost = [replace(r, predicted_emotion=None, predicted_aus=None) for r in one_group(cache)]
+    assert np.abs(UCGRPO(gated).score(lost).advantage).max() == 0
+    assert np.abs(UCGRPO(shaped).score(lost).advantage).max() > 0.5
+
+
+def biased_faces(one: Trainer) -> float:
+    batch = Player(one.venv, one.policy, torch.Generator().manual_seed(5)).play()
+    return float(np.mean([rollout.detection == "ok" for rollout in batch.rollouts]))
+
+
+def one_group(cache: Path) -> list[Any]:
+    one = trainer(cache)
+    batch = Player(one.venv, one.policy, torch.Generator().manual_seed(2)).play()
+    sides = {(r.group_id, r.zoomed) for r in batch.rollouts if r.detection == "ok"}
+    name = next(group for group, zoomed in sorted(sides) if (group, not zoomed) in sides)
+    return [rollout for rollout in batch.rollouts if rollout.group_id == name]
+
+
+SCRIPT = """
+import sys; from pathlib import Path; from dataclasses import replace
+from actfer_env.agents.light.session import PRESETS, run
+from actfer_env.agents.light.policy import PolicyConfig
+from actfer_env.agents.light.trainer import TrainerConfig
+config = replace(PRESETS["smoke"], train=96, val=48, test=0, policy=PolicyConfig(4, 8, 4, 16),
+                 trainer=TrainerConfig(steps=40, groups=6, group_size=4, save_every=2))
+print(run(config, Path(sys.argv[1]), Path(sys.argv[2]), lambda text: print(text, flush=True), 1)["weights"])
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_again_and_again_ends_with_the_same_weights(cache: Path, tmp_path: Path) -> None:
+    def start(folder: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", SCRIPT, str(tmp_path / folder), str(cache)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+    whole = start("whole").communicate()[0].splitlines()[-1]
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        process = start("torn")
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("step") and rng.random() < 0.15:
+                break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert start("torn").communicate()[0].splitlines()[-1] == whole
+
+
+def test_presets_are_sessions() -> None:
+    assert set(PRESETS) == {"smoke", "quick", "paper"}
+    assert all(isinstance(preset, SessionConfig) for preset in PRESETS.values())
+    assert run.__doc__ is not None
