@@ -93,6 +93,10 @@ class OpenAIChatAgent:
 
     def __init__(self, config: EndpointConfig, client: Any = None) -> None:
         self.config, self.name = config, config.model
+        self.settings = {
+            name: getattr(config, name) for name in ("max_tokens", "temperature", "seed", "images_in_tool")
+        }
+        """What the turns depend on; not the address, so that a server may move."""
         self.total = Usage()
         """What all conversations have cost so far; cached answers cost nothing."""
         self._client = client or _client(config)

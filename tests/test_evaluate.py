@@ -169,6 +169,8 @@ def test_another_evaluation_is_not_mixed_in(samples: Dataset, tmp_path: Path) ->
         evaluate(player(server), samples, EvalConfig(number=1), out=tmp_path)
         with pytest.raises(DataError, match="another chat"):
             evaluate(player(server), samples, EvalConfig(ChatConfig(parsing="strict"), number=1), out=tmp_path)
+        with pytest.raises(DataError, match="another sampling"):
+            evaluate(player(server, temperature=0.7), samples, EvalConfig(number=1), out=tmp_path)
         assert len(evaluate(player(server), samples, EvalConfig(number=2), out=tmp_path).rollouts) == 2
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.episode import EpisodeConfig
+from actfer_env.errors import DataError
+from actfer_env.evaluation import EvalConfig, evaluate
 
 torch = pytest.importorskip("torch", reason="needs torch")
 pytest.importorskip("transformers", reason="needs transformers: pip install 'actfer-env[vlm]'")
@@ -102,6 +105,35 @@ def test_sampling_repeats_with_the_seed(folder: Path, samples: Dataset) -> None:
         return [conversation.ids for conversation, _ in player.play(episodes(samples, 4))]
 
     assert played(1) == played(1) != played(2)
+
+
+def test_draws_depend_neither_on_the_batch_nor_on_a_second_start(
+    folder: Path, samples: Dataset, tmp_path: Path
+) -> None:
+    def player(batch_size: int, **sampling: Any) -> QwenVLAgent:
+        return agent(folder, batch_size, temperature=1.2, top_p=0.9, **sampling)
+
+    config = EvalConfig(CHAT, EpisodeConfig(max_turns=2), number=4, repeats=2)
+    whole = [rollout.texts for rollout in evaluate(player(8), samples, config).rollouts]
+    evaluate(player(3), samples, replace(config, number=2), tmp_path)
+    with pytest.raises(DataError, match="another sampling"):
+        evaluate(player(3, seed=1), samples, config, tmp_path)
+    assert [rollout.texts for rollout in evaluate(player(1), samples, config, tmp_path).rollouts] == whole
+    assert len(set(whole)) == 8  # repeats of a sample draw anew
+
+
+def test_draws_follow_the_probabilities() -> None:
+    from actfer_env.agents.drawing import drawing
+
+    scores = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05, 0.0, 0.9]]))
+    chain = drawing(SamplingConfig(temperature=1.0, top_p=0.9), 5, [torch.Generator().manual_seed(0)])
+    drawn = torch.stack([chain(None, scores.clone()).argmax() for _ in range(4000)])
+    shares = torch.bincount(drawn, minlength=6) / 4000
+    # The last row is no token; of the others top_p keeps the first three, 0.95 in all.
+    expected = torch.tensor([0.5 / 0.95, 0.3 / 0.95, 0.15 / 0.95, 0, 0, 0])
+    torch.testing.assert_close(shares, expected, atol=0.025, rtol=0)
+    greedy = drawing(SamplingConfig(), 5, [])
+    assert int(greedy(None, scores.clone()).argmax()) == 0
 
 
 def test_log_probs_are_those_of_sampling(folder: Path, samples: Dataset) -> None:
