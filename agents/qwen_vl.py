@@ -6,13 +6,14 @@ import hashlib
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from actfer_env.agents.base import Usage
 from actfer_env.agents.conversation import Codec, Conversation, ModelError
-from actfer_env.chat import ChatEpisode
+from actfer_env.chat import ChatConfig, ChatEpisode
 
 if TYPE_CHECKING:
     import torch
@@ -91,6 +92,11 @@ class QwenVLAgent:
         self.codec = Codec(tokenizer, image_processor)
         self.settings = {**asdict(self.sampling), "dtype": str(model.dtype), **self._picture_bounds()}
         """What the turns depend on, as JSON values."""
+        pixels = self.model.config.model_type.startswith("qwen2")
+        self.chat = ChatConfig(
+            coordinates="pixels" if pixels else "relative_1000", schemas_in_prompt=not self.codec.takes_tools
+        )
+        """What fits the model: Qwen2.5-VL writes boxes in pixels, and its template has no tools."""
         special = set(tokenizer.all_special_ids) | {self.codec.image_id, tokenizer.pad_token_id}
         special |= {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
         self.forbidden = sorted(special - {self.codec.end_id, None})
@@ -257,10 +263,25 @@ def load(source: str | os.PathLike[str], dtype: str = "auto") -> tuple[Any, Any,
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
         processor = Qwen2VLImageProcessorPil.from_pretrained(name)
-        model = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype)
+        with _quiet():
+            model = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype)
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot load {name}: {str(error).splitlines()[0]}") from error
     return model, tokenizer, processor
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' progress bars from this package's own."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _bound_pixels(processor: Any, least: int | None, most: int | None) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -166,3 +170,48 @@ def test_a_missing_or_foreign_checkpoint_gives_one_line(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot load") as caught:
         load(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_template_without_tools_gets_them_in_the_prompt(folder: Path, samples: Dataset, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "m")
+    template = (folder / "chat_template.jinja").read_text("utf-8")
+    (tmp_path / "m" / "chat_template.jinja").write_text(template.replace("and tools", "and false"), "utf-8")
+    player = agent(tmp_path / "m")
+    assert player.chat.schemas_in_prompt and not agent(folder).chat.schemas_in_prompt
+    with pytest.raises(ModelError, match="schemas_in_prompt"):
+        next(player.play(episodes(samples, 1)))
+    episode = ChatEpisode(samples[0], chat_tools(chat=CHAT), replace(player.chat, image_side=96))
+    prompt = player.codec.decode(Conversation(episode, player.codec).ids)
+    assert '"detect_align"' in prompt and "zoom_in" in prompt
+
+
+def actfer_eval(*arguments: Any) -> list[str]:
+    fixed = ["--device", "cpu", "--dtype", "float32", "--max-turns", "2", "--max-new-tokens", "4", "--batch", "2"]
+    command = [sys.executable, "-m", "actfer_env", "eval", "synthetic", "--split", "test", *fixed]
+    return [*command, *map(str, arguments)]
+
+
+@pytest.mark.slow
+def test_the_command_goes_on_where_it_was_killed(folder: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "episodes.jsonl"
+    command = actfer_eval("--model", folder, "--out", tmp_path, "-n", 24)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not (kept.exists() and kept.stat().st_size):
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    before = kept.read_bytes()
+    lines = before[: before.rfind(b"\n") + 1]
+    assert 0 < lines.count(b"\n") < 24
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert kept.read_bytes().startswith(lines) and kept.read_bytes().count(b"\n") == 24
+    assert {"rollouts.jsonl", "run.json", "report.html", "summary.json"} <= {path.name for path in tmp_path.iterdir()}
+    assert all(word in done.stdout for word in ("accuracy", "macro-F1", "AU F1", "parse failures", "tokens"))
+
+
+def test_the_command_says_in_one_line_what_is_wrong(folder: Path, tmp_path: Path) -> None:
+    command = actfer_eval("--model", folder, "--native-calls", "--out", tmp_path)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("actfer: a local model writes its calls as text")
