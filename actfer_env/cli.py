@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -118,8 +119,8 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
     repeats: Annotated[int, typer.Option(min=1, help="Conversations of each sample.")] = 1,
     preset: Annotated[str, typer.Option(help="actfer, or a passive baseline: facial_r1, tag, ferbench.")] = "actfer",
     coordinates: Annotated[
-        str, typer.Option(help="Boxes: relative_1000 (Qwen3-VL), pixels (Qwen2.5-VL) or unit.")
-    ] = "relative_1000",
+        str | None, typer.Option(help="Boxes: relative_1000, pixels or unit; the local model's own if left out.")
+    ] = None,
     parsing: Annotated[str, typer.Option(help="lenient or strict.")] = "lenient",
     native_calls: Annotated[bool, typer.Option(help="Endpoint: pass tools beside the messages.")] = False,
     images_in_tool: Annotated[bool, typer.Option(help="Endpoint: send pictures inside tool messages.")] = False,
@@ -149,10 +150,9 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
     from actfer_env.episode import EpisodeConfig
     from actfer_env.evaluation import EvalConfig
 
-    chat = ChatConfig(
-        preset=preset, coordinates=coordinates, parsing=parsing,  # type: ignore[arg-type]
-        calls="native" if native_calls else "text", schemas_in_prompt=endpoint is not None and not native_calls,
-    )  # fmt: skip
+    chosen: dict[str, Any] = {"preset": preset, "parsing": parsing, "calls": "native" if native_calls else "text"}
+    chosen |= {} if coordinates is None else {"coordinates": coordinates}
+    chat = ChatConfig(**chosen, schemas_in_prompt=endpoint is not None and not native_calls)
     config = EvalConfig(chat, EpisodeConfig(max_turns, max_zooms), detector, number, repeats)
     dataset = _open(target, split, skip_broken=False)
     if dry_run:
@@ -166,6 +166,7 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
         agent: Any = QwenVLAgent(
             model, device=device, dtype=dtype, sampling=sampling, batch_size=batch, max_pixels=max_pixels
         )
+        config = replace(config, chat=replace(agent.chat, **chosen))
     else:
         from actfer_env.agents.openai_chat import EndpointConfig, OpenAIChatAgent
 
@@ -374,7 +375,8 @@ def _play(dataset: Dataset, config: RolloutConfig, out: Path) -> None:
 
 
 def _evaluate(agent: Any, dataset: Dataset, config: EvalConfig, out: Path) -> None:
-    from actfer_env.evaluation import evaluate, write_report, write_run
+    from actfer_env.evaluation import evaluate, summarize, write_report, write_run
+    from actfer_env.rollout import write_text_atomic
 
     total = min(config.number or len(dataset), len(dataset)) * config.repeats
     with _progress() as progress:
@@ -385,6 +387,7 @@ def _evaluate(agent: Any, dataset: Dataset, config: EvalConfig, out: Path) -> No
     if not run.rollouts:
         raise DataError("no conversation was finished")
     write_run(out, run)
+    write_text_atomic(out / "summary.json", json.dumps(summarize(run.rollouts, run.score()).to_dict(), indent=1) + "\n")
     path = write_report(out, run)
     _print_summary(run)
     _say(f"rollouts: {out / 'rollouts.jsonl'}\nreport:   {path}")

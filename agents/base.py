@@ -59,7 +59,11 @@ class Played(Protocol):
 
 
 class ChatAgent(Protocol):
-    """What plays conversations: a local model or an endpoint."""
+    """What plays conversations: a local model or an endpoint.
+
+    An attribute `settings`, a dict of JSON values, may say what else its turns depend on, such as the temperature:
+    `evaluate` then refuses to mix conversations of different settings.
+    """
 
     name: str
 

@@ -18,6 +18,10 @@ from actfer_env.errors import ActFERError
 from actfer_env.tools.image import RGB
 
 _BASE: list[Message] = [{"role": "system", "content": "."}, {"role": "user", "content": "."}]
+_PROBE: dict[str, Any] = {
+    "type": "function",
+    "function": {"name": "probed_tool", "description": "", "parameters": {"type": "object", "properties": {}}},
+}
 _PLACEHOLDER = "<|vision_start|><|image_pad|><|vision_end|>"
 _IMAGE, _END = "<|image_pad|>", "<|im_end|>"
 
@@ -48,6 +52,8 @@ class Codec:
         self.prefix = self.opening.split("\n", 1)[1]
         """The part of `opening` that belongs to the turn, such as an opening ``<think>``."""
         self._base = bare
+        self.takes_tools = _PROBE["function"]["name"] in self._render(_BASE, [_PROBE])
+        """Whether the template writes the tools' schemas; that of Qwen2.5-VL does not."""
 
     def begin(self, messages: Sequence[Message], tools: list[dict[str, Any]], images: Sequence[RGB]) -> Chunk:
         """Return the tokens and pictures of a prompt, the opening of the first turn included."""
@@ -108,6 +114,13 @@ class Chunk:
 class Conversation:
     """The tokens of one `ChatEpisode`.
 
+    Args:
+        episode: a fresh episode.
+        codec: of the model; shared.
+
+    Raises:
+        ModelError: the model would not see the tools, or they are to be called natively.
+
     Attributes:
         episode: the conversation's episode.
         ids: all tokens so far.
@@ -116,6 +129,10 @@ class Conversation:
     """
 
     def __init__(self, episode: ChatEpisode, codec: Codec) -> None:
+        if episode.tools and not (codec.takes_tools or episode.chat.schemas_in_prompt):
+            raise ModelError("the model's chat template has no tools: use ChatConfig(schemas_in_prompt=True)")
+        if episode.chat.calls != "text":
+            raise ModelError("a local model writes its calls as text: use ChatConfig(calls='text')")
         self.episode, self._codec = episode, codec
         self.ids: list[int] = []
         self.written: list[bool] = []

@@ -22,6 +22,10 @@ from actfer_env.chat import ChatEpisode, to_openai
 from actfer_env.errors import ActFERError
 from actfer_env.rollout import write_text_atomic
 
+_NO_CHAT = "did not answer as a chat endpoint (is the address right, with its /v1?)"
+_TOO_LONG = ("context_length_exceeded", "context length", "maximum context", "too many tokens", "prompt is too long")
+"""How servers say that a conversation has outgrown the model: OpenAI, vLLM, SGLang, Anthropic's bridge."""
+
 
 class EndpointError(ActFERError, RuntimeError):
     """An endpoint that cannot be used, or that stopped answering."""
@@ -89,6 +93,10 @@ class OpenAIChatAgent:
 
     def __init__(self, config: EndpointConfig, client: Any = None) -> None:
         self.config, self.name = config, config.model
+        self.settings = {
+            name: getattr(config, name) for name in ("max_tokens", "temperature", "seed", "images_in_tool")
+        }
+        """What the turns depend on; not the address, so that a server may move."""
         self.total = Usage()
         """What all conversations have cost so far; cached answers cost nothing."""
         self._client = client or _client(config)
@@ -141,8 +149,8 @@ class OpenAIChatAgent:
         usage = Usage()
         while not episode.done:
             answer = self._answer(episode, usage)
-            if answer.get("refusal"):
-                episode.stop("refused")
+            if "stop" in answer:
+                episode.stop(answer["stop"])
                 break
             calls = answer.get("tool_calls") if episode.chat.calls == "native" else None
             episode.step(answer.get("content") or "", calls or None)
@@ -181,13 +189,24 @@ class OpenAIChatAgent:
         except openai.APIConnectionError as error:
             tries = self.config.retries + 1
             why = f"{self.config.url} did not answer ({tries} tries): {error.__cause__ or error}"
-            raise EndpointError(f"{_line(why)}; finished episodes are kept, run again to go on") from None
+            raise self._error(why, "; finished episodes are kept, run again to go on") from None
         except openai.APIStatusError as error:
-            if _is_filtered(error):
-                return {"refusal": "content filter"}, (0, 0)
+            outcome = _outcome(error)
+            if outcome is not None:
+                return {"stop": outcome, "why": _line(error.message)}, (0, 0)
             why = f"{self.config.url} answered {error.status_code}: {error.message}"
-            raise EndpointError(_line(why)) from None
+            raise self._error(why) from None
+        except (openai.APIError, ValueError) as error:
+            raise self._error(f"{self.config.url} {_NO_CHAT}: {error}") from None
+        if not getattr(response, "choices", None):
+            why = getattr(response, "error", None) or str(response)
+            raise self._error(f"{self.config.url} {_NO_CHAT}: {why}")
         return _reply(response), _spent(response)
+
+    def _error(self, why: str, cure: str = "") -> EndpointError:
+        """Return the error in one line, without the key: some servers quote it when they refuse it."""
+        key = os.environ.get(self.config.key_variable)
+        return EndpointError(_line(why.replace(key, "***") if key else why) + cure)
 
     def _count(self, usage: Usage, prompt: int, completion: int, seconds: float) -> None:
         with self._lock:
@@ -278,12 +297,10 @@ def _client(config: EndpointConfig) -> Any:
 
 def _reply(response: Any) -> dict[str, Any]:
     """Return the turn as JSON values."""
-    if not response.choices:
-        return {"content": ""}
     choice = response.choices[0]
     message = choice.message
     if getattr(message, "refusal", None) or choice.finish_reason == "content_filter":
-        return {"refusal": getattr(message, "refusal", None) or "content filter"}
+        return {"stop": "refused", "why": getattr(message, "refusal", None) or "content filter"}
     calls = [call.model_dump(exclude_none=True) for call in message.tool_calls or []]
     return {"content": message.content or "", "tool_calls": calls}
 
@@ -293,8 +310,13 @@ def _spent(response: Any) -> tuple[int, int]:
     return (usage.prompt_tokens or 0, usage.completion_tokens or 0) if usage else (0, 0)
 
 
-def _is_filtered(error: Any) -> bool:
-    return error.status_code == 400 and "content_filter" in f"{getattr(error, 'code', '')} {error.message}"
+def _outcome(error: Any) -> str | None:
+    """Return how a refused request ends its episode; None where the fault is not the episode's."""
+    text = f"{getattr(error, 'code', '')} {error.message}".lower()
+    if error.status_code == 400 and "content_filter" in text:
+        return "refused"
+    too_long = error.status_code == 413 or (error.status_code == 400 and any(words in text for words in _TOO_LONG))
+    return "too_long" if too_long else None
 
 
 def _line(text: str) -> str:

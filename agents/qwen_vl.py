@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actfer_env.agents.base import Usage
 from actfer_env.agents.conversation import Codec, Conversation, ModelError
-from actfer_env.chat import ChatEpisode
+from actfer_env.chat import ChatConfig, ChatEpisode
+
+if TYPE_CHECKING:
+    import torch
 
 CALL_END = "</tool_call>"
 
@@ -24,7 +29,8 @@ class SamplingConfig:
         max_new_tokens: of one turn.
         temperature: 0 is greedy.
         top_p: nucleus, in (0, 1]; unused when greedy.
-        seed: of the sampling; the same seed and the same batches give the same turns on CPU.
+        seed: of the sampling. Every turn has a random stream of its own, so that neither the batch nor a stop and a
+            second start changes what is drawn (on the CPU; a GPU's rounding depends on the batch).
         stop_at_call: end a turn behind its first tool call.
         max_length: tokens of a whole conversation; a longer one ends with the outcome "too_long".
     """
@@ -84,7 +90,13 @@ class QwenVLAgent:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.model = model.to(self.device).eval()
         self.codec = Codec(tokenizer, image_processor)
-        self._generator_seeded = False
+        self.settings = {**asdict(self.sampling), "dtype": str(model.dtype), **self._picture_bounds()}
+        """What the turns depend on, as JSON values."""
+        pixels = self.model.config.model_type.startswith("qwen2")
+        self.chat = ChatConfig(
+            coordinates="pixels" if pixels else "relative_1000", schemas_in_prompt=not self.codec.takes_tools
+        )
+        """What fits the model: Qwen2.5-VL writes boxes in pixels, and its template has no tools."""
         special = set(tokenizer.all_special_ids) | {self.codec.image_id, tokenizer.pad_token_id}
         special |= {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
         self.forbidden = sorted(special - {self.codec.end_id, None})
@@ -144,10 +156,13 @@ class QwenVLAgent:
         """
         import torch
 
-        self._seed()
+        from actfer_env.agents.drawing import drawing
+
         batch = self.collate(conversations)
+        streams = [self._stream(conversation) for conversation in conversations]
+        chain = drawing(self.sampling, len(self.codec.tokenizer), streams)
         with torch.no_grad():
-            out = self.model.generate(**batch, **self._settings())
+            out = self.model.generate(**batch, **self._settings(), logits_processor=chain)
         tails = out[:, batch["input_ids"].shape[1] :].tolist()
         return [self._cut(tail) for tail in tails]
 
@@ -185,6 +200,7 @@ class QwenVLAgent:
         batch = self.collate(conversations)
         logits = self.model(**batch).logits[:, :-1].float()
         logits[..., self.forbidden] = -torch.inf
+        logits[..., len(self.codec.tokenizer) :] = -torch.inf  # rows that no token has
         logs = torch.log_softmax(logits / (self.sampling.temperature or 1.0), dim=-1)
         chosen = logs.gather(-1, batch["input_ids"][:, 1:, None])[..., 0]
         found = []
@@ -196,22 +212,27 @@ class QwenVLAgent:
     def _settings(self) -> dict[str, Any]:
         sampling = self.sampling
         settings: dict[str, Any] = {
-            "max_new_tokens": sampling.max_new_tokens, "do_sample": sampling.temperature > 0, "use_cache": True,
+            "max_new_tokens": sampling.max_new_tokens, "do_sample": False, "use_cache": True,
             "eos_token_id": self._stops, "pad_token_id": self.codec.tokenizer.pad_token_id,
             "suppress_tokens": self.forbidden, "repetition_penalty": 1.0,
         }  # fmt: skip
-        if sampling.temperature > 0:
-            settings |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
         if self._stop_strings:
             settings |= {"stop_strings": self._stop_strings, "tokenizer": self.codec.tokenizer}
         return settings
 
-    def _seed(self) -> None:
+    def _stream(self, conversation: Conversation) -> torch.Generator:
+        """Return the random stream of a conversation's next turn."""
         import torch
 
-        if self.sampling.temperature > 0 and not self._generator_seeded:
-            torch.manual_seed(self.sampling.seed)
-            self._generator_seeded = True
+        episode = conversation.episode.episode
+        place = [self.sampling.seed, episode.group_id, episode.sample.id, episode.member, episode.step]
+        key = repr([*place, len(conversation.turns)])
+        seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:7], "big")
+        return torch.Generator(self.device).manual_seed(seed)
+
+    def _picture_bounds(self) -> dict[str, int]:
+        size = self.codec.image_processor.size
+        return {"min_pixels": size["shortest_edge"], "max_pixels": size["longest_edge"]}
 
     def _cut(self, ids: list[int]) -> list[int]:
         """Drop the padding behind a turn."""
@@ -242,10 +263,25 @@ def load(source: str | os.PathLike[str], dtype: str = "auto") -> tuple[Any, Any,
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
         processor = Qwen2VLImageProcessorPil.from_pretrained(name)
-        model = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype)
+        with _quiet():
+            model = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype)
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot load {name}: {str(error).splitlines()[0]}") from error
     return model, tokenizer, processor
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' progress bars from this package's own."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _bound_pixels(processor: Any, least: int | None, most: int | None) -> None:

@@ -36,6 +36,7 @@ class Server:
     fail: int = 0
     die_after: int | None = None
     refuse: bool = False
+    answer: tuple[int, Any] | None = None
     requests: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
     lock: Any = field(default_factory=threading.Lock)
@@ -50,9 +51,9 @@ class Server:
                 if status is None:
                     self.connection.close()
                     return
-                data = json.dumps(answer).encode()
+                data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
                 self.send_response(status)
-                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Type", "text/html" if isinstance(answer, bytes) else "application/json")
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)
@@ -81,6 +82,8 @@ class Server:
             if self.fail > 0:
                 self.fail -= 1
                 return 503, {"error": {"message": "busy"}}
+        if self.answer is not None:
+            return self.answer
         turn = sum(message["role"] == "assistant" for message in body["messages"])
         return 200, {
             "id": "x", "object": "chat.completion", "created": 0, "model": body["model"],
@@ -166,6 +169,8 @@ def test_another_evaluation_is_not_mixed_in(samples: Dataset, tmp_path: Path) ->
         evaluate(player(server), samples, EvalConfig(number=1), out=tmp_path)
         with pytest.raises(DataError, match="another chat"):
             evaluate(player(server), samples, EvalConfig(ChatConfig(parsing="strict"), number=1), out=tmp_path)
+        with pytest.raises(DataError, match="another sampling"):
+            evaluate(player(server, temperature=0.7), samples, EvalConfig(number=1), out=tmp_path)
         assert len(evaluate(player(server), samples, EvalConfig(number=2), out=tmp_path).rollouts) == 2
 
 
@@ -174,6 +179,20 @@ def test_refusals_are_an_outcome_of_their_own(samples: Dataset) -> None:
         run = evaluate(player(server), samples, EvalConfig(number=3))
     assert summarize(run.rollouts).outcomes == {"refused": 3}
     assert all(rollout.predicted_emotion is None for rollout in run.rollouts)
+
+
+@pytest.mark.parametrize("body", [b"<html>Welcome</html>", b"", {"error": {"message": "boom"}}, {"choices": []}])
+def test_an_address_that_is_no_chat_endpoint_gives_one_line(body: Any, samples: Dataset) -> None:
+    with Server(answer=(200, body)) as server, pytest.raises(EndpointError, match="is the address right") as caught:
+        evaluate(player(server), samples)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_conversation_beyond_the_servers_limit_ends_alone(samples: Dataset) -> None:
+    error = {"message": "This model's maximum context length is 4096 tokens", "code": "context_length_exceeded"}
+    with Server(answer=(400, {"error": error})) as server:
+        run = evaluate(player(server), samples, EvalConfig(number=2))
+    assert summarize(run.rollouts).outcomes == {"too_long": 2}
 
 
 def test_the_token_budget_ends_the_evaluation(samples: Dataset, tmp_path: Path) -> None:
@@ -202,6 +221,14 @@ def test_the_key_comes_from_the_environment_and_is_never_kept(
     write_report(tmp_path, run)
     assert server.keys[0] == "Bearer secret-123"
     assert all("secret-123" not in path.read_text("utf-8") for path in tmp_path.rglob("*") if path.is_file())
+
+
+def test_a_key_that_the_server_quotes_is_not_shown(samples: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", "secret-123")
+    refusal = {"error": {"message": "Incorrect API key provided: secret-123"}}
+    with Server(answer=(401, refusal)) as server, pytest.raises(EndpointError, match="answered 401") as caught:
+        evaluate(player(server, key_variable="MY_KEY"), samples)
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("kwargs", [{"url": "localhost"}, {"concurrency": 0}, {"timeout": 0.0}])

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +16,8 @@ import pytest
 from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.episode import EpisodeConfig
+from actfer_env.errors import DataError
+from actfer_env.evaluation import EvalConfig, evaluate
 
 torch = pytest.importorskip("torch", reason="needs torch")
 pytest.importorskip("transformers", reason="needs transformers: pip install 'actfer-env[vlm]'")
@@ -104,6 +111,35 @@ def test_sampling_repeats_with_the_seed(folder: Path, samples: Dataset) -> None:
     assert played(1) == played(1) != played(2)
 
 
+def test_draws_depend_neither_on_the_batch_nor_on_a_second_start(
+    folder: Path, samples: Dataset, tmp_path: Path
+) -> None:
+    def player(batch_size: int, **sampling: Any) -> QwenVLAgent:
+        return agent(folder, batch_size, temperature=1.2, top_p=0.9, **sampling)
+
+    config = EvalConfig(CHAT, EpisodeConfig(max_turns=2), number=4, repeats=2)
+    whole = [rollout.texts for rollout in evaluate(player(8), samples, config).rollouts]
+    evaluate(player(3), samples, replace(config, number=2), tmp_path)
+    with pytest.raises(DataError, match="another sampling"):
+        evaluate(player(3, seed=1), samples, config, tmp_path)
+    assert [rollout.texts for rollout in evaluate(player(1), samples, config, tmp_path).rollouts] == whole
+    assert len(set(whole)) == 8  # repeats of a sample draw anew
+
+
+def test_draws_follow_the_probabilities() -> None:
+    from actfer_env.agents.drawing import drawing
+
+    scores = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05, 0.0, 0.9]]))
+    chain = drawing(SamplingConfig(temperature=1.0, top_p=0.9), 5, [torch.Generator().manual_seed(0)])
+    drawn = torch.stack([chain(None, scores.clone()).argmax() for _ in range(4000)])
+    shares = torch.bincount(drawn, minlength=6) / 4000
+    # The last row is no token; of the others top_p keeps the first three, 0.95 in all.
+    expected = torch.tensor([0.5 / 0.95, 0.3 / 0.95, 0.15 / 0.95, 0, 0, 0])
+    torch.testing.assert_close(shares, expected, atol=0.025, rtol=0)
+    greedy = drawing(SamplingConfig(), 5, [])
+    assert int(greedy(None, scores.clone()).argmax()) == 0
+
+
 def test_log_probs_are_those_of_sampling(folder: Path, samples: Dataset) -> None:
     player = agent(folder, temperature=1.0)
     conversations = [conversation for conversation, _ in player.play(episodes(samples, 3, max_turns=2))]
@@ -134,3 +170,48 @@ def test_a_missing_or_foreign_checkpoint_gives_one_line(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot load") as caught:
         load(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_template_without_tools_gets_them_in_the_prompt(folder: Path, samples: Dataset, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "m")
+    template = (folder / "chat_template.jinja").read_text("utf-8")
+    (tmp_path / "m" / "chat_template.jinja").write_text(template.replace("and tools", "and false"), "utf-8")
+    player = agent(tmp_path / "m")
+    assert player.chat.schemas_in_prompt and not agent(folder).chat.schemas_in_prompt
+    with pytest.raises(ModelError, match="schemas_in_prompt"):
+        next(player.play(episodes(samples, 1)))
+    episode = ChatEpisode(samples[0], chat_tools(chat=CHAT), replace(player.chat, image_side=96))
+    prompt = player.codec.decode(Conversation(episode, player.codec).ids)
+    assert '"detect_align"' in prompt and "zoom_in" in prompt
+
+
+def actfer_eval(*arguments: Any) -> list[str]:
+    fixed = ["--device", "cpu", "--dtype", "float32", "--max-turns", "2", "--max-new-tokens", "4", "--batch", "2"]
+    command = [sys.executable, "-m", "actfer_env", "eval", "synthetic", "--split", "test", *fixed]
+    return [*command, *map(str, arguments)]
+
+
+@pytest.mark.slow
+def test_the_command_goes_on_where_it_was_killed(folder: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "episodes.jsonl"
+    command = actfer_eval("--model", folder, "--out", tmp_path, "-n", 24)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not (kept.exists() and kept.stat().st_size):
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    before = kept.read_bytes()
+    lines = before[: before.rfind(b"\n") + 1]
+    assert 0 < lines.count(b"\n") < 24
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert kept.read_bytes().startswith(lines) and kept.read_bytes().count(b"\n") == 24
+    assert {"rollouts.jsonl", "run.json", "report.html", "summary.json"} <= {path.name for path in tmp_path.iterdir()}
+    assert all(word in done.stdout for word in ("accuracy", "macro-F1", "AU F1", "parse failures", "tokens"))
+
+
+def test_the_command_says_in_one_line_what_is_wrong(folder: Path, tmp_path: Path) -> None:
+    command = actfer_eval("--model", folder, "--native-calls", "--out", tmp_path)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("actfer: a local model writes its calls as text")

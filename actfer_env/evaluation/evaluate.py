@@ -92,7 +92,8 @@ def evaluate(
 
 def _settings(agent: ChatAgent, dataset: Dataset, config: EvalConfig) -> dict[str, Any]:
     """Return what identifies an evaluation, as JSON values; how many samples is left open, so that it may grow."""
-    chosen = {"chat": asdict(config.chat), "episode": asdict(config.episode), "detector": config.detector}
+    chosen = {"chat": asdict(config.chat), "episode": asdict(config.episode), "detector": config.detector,
+              "sampling": getattr(agent, "settings", {})}  # fmt: skip
     return json.loads(json.dumps({"agent": agent.name, "dataset": dataset.arguments, **chosen}, default=str))
 
 
@@ -188,7 +189,8 @@ def _to_run(
     keys = [(name, member) for name in names for member in range(config.repeats)]
     rollouts = tuple(journal.kept[key] for key in keys if key in journal.kept)
     scorer = UCGRPO(config.reward)
-    shown = {"agent": settings["agent"], "detector": config.detector, "preset": config.chat.preset,
+    sampling = {name: value for name, value in settings["sampling"].items() if value is not None}
+    shown = {"agent": settings["agent"], **sampling, "detector": config.detector, "preset": config.chat.preset,
              "parsing": config.chat.parsing, "coordinates": config.chat.coordinates, "repeats": config.repeats,
              "max_turns": config.episode.max_turns, "max_zooms": config.episode.max_zooms}  # fmt: skip
     return Run(

@@ -214,7 +214,7 @@ def summary_rows(summary: Summary) -> list[tuple[str, str, str]]:
         ("zoomed", _share(summary.zoom_ratio), f"{_share(summary.zoom_ratio_with_face)} where a face was found"),
         ("with violations", _share(summary.violation_rate), _count(sum(summary.violations.values()), "violation")),
         ("mean reward", _signed(summary.terms.get("total")), f"{_number(summary.mean_turns, 1)} turns on average"),
-        *_conversations(summary)[:1],
+        *_cost(summary),
     ]
 
 
@@ -245,6 +245,16 @@ def _behaviour(summary: Summary) -> list[tuple[str, str, str]]:
         ("turns used up", _share(summary.truncated), "of episodes, without an answer"),
         *_conversations(summary),
     ]
+
+
+def _cost(summary: Summary) -> list[tuple[str, str, str]]:
+    """Return the tile of conversations: what could not be read, and what one took."""
+    if summary.parse_failure_rate is None:
+        return []
+    used = summary.usage
+    tokens = used.get("prompt_tokens", 0) + used.get("completion_tokens", 0)
+    note = f"{tokens:.0f} tokens, {used.get('seconds', 0):.1f} seconds an episode" if used else ""
+    return [("parse failures", _share(summary.parse_failure_rate), note)]
 
 
 def _conversations(summary: Summary) -> list[tuple[str, str, str]]:
