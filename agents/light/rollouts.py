@@ -61,7 +61,8 @@ class Player:
         self, venv: GroupVectorEnv, policy: LightPolicy, generator: torch.Generator | None, zooming: Zooming = "free"
     ) -> None:
         self.venv, self.policy, self.generator, self.zooming = venv, policy, generator, zooming
-        self._size, self._turns = venv.group_size, int(venv.single_observation_space["turns_left"].n) - 1
+        spaces: Any = venv.single_observation_space
+        self._turns = int(spaces["turns_left"].n) - 1
 
     @torch.no_grad()
     def play(self, samples: list[int] | None = None) -> Batch:
@@ -73,15 +74,16 @@ class Player:
         obs, info = self.venv.reset(options=None if samples is None else {"samples": samples})
         shelf = _Shelf(obs, 4 * self.venv.num_groups)
         features = self.policy.encode(shelf.memory)
-        first, ended = set(info["group_id"]), set()
+        first, ended = set(info["group_id"]), set[str]()
         steps: list[dict[str, Any]] = []
         outcome: dict[tuple[str, int], float] = {}
-        batch = ([], [])
+        batch: tuple[list[Rollout], list[Scores]] = ([], [])
         while not first <= ended:
             rows = np.flatnonzero(info["active"])
             names = info["group_id"][rows]
             fresh = shelf.see(obs, rows, names)
-            features = tuple(old + new for old, new in zip(features, self.policy.encode(fresh), strict=True))
+            image, face, crops = self.policy.encode(fresh)
+            features = features[0] + image, features[1] + face, features[2] + crops
             step = self._step(obs, rows, shelf, features)
             actions = np.zeros((self.venv.num_envs, 2 + AUS), np.int64)
             actions[rows] = np.column_stack([step["tool"], step["emotion"], step["aus"]])

@@ -27,6 +27,7 @@ class WarmStartConfig:
         decay: weight decay.
         zoomed: share of faces that are zoomed.
         au_weight: of the Action Units beside the emotion.
+        face_dropout: share of zoomed faces whose whole view is withheld, so that crops are learned to be read.
         least_gain: of zooming good pictures, in accuracy, below which the start is trained again for as long (fixed
             beforehand, from the prototype's rule).
         retries: at most.
@@ -38,6 +39,7 @@ class WarmStartConfig:
     decay: float = 0.02
     zoomed: float = 0.6
     au_weight: float = 2.0
+    face_dropout: float = 0.3
     least_gain: float = 0.1
     retries: int = 1
 
@@ -129,7 +131,7 @@ def _loss(
     n = len(batch)
     shown, wanted = _script(n, config.zoomed, rng)
     memory.has_crop &= shown
-    features = policy.encode(memory)
+    features = _without_face(policy.encode(memory), memory.has_crop.any(1), config.face_dropout, rng)
     first = policy.decide(features, first_decisions(n))
     decisions = decisions_of(memory.has_face, shown, torch.arange(n))
     out = policy.decide(features, decisions)
@@ -144,6 +146,14 @@ def _loss(
         near = policy.near_aus((features[2] * decisions.shown[..., None]).flatten(1)[seen])
         bits = bits + _units(near, units[seen])
     return nn.functional.cross_entropy(out.emotion, label) + 0.1 * tool + config.au_weight * bits
+
+
+def _without_face(
+    features: tuple[Tensor, Tensor, Tensor], zoomed: Tensor, share: float, rng: np.random.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    image, face, crops = features
+    kept = ~(zoomed & torch.from_numpy(rng.random(len(zoomed)) < share))
+    return image, face * kept[:, None], crops
 
 
 def _units(logits: Tensor, units: Tensor) -> Tensor:
