@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from actfer_env.agents.light.policy import ANSWER, AUS, REGIONS, TOOLS, Decisions, LightPolicy, Memory, log_prob
+from actfer_env.agents.light.policy import ANSWER, AUS, DETECT, REGIONS, TOOLS, Decisions, LightPolicy, Memory, log_prob
 from actfer_env.rewards import Scores
 from actfer_env.rollout import Rollout
 from actfer_env.wrappers.group_vec import GroupVectorEnv
@@ -121,7 +121,7 @@ class Player:
     def _choose(self, out: Any) -> tuple[Tensor, Tensor, Tensor]:
         draw = self.generator
         if draw is None:
-            return out.tool.argmax(1), out.emotion.argmax(1), out.aus > 0
+            return greedy_tool(out.tool), out.emotion.argmax(1), out.aus > 0
         tool = torch.multinomial(torch.softmax(out.tool, -1), 1, generator=draw)[:, 0]
         emotion = torch.multinomial(torch.softmax(out.emotion, -1), 1, generator=draw)[:, 0]
         return tool, emotion, torch.rand(out.aus.shape, generator=draw) < torch.sigmoid(out.aus)
@@ -139,6 +139,13 @@ class Player:
         names = [info["rollout"][i].group_id for i in done]
         outcome.update({(n, int(i)): float(info["advantage"][i]) for n, i in zip(names, done, strict=True)})
         return set(names)
+
+
+def greedy_tool(logits: Tensor) -> Tensor:
+    """Return the likelier of looking closer and not, then the likeliest region: four regions share the zoom's chance."""
+    shares = torch.softmax(logits, -1)
+    zoom = shares[:, 1:ANSWER].sum(1) > shares[:, ANSWER]
+    return torch.where(zoom & (shares[:, DETECT] == 0), shares[:, 1:ANSWER].argmax(1) + 1, shares.argmax(1))
 
 
 class _Shelf:

@@ -80,7 +80,7 @@ PRESETS: dict[str, SessionConfig] = {
                            trainer=TrainerConfig(steps=6, groups=8, group_size=4, save_every=3)),
     "quick": SessionConfig(train=4_500, val=1_000, test=0, warm=WarmStartConfig(epochs=6),
                            trainer=TrainerConfig(steps=80)),
-    "paper": SessionConfig(),
+    "paper": SessionConfig(warm=WarmStartConfig(epochs=10)),
 }  # fmt: skip
 """Sizes by name: a test of the parts, three minutes, and the ablation."""
 
