@@ -142,7 +142,7 @@ class Player:
 
 
 def greedy_tool(logits: Tensor) -> Tensor:
-    """Return the likelier of looking closer and not, then the likeliest region: four regions share the zoom's chance."""
+    """Return whether to look closer, which four regions share the chance of, and then the likeliest region."""
     shares = torch.softmax(logits, -1)
     zoom = shares[:, 1:ANSWER].sum(1) > shares[:, ANSWER]
     return torch.where(zoom & (shares[:, DETECT] == 0), shares[:, 1:ANSWER].argmax(1) + 1, shares.argmax(1))
