@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-HEAVY = {"torch", "transformers", "verl", "insightface", "onnxruntime", "matplotlib"}
+HEAVY = {"torch", "transformers", "verl", "insightface", "onnxruntime", "matplotlib", "openai"}
 PURE = ("facs.py", "episode.py", "rollout.py", "errors.py", "tools", "rewards")
 FORBIDDEN = HEAVY | {"gymnasium", "stable_baselines3"}
 
