@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "transformers", "verl", "insightface", "onnxruntime", "matplotlib", "openai"}
+FOLDERS = ("actfer_env", "agents", "wrappers")
 PURE = ("facs.py", "episode.py", "rollout.py", "errors.py", "tools", "rewards")
 FORBIDDEN = HEAVY | {"gymnasium", "stable_baselines3"}
 
@@ -51,8 +52,9 @@ def test_setup_cfg_lists_every_package():
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
     listed = set(config["options"]["packages"].split())
-    found = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "actfer_env").rglob("__init__.py")}
-    assert listed == found | {"actfer_env.agents", "actfer_env.wrappers"}
+    folders = (path.parent.relative_to(ROOT) for name in FOLDERS for path in (ROOT / name).rglob("__init__.py"))
+    found = {".".join(folder.parts) for folder in folders}
+    assert listed == {name if name.startswith("actfer_env") else f"actfer_env.{name}" for name in found}
 
 
 def test_help_loads_nothing_heavy_and_no_image_library():
