@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-HEAVY = {"torch", "transformers", "verl", "insightface", "onnxruntime", "matplotlib"}
+HEAVY = {"torch", "transformers", "verl", "insightface", "onnxruntime", "matplotlib", "openai"}
+FOLDERS = ("actfer_env", "agents", "wrappers")
 PURE = ("facs.py", "episode.py", "rollout.py", "errors.py", "tools", "rewards")
 FORBIDDEN = HEAVY | {"gymnasium", "stable_baselines3"}
 
@@ -51,10 +52,9 @@ def test_setup_cfg_lists_every_package():
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
     listed = set(config["options"]["packages"].split())
-    found = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "actfer_env").rglob("__init__.py")}
-    mapped = {f"actfer_env.{'.'.join(path.parent.relative_to(ROOT).parts)}" for folder in ("agents", "wrappers")
-              for path in (ROOT / folder).rglob("__init__.py")}  # fmt: skip
-    assert listed == found | mapped
+    folders = (path.parent.relative_to(ROOT) for name in FOLDERS for path in (ROOT / name).rglob("__init__.py"))
+    found = {".".join(folder.parts) for folder in folders}
+    assert listed == {name if name.startswith("actfer_env") else f"actfer_env.{name}" for name in found}
 
 
 def test_help_loads_nothing_heavy_and_no_image_library():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -215,3 +216,42 @@ def test_the_command_says_in_one_line_what_is_wrong(folder: Path, tmp_path: Path
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("actfer: a local model writes its calls as text")
+
+
+def build_qwen25(tiny: Path, folder: Path) -> Path:
+    """A tiny random Qwen2.5-VL with the other model's tokenizer: patches of 14 pixels, windowed attention."""
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    shutil.copytree(tiny, folder)
+    tokens = agent(tiny).codec.tokenizer
+    sizes = {"hidden_size": 32, "intermediate_size": 64}
+    text = {
+        **sizes, "vocab_size": len(tokens), "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "bos_token_id": None, "eos_token_id": tokens.eos_token_id, "pad_token_id": tokens.pad_token_id,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]},
+    }  # fmt: skip
+    vision = {
+        **sizes,
+        "depth": 2,
+        "num_heads": 2,
+        "window_size": 56,
+        "fullatt_block_indexes": [1],
+        "out_hidden_size": 32,
+    }
+    names = {"image_token_id": "<|image_pad|>", "video_token_id": "<|video_pad|>",
+             "vision_start_token_id": "<|vision_start|>", "vision_end_token_id": "<|vision_end|>"}  # fmt: skip
+    markup = {name: tokens.convert_tokens_to_ids(token) for name, token in names.items()}
+    torch.manual_seed(0)
+    config = Qwen2_5_VLConfig(text_config=text, vision_config=vision, **markup)
+    Qwen2_5_VLForConditionalGeneration(config).save_pretrained(folder)
+    settings = json.loads((folder / "preprocessor_config.json").read_text("utf-8"))
+    (folder / "preprocessor_config.json").write_text(json.dumps({**settings, "patch_size": 14}), "utf-8")
+    return folder
+
+
+def test_qwen25_plays_too_and_writes_boxes_in_pixels(folder: Path, samples: Dataset, tmp_path: Path) -> None:
+    older = build_qwen25(folder, tmp_path / "m")
+    together, alone = (
+        {one.episode.sample.id: one.ids for one, _ in agent(older, size).play(episodes(samples, 4))} for size in (3, 1)
+    )
+    assert together == alone and agent(older).chat.coordinates == "pixels"
