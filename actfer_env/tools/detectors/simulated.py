@@ -34,12 +34,12 @@ class SimulatedConfig:
     """
 
     min_eyes: float = 13.0
-    min_native: float = 5.4
+    min_native: float = 4.4
     max_covered: float = 0.35
     min_inside: float = 0.8
     max_blur: float = 0.2
     brightness: tuple[float, float] = (0.06, 0.95)
-    max_noise: float = 1.9
+    max_noise: float = 1.15
     max_yaw: float = 34.0
     max_pitch: float = 25.0
     max_roll: float = 45.0
