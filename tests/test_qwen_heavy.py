@@ -303,8 +303,8 @@ def test_two_hundred_episodes_of_ten_turns_in_batches_of_sixteen(tmp_path: Path)
     together = play(16, 200)
     assert len(together) == 200 and {outcome for _, outcome, _ in together.values()} == {"truncated"}
     assert {2, 3, 4, 5, 6} <= {pictures for _, _, pictures in together.values()}
-    alone = play(1, 40)
+    alone = play(1, 24)
     assert all(together[name] == one for name, one in alone.items())
-    short = play(16, 40, limit=1000)
+    short = play(16, 24, limit=1000)
     assert {outcome for _, outcome, _ in short.values()} == {"too_long", "truncated"}
-    assert short == play(1, 40, limit=1000)
+    assert short == play(1, 24, limit=1000)
