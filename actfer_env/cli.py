@@ -276,10 +276,10 @@ def envs() -> None:
     import gymnasium as gym
     from rich.table import Table
 
-    from actfer_env.registration import IDS
+    from actfer_env.registration import CHAT_ID, IDS
 
     table = Table("id", "action space", title="Registered environments")
-    for name in IDS:
+    for name in (*IDS, CHAT_ID):
         table.add_row(name, str(gym.make(name).action_space))
     _console().print(table)
     _say("Observations and arguments: python -c 'import actfer_env.env; help(actfer_env.env.ActFEREnv)'")

@@ -7,12 +7,20 @@ from typing import Any
 
 import gymnasium as gym
 
+from actfer_env.rewards import UCGRPOConfig
+
 IDS: Mapping[str, dict[str, Any]] = {
     "ActFER-v0": {"action_format": "dict"},
     "ActFER-MultiDiscrete-v0": {"action_format": "multidiscrete"},
     "ActFER-Discrete-v0": {"action_format": "discrete"},
+    "ActFER-Quality-v0": {"action_format": "multidiscrete"},
+    "ActFER-Cost-v0": {"action_format": "multidiscrete", "reward": UCGRPOConfig(zoom_cost=0.1)},
 }
-"""Id -> the keyword arguments that it fixes; see `actfer_env.env.ActFEREnv` for the others."""
+"""Id -> the keyword arguments that it fixes; see `actfer_env.env.ActFEREnv` for the others.
+
+`ActFER-Quality-v0` and `ActFER-Cost-v0` are the benchmark tasks, on the frozen generator's preset "standard": on poor
+pictures a zoom shows nothing new and can mislead; in the second a rollout that zooms also pays 0.1 (ours, not the
+paper's). Tune on split "val", report split "test" once."""
 
 
 CHAT_ID = "ActFER-Chat-v0"

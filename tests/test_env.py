@@ -27,7 +27,7 @@ def first_zoom_then_answer(env_id):
     happy = facs.EMOTIONS.index("happiness")
     if env_id == "ActFER-Discrete-v0":
         return [0, 4, 5 + happy]
-    if env_id == "ActFER-MultiDiscrete-v0":
+    if env_id != "ActFER-v0":
         return [np.array([tool, happy, *bits]) for tool in (0, 4, 5)]
     box = np.array([0.5, 0.8, 0.4, 0.3], np.float32)
     return [{"tool": tool, "box": box, "emotion": happy, "aus": bits} for tool in (0, 1, 2)]
@@ -131,10 +131,10 @@ def test_agents_take_the_batches_of_vector_environments(env_id):
 
 @every_id
 def test_random_episodes_on_drawn_faces(env_id):
-    env = gym.make(env_id, dataset=load_dataset("synthetic", n=40))
+    env = gym.make(env_id, dataset=load_dataset("synthetic", n=80))
     agent = RandomAgent(env.action_space, seed=0, masked=False)
     detections = set()
-    for episode in range(150):
+    for episode in range(250):
         obs, info = env.reset(seed=0 if episode == 0 else None)
         while "rollout" not in info:
             obs, _, _, _, info = env.step(agent.act(obs, info))
@@ -267,3 +267,15 @@ def test_record_rollouts_keeps_every_finished_episode(tmp_path):
         env.step(6)
     assert len(env.rollouts) == 3 and read_rollouts(tmp_path / "new" / "r.jsonl") == env.rollouts
     assert env.rollouts[0].meta["aus_derived"]
+
+
+def test_the_cost_task_takes_a_tenth_from_a_rollout_that_zooms() -> None:
+    terms = []
+    for name in ("ActFER-Quality-v0", "ActFER-Cost-v0"):
+        env = gym.make(name)
+        _, info = env.reset(seed=0, options={"sample": 1})
+        for tool in (0, 1, 5):
+            _, _, _, _, info = env.step([tool, *[0] * (env.action_space.shape[0] - 1)])
+        terms.append(info["reward_terms"]["total"])
+        assert info["rollout"].zoomed
+    assert terms[0] - terms[1] == pytest.approx(0.1)
