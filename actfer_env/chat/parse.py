@@ -306,7 +306,7 @@ class _Parser:
             self.mend("renamed", "bad_json", "write 'arguments' for 'parameters'")
             arguments = value["parameters"]
         elif extra and not self.lenient:
-            raise _ProblemError("bad_json", f"unknown key {extra[0]!r} beside name and arguments")
+            raise _ProblemError("bad_json", f"unknown key {short(extra[0])} beside name and arguments")
         if isinstance(arguments, str) and self.lenient and "{" in arguments:
             self.notes.append("nested_json")
             arguments = self._object(arguments)

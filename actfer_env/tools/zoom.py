@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from actfer_env.errors import short
 from actfer_env import facs
+from actfer_env.errors import short
 from actfer_env.rollout import Box
 from actfer_env.tools import geometry
 from actfer_env.tools.align import Alignment, check_size
