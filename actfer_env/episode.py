@@ -22,7 +22,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from actfer_env import facs
-from actfer_env.errors import LabelError
+from actfer_env.errors import LabelError, short
 from actfer_env.rollout import VIOLATIONS, Box, Detection, Rollout, ToolCall
 from actfer_env.tools.align import Alignment
 from actfer_env.tools.cache import FaceTools
@@ -308,7 +308,7 @@ class Episode:
 
     def _execute(self, name: str, arguments: Any) -> StepResult:
         if name not in TOOLS:
-            raise _ViolationError("unknown_tool", f"there is no tool {name!r}")
+            raise _ViolationError("unknown_tool", f"there is no tool {short(name)}")
         self._check_order(name)
         if not _is_mapping(arguments) or not arguments.keys() <= _ARGUMENTS[name]:
             allowed = ", ".join(ARGUMENTS[name]) or "none"

@@ -1,5 +1,9 @@
 """The errors that a user can meet: each message is one line that names the thing and the cure."""
 
+from __future__ import annotations
+
+from typing import Any
+
 
 class ActFERError(Exception):
     """Base of every error that this package raises on bad input; the command line prints it as one line."""
@@ -23,3 +27,9 @@ class LabelError(DataError):
 
 class WorkerError(ActFERError, RuntimeError):
     """A worker process of a vector environment that has ended before its time."""
+
+
+def short(value: Any, most: int = 80) -> str:
+    """Return the `repr` of a value of any size for a message, cut to `most` characters."""
+    text = repr(value[: most + 1] if isinstance(value, str) else value)
+    return text if len(text) <= most else text[: most - 3] + "..."

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from actfer_env.errors import LabelError
+from actfer_env.errors import LabelError, short
 
 EMOTIONS: tuple[str, ...] = (
     "neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt",
@@ -160,7 +160,7 @@ def parse_au(label: str | int) -> int:
         return label
     number = _au_number(label)
     if number is None or number not in AU_NAMES:
-        raise LabelError(f"unknown Action Unit {label!r}: write it as 'AU12', 12 or 'Lip Corner Puller'")
+        raise LabelError(f"unknown Action Unit {short(label)}: write it as 'AU12', 12 or 'Lip Corner Puller'")
     return number
 
 
@@ -197,5 +197,5 @@ def _au_number(label: str | int) -> int | None:
 def _look_up(table: dict[str, str], label: str, kind: str, known: tuple[str, ...]) -> str:
     key = label.strip().lower() if isinstance(label, str) else None
     if key not in table:
-        raise LabelError(f"unknown {kind} {label!r}: use one of {', '.join(known)}")
+        raise LabelError(f"unknown {kind} {short(label)}: use one of {', '.join(known)}")
     return table[key]

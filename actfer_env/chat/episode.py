@@ -12,7 +12,7 @@ import numpy as np
 
 from actfer_env import facs
 from actfer_env.chat.config import ChatConfig
-from actfer_env.chat.messages import Message, image_part, text_part
+from actfer_env.chat.messages import Message, image_part, native_calls, text_part
 from actfer_env.chat.parse import ParsedAnswer, ParsedCall, ParsedTurn, parse_turn
 from actfer_env.chat.prompts import answers, system_prompt, user_prompt
 from actfer_env.data.sample import Sample
@@ -22,7 +22,7 @@ from actfer_env.rollout import Rollout
 from actfer_env.tools.cache import FaceTools
 from actfer_env.tools.image import RGB
 from actfer_env.tools.sampling import fit
-from actfer_env.tools.schema import DETECT_ALIGN, ZOOM_IN, coordinates_text, from_unit, to_unit, tool_schemas
+from actfer_env.tools.schema import DETECT_ALIGN, TOOLS, ZOOM_IN, coordinates_text, from_unit, to_unit, tool_schemas
 from actfer_env.tools.zoom import ZoomConfig
 
 
@@ -107,12 +107,15 @@ class ChatEpisode:
             return []
         return tool_schemas(self.chat.coordinates, max(self.episode.config.max_zooms, 1))
 
-    def step(self, text: str, tool_calls: Sequence[Mapping[str, Any]] | None = None, *, prefix: str = "") -> ChatStep:
+    def step(
+        self, text: str | None, tool_calls: Sequence[Mapping[str, Any]] | None = None, *, prefix: str = ""
+    ) -> ChatStep:
         """Play one assistant turn.
 
         Args:
-            text: what the policy wrote.
-            tool_calls: native calls in OpenAI's format.
+            text: what the policy wrote; None, as servers send beside native calls, is an empty text.
+            tool_calls: native calls in OpenAI's format. Each that has an id is answered by a tool message, also
+                where the turn as a whole is refused: endpoints reject a history in which one is missing.
             prefix: what the chat template had written at the turn's head, such as an opening ``<think>``; it belongs
                 to the turn.
 
@@ -123,12 +126,12 @@ class ChatEpisode:
         """
         if self.done:
             raise RuntimeError("the episode is over: start a new one")
-        text = prefix + text
-        self.texts.append(text if not tool_calls else text + _as_text(tool_calls))
-        parsed = parse_turn(text, self.chat, tool_calls)
-        self.messages.append(_assistant(text, tool_calls))
+        text, calls = prefix + (text or ""), native_calls(tool_calls)
+        self.texts.append(text + _as_text(calls))
+        parsed = parse_turn(text, self.chat, calls)
+        self.messages.append(_assistant(text, calls))
         start = len(self.messages), len(self.images), len(self.episode.calls)
-        self._play(parsed)
+        self._play(parsed, [call["id"] for call in calls if "id" in call])
         self._note(parsed)
         violations = tuple(call.violation for call in self.episode.calls[start[2] :] if call.violation)
         if self.done and self.episode.truncated:
@@ -196,10 +199,10 @@ class ChatEpisode:
         values = from_unit(box, self.chat.coordinates, (side, side))
         return [value if self.chat.coordinates == "unit" else int(value) for value in values]
 
-    def _play(self, parsed: ParsedTurn) -> None:
+    def _play(self, parsed: ParsedTurn, ids: Sequence[str]) -> None:
         if parsed.problem is not None:
             result = self.episode.violate("parse_error", parsed.problem.message, "", {"problem": parsed.problem.kind})
-            self._say(result.message)
+            self._refuse(result, ids)
         for call in parsed.calls:
             if self.done:
                 break
@@ -227,13 +230,20 @@ class ChatEpisode:
         except (OverflowError, ZeroDivisionError):
             return box
 
+    def _refuse(self, result: StepResult, ids: Sequence[str]) -> None:
+        """Say why a turn was refused: to each of its native calls, or else to the policy at large."""
+        for identity in ids:
+            self._reply(ParsedCall("", id=identity), result)
+        if not ids:
+            self._say(result.message)
+
     def _reply(self, call: ParsedCall, result: StepResult) -> None:
         """Write the tool's message and keep its pictures."""
         pictures = [crop.image for crop in result.crops]
         if result.alignment is not None:
             pictures = [self._face()]
         content = [image_part() for _ in pictures] + [text_part(json.dumps(self._report(call, result)))]
-        message: Message = {"role": "tool", "name": call.name or "unknown", "content": content}
+        message: Message = {"role": "tool", "name": call.name if call.name in TOOLS else "unknown", "content": content}
         if call.id is not None:
             message["tool_call_id"] = call.id
         self.messages.append(message)
@@ -298,12 +308,11 @@ def _bounded(image: RGB, side: int) -> RGB:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _assistant(text: str, tool_calls: Sequence[Mapping[str, Any]] | None) -> Message:
+def _assistant(text: str, calls: list[Message]) -> Message:
     message: Message = {"role": "assistant", "content": [text_part(text)]}
-    return message | ({"tool_calls": [dict(call) for call in tool_calls]} if tool_calls else {})
+    return message | ({"tool_calls": calls} if calls else {})
 
 
-def _as_text(tool_calls: Sequence[Mapping[str, Any]]) -> str:
+def _as_text(calls: list[Message]) -> str:
     """Return native calls as they would stand in the turn, for the record."""
-    bodies = [json.dumps(dict(call.get("function") or {}), default=str) for call in tool_calls]
-    return "".join(f"<tool_call>{body}</tool_call>" for body in bodies)
+    return "".join(f"<tool_call>{json.dumps(call['function'])}</tool_call>" for call in calls)

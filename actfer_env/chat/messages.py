@@ -7,7 +7,8 @@ lie beside the messages, in the order of their placeholders.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -26,6 +27,39 @@ def image_part() -> dict[str, str]:
 def text_part(text: str) -> dict[str, str]:
     """Return a part of text."""
     return {"type": "text", "text": text}
+
+
+def native_calls(tool_calls: Any) -> list[Message]:
+    """Return native calls in OpenAI's format, whatever a server sent.
+
+    Args:
+        tool_calls: a sequence of ``{"id", "function": {"name", "arguments"}}``; what has another shape becomes a call
+            without a name, which is then refused like any other.
+
+    Returns:
+        Calls whose name and arguments are strings (no arguments are ``"{}"``); an id only where one was given.
+    """
+    many = tool_calls if isinstance(tool_calls, list | tuple) else [tool_calls] if tool_calls else []
+    return [_native_call(call) for call in many]
+
+
+def _native_call(call: Any) -> Message:
+    call = call if isinstance(call, Mapping) else {}
+    function = call.get("function")
+    function = function if isinstance(function, Mapping) else {}
+    name, arguments = function.get("name"), function.get("arguments")
+    known = {} if call.get("id") is None else {"id": str(call["id"])}
+    written = {"name": name if isinstance(name, str) else "", "arguments": _arguments_text(arguments)}
+    return {**known, "type": "function", "function": written}
+
+
+def _arguments_text(arguments: Any) -> str:
+    if isinstance(arguments, str):
+        return arguments if arguments.strip() else "{}"
+    try:
+        return "{}" if arguments is None else json.dumps(arguments, default=str)
+    except (ValueError, RecursionError, TypeError):
+        return f"({type(arguments).__name__} that is no JSON)"
 
 
 def count_images(messages: Sequence[Message]) -> int:
@@ -70,13 +104,29 @@ def to_openai(messages: Sequence[Message], images: Sequence[RGB], *, images_in_t
 def to_transformers(messages: Sequence[Message], images: Sequence[RGB]) -> tuple[list[Message], list[Image.Image]]:
     """Return messages and pictures as `transformers` processors take them.
 
-    Native calls get their arguments as mappings, as chat templates expect them.
+    Native calls get their arguments as mappings, as chat templates expect them; those that are no JSON stay text.
 
     Raises:
         ValueError: placeholders and pictures differ in number.
     """
     _check(messages, images)
-    return [{**message, "content": _parts(message)} for message in messages], [Image.fromarray(i) for i in images]
+    return [_for_template(message) for message in messages], [Image.fromarray(i) for i in images]
+
+
+def _for_template(message: Message) -> Message:
+    calls = [
+        {**call, "function": {**call["function"], "arguments": _mapping(call["function"]["arguments"])}}
+        for call in native_calls(message.get("tool_calls"))
+    ]
+    return {**message, "content": _parts(message)} | ({"tool_calls": calls} if calls else {})
+
+
+def _mapping(arguments: str) -> Any:
+    try:
+        value = json.loads(arguments)
+    except (ValueError, RecursionError):
+        return arguments
+    return value if isinstance(value, dict) else arguments
 
 
 def _check(messages: Sequence[Message], images: Sequence[RGB]) -> None:

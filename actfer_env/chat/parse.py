@@ -9,7 +9,8 @@ Grammar of a turn with tools, which "strict" insists on::
 "lenient" takes the same, and mends what can mean one thing only; each repair is noted by name (`NOTES`). Several calls
 in one turn are played in order, each for one of the episode's turns. A call and an answer in one turn: "strict"
 refuses the turn, "lenient" plays the calls and sets the answer aside, since it was written before their results.
-What stands inside ``<think>`` is never read as a call or an answer.
+What stands inside ``<think>`` is never read as a call or an answer; the first ``</think>`` ends it. Native calls pass
+through the same rules, and their arguments count towards the turn's length.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Mapping, Sequence
+import string
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from actfer_env.chat.config import ChatConfig
-from actfer_env.errors import LabelError
+from actfer_env.chat.messages import native_calls
+from actfer_env.errors import LabelError, short
 from actfer_env.facs import parse_emotion
 from actfer_env.tools.schema import ARGUMENTS, TOOLS, ZOOM_IN
 
@@ -55,6 +58,7 @@ NOTES: dict[str, str] = {
     "nested_json": "arguments given as a string were read as JSON",
     "renamed": "a tool or an argument was given its documented name",
     "coerced": "an argument was given its documented type",
+    "late_thinking": "reasoning elsewhere than at the head of the turn was set aside",
     "answer_set_aside": "an answer beside a call was set aside",
     "last_answer": "of several answers the last was taken",
     "plain_answer": "an answer in plain words was read",
@@ -62,9 +66,11 @@ NOTES: dict[str, str] = {
 """What "lenient" mends."""
 
 _TAG = re.compile(r"<(/?)(think|tool_call|answer)>")
-_FENCE = re.compile(r"^```[a-zA-Z]*\s*(.*?)\s*(?:```)?$", re.DOTALL)
 _CLOSERS = ("}", "]}", "}}", "]}}", "]]}", "]]}}")
 _LITERAL_LIMIT = 4096
+_DEPTH_LIMIT = 16
+"""Brackets within brackets; a documented turn has four. Without it deep JSON would exhaust the stack further on."""
+_NO_UNITS = ("none", "n/a", "[]")
 _AU = re.compile(r"AU\s?\d{1,2}", re.IGNORECASE)
 _AU_GROUP = re.compile(r"\(([^()]{1,120})\)")
 _BBOX = re.compile(r"<bbox>\s*\[([^\[\]<>]{1,80})\]\s*</bbox>")
@@ -140,20 +146,20 @@ class _ProblemError(Exception):
 
 
 def parse_turn(
-    text: str, config: ChatConfig | None = None, tool_calls: Sequence[Mapping[str, Any]] | None = None
+    text: str | None, config: ChatConfig | None = None, tool_calls: Sequence[Mapping[str, Any]] | None = None
 ) -> ParsedTurn:
     """Read an assistant's turn.
 
     Args:
-        text: the whole turn, with an opening ``<think>`` that a chat template may have written; may be empty where
-            native calls are given.
+        text: the whole turn, with an opening ``<think>`` that a chat template may have written; may be empty or None
+            where native calls are given.
         config: preset and mode of parsing.
         tool_calls: native calls in OpenAI's format, ``{"id", "function": {"name", "arguments"}}``.
 
     Returns:
         The calls and the answer, or the problem. It never raises on what a policy wrote.
     """
-    return _Parser(config or ChatConfig()).parse(text, tool_calls or ())
+    return _Parser(config or ChatConfig()).parse(text or "", native_calls(tool_calls))
 
 
 class _Parser:
@@ -181,13 +187,28 @@ class _Parser:
 
     def _check_length(self, text: str, native: Sequence[Any]) -> None:
         most = self.config.max_characters
-        if len(text) > most:
-            raise _ProblemError("too_long", f"{len(text)} characters, at most {most} are read")
+        written = len(text) + sum(len(part) for call in native for part in call["function"].values())
+        if written > most:
+            raise _ProblemError("too_long", f"{written} characters, at most {most} are read")
         if not text.strip() and not native:
             raise _ProblemError("empty")
 
     def _split_thinking(self, text: str) -> tuple[str | None, str]:
         """Return the reasoning and the rest of the turn."""
+        thinking, rest = self._head_thinking(text)
+        return thinking, rest if thinking is None else self._without_thinking(rest)
+
+    def _without_thinking(self, rest: str) -> str:
+        """Cut further blocks of reasoning out."""
+        pieces, last = [], 0
+        while (start := rest.find("<think>", last)) >= 0 and (end := rest.find("</think>", start)) >= 0:
+            pieces.append(rest[last:start])
+            last = end + 8
+        if pieces:
+            self.mend("late_thinking", "stray_text", "<think> belongs at the head of the turn, once")
+        return "".join([*pieces, rest[last:]])
+
+    def _head_thinking(self, text: str) -> tuple[str | None, str]:
         start, end = text.find("<think>"), text.find("</think>")
         if start < 0 and end < 0:
             return None, text
@@ -198,6 +219,8 @@ class _Parser:
             self.mend("closed_tag", "unclosed_tag", "<think> is not closed")
             action = next((m.start() for m in _TAG.finditer(text, start + 7) if m[2] != "think"), len(text))
             return text[start + 7 : action].strip(), text[:start] + text[action:]
+        if text[:start].strip():
+            self.mend("late_thinking", "stray_text", "<think> belongs at the head of the turn")
         return text[start + 7 : end].strip(), text[:start] + text[end + 8 :]
 
     def _with_tools(self, rest: str, native: Sequence[Mapping[str, Any]]) -> ParsedTurn:
@@ -268,15 +291,11 @@ class _Parser:
             return ParsedCall("", body.strip()[:200], problem=error.problem)
 
     def _native(self, call: Mapping[str, Any]) -> ParsedCall:
-        function = call.get("function") or {}
-        name, arguments = str(function.get("name") or ""), function.get("arguments")
-        identity = None if call.get("id") is None else str(call["id"])
+        name, arguments = call["function"]["name"], call["function"]["arguments"]
         try:
-            if isinstance(arguments, str):
-                arguments = self._object(arguments) if arguments.strip() else {}
-            return replace(self._call_of({"name": name, "arguments": arguments or {}}), id=identity)
+            return replace(self._call_of({"name": name, "arguments": self._object(arguments)}), id=call.get("id"))
         except _ProblemError as error:
-            return ParsedCall(name, str(arguments)[:200], identity, error.problem)
+            return ParsedCall(name, arguments[:200], call.get("id"), error.problem)
 
     def _call_of(self, value: dict[str, Any]) -> ParsedCall:
         if not isinstance(value.get("name"), str) or not value["name"].strip():
@@ -287,7 +306,7 @@ class _Parser:
             self.mend("renamed", "bad_json", "write 'arguments' for 'parameters'")
             arguments = value["parameters"]
         elif extra and not self.lenient:
-            raise _ProblemError("bad_json", f"unknown key {extra[0]!r} beside name and arguments")
+            raise _ProblemError("bad_json", f"unknown key {short(extra[0])} beside name and arguments")
         if isinstance(arguments, str) and self.lenient and "{" in arguments:
             self.notes.append("nested_json")
             arguments = self._object(arguments)
@@ -325,10 +344,13 @@ class _Parser:
         if "emotion" not in value:
             raise _ProblemError("bad_answer", 'write {"emotion": ..., "aus": [...]}')
         emotion, aus = value["emotion"], value.get("aus", value.get("AUs"))
+        if not isinstance(aus, list | str | None):
+            raise _ProblemError("bad_answer", 'write "aus" as a list: ["AU1", ...]')
         documented = set(value) == {"emotion", "aus"} and isinstance(emotion, str) and isinstance(aus, list)
         if not documented:
             self.mend("coerced", "bad_answer", 'write {"emotion": "...", "aus": ["AU1", ...]}')
-        return ParsedAnswer(emotion, aus)
+        empty = isinstance(aus, str) and aus.strip().lower() in _NO_UNITS
+        return ParsedAnswer(emotion, [] if empty else aus)
 
     def _plain_answer(self, body: str) -> ParsedAnswer:
         """Read an answer in words: an emotion alone, or "emotion: ..." with Action Units."""
@@ -366,7 +388,9 @@ class _Parser:
         except RecursionError:
             raise _ProblemError("too_deep") from None
         if not isinstance(value, dict):
-            raise _ProblemError("not_an_object", repr(value)[:40])
+            raise _ProblemError("not_an_object", short(value, 40))
+        if _is_deep(value):
+            raise _ProblemError("too_deep", f"more than {_DEPTH_LIMIT} levels")
         return value
 
     def _json(self, body: str) -> Any:
@@ -378,10 +402,10 @@ class _Parser:
             return self._mended_json(body, error)
 
     def _mended_json(self, body: str, error: ValueError) -> Any:
-        fenced = _FENCE.match(body)
-        if fenced:
+        if body.startswith("```"):
             self.notes.append("fence")
-            return self._json(fenced[1]) if "```" not in fenced[1] else self._scanned(fenced[1], error)
+            inner = body[3:].lstrip(string.ascii_letters).strip().removesuffix("```").rstrip()
+            return self._json(inner) if "```" not in inner else self._scanned(inner, error)
         return self._scanned(body, error)
 
     def _scanned(self, body: str, error: ValueError) -> Any:
@@ -427,6 +451,20 @@ class _Parser:
         if not self.lenient:
             raise ValueError(f"{name} is no JSON")
         return float(name)
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether lists and mappings stand in each other beyond the limit; level by level, so that it cannot overflow."""
+    level = [value]
+    for _ in range(_DEPTH_LIMIT):
+        level = [part for held in level for part in _parts(held)]
+    return any(isinstance(held, dict | list) for held in level)
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _as_list(value: Any) -> Any:

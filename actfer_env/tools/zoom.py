@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from actfer_env import facs
+from actfer_env.errors import short
 from actfer_env.rollout import Box
 from actfer_env.tools import geometry
 from actfer_env.tools.align import Alignment, check_size
@@ -130,7 +131,7 @@ def resolve(
         LabelError: an unknown region.
     """
     if frame not in FRAMES:
-        raise BoxError(f"image {_short(frame)} is unknown: boxes refer to 'face' or to 'original'")
+        raise BoxError(f"image {short(frame)} is unknown: boxes refer to 'face' or to 'original'")
     found: list[tuple[str | None, Box]] = [
         (name, region_boxes(alignment, config)[name]) for name in map(facs.parse_region, _name_list(regions))
     ]
@@ -189,7 +190,7 @@ def _to_face(box: Any, alignment: Alignment) -> Box:
     quad = geometry.apply(alignment.transform, geometry.corners((x1 * width, y1 * height, x2 * width, y2 * height)))
     low, high = quad.min(0), quad.max(0)
     if (high <= 0).any() or (low >= 1).any():
-        raise BoxError(f"box {_short(box)} of the original image does not meet the aligned face")
+        raise BoxError(f"box {short(box)} of the original image does not meet the aligned face")
     low, high = np.clip(low, 0, 1), np.clip(high, 0, 1)
     return (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
 
@@ -198,7 +199,7 @@ def _name_list(regions: Any) -> list[Any]:
     if regions is None or isinstance(regions, str):
         return [regions] if regions else []
     if not isinstance(regions, list | tuple):
-        raise BoxError(f"regions must be a list of names, not {_short(regions)}")
+        raise BoxError(f"regions must be a list of names, not {short(regions)}")
     return list(regions)
 
 
@@ -206,28 +207,23 @@ def _box_list(boxes: Any) -> list[Any]:
     if boxes is None:
         return []
     if not isinstance(boxes, list | tuple | np.ndarray):
-        raise BoxError(f"boxes must be a list of (x1, y1, x2, y2), not {boxes!r}")
+        raise BoxError(f"boxes must be a list of (x1, y1, x2, y2), not {short(boxes)}")
     one = len(boxes) > 0 and all(isinstance(value, int | float | np.number) for value in boxes)
     return [boxes] if one else list(boxes)
 
 
 def _numbers(box: Any) -> tuple[float, float, float, float]:
     if not isinstance(box, list | tuple | np.ndarray) or len(box) != 4:
-        raise BoxError(f"box {_short(box)} must have four numbers (x1, y1, x2, y2)")
+        raise BoxError(f"box {short(box)} must have four numbers (x1, y1, x2, y2)")
     if not all(isinstance(value, int | float | np.number) and not isinstance(value, bool) for value in box):
-        raise BoxError(f"box {_short(box)} must hold numbers only")
+        raise BoxError(f"box {short(box)} must hold numbers only")
     try:
         x1, y1, x2, y2 = (float(value) for value in box)
     except OverflowError:
-        raise BoxError(f"box {_short(box)} must hold finite numbers, no NaN or infinity") from None
+        raise BoxError(f"box {short(box)} must hold finite numbers, no NaN or infinity") from None
     if not all(map(math.isfinite, (x1, y1, x2, y2))):
-        raise BoxError(f"box {_short(box)} must hold finite numbers, no NaN or infinity")
+        raise BoxError(f"box {short(box)} must hold finite numbers, no NaN or infinity")
     return x1, y1, x2, y2
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _fit(low: float, high: float, config: ZoomConfig) -> tuple[float, float]:
