@@ -13,7 +13,6 @@ from actfer_env import facs
 from actfer_env.agents import RandomAgent, ScriptedAgent
 from actfer_env.data import load_dataset
 from actfer_env.registration import IDS
-from actfer_env.rewards import UCGRPO
 from actfer_env.rollout import read_rollouts
 from actfer_env.wrappers import RecordRollouts
 
@@ -65,9 +64,10 @@ def test_an_episode(env_id):
     assert terminated and not truncated
     terms = info["reward_terms"]
     # F1 of {6, 12} against {6, 12, 25} is 0.8; clean trajectory; a group of one falls back on the emotion being right.
-    assert terms == pytest.approx({"task": 0.6 + 0.4 * 0.8, "structure": 0.05, "utility": 0.1, "quality": 0.0,
-                                   "total": 0.92 + 0.15})  # fmt: skip
-    assert reward == terms["total"] == UCGRPO().score([info["rollout"]]).total[0]
+    cost = 0.1 if env_id == "ActFER-Cost-v0" else 0.0
+    assert terms == pytest.approx({"task": 0.6 + 0.4 * 0.8, "structure": 0.05, "utility": 0.1 - cost, "quality": 0.0,
+                                   "total": 0.92 + 0.15 - cost})  # fmt: skip
+    assert reward == terms["total"] == env.unwrapped.scorer.score([info["rollout"]]).total[0]
 
 
 @every_id
