@@ -30,7 +30,7 @@ def _tools(detector: str, chat: ChatConfig) -> FaceTools:
 
 
 @register(AGENT)
-class ActFERAgentLoop(AgentLoopBase):  # type: ignore[misc]
+class ActFERAgentLoop(AgentLoopBase):
     """Plays one episode as one trajectory.
 
     Args:

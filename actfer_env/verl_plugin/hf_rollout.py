@@ -143,7 +143,7 @@ class HFServer:
         return found
 
 
-class HFReplica(RolloutReplica):  # type: ignore[misc]
+class HFReplica(RolloutReplica):
     """Starts one `HFServer`."""
 
     async def launch_servers(self) -> None:
@@ -156,7 +156,7 @@ class HFReplica(RolloutReplica):  # type: ignore[misc]
         self._server_address = f"hf://{self.replica_rank}"
 
 
-class HFWeights(BaseRollout):  # type: ignore[misc]
+class HFWeights(BaseRollout):
     """The trainer's side: hands its weights to the server."""
 
     def __init__(self, config: Any, model_config: Any, device_mesh: Any, *_: Any, **__: Any) -> None:

@@ -21,7 +21,7 @@ _FIELDS = ["uid", "rm_scores", "extra_fields"]
 
 
 @register_trainer(TRAINER)
-class UCGRPOTrainer(PPOTrainerSync):  # type: ignore[misc]
+class UCGRPOTrainer(PPOTrainerSync):
     """Scores whole query groups between rollout and update.
 
     Scores and advantages are those of `UCGRPO.score`: a group of one, and a group without spread, get zeros, which verl

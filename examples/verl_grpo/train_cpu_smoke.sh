@@ -11,7 +11,7 @@ rm -rf "$work/data" "$work/ckpt"
 
 unset CUDA_VISIBLE_DEVICES   # unset, not empty
 export VERL_PLATFORM=cpu VERL_ENGINE_DEVICE=cuda VERL_USE_EXTERNAL_MODULES=actfer_env.verl_plugin.register
-export HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false RAY_USAGE_STATS_ENABLED=0 HYDRA_FULL_ERROR=1
+export RAY_worker_niceness=0 HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false RAY_USAGE_STATS_ENABLED=0 HYDRA_FULL_ERROR=1
 
 actfer data verl synthetic --split train -n 8 --out "$work/data/train"
 actfer data verl synthetic --split val -n 2 --out "$work/data/val"
