@@ -22,7 +22,7 @@ MAX_BATCH = 32
 """Sessions of a batch; chosen here."""
 
 
-@dataclass
+@dataclass(eq=False)
 class _Request:
     """One turn to be written; has what `QwenVLAgent.collate` reads."""
 
@@ -113,17 +113,16 @@ class HFServer:
             self.waiting = [request for request in self.waiting if request not in batch]
             try:
                 made = await asyncio.to_thread(self._write, batch, key)
-            except Exception as error:  # every waiting session learns why
+                for request, (ids, logs) in zip(batch, made, strict=True):
+                    request.done.set_result(self._output(ids, logs))
+            except Exception as error:  # every waiting session learns why, and none waits for ever
                 for request in batch:
-                    request.done.set_exception(RuntimeError(f"generation failed: {error}"))
-                continue
-            for request, (ids, logs) in zip(batch, made, strict=True):
-                fields = {"global_steps": self.step}
-                request.done.set_result(
-                    TokenOutput(
-                        token_ids=ids, log_probs=logs, stop_reason="completed", num_preempted=0, extra_fields=fields
-                    )
-                )
+                    if not request.done.done():
+                        request.done.set_exception(RuntimeError(f"generation failed: {error}"))
+
+    def _output(self, ids: list[int], logs: list[float]) -> TokenOutput:
+        fields = {"global_steps": self.step}
+        return TokenOutput(token_ids=ids, log_probs=logs, stop_reason="completed", num_preempted=0, extra_fields=fields)
 
     @torch.no_grad()
     def _write(self, batch: list[_Request], key: tuple[float, float]) -> list[tuple[list[int], list[float]]]:
