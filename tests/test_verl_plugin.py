@@ -32,7 +32,9 @@ for wrong in ({"adv_estimator": "gae"}, {"use_kl_in_reward": True}, {"filter_gro
 
 def test_verl_finds_the_trainer_and_the_loop_and_wrong_settings_give_one_line() -> None:
     places = {"VERL_PLATFORM": "cpu", "VERL_ENGINE_DEVICE": "cuda"}
-    done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, env={**os.environ, **places})
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED], capture_output=True, text=True, env={**os.environ, **places}, check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     lines = [line for line in done.stdout.splitlines() if " | " in line]
     assert len(lines) == 3 and all(line.split(" | ")[0] in line.split(" | ")[1] for line in lines)

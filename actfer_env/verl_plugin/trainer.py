@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import transfer_queue as tq
 from omegaconf import OmegaConf
@@ -54,14 +53,14 @@ class UCGRPOTrainer(PPOTrainerSync):
         kept, rollouts, scores = self.step_scorer.score(uids, fields, padding)
         self._put(batch, "rm_scores", _last(list(data["rm_scores"].unbind(0)), kept, scores.total))
         batch = super()._compute_advantage(batch, metrics)
-        used, gap = self._advantages(batch, kept, scores.advantage)
+        gap = self._replace_advantages(batch, kept, scores.advantage)
         metrics.update(self.step_scorer.metrics(rollouts, scores) | {"ucgrpo/advantage_gap_to_verl": gap})
-        record = {"state": before, "total": scores.total.tolist(), "advantage": used, "step": self.global_steps}
+        record = {"state": before, "step": self.global_steps, **self._read_back(batch, kept)}
         write_step(Path(self.config.trainer.default_local_dir) / "rollouts", self.global_steps, rollouts, record)
         return batch
 
-    def _advantages(self, batch: Any, kept: list[int], wanted: Any) -> tuple[list[float], float]:
-        """Put the library's advantages in place of verl's; return what is used, and the largest difference."""
+    def _replace_advantages(self, batch: Any, kept: list[int], wanted: Any) -> float:
+        """Put the library's advantages in place of verl's; return the largest difference between the two."""
         names = ["advantages", "response_mask"]
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=names)
         old, masks = list(data["advantages"].unbind(0)), list(data["response_mask"].unbind(0))
@@ -70,9 +69,26 @@ class UCGRPOTrainer(PPOTrainerSync):
             new[row] = masks[row].to(old[row].dtype) * float(value)
         self._put(batch, "advantages", new)
         self._put(batch, "returns", new)
-        theirs = [float(old[row].sum() / masks[row].sum().clamp(min=1)) for row in kept]
-        ours = [float(new[row].sum() / masks[row].sum().clamp(min=1)) for row in kept]
-        return ours, float(np.abs(np.subtract(theirs, ours)).max())
+        return max(float((old[row] - new[row]).abs().max()) for row in kept)
+
+    def _read_back(self, batch: Any, kept: list[int]) -> dict[str, Any]:
+        """Return the scores and advantages that lie in verl's queue, from where the update takes them.
+
+        "leak" is the largest advantage on a token that the policy did not write, "rows_padding" how many rows are
+        padding.
+        """
+        names = ["rm_scores", "advantages", "response_mask"]
+        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=names)
+        scores, found, masks = (list(data[name].unbind(0)) for name in names)
+        mine = [masks[row].bool() for row in kept]
+        rows = [found[row] for row in kept]
+        return {
+            "total": [float(scores[row].sum()) for row in kept],
+            "advantage": [float(row[mask].mean()) for row, mask in zip(rows, mine, strict=True)],
+            "spread": max(float(row[mask].max() - row[mask].min()) for row, mask in zip(rows, mine, strict=True)),
+            "leak": max(float(row[~mask].abs().sum()) for row, mask in zip(rows, mine, strict=True)),
+            "rows_padding": len(found) - len(kept),
+        }
 
     def _put(self, batch: Any, name: str, rows: list[Any]) -> None:
         nested = torch.nested.as_nested_tensor(rows, layout=torch.jagged)

@@ -42,6 +42,7 @@ def audit(folder: Path, steps: int, group_size: int, variant: str) -> None:
         scores = scorer.score(rollouts)
         for name, wanted in (("total", scores.total), ("advantage", scores.advantage)):
             worst = max(worst, float(np.abs(np.subtract(record[name], wanted)).max()))
+        worst = max(worst, record["spread"], record["leak"])
         sizes = {scores.group_ids.count(group) for group in set(scores.group_ids)}
         if worst > TOLERANCE or sizes != {group_size}:
             raise DataError(f"step {step}: difference {worst:.2e}, group sizes {sorted(sizes)}")
