@@ -321,6 +321,24 @@ def gallery(
         _say(str(path))
 
 
+@data_app.command("verl")
+def data_verl(
+    target: Annotated[str, typer.Argument(help="A folder, an image, a .jsonl file, or a registered data set.")],
+    out: OutOption = Path("actfer-verl"),
+    split: Annotated[str | None, typer.Option(help="train, val or test; all if left out.")] = None,
+    number: Annotated[int | None, typer.Option("--number", "-n", min=1, help="Rows; all if left out.")] = None,
+    shard_size: Annotated[int, typer.Option(min=1, help="Rows of a file.")] = 10_000,
+    images: Annotated[str, typer.Option(help="auto, path, bytes or none.")] = "auto",
+    skip_broken: Annotated[bool, typer.Option(help="Leave out broken lines of a .jsonl file.")] = False,
+) -> None:
+    """Write a data set as parquet for verl, and check what was written."""
+    from actfer_env.data.parquet import ParquetConfig, write_parquet
+
+    config = ParquetConfig(shard_size=shard_size, images=images, number=number)  # type: ignore[arg-type]
+    for path in write_parquet(_open(target, split, skip_broken), out, config):
+        _say(str(path))
+
+
 def main() -> None:
     """Run the command line; every error that a user can cause ends as one line on stderr and a non-zero code."""
     try:

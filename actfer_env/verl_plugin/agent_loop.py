@@ -1,0 +1,164 @@
+"""The agent loop of verl over `ChatEpisode`: tools are the project's own, at the picture's native resolution."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+from uuid import uuid4
+
+from PIL import Image
+from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopOutput, register
+
+from actfer_env.agents.conversation import Codec, Conversation
+from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools
+from actfer_env.data.parquet import AGENT, sample_of
+from actfer_env.episode import EpisodeConfig
+from actfer_env.errors import DataError
+from actfer_env.tools import FaceTools
+
+CALL_END = "</tool_call>"
+
+
+@lru_cache(maxsize=4)
+def _tools(detector: str, chat: ChatConfig) -> FaceTools:
+    """Return the tools of this process: the sessions of a prompt share one detection."""
+    return chat_tools(detector, chat)
+
+
+@register(AGENT)
+class ActFERAgentLoop(AgentLoopBase):
+    """Plays one episode as one trajectory.
+
+    Args:
+        detector: a detector's spec.
+        chat: fields of `ChatConfig`.
+        episode: fields of `EpisodeConfig`.
+        turn_tokens: of one assistant turn.
+        **kwargs: what verl passes.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        detector: str = "auto",
+        chat: Mapping[str, Any] | None = None,
+        episode: Mapping[str, Any] | None = None,
+        turn_tokens: int = 1024,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.chat, self.limits = ChatConfig(**dict(chat or {})), EpisodeConfig(**dict(episode or {}))
+        self.tools, self.turn_tokens = _tools(detector, self.chat), turn_tokens
+        self.codec = Codec(self.tokenizer, self.processor.image_processor)
+        special = set(self.tokenizer.all_special_ids) | {self.codec.image_id}
+        self.forbidden = special - {self.codec.end_id}
+        call_end = self.tokenizer.encode(CALL_END, add_special_tokens=False)
+        self.stops = [self.codec.end_id, *(call_end if len(call_end) == 1 else [])]
+
+    async def run(self, sampling_params: dict[str, Any], **kwargs: Any) -> AgentLoopOutput:
+        """Play the episode of a row of `actfer data verl`.
+
+        Raises:
+            DataError: the row names no sample, or its prompt is longer than ``rollout.prompt_length``.
+        """
+        play = _Play(self, kwargs)
+        conversation = await self._aside(play.begin)
+        request, spent = uuid4().hex, {"generate_sequences": 0.0, "tool_calls": 0.0}
+        while not conversation.episode.done:
+            start = time.perf_counter()
+            made = await self.server_manager.generate(
+                request_id=request, prompt_ids=list(conversation.ids), image_data=play.pictures(),
+                sampling_params={**sampling_params, "max_tokens": play.room(), "stop_token_ids": self.stops},
+            )  # fmt: skip
+            middle = time.perf_counter()
+            await self._aside(lambda made=made: play.write(made))
+            spent["generate_sequences"] += middle - start
+            spent["tool_calls"] += time.perf_counter() - middle
+        return play.output(spent)
+
+    async def _aside(self, work: Any) -> Any:
+        """Run detection and drawing beside the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(None, work)
+
+
+class _Play:
+    """One trajectory in the making."""
+
+    def __init__(self, loop: ActFERAgentLoop, row: Mapping[str, Any]) -> None:
+        self.loop, self.row = loop, row
+        self.shown, self.prompt = 0, 0
+        self.logs: list[float] = []
+        self.logged = True
+        self.fields: dict[str, Any] = {}
+        self.limit = int(loop.rollout_config.response_length)
+
+    def begin(self) -> Conversation:
+        loop, info = self.loop, dict(self.row.get("extra_info") or {})
+        if "sample" not in info:
+            raise DataError("the row names no sample: write the data with 'actfer data verl'")
+        step, member = int(self.row.get("global_steps", 0)), int(self.row.get("session_id", 0))
+        episode = ChatEpisode(sample_of(info["sample"]), loop.tools, loop.chat, loop.limits,
+                              group_id=str(self.row.get("uid", "")), member=member, step=step)  # fmt: skip
+        self.conversation = Conversation(episode, loop.codec)
+        self.prompt, self.shown = len(self.conversation.ids), len(episode.images)
+        if self.prompt > loop.rollout_config.prompt_length:
+            raise DataError(f"the prompt has {self.prompt} tokens: set data.max_prompt_length to at least that")
+        return self.conversation
+
+    def room(self) -> int:
+        return min(self.loop.turn_tokens, self.limit - (len(self.conversation.ids) - self.prompt))
+
+    def pictures(self) -> list[Image.Image]:
+        return [Image.fromarray(image) for image in self.conversation.episode.images[: self.shown]]
+
+    def write(self, made: Any) -> None:
+        """Play a turn; what follows it is kept only where it fits, its pictures with it."""
+        conversation, ids = self.conversation, self._clean(list(made.token_ids))
+        self.fields.setdefault("min_global_steps", made.extra_fields.get("min_global_steps"))
+        self.fields |= {key: value for key, value in made.extra_fields.items() if key != "min_global_steps"}
+        self.logged = self.logged and made.log_probs is not None
+        self.logs += [0.0] * (len(conversation.ids) - self.prompt - len(self.logs))
+        self.logs += list(made.log_probs or [])[: len(ids)]
+        conversation.write(ids)
+        stop = conversation.turns[-1][1]
+        if conversation.episode.done:
+            return
+        if len(conversation.ids) - self.prompt >= self.limit:
+            conversation.episode.stop("too_long")
+            del conversation.ids[stop:], conversation.written[stop:]
+            del conversation.pixels[self.shown :], conversation.grids[self.shown :]
+        else:
+            self.shown = len(conversation.episode.images)
+
+    def _clean(self, ids: list[int]) -> list[int]:
+        """Cut a turn before a special token: a sampled picture placeholder would break the feature count."""
+        for place, token in enumerate(ids):
+            if token in self.loop.forbidden:
+                return ids[:place] or [self.loop.codec.end_id]
+        return ids or [self.loop.codec.end_id]
+
+    def output(self, spent: Mapping[str, float]) -> AgentLoopOutput:
+        conversation, start = self.conversation, self.prompt
+        self._check()
+        length = len(conversation.ids) - start
+        logs = (self.logs + [0.0] * length)[:length] if self.logged else None
+        rollout = json.dumps(conversation.episode.rollout().to_dict())
+        return AgentLoopOutput(
+            prompt_ids=conversation.ids[:start], response_ids=conversation.ids[start:],
+            response_mask=[int(mine) for mine in conversation.written[start:]], response_logprobs=logs,
+            multi_modal_data={"images": self.pictures()}, num_turns=2 * len(conversation.turns),
+            metrics=dict(spent),
+            extra_fields={**self.fields, "rollout": rollout, "turn_scores": [], "tool_rewards": []},
+        )  # fmt: skip
+
+    def _check(self) -> None:
+        """Compare placeholders with the features of the pictures that are handed on."""
+        merge = int(self.loop.codec.image_processor.merge_size) ** 2
+        features = sum(frames * rows * columns // merge for frames, rows, columns in self.conversation.grids)
+        found = self.conversation.ids.count(self.loop.codec.image_id)
+        if found != features or len(self.conversation.grids) != self.shown:
+            raise DataError(f"{found} placeholders for {features} features of {self.shown} pictures")

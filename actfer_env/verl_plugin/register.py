@@ -1,0 +1,10 @@
+"""What verl's entry point loads: everything registers itself at import."""
+
+import os
+
+from actfer_env.verl_plugin import cpu
+
+if os.environ.get("VERL_PLATFORM", "").lower() == "cpu":
+    cpu.install()
+
+from actfer_env.verl_plugin import agent_loop, trainer  # noqa: F401

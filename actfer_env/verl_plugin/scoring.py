@@ -1,0 +1,177 @@
+"""The second pass of UC-GRPO over the rollouts of one verl step; all numbers come from `actfer_env.rewards`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from actfer_env.errors import DataError
+from actfer_env.rewards import UCGRPO, Scores, UCGRPOConfig
+from actfer_env.rewards.config import VARIANTS, RewardError
+from actfer_env.rewards.task import task_reward
+from actfer_env.rollout import VIOLATIONS, Rollout, write_rollouts, write_text_atomic
+
+STATE_FILE = "ucgrpo_state.json"
+"""The scorer's state within a checkpoint's folder."""
+
+
+def reward_config(options: Mapping[str, Any] | None) -> UCGRPOConfig:
+    """Return the reward's constants from the section ``ucgrpo`` of verl's configuration.
+
+    Args:
+        options: "variant", a name in `VARIANTS` (default "full"), and fields of `UCGRPOConfig`; None is the default.
+
+    Raises:
+        RewardError: the variant or a field is unknown, or a value is out of range.
+    """
+    chosen = dict(options or {})
+    name = chosen.pop("variant", "full")
+    if name not in VARIANTS:
+        raise RewardError(f"unknown ucgrpo.variant {name!r}: use one of {', '.join(VARIANTS)}")
+    return UCGRPOConfig.variant(name, **chosen)
+
+
+def compute_score(
+    data_source: str,
+    solution_str: str,
+    ground_truth: str,
+    extra_info: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Return the first pass for one trajectory: verl's ``reward.custom_reward_function``.
+
+    Validation sees this pass alone; in training the trainer replaces it by the whole reward.
+
+    Args:
+        data_source: unused.
+        solution_str: unused; the agent loop has parsed the turns.
+        ground_truth: unused; the rollout carries its target.
+        extra_info: the agent loop's extra fields, "rollout" among them.
+        **options: as `reward_config`; others that verl passes are ignored when their names begin with "reward_".
+
+    Returns:
+        "score" (the task reward), and "acc", "zoomed", "violations" as floats.
+
+    Raises:
+        DataError: the agent loop was not this project's.
+    """
+    kept = {key: value for key, value in options.items() if not key.startswith("reward_")}
+    rollout = rollout_of(extra_info or {})
+    return {
+        "score": task_reward(rollout, reward_config(kept)), "acc": float(bool(rollout.correct)),
+        "zoomed": float(rollout.zoomed), "violations": float(len(rollout.violations)),
+    }  # fmt: skip
+
+
+def rollout_of(fields: Mapping[str, Any]) -> Rollout:
+    """Return the rollout that an agent loop left in its extra fields.
+
+    Raises:
+        DataError: there is none.
+    """
+    if not isinstance(fields.get("rollout"), str):
+        raise DataError("the trajectory has no rollout: set rollout.agent.default_agent_loop=actfer_agent")
+    return Rollout.from_dict(json.loads(fields["rollout"]))
+
+
+class StepScorer:
+    """Scores the trajectories of a step and keeps the emotion-wise EMA.
+
+    Args:
+        config: the reward's constants.
+
+    Attributes:
+        scorer: the library's scorer.
+    """
+
+    def __init__(self, config: UCGRPOConfig | None = None) -> None:
+        self.scorer = UCGRPO(config)
+
+    def score(
+        self, uids: Sequence[str], fields: Sequence[Mapping[str, Any]], padding: Sequence[bool]
+    ) -> tuple[list[int], list[Rollout], Scores]:
+        """Score the rows of a step and move the EMA once.
+
+        Args:
+            uids: the prompt of each row: rows of one prompt form a query group.
+            fields: the agent loop's extra fields of each row.
+            padding: whether a row is padding, which copies another row and counts for nothing.
+
+        Returns:
+            The rows that count, their rollouts, and their scores, in one order. A session that failed has no row: its
+            group is smaller.
+
+        Raises:
+            DataError: a row without rollout, or only padding.
+        """
+        kept = [row for row, filled in enumerate(padding) if not filled]
+        if not kept:
+            raise DataError("the step has no trajectory: every session failed; see the agent loop's log")
+        rollouts = [replace(rollout_of(fields[row]), group_id=str(uids[row])) for row in kept]
+        scores = self.scorer.score(rollouts)
+        self.scorer.commit(scores)
+        return kept, rollouts, scores
+
+    def metrics(self, rollouts: Sequence[Rollout], scores: Scores) -> dict[str, float]:
+        """Return what a training log should show of a step, under names that begin with ``ucgrpo/``."""
+        found = {f"ucgrpo/{name}": float(getattr(scores, name).mean())
+                 for name in ("task", "structure", "utility", "quality", "total")}  # fmt: skip
+        found["ucgrpo/accuracy"] = float(np.mean([bool(rollout.correct) for rollout in rollouts]))
+        found["ucgrpo/zoom"] = float(scores.zoomed.mean())
+        for name in VIOLATIONS:
+            found[f"ucgrpo/violations/{name}"] = float(np.mean([name in rollout.violations for rollout in rollouts]))
+        deltas = [delta for delta in scores.delta.values() if delta is not None]
+        found["ucgrpo/contrasts"] = float(len(deltas))
+        if deltas:
+            found["ucgrpo/delta"] = float(np.mean(deltas))
+        return found | self._by_emotion(rollouts, scores) | _lost_groups(rollouts, scores)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the state into a checkpoint's folder."""
+        write_text_atomic(Path(folder) / STATE_FILE, json.dumps(self.scorer.state_dict()))
+
+    def load(self, folder: str | Path) -> None:
+        """Restore the state from a checkpoint's folder.
+
+        Raises:
+            DataError: the checkpoint holds none.
+            RewardError: the state is malformed.
+        """
+        path = Path(folder) / STATE_FILE
+        try:
+            state = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"cannot resume: no readable {path}; set trainer.resume_mode=disable to begin anew"
+            ) from error
+        self.scorer.load_state_dict(state)
+
+    def _by_emotion(self, rollouts: Sequence[Rollout], scores: Scores) -> dict[str, float]:
+        found = {}
+        for emotion in sorted({rollout.emotion for rollout in rollouts if rollout.emotion}):
+            rows = [i for i, rollout in enumerate(rollouts) if rollout.emotion == emotion]
+            found[f"ucgrpo/zoom/{emotion}"] = float(scores.zoomed[rows].mean())
+        return found | {f"ucgrpo/ema/{emotion}": value for emotion, value in self.scorer.ema.items()}
+
+
+def _lost_groups(rollouts: Sequence[Rollout], scores: Scores) -> dict[str, float]:
+    """Return how much advantage arises in groups in which every answer is wrong."""
+    right = {rollout.group_id for rollout in rollouts if rollout.correct}
+    lost = np.array([rollout.group_id not in right for rollout in rollouts])
+    size = float(np.abs(scores.advantage[lost]).mean()) if lost.any() else 0.0
+    return {"ucgrpo/lost_share": float(lost.mean()), "ucgrpo/lost_advantage": size}
+
+
+def write_step(folder: str | Path, step: int, rollouts: Sequence[Rollout], record: Mapping[str, Any]) -> None:
+    """Write a step's rollouts (JSON lines) and what was made of them (JSON), so that anybody can audit it.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+    write_rollouts(Path(folder) / f"step_{step:06d}.jsonl", rollouts)
+    write_text_atomic(Path(folder) / f"step_{step:06d}.json", json.dumps(record))

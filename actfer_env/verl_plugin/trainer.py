@@ -1,0 +1,135 @@
+"""verl's synchronous GRPO trainer with the second pass of UC-GRPO (ActFER section 3.4)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import transfer_queue as tq
+from omegaconf import OmegaConf
+from tensordict import TensorDict
+from verl.trainer.ppo.v1.trainer_base import register_trainer
+from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+
+from actfer_env.rewards.config import RewardError
+from actfer_env.verl_plugin import TRAINER
+from actfer_env.verl_plugin.scoring import StepScorer, reward_config, write_step
+
+_FIELDS = ["uid", "rm_scores", "extra_fields"]
+
+
+@register_trainer(TRAINER)
+class UCGRPOTrainer(PPOTrainerSync):
+    """Scores whole query groups between rollout and update.
+
+    Scores and advantages are those of `UCGRPO.score`: a group of one, and a group without spread, get zeros, which verl
+    alone would not give. Each step's rollouts and scores are written to ``<default_local_dir>/rollouts``.
+
+    Raises:
+        RewardError: a setting of verl that would undo this.
+    """
+
+    def __init__(self, config: Any) -> None:
+        check_config(config)
+        options = config.get("ucgrpo")
+        self.step_scorer = StepScorer(reward_config(None if options is None else OmegaConf.to_container(options)))
+        super().__init__(config)
+
+    @property
+    def trainer_mode(self) -> str:
+        """Always "sync": verl chooses the replay buffer by this name, and takes the asynchronous one for any other."""
+        return "sync"
+
+    @trainer_mode.setter
+    def trainer_mode(self, value: str) -> None:
+        """Ignore the name under which this trainer is registered."""
+
+    def _compute_advantage(self, batch: Any, metrics: dict[str, Any]) -> Any:
+        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=_FIELDS)
+        uids, fields = data.pop("uid").tolist(), data.pop("extra_fields").tolist()
+        before = self.step_scorer.scorer.state_dict()
+        padding = [bool(tag.get("is_padding", False)) for tag in batch.tags]
+        kept, rollouts, scores = self.step_scorer.score(uids, fields, padding)
+        self._put(batch, "rm_scores", _last(list(data["rm_scores"].unbind(0)), kept, scores.total))
+        batch = super()._compute_advantage(batch, metrics)
+        gap = self._replace_advantages(batch, kept, scores.advantage)
+        metrics.update(self.step_scorer.metrics(rollouts, scores) | {"ucgrpo/advantage_gap_to_verl": gap})
+        record = {"state": before, "step": self.global_steps, **self._read_back(batch, kept)}
+        write_step(Path(self.config.trainer.default_local_dir) / "rollouts", self.global_steps, rollouts, record)
+        return batch
+
+    def _replace_advantages(self, batch: Any, kept: list[int], wanted: Any) -> float:
+        """Put the library's advantages in place of verl's; return the largest difference between the two."""
+        names = ["advantages", "response_mask"]
+        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=names)
+        old, masks = list(data["advantages"].unbind(0)), list(data["response_mask"].unbind(0))
+        new = [torch.zeros_like(row) for row in old]
+        for row, value in zip(kept, wanted, strict=True):
+            new[row] = masks[row].to(old[row].dtype) * float(value)
+        self._put(batch, "advantages", new)
+        self._put(batch, "returns", new)
+        return max(float((old[row] - new[row]).abs().max()) for row in kept)
+
+    def _read_back(self, batch: Any, kept: list[int]) -> dict[str, Any]:
+        """Return the scores and advantages that lie in verl's queue, from where the update takes them.
+
+        "leak" is the largest advantage on a token that the policy did not write, "rows_padding" how many rows are
+        padding.
+        """
+        names = ["rm_scores", "advantages", "response_mask"]
+        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=names)
+        scores, found, masks = (list(data[name].unbind(0)) for name in names)
+        mine = [masks[row].bool() for row in kept]
+        rows = [found[row] for row in kept]
+        return {
+            "total": [float(scores[row].sum()) for row in kept],
+            "advantage": [float(row[mask].mean()) for row, mask in zip(rows, mine, strict=True)],
+            "spread": max(float(row[mask].max() - row[mask].min()) for row, mask in zip(rows, mine, strict=True)),
+            "leak": max(float(row[~mask].abs().sum()) for row, mask in zip(rows, mine, strict=True)),
+            "rows_padding": len(found) - len(kept),
+        }
+
+    def _put(self, batch: Any, name: str, rows: list[Any]) -> None:
+        nested = torch.nested.as_nested_tensor(rows, layout=torch.jagged)
+        fields = TensorDict({name: nested}, batch_size=len(rows))
+        tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=fields)
+
+    def _save_checkpoint(self) -> None:
+        """Write the scorer's state first: verl names a checkpoint as the latest at the end of its own part."""
+        self.step_scorer.save(Path(self.config.trainer.default_local_dir) / f"global_step_{self.global_steps}")
+        super()._save_checkpoint()
+
+    def _load_checkpoint(self) -> None:
+        super()._load_checkpoint()
+        if self.global_steps > 0:
+            self.step_scorer.load(self._resumed_from())
+
+    def _resumed_from(self) -> Path:
+        settings = self.config.trainer
+        if settings.resume_mode == "resume_path":
+            return Path(settings.resume_from_path)
+        return Path(settings.default_local_dir) / f"global_step_{self.global_steps}"
+
+
+def check_config(config: Any) -> None:
+    """Refuse settings under which verl's numbers would not be UC-GRPO's.
+
+    Raises:
+        RewardError: one line that names the setting and the cure.
+    """
+    algorithm = config.algorithm
+    if algorithm.adv_estimator != "grpo":
+        raise RewardError(f"{TRAINER} needs algorithm.adv_estimator=grpo, not {algorithm.adv_estimator}")
+    if algorithm.get("use_kl_in_reward", False):
+        raise RewardError(f"{TRAINER} needs algorithm.use_kl_in_reward=False: set actor.use_kl_loss=True instead")
+    if (algorithm.get("filter_groups") or {}).get("enable", False):
+        raise RewardError(f"{TRAINER} needs algorithm.filter_groups.enable=False: the filter would read pass 1 alone")
+
+
+def _last(rows: list[Any], kept: list[int], values: Any) -> list[Any]:
+    """Return per-token scores whose last token holds the value; rows of padding hold zeros."""
+    new = [torch.zeros_like(row) for row in rows]
+    for row, value in zip(kept, values, strict=True):
+        new[row][-1] = float(value)
+    return new

@@ -1,0 +1,40 @@
+"""The plugin as verl finds it; the whole path is run by examples/verl_grpo/train_cpu_smoke.sh."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import pytest
+
+if find_spec("verl") is None:
+    pytest.skip("needs verl: pip install 'actfer-env[verl]'", allow_module_level=True)
+
+LOADED = """
+import verl
+from omegaconf import OmegaConf
+from verl.experimental.agent_loop.agent_loop import _agent_loop_registry
+from verl.trainer.ppo.v1.trainer_base import get_trainer_cls
+from actfer_env.errors import ActFERError
+from actfer_env.verl_plugin.trainer import UCGRPOTrainer, check_config
+assert get_trainer_cls("ucgrpo_sync") is UCGRPOTrainer and "actfer_agent" in _agent_loop_registry
+good = {"adv_estimator": "grpo", "use_kl_in_reward": False}
+check_config(OmegaConf.create({"algorithm": good}))
+for wrong in ({"adv_estimator": "gae"}, {"use_kl_in_reward": True}, {"filter_groups": {"enable": True}}):
+    try:
+        check_config(OmegaConf.create({"algorithm": good | wrong}))
+    except ActFERError as error:
+        print(min(wrong), "|", error)
+"""
+
+
+def test_verl_finds_the_trainer_and_the_loop_and_wrong_settings_give_one_line() -> None:
+    places = {"VERL_PLATFORM": "cpu", "VERL_ENGINE_DEVICE": "cuda"}
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED], capture_output=True, text=True, env={**os.environ, **places}, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = [line for line in done.stdout.splitlines() if " | " in line]
+    assert len(lines) == 3 and all(line.split(" | ")[0] in line.split(" | ")[1] for line in lines)
