@@ -27,6 +27,7 @@ from actfer_env.rollout import Box
 from actfer_env.tools import FaceTools
 from actfer_env.tools.align import Alignment
 from actfer_env.tools.cache import CacheConfig
+from actfer_env.tools.detectors.simulated import SimulatedConfig
 from actfer_env.tools.image import RGB
 from actfer_env.tools.zoom import Crop, ZoomConfig
 
@@ -119,7 +120,7 @@ def prepare(
 
 
 def _name(dataset: Dataset, config: ViewConfig) -> str:
-    facts = [GENERATOR_VERSION, dataset.arguments, len(dataset), vars(config)]
+    facts = [GENERATOR_VERSION, dataset.arguments, len(dataset), vars(config), vars(SimulatedConfig())]
     return "views-" + hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
