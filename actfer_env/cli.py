@@ -205,7 +205,8 @@ def train(  # noqa: PLR0913, PLR0917  (each argument is an option of the command
     config = replace(_preset(preset), variant=variant, seed=seed, zoom_cost=zoom_cost, outcome_gate=outcome_gate,
                      normalize_std=not no_std)  # fmt: skip
     _check_writable(out)
-    result = session.run(config, out, cache, _say, workers)
+    with _progress() as progress:
+        result = session.run(config, out, cache, _say, workers, _watch(progress))
     _print_figures(result)
     _say(f"result: {out / session.RESULT}")
 
@@ -431,6 +432,18 @@ def _session() -> Any:
     except ImportError as error:
         raise DataError(f"{error.name} is missing: pip install 'actfer-env[torch]'") from error
     return session
+
+
+def _watch(progress: Any) -> Any:
+    """Return what moves a bar by one step of training, its figures beside it."""
+    task = progress.add_task("training", total=None)
+
+    def watch(row: dict[str, float], steps: int) -> None:
+        from actfer_env.agents.light.session import line_of
+
+        progress.update(task, description=line_of(row, steps), total=steps, completed=row["step"] + 1)
+
+    return watch
 
 
 def _preset(name: str) -> Any:

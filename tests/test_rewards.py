@@ -193,6 +193,18 @@ def test_fallback_gives_nothing_without_emotion_target():
     assert term("utility", right(emotion=None)) == 0.0
 
 
+def test_a_fallback_that_judges_the_unzoomed_answers():
+    config = UCGRPOConfig.variant("au_grounded", fallback_of="unzoomed")
+    easy = [right(zoomed=False), right(zoomed=False), wrong(zoomed=True)]
+    assert [term("utility", *easy, i=i, config=config) for i in range(3)] == [0.1, 0.1, -0.1]
+    hard = [wrong(zoomed=False), right(zoomed=True)]
+    assert [term("utility", *hard, i=i, config=config) for i in range(2)] == [-0.1, 0.1]
+    alone = [right(zoomed=True), wrong(zoomed=True)]
+    assert [term("utility", *alone, i=i, config=config) for i in range(2)] == [0.1, -0.1]
+    with pytest.raises(RewardError, match="fallback_of must be one of own, unzoomed"):
+        UCGRPOConfig(fallback_of="mine")
+
+
 def test_unlabelled_group_uses_lambda_one_and_stays_out_of_the_ema():
     scorer = warm_scorer(0.5)
     target = {"emotion": None, "aus": aus(12)}

@@ -14,6 +14,9 @@ from actfer_env.errors import ActFERError
 Utility = Literal["contrastive", "fallback", "zoom", "none"]
 """How the utility is formed: by contrast (ActFER eq. 12-14), by the fallback alone, by zooming alone, or not at all."""
 
+FallbackOf = Literal["own", "unzoomed"]
+"""Whose answer the fallback judges: the rollout's own, or that of the group's members that did not zoom."""
+
 
 class RewardError(ActFERError, ValueError):
     """A reward configuration, state or commit that cannot be used; the message is one line."""
@@ -56,6 +59,9 @@ class UCGRPOConfig:
         ema_span: the lambdas lie in (1 - span, 1 + span); ActFER 3.4 (bounded), value chosen here.
         ema_min_count: valid deltas of an emotion before its lambdas leave 1; ActFER 3.4, value chosen here.
         fallback: size of the symmetric fallback; ActFER 3.4, value chosen here.
+        fallback_of: whose answer the fallback judges; ActFER 3.4 leaves it open. "own": right earns, wrong pays, zoomed
+            or not. "unzoomed": where most of the group's unzoomed answers are right, not zooming earns and zooming pays,
+            otherwise the reverse; without any unzoomed member the rollout's own answer counts.
         structure_violation: added for each violation, <= 0; chosen here.
         structure_unlooked: added for an answer on a raw image without detect_align, <= 0; chosen here.
         structure_floor: lower bound of the structure term, <= 0; chosen here.
@@ -91,6 +97,7 @@ class UCGRPOConfig:
     ema_span: float = 0.5
     ema_min_count: int = 8
     fallback: float = 0.1
+    fallback_of: FallbackOf = "own"
     structure_violation: float = -0.1
     structure_unlooked: float = -0.1
     structure_floor: float = -0.5
@@ -166,6 +173,7 @@ _RULES: dict[str, _Rule] = {
     "ema_span": _SHARE,
     "std_ddof": ("0 or 1", lambda value: value in (0, 1)),
     "quality_script": ("a script such as 'LATIN'", lambda value: value.isupper()),
+    "fallback_of": (f"one of {', '.join(get_args(FallbackOf))}", lambda value: value in get_args(FallbackOf)),
     "utility": (f"one of {', '.join(get_args(Utility))}", lambda value: value in get_args(Utility)),
 }
 

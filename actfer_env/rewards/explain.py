@@ -104,6 +104,8 @@ def _fallback_reason(rollout: Rollout, scores: Scores, config: UCGRPOConfig) -> 
         why = "no zoom contrast in the group"
     if rollout.correct is None:
         return f"{why}, and no emotion target for the fallback"
+    if config.fallback_of == "unzoomed" and rollout.detection != "failed":
+        return f"{why}, fallback judged by the group's unzoomed answers, or by its own without any"
     return f"{why}, fallback for a {'right' if rollout.correct else 'wrong or missing'} emotion"
 
 

@@ -18,7 +18,7 @@ from actfer_env.rewards.scores import Scores, to_array, totals, zoom_mask
 from actfer_env.rewards.state import dump_state, parse_state
 from actfer_env.rewards.structure import structure_reward
 from actfer_env.rewards.task import task_f1, task_reward
-from actfer_env.rewards.utility import contrast, lambda_factor, utility_reward, utility_rule
+from actfer_env.rewards.utility import coarse_right, contrast, lambda_factor, utility_reward, utility_rule
 from actfer_env.rollout import Rollout
 
 __all__ = ["UCGRPO", "Scores"]
@@ -75,7 +75,8 @@ class UCGRPO:
         delta = {group: self._delta(rollouts, task, members) for group, members in groups.items()}
         gated = self._gated(rollouts, groups)
         lambdas = {emotion: (self.lambda_miss(emotion), self.lambda_over(emotion)) for emotion in facs.EMOTIONS}
-        structure, utility, quality = self._shaping(rollouts, delta, gated, lambdas)
+        coarse = {group: coarse_right([rollouts[i] for i in members]) for group, members in groups.items()}
+        structure, utility, quality = self._shaping(rollouts, delta, coarse, gated, lambdas)
         total = totals(task, structure, utility, quality)
         return Scores(
             task=task, structure=structure, utility=utility, quality=quality, total=total,
@@ -146,6 +147,7 @@ class UCGRPO:
         self,
         rollouts: Sequence[Rollout],
         delta: Mapping[str, float | None],
+        coarse: Mapping[str, bool | None],
         gated: npt.NDArray[np.bool_],
         lambdas: Mapping[str, tuple[float, float]],
     ) -> tuple[Floats, Floats, Floats]:
@@ -154,7 +156,7 @@ class UCGRPO:
         structure = to_array([structure_reward(rollout, config) for rollout in rollouts])
         factors = [lambdas[rollout.emotion] if rollout.emotion else (1.0, 1.0) for rollout in rollouts]
         utility = to_array([
-            utility_reward(rollout, delta[rollout.group_id], pair, config)
+            utility_reward(rollout, delta[rollout.group_id], pair, config, coarse[rollout.group_id])
             for rollout, pair in zip(rollouts, factors, strict=True)
         ])  # fmt: skip
         quality = to_array([quality_reward(rollout.texts, config) for rollout in rollouts])

@@ -60,14 +60,32 @@ def utility_rule(rollout: Rollout, delta: float | None, config: UCGRPOConfig) ->
     return "overused" if rollout.zoomed else "missed"
 
 
-def fallback_reward(rollout: Rollout, config: UCGRPOConfig) -> float:
-    """Return +fallback for the right emotion, -fallback otherwise, 0 without a target (ActFER eq. 13)."""
+def coarse_right(members: Sequence[Rollout]) -> bool | None:
+    """Return whether most members that did not zoom are right, ties counting as right; None without such members."""
+    right = [bool(rollout.correct) for rollout in members if not rollout.zoomed and rollout.detection != "failed"]
+    return 2 * sum(right) >= len(right) if right else None
+
+
+def fallback_reward(rollout: Rollout, config: UCGRPOConfig, coarse: bool | None = None) -> float:
+    """Return +fallback where the answer is good, -fallback otherwise, 0 without a target (ActFER eq. 13).
+
+    Args:
+        rollout: the rollout.
+        config: `fallback_of` says which answer is meant.
+        coarse: `coarse_right` of its group.
+    """
     if rollout.correct is None:
         return 0.0
-    return config.fallback if rollout.correct else -config.fallback
+    good = rollout.correct
+    if config.fallback_of == "unzoomed" and coarse is not None and rollout.detection != "failed":
+        good = rollout.zoomed != coarse
+    return config.fallback if good else -config.fallback
 
 
-def utility_reward(rollout: Rollout, delta: float | None, lambdas: tuple[float, float], config: UCGRPOConfig) -> float:
+def utility_reward(
+    rollout: Rollout, delta: float | None, lambdas: tuple[float, float], config: UCGRPOConfig,
+    coarse: bool | None = None,
+) -> float:  # fmt: skip
     """Return the utility term of one rollout (ActFER eq. 12-14).
 
     Args:
@@ -75,18 +93,21 @@ def utility_reward(rollout: Rollout, delta: float | None, lambdas: tuple[float, 
         delta: its group's contrast, or None where undefined.
         lambdas: lambda_miss and lambda_over of its emotion, (1, 1) where there is none.
         config: the constants.
+        coarse: `coarse_right` of its group, for the fallback.
 
     Returns:
         A value of size at most max(r, fallback, (1 + ema_span) phi_scale) + zoom_cost.
     """
     cost = config.zoom_cost if rollout.zoomed else 0.0
-    return _ruled(rollout, delta, lambdas, config) - cost
-
-
-def _ruled(rollout: Rollout, delta: float | None, lambdas: tuple[float, float], config: UCGRPOConfig) -> float:
     rule = utility_rule(rollout, delta, config)
     if rule == "fallback":
-        return fallback_reward(rollout, config)
+        return fallback_reward(rollout, config, coarse) - cost
+    return _ruled(rollout, rule, delta, lambdas, config) - cost
+
+
+def _ruled(
+    rollout: Rollout, rule: Rule, delta: float | None, lambdas: tuple[float, float], config: UCGRPOConfig
+) -> float:
     if rule == "none":
         return 0.0
     if rule == "zoom":

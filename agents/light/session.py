@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from actfer_env.agents.light.board import Board
 from actfer_env.agents.light.evaluate import MODES, figures, hold_out
 from actfer_env.agents.light.policy import LightPolicy, PolicyConfig
 from actfer_env.agents.light.trainer import (
@@ -33,6 +34,7 @@ from actfer_env.wrappers.group_vec import GroupVectorEnv
 ENV_ID = "ActFER-MultiDiscrete-v0"
 WARM, RESULT = "warmstart.pt", "result.json"
 Say = Callable[[str], None]
+Watch = Callable[[dict[str, float], int], None]
 
 
 @dataclass(frozen=True)
@@ -116,8 +118,9 @@ def stage(
 
 
 def run(
-    config: SessionConfig, folder: Path, cache: Path, say: Say = print, workers: int | None = None
-) -> dict[str, Any]:
+    config: SessionConfig, folder: Path, cache: Path, say: Say = print, workers: int | None = None,
+    watch: Watch | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Train one policy and measure it; an interrupted run goes on where it stopped.
 
     Args:
@@ -126,6 +129,7 @@ def run(
         cache: of pictures and of warm starts, shared between runs.
         say: takes progress lines.
         workers: processes that draw pictures.
+        watch: takes each step's figures and the number of steps, for a progress bar; `say` takes a line if left out.
 
     Returns:
         The result: figures, the warm start's skill, the weights' hash.
@@ -147,7 +151,7 @@ def run(
                       config.trainer, config.seed, folder)  # fmt: skip
     if trainer.resume():
         say(f"going on from step {trainer.done}")
-    trainer.train(lambda row: say(_line(row, config.trainer.steps)))
+    _train(trainer, folder, watch or (lambda row, steps: say(line_of(row, steps))))
     held = stage("test", config.test, config, cache, say, workers) if config.test else val
     result = {
         "config": asdict(config), "generator": GENERATOR_VERSION, "split": "test" if config.test else "val",
@@ -155,6 +159,17 @@ def run(
     }  # fmt: skip
     write_text_atomic(folder / RESULT, json.dumps(result, indent=1) + "\n")
     return result
+
+
+def _train(trainer: Trainer, folder: Path, watch: Watch) -> None:
+    board = Board(folder / "tensorboard", trainer.done)
+
+    def note(row: dict[str, float]) -> None:
+        board.write(row)
+        watch(row, trainer.config.steps)
+
+    trainer.train(note)
+    board.close()
 
 
 def measure(policy: LightPolicy, held: Stage, reward: UCGRPOConfig) -> dict[str, Any]:
@@ -197,6 +212,7 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _line(row: dict[str, float], steps: int) -> str:
+def line_of(row: dict[str, float], steps: int) -> str:
+    """Return a step's figures as a line."""
     return (f"step {row['step'] + 1:.0f} of {steps}: task {row['task']:+.3f}, accuracy {row['accuracy']:.3f}, "
             f"zoom {row['zoom']:.2f}, delta {row['delta']:+.3f}, kl {row['kl']:.3f}")  # fmt: skip

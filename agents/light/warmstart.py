@@ -26,6 +26,8 @@ class WarmStartConfig:
         rate: peak learning rate of AdamW's one cycle.
         decay: weight decay.
         zoomed: share of faces that are zoomed.
+        sharp_only: whether crops teach to read on good pictures alone, as zoom trajectories of a filtered SFT set would;
+            the start then takes what it sees in magnified poor pictures for sharp, and can be misled by them.
         au_weight: of the Action Units beside the emotion.
         face_dropout: share of zoomed faces whose whole view is withheld, so that crops are learned to be read.
         least_gain: of zooming good pictures, in accuracy, below which the start is trained again for as long (the
@@ -38,6 +40,7 @@ class WarmStartConfig:
     rate: float = 2e-3
     decay: float = 0.02
     zoomed: float = 0.6
+    sharp_only: bool = True
     au_weight: float = 2.0
     face_dropout: float = 0.3
     least_gain: float = 0.05
@@ -140,12 +143,14 @@ def _loss(
     tool = tool + nn.functional.cross_entropy(out.tool, wanted)
     label = torch.from_numpy(np.array(views.emotion[batch]))
     units = torch.from_numpy(np.array(views.aus[batch])).float()
-    bits = _units(out.aus, units)
     seen = decisions.shown.any(1)
-    if seen.any():
-        near = policy.near_aus((features[2] * decisions.shown[..., None]).flatten(1)[seen])
-        bits = bits + _units(near, units[seen])
-    return nn.functional.cross_entropy(out.emotion, label) + 0.1 * tool + config.au_weight * bits
+    taught = ~seen | torch.from_numpy(np.array(views.good[batch])) | (not config.sharp_only)
+    bits = _units(out.aus[taught], units[taught])
+    if (seen & taught).any():
+        near = policy.near_aus((features[2] * decisions.shown[..., None]).flatten(1)[seen & taught])
+        bits = bits + _units(near, units[seen & taught])
+    emotion = nn.functional.cross_entropy(out.emotion[taught], label[taught])
+    return emotion + 0.1 * tool + config.au_weight * bits
 
 
 def _without_face(
