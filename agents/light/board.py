@@ -1,0 +1,43 @@
+"""TensorBoard logs of training, for whoever has tensorboard installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+GROUPS = {"zoom": "policy/", "entropy": "policy/", "kl": "policy/", "clipped": "policy/"}
+
+
+class Board:
+    """Writes a step's figures as TensorBoard scalars; does nothing where tensorboard is missing.
+
+    Args:
+        folder: of the event files.
+        done: steps that are kept; events of later ones, from a run that was killed, are hidden.
+    """
+
+    def __init__(self, folder: Path, done: int = 0) -> None:
+        self._writer: Any = None
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            return
+        self._writer = SummaryWriter(str(folder), purge_step=done)
+
+    def write(self, row: dict[str, float]) -> None:
+        """Write one step's figures."""
+        if self._writer is None:
+            return
+        for key, value in row.items():
+            if key != "step":
+                self._writer.add_scalar(tag_of(key), value, int(row["step"]))
+
+    def close(self) -> None:
+        """Write what is still in memory."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+def tag_of(key: str) -> str:
+    """Return the TensorBoard tag of a log's column."""
+    return f"ema/{key.removeprefix('ema_')}" if key.startswith("ema_") else GROUPS.get(key, "train/") + key
