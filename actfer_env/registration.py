@@ -13,14 +13,18 @@ IDS: Mapping[str, dict[str, Any]] = {
     "ActFER-v0": {"action_format": "dict"},
     "ActFER-MultiDiscrete-v0": {"action_format": "multidiscrete"},
     "ActFER-Discrete-v0": {"action_format": "discrete"},
-    "ActFER-Quality-v0": {"action_format": "multidiscrete"},
-    "ActFER-Cost-v0": {"action_format": "multidiscrete", "reward": UCGRPOConfig(zoom_cost=0.1)},
+    "ActFER-Quality-v0": {"action_format": "multidiscrete", "dataset": "synthetic-mixed"},
+    "ActFER-Cost-v0": {
+        "action_format": "multidiscrete",
+        "dataset": "synthetic-mixed",
+        "reward": UCGRPOConfig(zoom_cost=0.1),
+    },
 }
 """Id -> the keyword arguments that it fixes; see `actfer_env.env.ActFEREnv` for the others.
 
-`ActFER-Quality-v0` and `ActFER-Cost-v0` are the benchmark tasks, on the frozen generator's preset "standard": on poor
-pictures a zoom shows nothing new and can mislead; in the second a rollout that zooms also pays 0.1 (ours, not the
-paper's). Tune on split "val", report split "test" once."""
+`ActFER-Quality-v0` and `ActFER-Cost-v0` are the benchmark tasks, on the frozen generator's preset "mixed": on the
+poor half of the pictures a zoom shows little that is new and can mislead; in the second a rollout that zooms also pays
+0.1 (ours, not the paper's). Tune on split "val", report split "test" once."""
 
 
 CHAT_ID = "ActFER-Chat-v0"

@@ -11,12 +11,13 @@ from actfer_env.data.photos import load_photos
 from actfer_env.data.portrait import load_portrait
 from actfer_env.data.registry import load_dataset, register_dataset, registered_datasets
 from actfer_env.data.sample import Dataset, Sample
-from actfer_env.data.synthetic import load_synthetic
+from actfer_env.data.synthetic import load_mixed, load_synthetic
 
 register_dataset("demo", load_demo)
 register_dataset("jsonl", load_jsonl)
 register_dataset("photos", load_photos)
 register_dataset("portrait", load_portrait)
 register_dataset("synthetic", load_synthetic)
+register_dataset("synthetic-mixed", load_mixed)
 
 __all__ = ["Dataset", "Sample", "load_dataset", "register_dataset", "registered_datasets"]

@@ -95,8 +95,9 @@ PRESETS: Mapping[str, Difficulty] = MappingProxyType({
         scale=(34.0, 78.0), yaw=28.0, roll=28.0, poor=0.45, second=0.15, hand=0.15, lost=0.12, intensity=(1.2, 4.0),
         drop=0.2, add=0.3, variant=0.35,
     ),
+    "mixed": Difficulty(poor=0.5),
 })  # fmt: skip
-"""Difficulty by name."""
+"""Difficulty by name; "mixed" is "standard" with as many poor pictures as good ones, for the benchmark tasks."""
 
 # Units that may come along with any expression, and pairs that a face cannot show together.
 _GUESTS = (1, 2, 4, 6, 7, 10, 14, 17, 20, 24, 25, 26, 43)
@@ -399,7 +400,7 @@ def load_synthetic(
         root: must be None.
         split: the split; None is "train".
         seed: of the whole data set.
-        preset: "easy", "standard" or "hard".
+        preset: "easy", "standard", "hard" or "mixed".
         emotions: "balanced" or "prior".
         n: samples; default is `SIZES`.
         cache: a folder in which drawn pictures are kept as PNG files; without it they are drawn again.
@@ -419,3 +420,8 @@ def load_synthetic(
 
         wrap = DiskCache(cache).wrap
     return SyntheticSamples(SyntheticConfig(seed, preset, emotions), part, count, wrap)
+
+
+def load_mixed(root: str | None = None, *, split: str | None = None, **options: Any) -> Sequence[Sample]:
+    """Read the data set "synthetic-mixed": "synthetic" with its preset "mixed" as the default."""
+    return load_synthetic(root, split=split, **{"preset": "mixed", **options})

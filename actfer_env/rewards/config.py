@@ -60,8 +60,8 @@ class UCGRPOConfig:
         ema_min_count: valid deltas of an emotion before its lambdas leave 1; ActFER 3.4, value chosen here.
         fallback: size of the symmetric fallback; ActFER 3.4, value chosen here.
         fallback_of: whose answer the fallback judges; ActFER 3.4 leaves it open. "own": right earns, wrong pays, zoomed
-            or not. "unzoomed": where most of the group's unzoomed answers are right, not zooming earns and zooming pays,
-            otherwise the reverse; without any unzoomed member the rollout's own answer counts.
+            or not. "unzoomed": where most of the group's unzoomed answers are right, not zooming earns and zooming
+            pays, otherwise the reverse; without any unzoomed member the rollout's own answer counts.
         structure_violation: added for each violation, <= 0; chosen here.
         structure_unlooked: added for an answer on a raw image without detect_align, <= 0; chosen here.
         structure_floor: lower bound of the structure term, <= 0; chosen here.

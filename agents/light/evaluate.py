@@ -16,7 +16,7 @@ from actfer_env.rewards import UCGRPO, UCGRPOConfig
 from actfer_env.rollout import Rollout
 from actfer_env.wrappers.group_vec import GroupVectorEnv
 
-MODES: tuple[Zooming, ...] = ("free", "never", "always")
+MODES: tuple[Zooming, ...] = ("free", "never", "once", "always")
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,20 @@ def figures(held: dict[Zooming, Held], good: Sequence[bool]) -> dict[str, Any]:
         "accuracy": summary.accuracy, "macro_f1": summary.macro_f1, "au_f1": summary.au_macro_f1,
         "zoom": _share(zoomed, with_face), "zoom_good": _share(zoomed, with_face & part),
         "zoom_poor": _share(zoomed, with_face & ~part), "task": float(free.task.mean()),
-        "task_never": float(never.mean()), "task_always": float(always.mean()),
+        "task_never": float(never.mean()), "task_once": float(held["once"].task.mean()),
+        "task_always": float(always.mean()), "zooms": _zooms(free.rollouts, with_face & part),
         "task_privileged": float(np.where(part, always, never).mean()),
         "task_oracle": float(np.maximum(always, never).mean()),
     }  # fmt: skip
     row |= {f"zoom_{name}": _share(zoomed, [r.emotion == name for r in free.rollouts]) for name in facs.EMOTIONS}
     return row | _regions(free.rollouts)
+
+
+def _zooms(rollouts: Sequence[Rollout], part: np.ndarray) -> float:
+    """Return the mean number of regions that those of a part that zoom magnify."""
+    counts = [len(zoomed_regions(rollout)) for rollout, chosen in zip(rollouts, part, strict=True) if chosen]
+    seen = [count for count in counts if count]
+    return float(np.mean(seen)) if seen else 0.0
 
 
 def _share(values: np.ndarray, part: Sequence[bool] | np.ndarray) -> float:

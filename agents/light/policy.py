@@ -18,6 +18,11 @@ TOOLS = REGIONS + 2
 DETECT, ANSWER = 0, TOOLS - 1
 _FLAGS = REGIONS + 3 + 1
 
+Features = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Of raw pictures (n, p), faces (n, p), crops (n, 4, r), and the detail of the faces (n, `DETAIL`)."""
+_LEVELS, _CELLS = 2, 8
+DETAIL = _LEVELS * _CELLS * _CELLS
+
 
 @dataclass(frozen=True)
 class PolicyConfig:
@@ -107,40 +112,41 @@ class LightPolicy(nn.Module):
             nn.Sequential(nn.Linear(2 * c.region, c.region), nn.ReLU()) for _ in range(REGIONS)
         )
         width = 2 * c.picture + REGIONS * c.region + _FLAGS
-        self.gate = nn.Sequential(nn.Linear(width, c.hidden), nn.ReLU(), nn.Linear(c.hidden, TOOLS))
+        self.gate = nn.Sequential(nn.Linear(width + DETAIL, c.hidden), nn.ReLU(), nn.Linear(c.hidden, TOOLS))
         self.read = nn.Sequential(nn.Linear(width, c.hidden), nn.ReLU(), nn.Dropout(c.dropout))
         self.emotion, self.aus = nn.Linear(c.hidden, EMOTIONS), nn.Linear(c.hidden, AUS)
         self.near_aus = nn.Linear(REGIONS * c.region, AUS)
         """Reads Action Units from crops alone; it only teaches the encoder, in the warm start."""
 
-    def encode(self, memory: Memory) -> tuple[Tensor, Tensor, Tensor]:
+    def encode(self, memory: Memory) -> Features:
         """Encode every picture that is there, once.
 
         Returns:
-            Features of the raw pictures (n, p), of the faces (n, p) and of the crops (n, 4, r); zero where none.
+            `Features`; zero where there is no picture.
         """
         n, c = len(memory.image), self.config
-        image, face = torch.zeros(n, c.picture), torch.zeros(n, c.picture)
+        image, face, fine = torch.zeros(n, c.picture), torch.zeros(n, c.picture), torch.zeros(n, DETAIL)
         if memory.has_image.any():
             halved = nn.functional.avg_pool2d(to_input(memory.image[memory.has_image]), 2)
             image = image.index_put((memory.has_image,), self.image(halved).float())
         if memory.has_face.any():
             face = face.index_put((memory.has_face,), self.face(to_input(memory.face[memory.has_face])).float())
+            fine[memory.has_face] = detail(memory.face[memory.has_face])
         crops = torch.zeros(n, REGIONS, c.region)
         for place, layer in enumerate(self.regions):
             there = memory.has_crop[:, place]
             if there.any():
                 found = layer(self.crop(to_input(memory.crops[there, place]))).float()
                 crops[:, place] = crops[:, place].index_put((there,), found)
-        return image, face, crops
+        return image, face, crops, fine
 
     def forward(self, memory: Memory, decisions: Decisions) -> Outputs:
         """Return the logits of every decision."""
         return self.decide(self.encode(memory), decisions)
 
-    def decide(self, features: tuple[Tensor, Tensor, Tensor], decisions: Decisions) -> Outputs:
+    def decide(self, features: Features, decisions: Decisions) -> Outputs:
         """Return the logits of decisions over encoded pictures."""
-        image, face, crops = (part[decisions.sample] for part in features)
+        image, face, crops, fine = (part[decisions.sample] for part in features)
         seen = (decisions.state == 1)[:, None]
         crops = (crops * decisions.shown[..., None]).flatten(1)
         flags = torch.cat([
@@ -148,8 +154,12 @@ class LightPolicy(nn.Module):
         ], dim=1)  # fmt: skip
         joined = torch.cat([image, face * seen, crops, flags], dim=1)
         hidden = self.read(joined)
-        tool = self.gate(joined).masked_fill(~decisions.mask, -torch.inf)
+        tool = self.gate(torch.cat([joined, fine * seen], dim=1)).masked_fill(~decisions.mask, -torch.inf)
         return Outputs(tool, self.emotion(hidden), self.aus(hidden))
+
+    def encoders(self) -> nn.ModuleList:
+        """Return what turns pictures into features."""
+        return nn.ModuleList([self.image, self.face, self.crop, self.regions])
 
     def gate_parameters(self) -> list[nn.Parameter]:
         """Parameters of the gate alone."""
@@ -180,6 +190,26 @@ def _block(inside: int, outside: int, stride: int) -> tuple[nn.Module, ...]:
 def to_input(pictures: Tensor) -> Tensor:
     """Turn uint8 (n, h, w, 3) into float (n, 3, h, w) around zero, channels last in memory."""
     return pictures.permute(0, 3, 1, 2).float().div(64).sub(2)
+
+
+def detail(pictures: Tensor) -> Tensor:
+    """Return how much fine structure pictures show: log contrast of a Laplacian pyramid's bands, cell by cell.
+
+    It is the usual measure of focus. The gate gets it beside the encoders' features, which need not keep it.
+
+    Args:
+        pictures: uint8 (n, h, w, 3).
+
+    Returns:
+        (n, `DETAIL`), about zero on average with a spread of about one (scaled by figures of the training split).
+    """
+    grey, bands = pictures.float().div(255).mean(3)[:, None], []
+    for _ in range(_LEVELS):
+        half = nn.functional.avg_pool2d(grey, 2)
+        low = nn.functional.interpolate(half, scale_factor=2, mode="bilinear", align_corners=False)
+        bands.append(nn.functional.adaptive_avg_pool2d((grey - low).abs(), _CELLS).flatten(1))
+        grey = half
+    return (torch.cat(bands, 1).add(1e-3).log() + 4.0) / 0.7
 
 
 def log_prob(out: Outputs, tool: Tensor, emotion: Tensor, aus: Tensor) -> Tensor:

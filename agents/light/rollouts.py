@@ -10,14 +10,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from actfer_env.agents.light.policy import ANSWER, AUS, DETECT, REGIONS, TOOLS, Decisions, LightPolicy, Memory, log_prob
+from actfer_env.agents.light.policy import (
+    ANSWER,
+    AUS,
+    DETECT,
+    REGIONS,
+    TOOLS,
+    Decisions,
+    Features,
+    LightPolicy,
+    Memory,
+    log_prob,
+)
 from actfer_env.rewards import Scores
 from actfer_env.rollout import Rollout
 from actfer_env.wrappers.group_vec import GroupVectorEnv
 
 Obs = dict[str, Any]
-Zooming = Literal["free", "never", "always"]
-"""Whether the gate decides, or is forced to answer, or to zoom once, after the face is aligned."""
+Zooming = Literal["free", "never", "once", "always"]
+"""After the face is aligned: the gate decides; it never zooms; it zooms once, then decides; it zooms while it can."""
 
 
 @dataclass
@@ -26,6 +37,7 @@ class Batch:
 
     Attributes:
         memory: pictures, one row a group.
+        features: of these pictures, by the policy that played.
         decisions: m decisions.
         tool: int (m,), what was chosen.
         emotion: int (m,).
@@ -37,6 +49,7 @@ class Batch:
     """
 
     memory: Memory
+    features: Features
     decisions: Decisions
     tool: Tensor
     emotion: Tensor
@@ -54,7 +67,7 @@ class Player:
         venv: groups side by side, of `ActFER-MultiDiscrete-v0`.
         policy: in evaluation mode.
         generator: of the sampling; None is greedy.
-        zooming: who decides on zooms.
+        zooming: see `Zooming`.
     """
 
     def __init__(
@@ -82,17 +95,17 @@ class Player:
             rows = np.flatnonzero(info["active"])
             names = info["group_id"][rows]
             fresh = shelf.see(obs, rows, names)
-            image, face, crops = self.policy.encode(fresh)
-            features = features[0] + image, features[1] + face, features[2] + crops
+            image, face, crops, fine = self.policy.encode(fresh)
+            features = features[0] + image, features[1] + face, features[2] + crops, features[3] + fine
             step = self._step(obs, rows, shelf, features)
             actions = np.zeros((self.venv.num_envs, 2 + AUS), np.int64)
             actions[rows] = np.column_stack([step["tool"], step["emotion"], step["aus"]])
             steps.append(step | {"keys": list(zip(names, rows.tolist(), strict=True))})
             obs, _, _, _, info = self.venv.step(actions)
             ended |= self._collect(info, outcome, *batch)
-        return _batch(shelf.memory, steps, outcome, *batch)
+        return _batch((shelf.memory, features), steps, outcome, *batch)
 
-    def _step(self, obs: Obs, rows: NDArray[np.intp], shelf: _Shelf, features: Any) -> dict[str, Any]:
+    def _step(self, obs: Obs, rows: NDArray[np.intp], shelf: _Shelf, features: Features) -> dict[str, Any]:
         decisions = self._decisions(obs, rows, shelf)
         out = self.policy.decide(features, decisions)
         tool, emotion, aus = self._choose(out)
@@ -107,15 +120,15 @@ class Player:
         return Decisions(torch.from_numpy(shelf.places), shown, state, left, self._forced(mask, shown, state))
 
     def _forced(self, mask: Tensor, shown: Tensor, state: Tensor) -> Tensor:
-        """Where zooming is not free, look first; then never zoom, or zoom once before the gate decides."""
+        """Where zooming is not free, look first; then take away the zooms, or the answer where a zoom is due."""
         if self.zooming == "free":
             return mask
         mask, aligned = mask.clone(), state == 1
         mask[state == 0, ANSWER] = False
         if self.zooming == "never":
             mask[aligned, 1:ANSWER] = False
-        else:
-            mask[aligned & ~shown.any(1), ANSWER] = False
+        due = aligned & mask[:, 1:ANSWER].any(1) & (~shown.any(1) | (self.zooming == "always"))
+        mask[due, ANSWER] = False
         return mask
 
     def _choose(self, out: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -201,8 +214,8 @@ def shown_regions(obs: Obs) -> NDArray[np.bool_]:
 
 
 def _batch(
-    memory: Memory, steps: list[dict[str, Any]], outcome: dict[tuple[str, int], float], rollouts: list[Rollout],
-    scores: list[Scores],
+    seen: tuple[Memory, Features], steps: list[dict[str, Any]], outcome: dict[tuple[str, int], float],
+    rollouts: list[Rollout], scores: list[Scores],
 ) -> Batch:  # fmt: skip
     keys = [key for step in steps for key in step["keys"]]
     kept = torch.tensor([key in outcome for key in keys])
@@ -213,6 +226,6 @@ def _batch(
 
     joined = [torch.cat(parts)[kept] for parts in zip(*(vars(s["decisions"]).values() for s in steps), strict=True)]
     return Batch(
-        memory, Decisions(*joined), column("tool"), column("emotion"), column("aus"), column("old"),
+        *seen, Decisions(*joined), column("tool"), column("emotion"), column("aus"), column("old"),
         advantage[kept], tuple(rollouts), tuple(scores),
     )  # fmt: skip

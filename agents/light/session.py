@@ -47,6 +47,7 @@ class SessionConfig:
         train: samples of the training split.
         val: samples of the validation split: for the warm start's rule, and for tuning.
         test: samples that the figures are of; 0 takes them from val.
+        dataset: registered name; the default is that of the benchmark tasks.
         zoom_cost: see `UCGRPOConfig`.
         outcome_gate: see `UCGRPOConfig`.
         normalize_std: see `UCGRPOConfig`.
@@ -62,6 +63,7 @@ class SessionConfig:
     train: int = 12_000
     val: int = 1_500
     test: int = 2_500
+    dataset: str = "synthetic-mixed"
     zoom_cost: float = 0.0
     outcome_gate: bool = False
     normalize_std: bool = True
@@ -108,7 +110,7 @@ def stage(
     split: str, n: int, config: SessionConfig, cache: Path, say: Say = print, workers: int | None = None
 ) -> Stage:
     """Return the first n samples of a split with their pictures, drawn if they are not in the cache."""
-    dataset = load_dataset("synthetic", split=split, n=n)
+    dataset = load_dataset(config.dataset, split=split, n=n)
 
     def advance(done: int) -> None:
         if done % 512 == 0 or done == n:
@@ -194,9 +196,10 @@ def _warm(
     config: SessionConfig, train: Views, val: Views, cache: Path, say: Say
 ) -> tuple[LightPolicy, dict[str, float]]:
     """Return the warm start of a seed, trained if it is not in the cache: all variants begin from the same one."""
-    facts = (GENERATOR_VERSION, config.seed, config.train, config.val, config.views, config.policy, config.warm)
-    path = cache / f"warm-{_digest(repr(facts))}-{WARM}"
     policy = LightPolicy(config.policy)
+    shapes = [(name, tuple(value.shape)) for name, value in policy.state_dict().items()]
+    data = (GENERATOR_VERSION, config.dataset, config.train, config.val, config.views)
+    path = cache / f"warm-{_digest(repr((data, config.seed, config.warm, shapes)))}-{WARM}"
     if path.exists():
         kept = load_checkpoint(path)
         policy.load_state_dict(kept["policy"])

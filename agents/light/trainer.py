@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from actfer_env import facs
-from actfer_env.agents.light.policy import ANSWER, LightPolicy, divergence, entropy, log_prob
+from actfer_env.agents.light.policy import ANSWER, Features, LightPolicy, Outputs, divergence, entropy, log_prob
 from actfer_env.agents.light.rollouts import Batch, Player
 from actfer_env.errors import DataError
 from actfer_env.rewards import UCGRPOConfig
@@ -45,6 +45,8 @@ class TrainerConfig:
         clip: of the probability ratio (PPO's usual value).
         kl: weight of the KL divergence to the warm start (ActFER 4.1).
         entropy: weight of the tools' entropy (ActFER 4.1).
+        freeze_vision: whether the encoders keep the warm start's weights, as the paper's vision encoder does
+            (ActFER 4.1).
         max_norm: of the gradients, the gate's apart from the others' (chosen here).
         save_every: steps between checkpoints.
     """
@@ -58,6 +60,7 @@ class TrainerConfig:
     clip: float = 0.2
     kl: float = 0.1
     entropy: float = 0.01
+    freeze_vision: bool = True
     max_norm: float = 1.0
     save_every: int = 25
 
@@ -83,6 +86,7 @@ class Trainer:
     def __post_init__(self) -> None:
         self.policy.eval()
         self.reference = deepcopy(self.policy).requires_grad_(False)
+        self.policy.encoders().requires_grad_(not self.config.freeze_vision)
         gate, others = self.policy.gate_parameters(), self.policy.other_parameters()
         rate = self.config.rate
         self.optimizer = torch.optim.Adam(
@@ -104,19 +108,21 @@ class Trainer:
     def step(self) -> dict[str, float]:
         """Play one batch of groups and update the policy; return the step's figures."""
         batch = Player(self.venv, self.policy, self.generator).play()
-        figures = [self._update(batch) for _ in range(self.config.epochs)]
+        with torch.no_grad():
+            old = self.reference.decide(self._features(self.reference, batch), batch.decisions)
+        figures = [self._update(batch, old) for _ in range(self.config.epochs)]
         row = {"step": float(self.done), **outcome(batch), **figures[-1], **self._ema()}
         self.venv.commit()
         self.done += 1
         self.log.append(row)
         return row
 
-    def _update(self, batch: Batch) -> dict[str, float]:
-        """Take one gradient step on a batch."""
-        features = self.policy.encode(batch.memory)
-        out = self.policy.decide(features, batch.decisions)
-        with torch.no_grad():
-            old = self.reference(batch.memory, batch.decisions)
+    def _features(self, policy: LightPolicy, batch: Batch) -> Features:
+        return batch.features if self.config.freeze_vision else policy.encode(batch.memory)
+
+    def _update(self, batch: Batch, old: Outputs) -> dict[str, float]:
+        """Take one gradient step on a batch; `old` is what the warm start would say."""
+        out = self.policy.decide(self._features(self.policy, batch), batch.decisions)
         ratio = (log_prob(out, batch.tool, batch.emotion, batch.aus) - batch.old).exp()
         surrogate = clipped(ratio, batch.advantage, self.config.clip)
         kl, spread = divergence(out, old, batch.tool).mean(), entropy(out).mean()

@@ -12,7 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from actfer_env.agents.light.policy import ANSWER, DETECT, REGIONS, TOOLS, Decisions, LightPolicy, Memory, PolicyConfig
+from actfer_env.agents.light.policy import (
+    ANSWER,
+    DETECT,
+    REGIONS,
+    TOOLS,
+    Decisions,
+    Features,
+    LightPolicy,
+    Memory,
+    PolicyConfig,
+)
 from actfer_env.agents.light.views import Views
 
 
@@ -26,8 +36,8 @@ class WarmStartConfig:
         rate: peak learning rate of AdamW's one cycle.
         decay: weight decay.
         zoomed: share of faces that are zoomed.
-        sharp_only: whether crops teach to read on good pictures alone, as zoom trajectories of a filtered SFT set would;
-            the start then takes what it sees in magnified poor pictures for sharp, and can be misled by them.
+        sharp_only: whether crops teach to read on good pictures alone, as zoom trajectories of a filtered SFT set
+            would; the start then takes what it sees in magnified poor pictures for sharp, and can be misled by them.
         au_weight: of the Action Units beside the emotion.
         face_dropout: share of zoomed faces whose whole view is withheld, so that crops are learned to be read.
         least_gain: of zooming good pictures, in accuracy, below which the start is trained again for as long (the
@@ -153,12 +163,10 @@ def _loss(
     return emotion + 0.1 * tool + config.au_weight * bits
 
 
-def _without_face(
-    features: tuple[Tensor, Tensor, Tensor], zoomed: Tensor, share: float, rng: np.random.Generator
-) -> tuple[Tensor, Tensor, Tensor]:
-    image, face, crops = features
+def _without_face(features: Features, zoomed: Tensor, share: float, rng: np.random.Generator) -> Features:
+    image, face, crops, fine = features
     kept = ~(zoomed & torch.from_numpy(rng.random(len(zoomed)) < share))
-    return image, face * kept[:, None], crops
+    return image, face * kept[:, None], crops, fine
 
 
 def _units(logits: Tensor, units: Tensor) -> Tensor:
