@@ -460,7 +460,8 @@ def _print_figures(result: dict[str, Any]) -> None:
     table = Table(show_header=False, title=f"held-out faces ({result['split']})")
     names = {"accuracy": "accuracy", "macro_f1": "macro-F1", "au_f1": "AU F1", "zoom": "zoomed, of faces found",
              "zoom_good": "zoomed, good pictures", "zoom_poor": "zoomed, poor pictures", "task": "task reward",
-             "task_never": "  same weights, never zooming", "task_always": "  same weights, always zooming",
+             "task_never": "  same weights, never zooming", "task_once": "  same weights, zooming once or more",
+             "task_always": "  same weights, zooming while they can",
              "task_oracle": "  the better of the two for each sample"}  # fmt: skip
     for key, text in names.items():
         table.add_row(text, f"{found[key]:.3f}")

@@ -82,8 +82,8 @@ class SessionConfig:
 PRESETS: dict[str, SessionConfig] = {
     "smoke": SessionConfig(train=400, val=120, test=120, warm=WarmStartConfig(epochs=1, retries=0),
                            trainer=TrainerConfig(steps=6, groups=8, group_size=4, save_every=3)),
-    "quick": SessionConfig(train=4_500, val=1_000, test=0, warm=WarmStartConfig(epochs=6),
-                           trainer=TrainerConfig(steps=80)),
+    "quick": SessionConfig(train=6_000, val=1_000, test=0, warm=WarmStartConfig(epochs=7, retries=0),
+                           trainer=TrainerConfig(steps=200)),
     "paper": SessionConfig(warm=WarmStartConfig(epochs=10)),
 }  # fmt: skip
 """Sizes by name: a test of the parts, three minutes, and the ablation."""

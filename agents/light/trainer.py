@@ -51,10 +51,10 @@ class TrainerConfig:
         save_every: steps between checkpoints.
     """
 
-    steps: int = 150
+    steps: int = 400
     groups: int = 32
     group_size: int = 8
-    epochs: int = 2
+    epochs: int = 4
     rate: float = 1e-4
     gate_factor: float = 5.0
     clip: float = 0.2
