@@ -181,7 +181,8 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
 def train(  # noqa: PLR0913, PLR0917  (each argument is an option of the command)
     preset: Annotated[str, typer.Option(help="smoke, quick (three minutes) or paper.")] = "quick",
     variant: Annotated[
-        str, typer.Option(help="Reward: full, no_ema, zoom_biased, au_grounded, emotion_only, task_only.")
+        str,
+        typer.Option(help="Reward: full, no_ema, zoom_biased, au_grounded, emotion_only, task_only, facial_r1, tag."),
     ] = "full",
     seed: SeedOption = 0,
     out: OutOption = Path("actfer-train"),

@@ -19,6 +19,7 @@ from actfer_env.observation import Copier
 from actfer_env.registration import IDS
 from actfer_env.render import show_window
 from actfer_env.rewards import TERMS, UCGRPO, Scores
+from actfer_env.rewards.presets import AnswerReward
 from actfer_env.tools import FaceTools
 from actfer_env.wrappers.blocks import Start, Turn
 from actfer_env.wrappers.workers import LocalBlock, WorkerPool
@@ -98,7 +99,8 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
         self.single_observation_space, self.single_action_space = first.observation_space, first.action_space
         self.observation_space = batch_space(first.observation_space, self.num_envs)
         self.action_space = batch_space(first.action_space, self.num_envs)
-        self.scorer: UCGRPO = first.scorer
+        self.scorer: UCGRPO | AnswerReward = first.scorer
+        """May be replaced, before the first reset, by another reward with the same calls."""
         self.pending: list[Scores] = []
         """Scores of the groups that have ended since the last commit."""
         self._copier = Copier(first.layout, self.num_envs)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from actfer_env import facs
-from actfer_env.agents.light.session import SessionConfig, run, stage
+from actfer_env.agents.light.session import OTHER_REWARDS, SessionConfig, run, stage
 from actfer_env.errors import DataError
 from actfer_env.rewards import VARIANTS
 from actfer_env.rollout import write_text_atomic
@@ -73,7 +73,7 @@ def ablate(
         base: the run that variants and seeds change.
         out: folder; each run has one of its own in it.
         cache: of pictures and warm starts.
-        variants: keys of `rewards.VARIANTS`.
+        variants: keys of `rewards.VARIANTS` or of `OTHER_REWARDS`.
         seeds: 0 to seeds - 1; a seed's variants share their warm start.
         workers: processes.
         say: takes progress lines.
@@ -86,9 +86,10 @@ def ablate(
     """
     from joblib import Parallel, delayed
 
-    unknown = set(variants) - set(VARIANTS)
-    if unknown:
-        raise DataError(f"unknown variant {min(unknown)!r}: use one of {', '.join(VARIANTS)}")
+    known = (*VARIANTS, *OTHER_REWARDS)
+    for name in variants:
+        if name not in known:
+            raise DataError(f"unknown variant {name!r}: use one of {', '.join(known)}")
     for split, n in (("train", base.train), ("val", base.val), ("test", base.test)):
         if n:
             stage(split, n, base, cache, say, workers)

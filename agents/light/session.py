@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,14 @@ from actfer_env.agents.light.warmstart import WarmStartConfig, warm_start
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.data.synthetic import GENERATOR_VERSION
 from actfer_env.errors import DataError
-from actfer_env.rewards import UCGRPOConfig
+from actfer_env.rewards import FacialR1Reward, TAGReward, UCGRPOConfig
+from actfer_env.rewards.presets import AnswerReward
 from actfer_env.rollout import write_text_atomic
 from actfer_env.wrappers.group_vec import GroupVectorEnv
 
 ENV_ID = "ActFER-MultiDiscrete-v0"
+OTHER_REWARDS: Mapping[str, type[AnswerReward]] = {"facial_r1": FacialR1Reward, "tag": TAGReward}
+"""Rewards of other systems, by the name that `SessionConfig.variant` takes."""
 WARM, RESULT = "warmstart.pt", "result.json"
 Say = Callable[[str], None]
 Watch = Callable[[dict[str, float], int], None]
@@ -42,7 +45,7 @@ class SessionConfig:
     """One training run.
 
     Attributes:
-        variant: of the reward, a key of `rewards.VARIANTS`.
+        variant: of the reward, a key of `rewards.VARIANTS` or of `OTHER_REWARDS`.
         seed: of everything.
         train: samples of the training split.
         val: samples of the validation split: for the warm start's rule, and for tuning.
@@ -74,8 +77,9 @@ class SessionConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
     def rewards(self) -> UCGRPOConfig:
-        """Return the reward's configuration."""
-        base = reward_config(self.variant, self.zoom_cost, self.outcome_gate, self.normalize_std)
+        """Return the configuration of UC-GRPO's reward, whose task term also measures policies of other rewards."""
+        name = "full" if self.variant in OTHER_REWARDS else self.variant
+        base = reward_config(name, self.zoom_cost, self.outcome_gate, self.normalize_std)
         return replace(base, **dict(self.reward))  # type: ignore[arg-type]
 
 
@@ -149,8 +153,10 @@ def run(
     )
     policy, skill = _warm(config, train.views, val.views, cache, say)
     reward = config.rewards()
-    trainer = Trainer(policy, train.groups(config.trainer.groups, config.trainer.group_size, reward),
-                      config.trainer, config.seed, folder)  # fmt: skip
+    venv = train.groups(config.trainer.groups, config.trainer.group_size, reward)
+    if config.variant in OTHER_REWARDS:
+        venv.scorer = OTHER_REWARDS[config.variant]()
+    trainer = Trainer(policy, venv, config.trainer, config.seed, folder)
     if trainer.resume():
         say(f"going on from step {trainer.done}")
     _train(trainer, folder, watch or (lambda row, steps: say(line_of(row, steps))))

@@ -24,7 +24,8 @@ from actfer_env import facs
 from actfer_env.agents.light.policy import ANSWER, Features, LightPolicy, Outputs, divergence, entropy, log_prob
 from actfer_env.agents.light.rollouts import Batch, Player
 from actfer_env.errors import DataError
-from actfer_env.rewards import UCGRPOConfig
+from actfer_env.rewards import UCGRPO, UCGRPOConfig
+from actfer_env.rewards.presets import AnswerReward
 from actfer_env.rollout import write_text_atomic
 from actfer_env.wrappers.group_vec import GroupVectorEnv
 
@@ -136,7 +137,8 @@ class Trainer:
         return {"loss": loss.item(), "kl": kl.item(), "entropy": spread.item(), "clipped": share.item()}
 
     def _ema(self) -> dict[str, float]:
-        return {f"ema_{emotion}": self.venv.scorer.ema[emotion] for emotion in facs.EMOTIONS}
+        scorer = self.venv.scorer
+        return {f"ema_{name}": scorer.ema[name] for name in facs.EMOTIONS} if isinstance(scorer, UCGRPO) else {}
 
     def save(self) -> None:
         """Write a checkpoint and the log; each file is replaced as a whole.
@@ -150,7 +152,7 @@ class Trainer:
             "policy": self.policy.state_dict(), "reference": self.reference.state_dict(), "done": self.done,
             "optimizer": self.optimizer.state_dict(), "venv": json.dumps(self.venv.state_dict()),
             "generator": self.generator.get_state(), "log": self.log, "config": asdict(self.config),
-            "reward": self.venv.scorer.config.to_dict(), "seed": self.seed,
+            "reward": facts_of(self.venv.scorer), "seed": self.seed,
         }  # fmt: skip
         self.folder.mkdir(parents=True, exist_ok=True)
         save_atomic(self.folder / CHECKPOINT, state)
@@ -166,7 +168,7 @@ class Trainer:
         if path is None or not path.exists():
             return False
         state = load_checkpoint(path)
-        mine = {"config": asdict(self.config), "reward": self.venv.scorer.config.to_dict(), "seed": self.seed}
+        mine = {"config": asdict(self.config), "reward": facts_of(self.venv.scorer), "seed": self.seed}
         for name, value in mine.items():
             if {k: v for k, v in _flat(state[name]) if k != "steps"} != {k: v for k, v in _flat(value) if k != "steps"}:
                 raise DataError(f"{path} was made with another {name}: choose another folder")
@@ -177,6 +179,11 @@ class Trainer:
         self.generator.set_state(state["generator"])
         self.done, self.log = state["done"], state["log"]
         return True
+
+
+def facts_of(scorer: UCGRPO | AnswerReward) -> dict[str, Any]:
+    """Return a reward's constants, by which a checkpoint tells it from others."""
+    return scorer.config.to_dict() if isinstance(scorer, UCGRPO) else {"name": type(scorer).__name__, **asdict(scorer)}
 
 
 def clipped(ratio: torch.Tensor, advantage: torch.Tensor, clip: float) -> torch.Tensor:
