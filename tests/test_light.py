@@ -28,6 +28,7 @@ from actfer_env.agents.light.policy import (  # noqa: E402
     Memory,
     Outputs,
     PolicyConfig,
+    detail,
     divergence,
     entropy,
     log_prob,
@@ -176,12 +177,58 @@ def test_forced_modes_zoom_never_and_always(cache: Path) -> None:
     val = stage("val", CONFIG.val, CONFIG, cache, lambda text: None)
     policy = LightPolicy(SMALL).eval()
     venv = val.groups(16, 1, UCGRPOConfig())
-    for mode, wanted in (("never", 0.0), ("always", 1.0)):
+    for mode, wanted in (("never", 0.0), ("once", 1.0), ("always", 1.0)):
         held = hold_out(policy, venv, CONFIG.val, UCGRPOConfig(), mode)  # type: ignore[arg-type]
         faces = [rollout for rollout in held.rollouts if rollout.detection == "ok"]
         assert np.mean([rollout.zoomed for rollout in faces]) == wanted
         assert all(set(zoomed_regions(rollout)) <= set(facs.REGIONS) for rollout in faces)
+        if mode == "always":
+            assert all(sorted(zoomed_regions(rollout)) == sorted(facs.REGIONS) for rollout in faces)
         assert [r.sample_id for r in held.rollouts] == [val.dataset[i].id for i in range(CONFIG.val)]
+
+
+def test_detail_of_a_flat_picture_and_of_a_sharp_one_by_hand() -> None:
+    flat = torch.full((1, 64, 64, 3), 90, dtype=torch.uint8)
+    assert detail(flat).unique().item() == pytest.approx((math.log(1e-3) + 4) / 0.7, abs=1e-4)
+    board = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
+    board[:, ::2, ::2] = board[:, 1::2, 1::2] = 255  # every pixel is 0.5 away from its 2 x 2 mean
+    fine, coarse = detail(board).view(2, 8, 8)
+    assert fine.unique().item() == pytest.approx((math.log(0.5 + 1e-3) + 4) / 0.7, abs=1e-4)
+    assert coarse.unique().item() == pytest.approx((math.log(1e-3) + 4) / 0.7, abs=1e-4)
+
+
+def test_encoders_stay_as_the_warm_start_left_them_unless_told_otherwise(cache: Path) -> None:
+    for frozen in (True, False):
+        one = trainer(cache, freeze_vision=frozen, epochs=1)
+        before = weights(one.policy.encoders())
+        one.step()
+        assert (weights(one.policy.encoders()) == before) is frozen
+        assert weights(one.policy.gate) != weights(one.reference.gate)
+
+
+def weights(module: torch.nn.Module) -> list[Any]:
+    return [parameter.detach().tolist() for parameter in module.parameters()]
+
+
+@pytest.mark.parametrize("name", ["facial_r1", "tag"])
+def test_other_systems_rewards_train_and_resume_too(cache: Path, tmp_path: Path, name: str) -> None:
+    config = replace(CONFIG, variant=name, trainer=replace(CONFIG.trainer, steps=2))
+    found = run(config, tmp_path, cache, lambda text: None, 1)
+    assert 0 <= found["figures"]["accuracy"] <= 1
+    (tmp_path / "result.json").unlink()
+    assert run(config, tmp_path, cache, lambda text: None, 1)["weights"] == found["weights"]
+    (tmp_path / "result.json").unlink()
+    with pytest.raises(DataError, match="another reward"):
+        run(replace(config, variant="full"), tmp_path, cache, lambda text: None, 1)
+
+
+def test_figures_reach_tensorboard_once_each(cache: Path, tmp_path: Path) -> None:
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason="needs tensorboard")
+    run(replace(CONFIG, trainer=replace(CONFIG.trainer, steps=3)), tmp_path, cache, lambda text: None, 1)
+    log = reader.EventAccumulator(str(tmp_path / "tensorboard"))
+    log.Reload()
+    assert [event.step for event in log.Scalars("train/task")] == [0, 1, 2]
+    assert {"policy/zoom", "policy/kl", "ema/fear"} <= set(log.Tags()["scalars"])
 
 
 def test_intervals_over_seeds_by_hand() -> None:

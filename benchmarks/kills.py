@@ -1,0 +1,67 @@
+"""Does a training run that is killed again and again end with the weights of one that never was?
+
+python -m benchmarks.kills --kills 10
+
+The run is `actfer train` with the preset "smoke", made longer; SIGKILL comes at random moments, drawing, warm start and
+measuring included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+RUN = """
+import sys; from dataclasses import replace; from pathlib import Path
+from actfer_env.agents.light.session import PRESETS, run
+preset = PRESETS["smoke"]
+config = replace(preset, trainer=replace(preset.trainer, steps=120, save_every=2))
+print(run(config, Path(sys.argv[1]), Path(sys.argv[2]), lambda text: None, 1)["weights"])
+"""
+
+
+def start(folder: Path, cache: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", RUN, str(folder), str(cache)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True)
+
+
+def finish(folder: Path, cache: Path) -> str:
+    return start(folder, cache).communicate()[0].split()[-1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    rng = np.random.default_rng(args.seed)
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        begin = time.monotonic()
+        whole = finish(work / "whole", work / "cache")
+        length = time.monotonic() - begin
+        print(f"never killed: {whole[:16]}, {length:.0f} s, pictures and warm start included", flush=True)
+        for number in range(args.kills):
+            process = start(work / "torn", work / "other")
+            wait = rng.uniform(0.05, 0.6) * length
+            time.sleep(wait)
+            alive = process.poll() is None
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            print(f"kill {number + 1} after {wait:.1f} s{'' if alive else ', when it had ended'}", flush=True)
+        torn = finish(work / "torn", work / "other")
+    print(f"killed {args.kills} times: {torn[:16]}, {'the same' if torn == whole else 'DIFFERENT'}")
+    sys.exit(torn != whole)
+
+
+if __name__ == "__main__":
+    main()
