@@ -203,13 +203,15 @@ def train(  # noqa: PLR0913, PLR0917  (each argument is an option of the command
     from dataclasses import replace
 
     session = _session()
+    from actfer_env.agents.light.examples import write_examples
+
     config = replace(_preset(preset), variant=variant, seed=seed, zoom_cost=zoom_cost, outcome_gate=outcome_gate,
                      normalize_std=not no_std)  # fmt: skip
     _check_writable(out)
     with _progress() as progress:
         result = session.run(config, out, cache, _say, workers, _watch(progress))
     _print_figures(result)
-    _say(f"result: {out / session.RESULT}")
+    _say(f"result: {out / session.RESULT}\nexamples: {write_examples(config, out, cache)}")
 
 
 @app.command()

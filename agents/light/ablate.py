@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from actfer_env import facs
+from actfer_env.agents.light.examples import write_examples
 from actfer_env.agents.light.session import OTHER_REWARDS, SessionConfig, run, stage
 from actfer_env.errors import DataError
 from actfer_env.rewards import VARIANTS
@@ -65,7 +66,8 @@ def ablate(
     base: SessionConfig, out: Path, cache: Path, *, variants: Sequence[str] = tuple(VARIANTS), seeds: int = 5,
     workers: int = 2, say: Say = print,
 ) -> dict[str, list[dict[str, Any]]]:  # fmt: skip
-    """Train every variant with every seed, in parallel processes, and write tables and curves.
+    """Train every variant with every seed, in parallel processes, and write tables, curves and a page of
+    example episodes (of the first variant's first seed).
 
     Runs that are finished in `out` are not made again; interrupted ones go on where they stopped.
 
@@ -103,6 +105,7 @@ def ablate(
                       for seed in range(seeds)] for name in variants}  # fmt: skip
     write_tables(results, out)
     plot_curves(results, out)
+    write_examples(first[0], out / f"{variants[0]}-0", cache)
     return results
 
 
