@@ -13,6 +13,8 @@ import typer
 from actfer_env.errors import ActFERError, DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from actfer_env.data import Dataset
     from actfer_env.evaluation import EvalConfig, Run
     from actfer_env.runner import RolloutConfig
@@ -33,6 +35,9 @@ DEMO_SAMPLES = 12
 
 DetectorOption = Annotated[
     str, typer.Option(help="mtcnn, insightface:PACK_OR_FOLDER, yunet:FILE, or one that you registered.")
+]
+FieldsOption = Annotated[
+    list[str], typer.Option("--set", metavar="FIELD=VALUE", help="A constant of the reward; may be given again.")
 ]
 OutOption = Annotated[Path, typer.Option(help="Folder for the results; made if it is not there.")]
 SeedOption = Annotated[int, typer.Option(help="Fixes every random draw.")]
@@ -194,6 +199,7 @@ def train(  # noqa: PLR0913, PLR0917  (each argument is an option of the command
     ] = 0.0,
     outcome_gate: Annotated[bool, typer.Option(help="Task reward alone in groups without a right answer.")] = False,
     no_std: Annotated[bool, typer.Option(help="Do not divide advantages by the group's std.")] = False,
+    fields: FieldsOption = [],  # noqa: B006
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that draw; all cores if left out.")] = None,
 ) -> None:
     """Train a light inspection policy with UC-GRPO on drawn faces, and measure it on held-out people.
@@ -206,7 +212,7 @@ def train(  # noqa: PLR0913, PLR0917  (each argument is an option of the command
     from actfer_env.agents.light.examples import write_examples
 
     config = replace(_preset(preset), variant=variant, seed=seed, zoom_cost=zoom_cost, outcome_gate=outcome_gate,
-                     normalize_std=not no_std)  # fmt: skip
+                     normalize_std=not no_std, reward=_fields(fields))  # fmt: skip
     _check_writable(out)
     with _progress() as progress:
         result = session.run(config, out, cache, _say, workers, _watch(progress))
@@ -224,6 +230,7 @@ def ablate(
         "actfer-cache"
     ),
     zoom_cost: Annotated[float, typer.Option(min=0.0, help="Taken from a rollout that zooms; ours.")] = 0.0,
+    fields: FieldsOption = [],  # noqa: B006
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
 ) -> None:
     """Train variants x seeds in parallel and write tables and learning curves; finished runs are not made again."""
@@ -237,7 +244,7 @@ def ablate(
     names = tuple(part.strip() for part in variants.split(",") if part.strip()) or tuple(VARIANTS)
     _check_writable(out)
     run_all(
-        replace(_preset(preset), zoom_cost=zoom_cost),
+        replace(_preset(preset), zoom_cost=zoom_cost, reward=_fields(fields)),
         out,
         cache,
         variants=names,
@@ -435,6 +442,23 @@ def _session() -> Any:
     except ImportError as error:
         raise DataError(f"{error.name} is missing: pip install 'actfer-env[torch]'") from error
     return session
+
+
+def _fields(given: Sequence[str]) -> tuple[tuple[str, Any], ...]:
+    """Read NAME=VALUE of the reward's constants, and check them before any work."""
+    from actfer_env.rewards import UCGRPOConfig
+
+    found: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise DataError(f"--set {text!r} must be FIELD=VALUE, such as ema_gain=16")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    UCGRPOConfig.from_dict(found)
+    return tuple(found.items())
 
 
 def _watch(progress: Any) -> Any:

@@ -150,3 +150,15 @@ def test_gallery_and_data_sets(tmp_path):
     assert Image.open(tmp_path / "action_units.png").size == (6 * 64, 18 * 94)
     assert Image.open(tmp_path / "strip.png").size == (4 * 92, 2 * 122)
     assert "synthetic" in actfer("data", "list").stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [("ema_gain", "must be FIELD=VALUE"), ("gain=3", "unknown field 'gain'"), ("ema_gain=-3", "must be > 0, got -3"),
+     ("fallback_of=mine", "one of own, unzoomed")],
+)  # fmt: skip
+def test_a_wrong_constant_is_named_before_any_training(given, message, tmp_path):
+    pytest.importorskip("torch")
+    done = actfer("train", "--preset", "smoke", "--set", given, "--out", tmp_path / "out")
+    assert done.returncode == 1 and one_line(done.stderr) and message in done.stderr
+    assert not (tmp_path / "out").exists()

@@ -70,7 +70,7 @@ class SessionConfig:
     zoom_cost: float = 0.0
     outcome_gate: bool = False
     normalize_std: bool = True
-    reward: tuple[tuple[str, float], ...] = ()
+    reward: tuple[tuple[str, Any], ...] = ()
     views: ViewConfig = field(default_factory=ViewConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     warm: WarmStartConfig = field(default_factory=WarmStartConfig)
@@ -80,7 +80,7 @@ class SessionConfig:
         """Return the configuration of UC-GRPO's reward, whose task term also measures policies of other rewards."""
         name = "full" if self.variant in OTHER_REWARDS else self.variant
         base = reward_config(name, self.zoom_cost, self.outcome_gate, self.normalize_std)
-        return replace(base, **dict(self.reward))  # type: ignore[arg-type]
+        return replace(base, **dict(self.reward))
 
 
 PRESETS: dict[str, SessionConfig] = {
