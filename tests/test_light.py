@@ -18,7 +18,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'actfer-env[torch]'")
 
 from actfer_env import facs, make_group_vec  # noqa: E402
-from actfer_env.agents.light.ablate import Interval, ablate, paired, to_markdown  # noqa: E402
+from actfer_env.agents.light.ablate import ablate, to_markdown  # noqa: E402
+from actfer_env.agents.light.claims import CLAIMS, Interval, claims_table, paired, verdict  # noqa: E402
 from actfer_env.agents.light.evaluate import hold_out, zoomed_regions  # noqa: E402
 from actfer_env.agents.light.policy import (  # noqa: E402
     ANSWER,
@@ -239,11 +240,24 @@ def test_intervals_over_seeds_by_hand() -> None:
     assert to_markdown([{"a": "1"}, {"b": "2"}]).splitlines()[2:] == ["| 1 |  |", "|  | 2 |"]
 
 
+def test_a_verdict_needs_an_interval_on_one_side_of_zero() -> None:
+    sure, unsure = Interval.of([0.02, 0.03, 0.025]), Interval.of([0.02, -0.03, 0.025])
+    assert (verdict(0.1, sure), verdict(-0.1, sure), verdict(0.1, unsure)) == ("agrees", "disagrees", "undecided")
+    assert verdict(0.1, Interval.of([0.3])) == "undecided"
+    runs = {name: [{"figures": {"zoom": value, "accuracy": 0.5}} for value in values]
+            for name, values in (("full", (0.5, 0.52)), ("zoom_biased", (1.0, 1.0)))}  # fmt: skip
+    rows = claims_table(runs)
+    assert [(row["paper"], row["verdict"]) for row in rows] == [("+0.020", "undecided"), ("-0.225", "agrees")]
+    assert {claim.metric for claim in CLAIMS} == {"accuracy", "macro_f1", "au_f1", "zoom"}
+
+
 def test_an_ablation_writes_tables_and_does_not_repeat_itself(cache: Path, tmp_path: Path) -> None:
     said: list[str] = []
     base = replace(CONFIG, trainer=replace(CONFIG.trainer, steps=2))
-    results = ablate(base, tmp_path, cache, variants=("full", "task_only"), seeds=2, workers=1, say=said.append)
-    assert {name: len(runs) for name, runs in results.items()} == {"full": 2, "task_only": 2}
+    results = ablate(base, tmp_path, cache, variants=("full", "task_only", "warm_start"), seeds=2, workers=1,
+                     say=said.append)  # fmt: skip
+    assert {name: len(runs) for name, runs in results.items()} == {"full": 2, "task_only": 2, "warm_start": 2}
+    assert (tmp_path / "full-0" / "examples" / "report.html").exists()
     text = (tmp_path / "ablation.md").read_text()
     assert "| task_only | 2 |" in text and (tmp_path / "curves.png").stat().st_size > 5_000
     start = time.perf_counter()

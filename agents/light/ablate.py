@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from actfer_env import facs
+from actfer_env.agents.light.claims import WARM_START, Interval, claims_table, paired
 from actfer_env.agents.light.examples import write_examples
 from actfer_env.agents.light.session import OTHER_REWARDS, SessionConfig, run, stage
+from actfer_env.agents.light.trainer import CHECKPOINT
 from actfer_env.errors import DataError
 from actfer_env.rewards import VARIANTS
 from actfer_env.rollout import write_text_atomic
@@ -35,35 +36,10 @@ BASELINES = {
     "never zoom": "task_never", "zoom once or more": "task_once", "always zoom": "task_always",
     "zoom iff good (privileged)": "task_privileged", "per-sample oracle": "task_oracle",
 }  # fmt: skip
-_T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean over seeds with its standard error and 95 % interval (Student's t)."""
-
-    mean: float
-    error: float
-    low: float
-    high: float
-    n: int
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Interval:
-        """Return the interval of some seeds' values; infinite with one seed."""
-        found = np.array([value for value in values if not math.isnan(value)], float)
-        n = len(found)
-        mean = float(found.mean()) if n else math.nan
-        error = float(found.std(ddof=1) / math.sqrt(n)) if n > 1 else math.inf
-        half = _T95.get(n, 1.96 if n > 10 else math.inf) * error
-        return cls(mean, error, mean - half, mean + half, n)
-
-    def __str__(self) -> str:
-        return f"{self.mean:.3f} ± {(self.high - self.mean):.3f}" if self.n > 1 else f"{self.mean:.3f}"
 
 
 def ablate(
-    base: SessionConfig, out: Path, cache: Path, *, variants: Sequence[str] = tuple(VARIANTS), seeds: int = 5,
+    base: SessionConfig, out: Path, cache: Path, *, variants: Sequence[str] = (*VARIANTS, WARM_START), seeds: int = 5,
     workers: int = 2, say: Say = print,
 ) -> dict[str, list[dict[str, Any]]]:  # fmt: skip
     """Train every variant with every seed, in parallel processes, and write tables, curves and a page of
@@ -75,7 +51,7 @@ def ablate(
         base: the run that variants and seeds change.
         out: folder; each run has one of its own in it.
         cache: of pictures and warm starts.
-        variants: keys of `rewards.VARIANTS` or of `OTHER_REWARDS`.
+        variants: keys of `rewards.VARIANTS` or of `OTHER_REWARDS`, or `WARM_START`.
         seeds: 0 to seeds - 1; a seed's variants share their warm start.
         workers: processes.
         say: takes progress lines.
@@ -88,25 +64,35 @@ def ablate(
     """
     from joblib import Parallel, delayed
 
-    known = (*VARIANTS, *OTHER_REWARDS)
+    known = (*VARIANTS, *OTHER_REWARDS, WARM_START)
     for name in variants:
         if name not in known:
             raise DataError(f"unknown variant {name!r}: use one of {', '.join(known)}")
     for split, n in (("train", base.train), ("val", base.val), ("test", base.test)):
         if n:
             stage(split, n, base, cache, say, workers)
-    first = [replace(base, variant=variants[0], seed=seed) for seed in range(seeds)]
-    rest = [replace(base, variant=name, seed=seed) for name in variants[1:] for seed in range(seeds)]
+    first = [(variants[0], seed) for seed in range(seeds)]
+    rest = [(name, seed) for name in variants[1:] for seed in range(seeds)]
     for part in (first, rest):  # a seed's warm start is made once, by its first variant
-        jobs = (delayed(run)(config, out / f"{config.variant}-{config.seed}", cache, _quiet, 1) for config in part)
-        for config, _ in zip(part, Parallel(n_jobs=workers, return_as="generator")(jobs), strict=True):
-            say(f"finished {config.variant}, seed {config.seed}")
-    results = {name: [run(replace(base, variant=name, seed=seed), out / f"{name}-{seed}", cache, _quiet, 1)
-                      for seed in range(seeds)] for name in variants}  # fmt: skip
+        jobs = (delayed(_run)(base, name, seed, out, cache) for name, seed in part)
+        for (name, seed), _ in zip(part, Parallel(n_jobs=workers, return_as="generator")(jobs), strict=True):
+            say(f"finished {name}, seed {seed}")
+    results = {name: [_run(base, name, seed, out, cache) for seed in range(seeds)] for name in variants}
     write_tables(results, out)
     plot_curves(results, out)
-    write_examples(first[0], out / f"{variants[0]}-0", cache)
+    if (out / f"{variants[0]}-0" / CHECKPOINT).exists():
+        write_examples(_config(base, variants[0], 0), out / f"{variants[0]}-0", cache)
     return results
+
+
+def _config(base: SessionConfig, name: str, seed: int) -> SessionConfig:
+    if name == WARM_START:
+        return replace(base, variant="full", seed=seed, trainer=replace(base.trainer, steps=0))
+    return replace(base, variant=name, seed=seed)
+
+
+def _run(base: SessionConfig, name: str, seed: int, out: Path, cache: Path) -> dict[str, Any]:
+    return run(_config(base, name, seed), out / f"{name}-{seed}", cache, _quiet, 1)
 
 
 def _quiet(text: str) -> None:
@@ -125,11 +111,6 @@ def table(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, 
     return rows
 
 
-def paired(first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]], metric: str) -> list[float]:
-    """Return the differences of a metric, seed by seed."""
-    return [a["figures"][metric] - b["figures"][metric] for a, b in zip(first, second, strict=True)]
-
-
 def gate_table(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, str]]:
     """Return what each learned gate gains over the same weights forced, paired by seed."""
     rows = []
@@ -139,7 +120,8 @@ def gate_table(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[
             row[label] = str(Interval.of([each["figures"][metric] for each in runs]))
         for label in ("never", "once", "always"):
             gaps = [each["figures"]["task"] - each["figures"][f"task_{label}"] for each in runs]
-            row[f"gate - {label}"] = str(Interval.of(gaps))
+            found = Interval.of(gaps)
+            row[f"gate - {label}"] = f"{found} ({found.mean / found.error:.1f} SE)" if found.error else str(found)
         rows.append(row)
     return rows
 
@@ -165,7 +147,8 @@ def write_tables(results: Mapping[str, Sequence[Mapping[str, Any]]], out: Path) 
     parts = [
         "# Ablation", "", "Mean over seeds ± half of the 95 % interval (Student's t). Differences are paired by seed.",
         "", "## Variants", "", to_markdown(table(results)), "", "## The learned gate and the same weights, forced", "",
-        to_markdown(gate_table(results)), "", "## Where it zooms", "", to_markdown(emotion_table(results)), "",
+        to_markdown(gate_table(results)), "", "## The paper's claims", "", to_markdown(claims_table(results)), "",
+        "## Where it zooms", "", to_markdown(emotion_table(results)), "",
     ]  # fmt: skip
     write_text_atomic(out / "ablation.md", "\n".join(parts))
     return out / "ablation.md"
@@ -180,6 +163,8 @@ def plot_curves(results: Mapping[str, Sequence[Mapping[str, Any]]], out: Path) -
 
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.4), dpi=110)
     for name, runs in results.items():
+        if name == WARM_START:
+            continue
         logs = [_log(out / f"{name}-{seed}" / "log.csv") for seed in range(len(runs))]
         for axis, column in zip(axes, ("task", "zoom"), strict=False):
             axis.plot(_smooth(np.mean([log[column] for log in logs], axis=0)), label=name, lw=1.4)
