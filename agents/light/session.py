@@ -163,7 +163,7 @@ def run(
     held = stage("test", config.test, config, cache, say, workers) if config.test else val
     result = {
         "config": asdict(config), "generator": GENERATOR_VERSION, "split": "test" if config.test else "val",
-        "warm": skill, "figures": measure(trainer.policy, held, reward), "weights": weights_hash(trainer.policy),
+        "warm": skill, "figures": measure(trainer.policy, held, UCGRPOConfig(zoom_cost=reward.zoom_cost)), "weights": weights_hash(trainer.policy),
     }  # fmt: skip
     write_text_atomic(folder / RESULT, json.dumps(result, indent=1) + "\n")
     return result
@@ -181,7 +181,10 @@ def _train(trainer: Trainer, folder: Path, watch: Watch) -> None:
 
 
 def measure(policy: LightPolicy, held: Stage, reward: UCGRPOConfig) -> dict[str, Any]:
-    """Return a policy's figures on a split: its own gate, and the same weights forced never and always to zoom."""
+    """Return a policy's figures on a split: its own gate, and the same weights forced never and always to zoom.
+
+    Every variant is measured by the same task reward, whatever it was trained on.
+    """
     n = len(held.dataset)
     venv = held.groups(min(100, n), 1, reward)
     played = {mode: hold_out(policy, venv, n, reward, mode) for mode in MODES}
