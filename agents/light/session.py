@@ -161,9 +161,10 @@ def run(
         say(f"going on from step {trainer.done}")
     _train(trainer, folder, watch or (lambda row, steps: say(line_of(row, steps))))
     held = stage("test", config.test, config, cache, say, workers) if config.test else val
+    shown = measure(trainer.policy, held, UCGRPOConfig(zoom_cost=reward.zoom_cost))
     result = {
         "config": asdict(config), "generator": GENERATOR_VERSION, "split": "test" if config.test else "val",
-        "warm": skill, "figures": measure(trainer.policy, held, UCGRPOConfig(zoom_cost=reward.zoom_cost)), "weights": weights_hash(trainer.policy),
+        "warm": skill, "figures": shown, "weights": weights_hash(trainer.policy),
     }  # fmt: skip
     write_text_atomic(folder / RESULT, json.dumps(result, indent=1) + "\n")
     return result
