@@ -156,11 +156,14 @@ def paint_mouth(texture: Array, who: Identity, mouth: MouthShape) -> None:
     win = window(level, -0.58, 0.58, 0.56, 1.3 if mouth.jaw < 0.05 else 1.52)
     patch = texture[win.rows, win.cols]
     colour = patch.transpose(2, 0, 1).astype(np.float32, order="C")
-    curves = _lip_curves(who, mouth, win.x)
-    _around_lips(colour, curves, win)
-    _paint_lips(*_between(colour, win, curves.top, curves.bottom), who, curves)
-    _inside(*_between(colour, win, curves.inner_top, curves.inner_bottom), mouth, curves)
-    _parting(colour, mouth, curves, win)
+    cols = slice(*np.searchsorted(win.x[0], (-mouth.half[0], mouth.half[1])).tolist())
+    inner, part = colour[..., cols], replace(win, x=win.x[:, cols])
+    curves = _lip_curves(who, mouth, part.x)
+    _around_lips(*_between(inner, part, curves.top, curves.bottom, 0.12), curves)
+    _paint_lips(*_between(inner, part, curves.top, curves.bottom, 0.012 + part.pixel), who, curves)
+    _inside(*_between(inner, part, curves.inner_top, curves.inner_bottom, part.pixel), mouth, curves)
+    _parting(colour, inner, mouth, curves, part)
+    _corners(colour, mouth, win)
     patch[:] = cv2.merge(list(limit(colour, 0, 255).astype(np.uint8)))
 
 
@@ -198,15 +201,14 @@ def _lip_curves(who: Identity, mouth: MouthShape, x: Array) -> LipCurves:
     return LipCurves(t, top, inner_top, inner_bottom, bottom, inside)
 
 
-def _between(colour: Array, win: Window, top: Array, bottom: Array) -> tuple[Array, Window]:
+def _between(colour: Array, win: Window, top: Array, bottom: Array, spare: float) -> tuple[Array, Window]:
     """Return the rows from one curve to another, with room for soft edges."""
-    spare = 0.03 + 2 * win.pixel
     ends = (float(top.min()) - spare, float(bottom.max()) + spare)
     rows = slice(*np.searchsorted(win.y[:, 0], ends).tolist())
     return colour[:, rows], replace(win, y=win.y[rows])
 
 
-def _around_lips(colour: Array, lips: LipCurves, win: Window) -> None:
+def _around_lips(colour: Array, win: Window, lips: LipCurves) -> None:
     arch = 1 - lips.t * lips.t
     below = win.y - lips.bottom
     shadow = step(0.11, 0.0, below) * (below > -0.02) * arch * lips.inside
@@ -244,6 +246,8 @@ def _inside(colour: Array, win: Window, mouth: MouthShape, lips: LipCurves) -> N
 
 
 def _tongue(cavity: Array, mouth: MouthShape, lips: LipCurves, win: Window) -> None:
+    if not mouth.jaw:
+        return
     top = lips.inner_bottom - 0.085 * mouth.jaw * (1 - lips.t * lips.t * 1.6)
     mask = step(0, 0.05, win.y - top) * (np.abs(lips.t) < 0.8) * min(1.0, 2 * mouth.jaw)
     _over(cavity, 0.8 * mask, TONGUE)
@@ -262,14 +266,20 @@ def _teeth(cavity: Array, mouth: MouthShape, lips: LipCurves, win: Window) -> No
     _over(cavity, lower * 0.9, tooth * 0.78)
 
 
-def _parting(colour: Array, mouth: MouthShape, lips: LipCurves, win: Window) -> None:
-    gap = np.maximum(lips.inner_bottom - lips.inner_top, 0)
+def _parting(colour: Array, inner: Array, mouth: MouthShape, lips: LipCurves, win: Window) -> None:
+    """Draw the line between the lips into the mouth's columns, in a tone that follows the whole window's."""
+    mean = cv2.merge(list(colour)).mean()  # of pixels, not of planes: the order of a sum decides its last digit
     middle = (lips.inner_top + lips.inner_bottom) / 2
-    width = np.maximum(0.011 + 0.004 * mouth.pressed, 0.8 * win.pixel)
+    width = max(0.011 + 0.004 * mouth.pressed, 0.8 * win.pixel)
+    inner, win = _between(inner, win, middle, middle, 1.3 * width)
+    gap = np.maximum(lips.inner_bottom - lips.inner_top, 0)
     line = limit(1.25 - np.abs(win.y - middle) / width, 0, 1) * limit(1 - gap / 0.03, 0, 1)
     ends = limit((1.03 - np.abs(lips.t)) * 8, 0, 1) * lips.inside
-    mean = cv2.merge(list(colour)).mean()  # of pixels, not of planes: the order of a sum decides its last digit
-    _over(colour, 0.82 * line * ends, PARTING * (0.6 + 0.4 * mean / 180))
+    _over(inner, 0.82 * line * ends, PARTING * (0.6 + 0.4 * mean / 180))
+
+
+def _corners(colour: Array, mouth: MouthShape, win: Window) -> None:
+    """Darken the corners of the mouth."""
     for row, sign in enumerate((-1.0, 1.0)):
         cx, cy = sign * (mouth.half[row] + 0.008), mouth.y + mouth.corner[row]
         spot = 1 / (1 + ((win.x - cx) ** 2 + (win.y - cy) ** 2) / 0.0007)
