@@ -161,14 +161,17 @@ def _warp(source: Array, where: Array) -> Array:
 
 
 def _slide(skin: Array, drift: Array, level: int) -> Array:
-    """Move the skin by the muscles' drift: only the part between the hairline and the chin can move."""
-    texture = skin.copy()
+    """Move the skin by the muscles' drift: only the part between the hairline and the chin can move.
+
+    From four channels (see `texture.albedo`) to three.
+    """
+    texture = cv2.cvtColor(skin, cv2.COLOR_RGBA2RGB)
     if not drift.any():
         return texture
     win = window(level, -1.1, 1.1, -1.05, 1.8)
     moved = _pixel_grid(level) - drift * np.float32(level)
     full = cv2.resize(moved, (skin.shape[1], skin.shape[0]), interpolation=cv2.INTER_LINEAR)[win.rows, win.cols]
-    texture[win.rows, win.cols] = _warp(skin, full)
+    cv2.cvtColor(_warp(skin, full), cv2.COLOR_RGBA2RGB, dst=texture[win.rows, win.cols])
     return texture
 
 

@@ -85,7 +85,7 @@ def lip_colour(who: Identity) -> Array:
 
 @lru_cache(maxsize=24)
 def albedo(who: Identity, level: int) -> Array:
-    """Return the neutral head's colours, uint8 (h, w, 3), on the chart."""
+    """Return the neutral head's colours on the chart, uint8 (h, w, 4): `remap` is slow with three channels."""
     texture = _skin(who, level)
     _paint(texture, window(level, -0.8, 0.8, -0.6, -0.12), _brows(who))
     if who.beard != "none":
@@ -94,7 +94,7 @@ def albedo(who: Identity, level: int) -> Array:
         _paint(texture, window(level, -1.62, 1.62, -2.25, max(0.0, sideburn(who)) + 0.2), _hair(who, level))
     if sideburn(who) < 0.5:
         _paint_ears(texture, who, window(level, 1.24, 1.62, -0.35, 0.6))
-    return texture
+    return cv2.cvtColor(texture, cv2.COLOR_RGB2RGBA)
 
 
 Painter = Callable[[Array, Array], tuple[Array, Array, Array]]
