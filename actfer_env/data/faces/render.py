@@ -211,9 +211,11 @@ def _lay_head(canvas: Array, texture: Array, layers: Array, rotation: Array, fra
     if inner.width >= 2 and inner.height >= 2:
         stride = _stride(frame.scale, 16)
         view = trace(layers, rotation, inner, stride)
-        head, mask = _look_up(texture, view, inner, stride)
-        cover[part] = mask
-        blend(canvas[part], head, mask)
+        cover[part] = mask = _coverage(view, inner, stride)
+        x, y, width, height = cv2.boundingRect(mask)
+        if width:
+            box = (slice(y, y + height), slice(x, x + width))
+            blend(canvas[part][box], _look_up(texture, view, inner, stride, box), mask[box])
     return cover
 
 
@@ -230,15 +232,19 @@ _OUTLINE = np.clip(((np.arange(256) - 128) * 0.07 + 0.3) * 255, 0, 255).astype(n
 """From ten times the distance to the outline, plus 128, to coverage."""
 
 
-def _look_up(texture: Array, view: View, frame: Frame, stride: int) -> tuple[Array, Array]:
+def _coverage(view: View, frame: Frame, stride: int) -> Array:
+    near = limit(view.distance * 10 + 128, 0, 255).astype(np.uint8)
+    return cv2.LUT(_upsample(near, stride, frame), _OUTLINE)
+
+
+def _look_up(texture: Array, view: View, frame: Frame, stride: int, box: tuple[slice, slice]) -> Array:
+    """Return a box of the frame filled with what the camera sees of the texture."""
     height, width = texture.shape[:2]
     cols = (view.x / RANGE_X + 1) * (width / 2) - 0.5
     rows = (view.y / RANGE_Y + 1) * (height / 2) - 0.5
     full = _upsample(cv2.merge([cols.astype(np.float32), rows.astype(np.float32)]), stride, frame)
     four = cv2.cvtColor(texture, cv2.COLOR_RGB2RGBA)  # `remap` is slow with three channels
-    head = cv2.cvtColor(_warp(four, full), cv2.COLOR_RGBA2RGB)
-    near = limit(view.distance * 10 + 128, 0, 255).astype(np.uint8)
-    return head, cv2.LUT(_upsample(near, stride, frame), _OUTLINE)
+    return cv2.cvtColor(_warp(four, full[box]), cv2.COLOR_RGBA2RGB)
 
 
 def landmarks(
