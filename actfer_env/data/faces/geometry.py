@@ -139,12 +139,12 @@ def pair(x: Array, y: Array, cx: float, cy: float, sx: float, sy: float) -> Arra
 
 def unit(value: Array) -> Array:
     """Return the value limited to 0..1 (cheaper than `numpy.clip` on small arrays)."""
-    return np.minimum(np.maximum(value, 0), 1)
+    return value.clip(0, 1)
 
 
-def limit(value: Array | float, low: float, high: float) -> Array:
+def limit(value: Array, low: float, high: float) -> Array:
     """Return the value limited to a range, as `numpy.clip` does, at half its overhead."""
-    return np.minimum(np.maximum(value, low), high)
+    return value.clip(low, high)
 
 
 def within(value: float, high: int) -> int:
@@ -359,5 +359,5 @@ def positions(layers: Array, x: ArrayLike, y: ArrayLike) -> Array:
 def project(points: Array, rotation: Array, frame: Frame) -> Array:
     """Return pixel coordinates (n, 2) and depth as (n, 3) of 3-D head points."""
     x, y, z = points.reshape(-1, 3).T
-    across, down, near = (a * x + b * y + c * z for a, b, c in rotation)
+    across, down, near = (a * x + b * y + c * z for a, b, c in rotation.tolist())
     return np.stack([across * frame.scale + frame.cx, down * frame.scale + frame.cy, near], axis=-1)
