@@ -21,7 +21,7 @@ from actfer_env.data.faces.geometry import (
 )
 from actfer_env.data.faces.identity import Identity
 from actfer_env.data.faces.shading import Light
-from actfer_env.data.faces.texture import blend, hair_colour, noise, skin_colour
+from actfer_env.data.faces.texture import blend, hair_colour, noise, planes, skin_colour
 
 CELLS = 22
 """Samples per unit of the body's own little canvas."""
@@ -31,7 +31,7 @@ _LEFT, _BOTTOM = -2.61, 3.4
 
 @dataclass
 class Layer:
-    """A part of the body's canvas: its corner and axes in units (a row, a column), colours and coverage."""
+    """A part of the body's canvas: its corner and axes in units (a row, a column), colours (planes) and coverage."""
 
     left: float
     top: float
@@ -48,21 +48,20 @@ class Layer:
         rows = max(2, round((min(_BOTTOM, bottom) - top) * CELLS))
         x = (x0 + (np.arange(cols, dtype=np.float32) + 0.5) / CELLS).astype(np.float32)[None, :]
         y = (top + (np.arange(rows, dtype=np.float32) + 0.5) / CELLS).astype(np.float32)[:, None]
-        return cls(x0, top, x, y, np.zeros((rows, cols, 3), np.float32), np.zeros((rows, cols), np.float32))
+        return cls(x0, top, x, y, np.zeros((3, rows, cols), np.float32), np.zeros((rows, cols), np.float32))
 
     def cut(self, x0: float, x1: float, y0: float, y1: float) -> Layer:
         """Return the part of the canvas inside a rectangle; it shares the pixels."""
         c0, c1 = (int(max(0.0, (x - self.left) * CELLS)) for x in (x0, x1))
         r0, r1 = (int(max(0.0, (y - self.top) * CELLS)) for y in (y0, y1))
-        part = (slice(r0, r1), slice(c0, c1))
         x, y = self.x[:, c0:c1], self.y[r0:r1]
-        return Layer(self.left, self.top, x, y, self.colour[part], self.cover[part])
+        return Layer(self.left, self.top, x, y, self.colour[:, r0:r1, c0:c1], self.cover[r0:r1, c0:c1])
 
     def over(self, mask: Array, colour: Array) -> None:
         """Lay a colour over what is there; where nothing is, it spreads beyond its mask (no dark seams)."""
         cover = self.cover + mask * (1 - self.cover)
         weight = (mask + 1e-4) / (cover + 1e-4)
-        self.colour += weight[..., None] * (colour - self.colour)
+        self.colour += weight * (colour - self.colour)
         self.cover[:] = cover
 
 
@@ -103,7 +102,8 @@ def _paste(canvas: Array, layer: Layer, pose: Pose, frame: Frame, bottom: float)
     first = within(down + min(0, lean * layer.x.size) - 1, canvas.shape[0] - 1)
     canvas, to_picture[1, 2] = canvas[first:], to_picture[1, 2] - first
     size = (canvas.shape[1], canvas.shape[0])
-    both = cv2.merge([cv2.convertScaleAbs(layer.colour), cv2.convertScaleAbs(layer.cover, alpha=255)])
+    colours = cv2.convertScaleAbs(layer.colour.reshape(-1, layer.x.size)).reshape(layer.colour.shape)
+    both = cv2.merge([*colours, cv2.convertScaleAbs(layer.cover, alpha=255)])
     below = max(0, round((bottom - _BOTTOM) * CELLS))
     both = cv2.copyMakeBorder(both, 0, below, 0, 0, cv2.BORDER_REPLICATE)  # `warpAffine` would take twice as long
     placed = cv2.warpAffine(both, to_picture, size, flags=cv2.INTER_LINEAR)
@@ -153,7 +153,7 @@ def _neck(part: Layer, who: Identity, pose: Pose, glow: _Glow) -> None:
     shadow = 1 - 0.45 * step(0.55, -0.1, y - chin + 0.25 * t * t)
     cords = 1 - 0.10 * limit(1 - np.abs(np.abs(t) - 0.55 + 0.18 * (y - 1.6)) * 7, 0, 1)
     shade = (0.35 + 0.62 * np.sqrt(1 - 0.85 * t * t) * (1 + glow.side * t)) * shadow * cords
-    part.over(mask, skin_colour(who) * glow.tint * limit(glow.level * shade, 0.08, 1.2)[..., None])
+    part.over(mask, planes(skin_colour(who) * glow.tint) * limit(glow.level * shade, 0.08, 1.2))
 
 
 def _clothes(part: Layer, who: Identity, glow: _Glow) -> None:
@@ -167,7 +167,7 @@ def _clothes(part: Layer, who: Identity, glow: _Glow) -> None:
     side = (0.95 + glow.side * limit(x / 2.4, -1, 1)) * (1 - 0.3 * limit(ax - 1.9, 0, 0.5))
     seam = 0.72 + 0.28 * limit((y - top) * 5, 0, 1)
     shade = glow.level * (1 + 0.05 * folds) * side * seam
-    part.over(_soft(y - top), np.array(who.cloth, np.float32) * glow.tint * limit(shade, 0.1, 1.4)[..., None])
+    part.over(_soft(y - top), planes(np.array(who.cloth, np.float32) * glow.tint) * limit(shade, 0.1, 1.4))
 
 
 _BACK = {"long": (1.14, 2.5, 0.12), "bob": (1.16, 1.36, 0.2)}
@@ -177,7 +177,7 @@ def _back_hair(layer: Layer, who: Identity) -> None:
     if who.hair_style == "bun":
         part = layer.cut(-0.6, 0.6, -2.2, -1.0)
         bun = 0.42 - np.sqrt(part.x * part.x + ((part.y + 1.62) * 1.15) ** 2)
-        part.over(_soft(bun), hair_colour(who) * (0.75 + bun[..., None]))
+        part.over(_soft(bun), planes(hair_colour(who)) * (0.75 + bun))
     if who.hair_style in _BACK:
         _falling_hair(layer.cut(-1.5, 1.5, -1.6, 3.0), who)
 
@@ -193,7 +193,7 @@ def _falling_hair(part: Layer, who: Identity) -> None:
     edge = edge * np.sqrt(limit(1 - (np.minimum(y, 0) / 1.5) ** 2, 0, 1))
     mask = _soft(edge - np.abs(x), 2) * (y > -1.42) * (1 - step(low - 0.12, low + 0.06, y + 0.06 * streak))
     inner = 0.55 + 0.4 * step(0.75, 1.15, np.abs(x))
-    part.over(mask, hair_colour(who) * (inner * limit(0.85 + 0.16 * streak, 0.2, 2))[..., None])
+    part.over(mask, planes(hair_colour(who)) * (inner * limit(0.85 + 0.16 * streak, 0.2, 2)))
 
 
 def _ear(layer: Layer, who: Identity, pose: Pose, light: Light, sign: float) -> None:
@@ -209,7 +209,7 @@ def _ear(layer: Layer, who: Identity, pose: Pose, light: Light, sign: float) -> 
     side = 1 + 0.45 * light.key * sign * float(light.vector()[0])
     shade = float(np.sqrt(light.ambient + 0.5 * light.key * max(side, 0.1))) * 0.86
     tone = skin_colour(who) * np.array([1.02, 0.9, 0.88], np.float32)
-    part.over(_soft((1 - radius) * half), tone * (shade * fold)[..., None])
+    part.over(_soft((1 - radius) * half), planes(tone) * (shade * fold))
 
 
 _GLASSES = {

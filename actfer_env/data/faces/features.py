@@ -9,25 +9,18 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-from numpy.typing import ArrayLike
 
 from actfer_env.data.faces.geometry import RANGE_Y, Array, limit, step, unit
 from actfer_env.data.faces.identity import EYE_COLOURS, Identity
 from actfer_env.data.faces.muscles import EyeShape, MouthShape
-from actfer_env.data.faces.texture import Window, hair_colour, lip_colour, skin_colour, window
+from actfer_env.data.faces.texture import Window, hair_colour, lip_colour, planes, skin_colour, window
 
-
-def _tone(colour: ArrayLike) -> Array:
-    """Return one colour as planes, (3, 1, 1)."""
-    return np.asarray(colour, np.float32).reshape(3, 1, 1)
-
-
-SCLERA = _tone([214, 206, 199])
-CARUNCLE = _tone([196, 130, 120])
-TEETH = _tone([222, 213, 196])
-CAVITY = _tone([52, 20, 19])
-TONGUE = _tone([142, 70, 68])
-PARTING = _tone([58, 26, 24])
+SCLERA = planes([214, 206, 199])
+CARUNCLE = planes([196, 130, 120])
+TEETH = planes([222, 213, 196])
+CAVITY = planes([52, 20, 19])
+TONGUE = planes([142, 70, 68])
+PARTING = planes([58, 26, 24])
 
 
 def _edge(distance: Array, width: float) -> Array:
@@ -129,7 +122,7 @@ def _eyeball(eyes: _Eyes, x: Array, gaze: tuple[float, float], glint: tuple[floa
 
 
 def _iris(who: Identity, x: Array, y: Array, radius: Array, pixel: float) -> Array:
-    tone = _tone(EYE_COLOURS[who.eye_colour])[:, None]
+    tone = planes(EYE_COLOURS[who.eye_colour])[:, None]
     depth = limit(y * (0.3 / 0.09), -0.3, 0.3) + np.float32(0.95)
     ring = 1 - 0.62 * step(0.068, 0.092, radius)
     collar = 1 + 0.35 * step(0.062, 0.042, radius)
@@ -146,8 +139,8 @@ def _lashes(colour: Array, eyes: _Eyes) -> None:
     lash = unit(1.2 - np.abs(eyes.y - eyes.upper + 0.004) / thick) * taper
     dark = np.minimum(hair_colour(who) * 0.3, 40) + skin_colour(who) * 0.05
     under = unit(1.1 - np.abs(eyes.y - eyes.lower - 0.006) * (1 / max(0.01, pixel))) * taper
-    _over(colour, 0.4 * under, _tone(dark + 0.35 * skin_colour(who))[:, None])
-    _over(colour, 0.9 * lash, _tone(dark)[:, None])
+    _over(colour, 0.4 * under, planes(dark + 0.35 * skin_colour(who))[:, None])
+    _over(colour, 0.9 * lash, planes(dark)[:, None])
 
 
 def paint_mouth(texture: Array, who: Identity, mouth: MouthShape) -> None:
@@ -218,7 +211,7 @@ def _around_lips(colour: Array, win: Window, lips: LipCurves) -> None:
 
 
 def _paint_lips(colour: Array, win: Window, who: Identity, lips: LipCurves) -> None:
-    tone = _tone(lip_colour(who))
+    tone = planes(lip_colour(who))
     soft = 0.014 + win.pixel
     mask = np.minimum(_edge(win.y - lips.top, soft), _edge(lips.bottom - win.y, soft * 1.4)) * lips.inside
     middle = (lips.inner_top + lips.inner_bottom) / 2

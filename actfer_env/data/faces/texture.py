@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 from actfer_env.data.faces.geometry import (
     RANGE_X,
@@ -67,6 +68,11 @@ def skin_colour(who: Identity) -> Array:
     """Return the person's mean skin colour, float32 sRGB."""
     colour = np.array(SKIN_TONES[who.tone], np.float32)
     return colour * (1 + who.undertone * np.array([0.0, 0.012, -0.05], np.float32))
+
+
+def planes(colour: ArrayLike) -> Array:
+    """Return one colour as planes, float32 (3, 1, 1): to be laid over whole planes."""
+    return np.asarray(colour, np.float32).reshape(3, 1, 1)
 
 
 def hair_colour(who: Identity) -> Array:
