@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -21,7 +22,7 @@ from actfer_env.data.faces.geometry import (
 )
 from actfer_env.data.faces.identity import Identity
 from actfer_env.data.faces.shading import Light
-from actfer_env.data.faces.texture import blend, hair_colour, noise, planes, skin_colour
+from actfer_env.data.faces.texture import blend, cut, hair_colour, planes, skin_colour, spread
 
 CELLS = 22
 """Samples per unit of the body's own little canvas."""
@@ -83,8 +84,7 @@ def draw_body(canvas: Array, who: Identity, pose: Pose, light: Light, frame: Fra
     _neck(layer.cut(-1.6, 1.6, 0.5, 2.7), who, pose, glow)
     _clothes(layer.cut(-3.2, 3.2, 1.5, 9), who, glow)
     if who.hair_style not in _BACK:
-        for sign in (-1.0, 1.0):
-            _ear(layer, who, pose, light, sign)
+        _ears(layer, who, pose, light)
     _paste(canvas, layer, pose, frame, bottom)
 
 
@@ -163,11 +163,18 @@ def _clothes(part: Layer, who: Identity, glow: _Glow) -> None:
     slope = 1.66 + 0.32 * ax + 0.22 * np.maximum(ax - 1.25, 0) ** 2 + 9 * np.maximum(ax - 2.15, 0) ** 3
     deep = 0.55 if who.seed % 3 else 0.3
     top = slope + deep * limit(1 - (ax / 0.95) ** 2, 0, 1)
-    folds = noise(np.random.default_rng(who.seed + 3), part.cover.shape, (4, 9))
+    folds = spread(_cells(who.seed + 3, (4, 9))[0], part.cover.shape)
     side = (0.95 + glow.side * limit(x / 2.4, -1, 1)) * (1 - 0.3 * limit(ax - 1.9, 0, 0.5))
     seam = 0.72 + 0.28 * limit((y - top) * 5, 0, 1)
     shade = glow.level * (1 + 0.05 * folds) * side * seam
     part.over(_soft(y - top), planes(np.array(who.cloth, np.float32) * glow.tint) * limit(shade, 0.1, 1.4))
+
+
+@lru_cache(maxsize=128)
+def _cells(seed: int, *counts: tuple[int, int]) -> tuple[Array, ...]:
+    """Return a person's random cells: to seed a generator costs more than to spread them."""
+    rng = np.random.default_rng(seed)
+    return tuple(cut(rng, *count) for count in counts)
 
 
 _BACK = {"long": (1.14, 2.5, 0.12), "bob": (1.16, 1.36, 0.2)}
@@ -187,29 +194,37 @@ def _falling_hair(part: Layer, who: Identity) -> None:
         return
     wide, low, wave = _BACK[who.hair_style]
     x, y, shape = part.x, part.y, part.cover.shape
-    rng = np.random.default_rng(who.seed + 1)
-    streak = noise(rng, shape, (6, 44))
-    edge = wide + 0.05 * noise(rng, shape, (5, 5)) - wave * step(low - 0.5, low, y)
+    streak, wavy = (spread(cells, shape) for cells in _cells(who.seed + 1, (6, 44), (5, 5)))
+    edge = wide + 0.05 * wavy - wave * step(low - 0.5, low, y)
     edge = edge * np.sqrt(limit(1 - (np.minimum(y, 0) / 1.5) ** 2, 0, 1))
     mask = _soft(edge - np.abs(x), 2) * (y > -1.42) * (1 - step(low - 0.12, low + 0.06, y + 0.06 * streak))
     inner = 0.55 + 0.4 * step(0.75, 1.15, np.abs(x))
     part.over(mask, planes(hair_colour(who)) * (inner * limit(0.85 + 0.16 * streak, 0.2, 2)))
 
 
-def _ear(layer: Layer, who: Identity, pose: Pose, light: Light, sign: float) -> None:
-    turn = float(np.sin(np.deg2rad(pose.yaw)))
-    anchor = np.array([[sign * (0.955 + 0.05 * who.width), 0.15, -0.12]], np.float32)
-    ex, ey, _ = project(anchor, Pose(pose.yaw, pose.pitch).matrix(), Frame(1, 1, 1.0, 0.0, 0.0))[0]
-    half = max(0.05, 0.125 - 0.2 * sign * turn)
-    part = layer.cut(float(ex) - 1.6 * half - 0.1, float(ex) + 1.6 * half + 0.1, float(ey) - 0.5, float(ey) + 0.5)
-    v = (part.y - ey) / 0.36
-    u = (part.x - ex - sign * 0.02) / half + 0.25 * sign * v
+def _ears(layer: Layer, who: Identity, pose: Pose, light: Light) -> None:
+    turn, toward = float(np.sin(np.deg2rad(pose.yaw))), float(light.vector()[0])
+    tone = planes(skin_colour(who) * np.array([1.02, 0.9, 0.88], np.float32))
+    for sign, place in zip((-1.0, 1.0), _ear_places(who, pose), strict=True):
+        side = 1 + 0.45 * light.key * sign * toward
+        shade = float(np.sqrt(light.ambient + 0.5 * light.key * max(side, 0.1))) * 0.86
+        _ear(layer, place, sign, max(0.05, 0.125 - 0.2 * sign * turn), tone, shade)
+
+
+def _ear_places(who: Identity, pose: Pose) -> list[tuple[float, float]]:
+    anchors = np.array([[sign * (0.955 + 0.05 * who.width), 0.15, -0.12] for sign in (-1.0, 1.0)], np.float32)
+    seen = project(anchors, Pose(pose.yaw, pose.pitch).matrix(), Frame(1, 1, 1.0, 0.0, 0.0))
+    return [(x, y) for x, y, _ in seen.tolist()]
+
+
+def _ear(layer: Layer, place: tuple[float, float], sign: float, half: float, tone: Array, shade: float) -> None:
+    x, y = place
+    part = layer.cut(x - 1.6 * half - 0.1, x + 1.6 * half + 0.1, y - 0.5, y + 0.5)
+    v = (part.y - y) / 0.36
+    u = (part.x - x - sign * 0.02) / half + 0.25 * sign * v
     radius = np.sqrt(u * u + v * v * (1 + 0.25 * (v > 0)))
     fold = 1 - 0.32 * step(0.25, 0.0, np.abs(radius - 0.62)) - 0.28 * step(0.45, 0.1, radius)
-    side = 1 + 0.45 * light.key * sign * float(light.vector()[0])
-    shade = float(np.sqrt(light.ambient + 0.5 * light.key * max(side, 0.1))) * 0.86
-    tone = skin_colour(who) * np.array([1.02, 0.9, 0.88], np.float32)
-    part.over(_soft((1 - radius) * half), planes(tone) * (shade * fold))
+    part.over(_soft((1 - radius) * half), tone * (shade * fold))
 
 
 _GLASSES = {
@@ -226,8 +241,7 @@ def draw_glasses(image: Array, mask: Array, who: Identity, layers: Array, rotati
     half_w, half_h, thick, power = _GLASSES[who.glasses]
     a = Anatomy.of(who)
     depth = float(positions(layers, np.float32(0), np.float32(a.brow_y + 0.1))[0, 0, 2]) + 0.03
-    dark = np.random.default_rng(who.seed + 2).integers(12, 90, 3)
-    rim = tuple(int(v) for v in (dark if who.glasses != "thin" else dark + 60))
+    rim = _rim(who.seed, who.glasses)
     width = max(1, round(thick * frame.scale))
     for sign in (-1.0, 1.0):
         lens = _lens(sign * (a.eye_x + 0.01), half_w, half_h, power, depth)
@@ -239,6 +253,12 @@ def draw_glasses(image: Array, mask: Array, who: Identity, layers: Array, rotati
     inner = a.eye_x - half_w + 0.01
     bridge = np.array([[-inner, -0.03, depth], [0, -0.075, depth + 0.02], [inner, -0.03, depth]], np.float32)
     cv2.polylines(image, [_path(bridge, rotation, frame)], False, rim, width, cv2.LINE_AA, 4)
+
+
+@lru_cache(maxsize=64)
+def _rim(seed: int, style: str) -> tuple[int, ...]:
+    dark = np.random.default_rng(seed + 2).integers(12, 90, 3)
+    return tuple((dark if style != "thin" else dark + 60).tolist())
 
 
 def _arm(sign: float, outer: float, depth: float) -> Array:
@@ -256,12 +276,17 @@ def _draw_arm(image: Array, mask: Array, path: Array, rim: tuple[int, ...], widt
 
 
 def _lens(cx: float, half_w: float, half_h: float, power: float, depth: float) -> Array:
-    angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
-    c, s = np.cos(angle), np.sin(angle)
-    x = cx + half_w * np.sign(c) * np.abs(c) ** (2 / power)
-    y = half_h * np.sign(s) * np.abs(s) ** (2 / power)
+    across, y = _lens_outline(half_w, half_h, power)
+    x = cx + across
     z = depth - 0.16 * np.abs(x) ** 2
     return np.stack([x, y, z], axis=1).astype(np.float32)
+
+
+@lru_cache(maxsize=8)
+def _lens_outline(half_w: float, half_h: float, power: float) -> tuple[Array, Array]:
+    angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
+    c, s = np.cos(angle), np.sin(angle)
+    return half_w * np.sign(c) * np.abs(c) ** (2 / power), half_h * np.sign(s) * np.abs(s) ** (2 / power)
 
 
 def _path(points: Array, rotation: Array, frame: Frame) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -44,13 +45,18 @@ class Light:
 
     def vector(self) -> Array:
         """Return the direction to the key light in camera axes."""
-        az, el = np.deg2rad([self.azimuth, self.elevation])
-        return np.array([np.sin(az) * np.cos(el), -np.sin(el), np.cos(az) * np.cos(el)], np.float32)
+        return _vector(self.azimuth, self.elevation).copy()
 
     def colours(self) -> tuple[Array, Array]:
         """Return the key's and the sky's colour."""
         warm = np.array([0.09, 0.0, -0.11], np.float32) * self.warmth
         return 1 + warm, 1 - 0.6 * warm
+
+
+@lru_cache(maxsize=64)
+def _vector(azimuth: float, elevation: float) -> Array:
+    az, el = np.deg2rad([azimuth, elevation])
+    return np.array([np.sin(az) * np.cos(el), -np.sin(el), np.cos(az) * np.cos(el)], np.float32)
 
 
 def normals(layers: Array) -> tuple[tuple[Array, Array, Array], Array]:

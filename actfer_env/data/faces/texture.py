@@ -66,8 +66,19 @@ def window(level: int, x0: float, x1: float, y0: float, y1: float) -> Window:
 
 def skin_colour(who: Identity) -> Array:
     """Return the person's mean skin colour, float32 sRGB."""
-    colour = np.array(SKIN_TONES[who.tone], np.float32)
-    return colour * (1 + who.undertone * np.array([0.0, 0.012, -0.05], np.float32))
+    return _skin_colour(who.tone, who.undertone)
+
+
+@lru_cache(maxsize=64)
+def _skin_colour(tone: int, undertone: float) -> Array:
+    colour = np.array(SKIN_TONES[tone], np.float32)
+    return _frozen(colour * (1 + undertone * np.array([0.0, 0.012, -0.05], np.float32)))
+
+
+def _frozen(array: Array) -> Array:
+    """Return a cached array, locked against changes."""
+    array.flags.writeable = False
+    return array
 
 
 def planes(colour: ArrayLike) -> Array:
@@ -135,15 +146,21 @@ def _sheet() -> Array:
     return np.random.default_rng(0).standard_normal((_SHEET, _SHEET), dtype=np.float32)
 
 
-def _cut(rng: np.random.Generator, rows: int, cols: int) -> Array:
+def cut(rng: np.random.Generator, rows: int, cols: int) -> Array:
+    """Return a piece of the sheet of random numbers."""
     top, left = int(rng.integers(_SHEET - rows)), int(rng.integers(_SHEET - cols))
     return _sheet()[top : top + rows, left : left + cols]
 
 
 def noise(rng: np.random.Generator, shape: tuple[int, int], cells: tuple[int, int]) -> Array:
     """Return smooth noise of about unit variance: `cells` random values in each direction, interpolated."""
-    rows, cols = (min(side, 6 * count) for side, count in zip(shape, cells, strict=True))
-    smooth = cv2.resize(_cut(rng, *cells), (cols, rows), interpolation=cv2.INTER_CUBIC)
+    return spread(cut(rng, *cells), shape)
+
+
+def spread(cells: Array, shape: tuple[int, int]) -> Array:
+    """Return `cut` values as smooth noise of a shape."""
+    rows, cols = (min(side, 6 * count) for side, count in zip(shape, cells.shape, strict=True))
+    smooth = cv2.resize(cells, (cols, rows), interpolation=cv2.INTER_CUBIC)
     return cv2.resize(smooth, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)  # cubic over so far is slow
 
 
@@ -254,7 +271,7 @@ def _brows(who: Identity) -> Painter:
 
 def _strands(rng: np.random.Generator, along: Array, across: Array) -> Array:
     """Return streaks of unit variance: slow `along`, fast `across` (each within about +-120)."""
-    tile = _cut(rng, 80, 260)
+    tile = cut(rng, 80, 260)
     return cv2.remap(tile, across + 130, along * 0.3 + 40, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
 
 
