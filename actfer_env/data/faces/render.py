@@ -113,12 +113,12 @@ def draw_face(canvas: Array, who: Identity, face: Expression, pose: Pose, light:
     draw_body(canvas, who, pose, light, frame)
     mask = _lay_head(canvas, texture, layers, rotation, frame)
     draw_glasses(canvas, mask, who, layers, rotation, frame)
-    points = landmarks(who, shapes, layers, drift, rotation, frame)
-    return RenderedFace(canvas, mask, points, face_box(points), _seen(_at_rest(who), rotation, frame))
+    points, rest = landmarks(who, shapes, layers, drift, rotation, frame)
+    return RenderedFace(canvas, mask, points, face_box(points), rest)
 
 
 @lru_cache(maxsize=64)
-def _at_rest(who: Identity) -> dict[str, Array]:
+def _at_rest(who: Identity) -> Array:
     """Return where the landmarks of the head lie with no Action Unit active."""
     layers = base_surface(who)
     return _places(who, muscles(who, Expression()), layers, np.zeros_like(layers[..., :2]))
@@ -247,6 +247,16 @@ def _look_up(texture: Array, view: View, frame: Frame, stride: int, box: tuple[s
     return cv2.cvtColor(_warp(four, full[box]), cv2.COLOR_RGBA2RGB)
 
 
+_PAINTED = (
+    "left_eye", "left_upper_lid", "left_lower_lid", "left_mouth",
+    "right_eye", "right_upper_lid", "right_lower_lid", "right_mouth", "upper_lip", "lower_lip",
+)  # fmt: skip
+_SKIN = (
+    "nose", "chin", "forehead", "left_inner_brow", "left_outer_brow", "right_inner_brow", "right_outer_brow",
+    "left_cheek", "right_cheek",
+)  # fmt: skip
+
+
 def landmarks(
     who: Identity,
     shapes: tuple[EyeShape, EyeShape, MouthShape],
@@ -254,53 +264,48 @@ def landmarks(
     drift: Array,
     rotation: Array,
     frame: Frame,
-) -> dict[str, tuple[float, float]]:
-    """Return the named points in pixels; left and right as the viewer sees them."""
-    return _seen(_places(who, shapes, layers, drift), rotation, frame)
+) -> tuple[dict[str, tuple[float, float]], dict[str, tuple[float, float]]]:
+    """Return the named points in pixels, as they are and at rest; left and right as the viewer sees them."""
+    places = np.concatenate([_places(who, shapes, layers, drift), _at_rest(who)])
+    pixels = [(x, y) for x, y, _ in project(places, rotation, frame).tolist()]
+    names = _PAINTED + _SKIN
+    return dict(zip(names, pixels[: len(names)], strict=True)), dict(zip(names, pixels[len(names) :], strict=True))
 
 
-def _places(
-    who: Identity, shapes: tuple[EyeShape, EyeShape, MouthShape], layers: Array, drift: Array
-) -> dict[str, Array]:
-    """Return the named points on the head, in three dimensions."""
-    chart = _painted_points(shapes) | _skin_points(who, drift)
-    x, y = np.array(list(chart.values()), np.float32).T
-    return dict(zip(chart, positions(layers, x, y)[0], strict=True))
+def _places(who: Identity, shapes: tuple[EyeShape, EyeShape, MouthShape], layers: Array, drift: Array) -> Array:
+    """Return the named points on the head, in three dimensions, float32 (points, 3)."""
+    painted = np.array(_painted_points(shapes), np.float32).T
+    x, y = np.concatenate([painted, _skin_points(who, drift)], axis=1)
+    return positions(layers, x, y)[0]
 
 
-def _seen(places: dict[str, Array], rotation: Array, frame: Frame) -> dict[str, tuple[float, float]]:
-    pixels = project(np.array(list(places.values())), rotation, frame).tolist()
-    return {name: (px, py) for name, (px, py, _) in zip(places, pixels, strict=True)}
-
-
-def _painted_points(shapes: tuple[EyeShape, EyeShape, MouthShape]) -> dict[str, tuple[float, float]]:
+def _painted_points(shapes: tuple[EyeShape, EyeShape, MouthShape]) -> list[tuple[float, float]]:
+    """Return where `_PAINTED` lie on the chart."""
     *eyes, mouth = shapes
-    points = {}
-    for row, (side, eye) in enumerate(zip(("left", "right"), eyes, strict=True)):
-        sign = eye.sign
-        points[f"{side}_eye"] = (sign * eye.x, eye.y - 0.013)
-        points[f"{side}_upper_lid"] = (sign * eye.x, eye.y - eye.upper)
-        points[f"{side}_lower_lid"] = (sign * eye.x, eye.y + max(eye.lower, -eye.upper))
-        points[f"{side}_mouth"] = (sign * mouth.half[row], mouth.y + mouth.corner[row])
-    points["upper_lip"] = (0.0, mouth.y - mouth.gap_upper - 0.5 * sum(mouth.raise_upper) * 0.55)
-    points["lower_lip"] = (0.0, mouth.y + mouth.gap_lower)
-    return points
+    points = []
+    for row, eye in enumerate(eyes):
+        x = eye.sign * eye.x
+        points += [(x, eye.y - 0.013), (x, eye.y - eye.upper), (x, eye.y + max(eye.lower, -eye.upper))]
+        points.append((eye.sign * mouth.half[row], mouth.y + mouth.corner[row]))
+    upper_lip = mouth.y - mouth.gap_upper - 0.5 * sum(mouth.raise_upper) * 0.55
+    return [*points, (0.0, upper_lip), (0.0, mouth.y + mouth.gap_lower)]
 
 
-def _skin_points(who: Identity, drift: Array) -> dict[str, tuple[float, float]]:
-    a = Anatomy.of(who)
-    rest = {
-        "nose": (0.0, a.nose_y - 0.04), "chin": (0.0, a.chin_y + 0.12), "forehead": (0.0, -0.75),
-        "left_inner_brow": (-0.17, a.brow_y), "left_outer_brow": (-0.62, a.brow_y),
-        "right_inner_brow": (0.17, a.brow_y), "right_outer_brow": (0.62, a.brow_y),
-        "left_cheek": (-0.9, 0.55), "right_cheek": (0.9, 0.55),
-    }  # fmt: skip
-    x, y = (np.array([point[i] for point in rest.values()], np.float32)[None] for i in (0, 1))
-    moved_x, moved_y = x, y
+def _skin_points(who: Identity, drift: Array) -> Array:
+    """Return where `_SKIN` have slid to on the chart, (2, points)."""
+    rest = _skin_rest(who)
+    moved = rest
     for _ in range(3 if drift.any() else 0):
-        shift = sample(drift, moved_x, moved_y)
-        moved_x, moved_y = x + shift[..., 0], y + shift[..., 1]
-    return dict(zip(rest, zip(moved_x[0].tolist(), moved_y[0].tolist(), strict=True), strict=True))
+        moved = rest + sample(drift, moved[:1], moved[1:])[0].T
+    return moved
+
+
+@lru_cache(maxsize=64)
+def _skin_rest(who: Identity) -> Array:
+    a = Anatomy.of(who)
+    brows = [(-0.17, a.brow_y), (-0.62, a.brow_y), (0.17, a.brow_y), (0.62, a.brow_y)]
+    points = [(0.0, a.nose_y - 0.04), (0.0, a.chin_y + 0.12), (0.0, -0.75), *brows, (-0.9, 0.55), (0.9, 0.55)]
+    return np.array(points, np.float32).T.copy()
 
 
 def face_box(points: dict[str, tuple[float, float]]) -> tuple[float, float, float, float]:
