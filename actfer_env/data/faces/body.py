@@ -293,6 +293,11 @@ def _path(points: Array, rotation: Array, frame: Frame) -> Array:
     return np.round(project(points, rotation, frame)[:, :2] * 16).astype(np.int32)
 
 
+@lru_cache(maxsize=64)
+def _gleam(rows: int) -> Array:
+    return limit(np.linspace(0.16, -0.02, rows, dtype=np.float32), 0, 1)[:, None, None]
+
+
 def _tint(image: Array, path: Array) -> None:
     x, y, w, h = cv2.boundingRect(path // 16)
     x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + w, image.shape[1]), min(y + h, image.shape[0])
@@ -301,6 +306,5 @@ def _tint(image: Array, path: Array) -> None:
     mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
     cv2.fillPoly(mask, [path - np.array([x0, y0]) * 16], 255, cv2.LINE_AA, 4)
     view = image[y0:y1, x0:x1]
-    gleam = limit(np.linspace(0.16, -0.02, mask.shape[0], dtype=np.float32), 0, 1)[:, None, None]
-    weight = gleam * (mask[..., None] / np.float32(255))
+    weight = _gleam(mask.shape[0]) * (mask[..., None] / np.float32(255))
     view[:] = (view + weight * (232 - view.astype(np.float32))).astype(np.uint8)

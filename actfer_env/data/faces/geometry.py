@@ -51,8 +51,8 @@ class Pose:
 
     def matrix(self) -> Array:
         """Return the rotation from head to camera axes (x right, y down, z towards the viewer)."""
-        yaw, pitch, roll = np.deg2rad([self.yaw, self.pitch, self.roll])
-        cy, sy, cp, sp, cr, sr = *_cs(yaw), *_cs(pitch), *_cs(roll)
+        angles = np.deg2rad([self.yaw, self.pitch, self.roll])
+        (cy, cp, cr), (sy, sp, sr) = np.cos(angles).tolist(), np.sin(angles).tolist()
         turn = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
         nod = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
         tilt = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
@@ -77,10 +77,6 @@ class View:
     x: Array
     y: Array
     distance: Array
-
-
-def _cs(angle: float) -> tuple[float, float]:
-    return float(np.cos(angle)), float(np.sin(angle))
 
 
 @lru_cache(maxsize=1)

@@ -91,9 +91,10 @@ def render_face(
     """
     if not SIZES[0] <= size <= SIZES[1]:
         raise DataError(f"face size {size!r}: use {SIZES[0]} to {SIZES[1]} pixels")
-    canvas = np.empty((size, size, 3), np.uint8)
+    canvas, row = np.empty((size, size, 3), np.uint8), np.empty((size, 3), np.uint8)
     fill = np.asarray(background, np.uint8)
-    canvas[:] = np.tile(fill, (size, 1)) if fill.ndim == 1 else fill
+    row[:] = fill if fill.ndim == 1 else 0
+    canvas[:] = row if fill.ndim == 1 else fill
     frame = Frame(size, size, HEAD_SHARE * size, size / 2 - 0.5, 0.465 * size)
     return draw_face(canvas, who, face or Expression(), pose or Pose(), light or Light(), frame)
 
