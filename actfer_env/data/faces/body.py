@@ -22,7 +22,7 @@ from actfer_env.data.faces.geometry import (
 )
 from actfer_env.data.faces.identity import Identity
 from actfer_env.data.faces.shading import Light
-from actfer_env.data.faces.texture import blend, cut, hair_colour, planes, skin_colour, spread
+from actfer_env.data.faces.texture import blend, bounds, cut, hair_colour, planes, skin_colour, spread
 
 CELLS = 22
 """Samples per unit of the body's own little canvas."""
@@ -107,10 +107,28 @@ def _paste(canvas: Array, layer: Layer, pose: Pose, frame: Frame, bottom: float)
     below = max(0, round((bottom - _BOTTOM) * CELLS))
     both = cv2.copyMakeBorder(both, 0, below, 0, 0, cv2.BORDER_REPLICATE)  # `warpAffine` would take twice as long
     placed = cv2.warpAffine(both, to_picture, size, flags=cv2.INTER_LINEAR)
-    colour, cover = cv2.cvtColor(placed, cv2.COLOR_RGBA2RGB), cv2.extractChannel(placed, 3)
-    sharp = max(1.0, 0.6 * frame.scale / CELLS)
-    ramp = limit((np.arange(256) - 127.5) * sharp + 127.5, 0, 255).astype(np.uint8)
-    blend(canvas, colour, cv2.LUT(cover, ramp))
+    shoulders = within(down + (1.5 - layer.top) * frame.scale - first, canvas.shape[0])
+    ramp = _ramp(max(1.0, 0.6 * frame.scale / CELLS))
+    _blend_covered(canvas[:shoulders], placed[:shoulders], ramp)
+    _blend_covered(canvas[shoulders:], placed[shoulders:], ramp)
+
+
+def _blend_covered(canvas: Array, placed: Array, ramp: Array) -> None:
+    """Blend four channels into a picture, in place, where the last, sharpened by a ramp, covers anything."""
+    if not canvas.size:
+        return
+    cover = cv2.extractChannel(placed, 3)
+    box = bounds(cover)
+    if cover[box].size:
+        blend(canvas[box], cv2.cvtColor(placed[box], cv2.COLOR_RGBA2RGB), cv2.LUT(cover[box], ramp))
+
+
+def _ramp(sharp: float) -> Array:
+    """Return the table that makes an edge so many times as sharp; nothing stays nothing."""
+    return limit(_CENTRED * sharp + 127.5, 0, 255).astype(np.uint8)
+
+
+_CENTRED = np.arange(256) - 127.5
 
 
 def _placing(layer: Layer, pose: Pose, frame: Frame) -> Array:

@@ -31,7 +31,7 @@ from actfer_env.data.faces.geometry import (
 from actfer_env.data.faces.identity import Identity
 from actfer_env.data.faces.muscles import EyeShape, MouthShape, deform, muscles
 from actfer_env.data.faces.shading import Light, shade
-from actfer_env.data.faces.texture import LEVELS, albedo, blend, texture_shape, window
+from actfer_env.data.faces.texture import LEVELS, albedo, blend, bounds, texture_shape, window
 from actfer_env.data.faces.wrinkles import relief
 from actfer_env.errors import DataError
 
@@ -213,9 +213,8 @@ def _lay_head(canvas: Array, texture: Array, layers: Array, rotation: Array, fra
         stride = _stride(frame.scale, 16)
         view = trace(layers, rotation, inner, stride)
         cover[part] = mask = _coverage(view, inner, stride)
-        x, y, width, height = cv2.boundingRect(mask)
-        if width:
-            box = (slice(y, y + height), slice(x, x + width))
+        box = bounds(mask)
+        if mask[box].size:
             blend(canvas[part][box], _look_up(texture, view, inner, stride, box), mask[box])
     return cover
 

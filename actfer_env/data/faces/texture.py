@@ -137,6 +137,12 @@ def blend(canvas: Array, colour: Array, cover: Array) -> None:
     cv2.add(colour, canvas, dst=canvas)
 
 
+def bounds(cover: Array) -> tuple[slice, slice]:
+    """Return the rows and columns around all that a uint8 picture covers; they are empty if it covers nothing."""
+    x, y, width, height = cv2.boundingRect(cover)
+    return slice(y, y + height), slice(x, x + width)
+
+
 _SHEET = 512
 
 
