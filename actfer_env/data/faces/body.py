@@ -256,31 +256,55 @@ def draw_glasses(image: Array, mask: Array, who: Identity, layers: Array, rotati
     """Draw spectacles over a finished face, in place."""
     if who.glasses == "none":
         return
-    half_w, half_h, thick, power = _GLASSES[who.glasses]
+    rim, width = _rim(who.seed, who.glasses), max(1, round(_GLASSES[who.glasses][2] * frame.scale))
+    *sides, bridge = _spectacle_paths(who, layers, rotation, frame)
+    for lens, arm in zip(sides[::2], sides[1::2], strict=True):
+        _tint(image, lens)
+        cv2.polylines(image, [lens], True, rim, width, cv2.LINE_AA, 4)
+        _draw_arm(image, mask, arm, rim, width)
+    cv2.polylines(image, [bridge], False, rim, width, cv2.LINE_AA, 4)
+
+
+def _spectacle_paths(who: Identity, layers: Array, rotation: Array, frame: Frame) -> list[Array]:
+    """Return left lens, left arm, right lens, right arm and bridge, in 16ths of pixels, int32 (points, 2)."""
     a = Anatomy.of(who)
     depth = float(positions(layers, np.float32(0), np.float32(a.brow_y + 0.1))[0, 0, 2]) + 0.03
-    rim = _rim(who.seed, who.glasses)
-    width = max(1, round(thick * frame.scale))
+    place, rise = _spectacles(who.glasses, a.eye_x, a.eye_y)
+    points = np.empty((len(rise), 3), np.float32)
+    points[:, :2], points[:, 2] = place, depth + rise
+    paths = np.round(project(points, rotation, frame)[:, :2] * 16).astype(np.int32)
+    return np.split(paths, [_LENS, _LENS + 2, 2 * _LENS + 2, 2 * _LENS + 4])
+
+
+_LENS = 40
+"""Points around a lens."""
+
+
+@lru_cache(maxsize=64)
+def _spectacles(style: str, eye_x: float, eye_y: float) -> tuple[Array, Array]:
+    """Return all points of a pair of glasses, (n, 2), and how far each stands off the bridge of the nose, (n,)."""
+    half_w, half_h, _, power = _GLASSES[style]
+    inner, outer, parts = eye_x - half_w + 0.01, eye_x + half_w, []
     for sign in (-1.0, 1.0):
-        lens = _lens(sign * (a.eye_x + 0.01), half_w, half_h, power, depth)
-        lens[:, 1] += a.eye_y + 0.03
-        path = _path(lens, rotation, frame)
-        _tint(image, path)
-        cv2.polylines(image, [path], True, rim, width, cv2.LINE_AA, 4)
-        _draw_arm(image, mask, _path(_arm(sign, a.eye_x + half_w, depth), rotation, frame), rim, width)
-    inner = a.eye_x - half_w + 0.01
-    bridge = np.array([[-inner, -0.03, depth], [0, -0.075, depth + 0.02], [inner, -0.03, depth]], np.float32)
-    cv2.polylines(image, [_path(bridge, rotation, frame)], False, rim, width, cv2.LINE_AA, 4)
+        parts.append(_lens(sign * (eye_x + 0.01), eye_y + 0.03, half_w, half_h, power))
+        parts.append(np.array([[sign * outer, -0.05, -0.06], [sign * 1.0, -0.06, -0.8]]))
+    parts.append(np.array([[-inner, -0.03, 0.0], [0.0, -0.075, 0.02], [inner, -0.03, 0.0]]))
+    points = np.concatenate(parts)
+    return points[:, :2].astype(np.float32), points[:, 2].copy()
+
+
+def _lens(cx: float, cy: float, half_w: float, half_h: float, power: float) -> Array:
+    angle = np.linspace(0, 2 * np.pi, _LENS, endpoint=False)
+    c, s = np.cos(angle), np.sin(angle)
+    x = cx + half_w * np.sign(c) * np.abs(c) ** (2 / power)
+    y = (half_h * np.sign(s) * np.abs(s) ** (2 / power)).astype(np.float32) + np.float32(cy)
+    return np.stack([x, y, -0.16 * np.abs(x) ** 2], axis=1)
 
 
 @lru_cache(maxsize=64)
 def _rim(seed: int, style: str) -> tuple[int, ...]:
     dark = np.random.default_rng(seed + 2).integers(12, 90, 3)
     return tuple((dark if style != "thin" else dark + 60).tolist())
-
-
-def _arm(sign: float, outer: float, depth: float) -> Array:
-    return np.array([[sign * outer, -0.05, depth - 0.06], [sign * 1.0, -0.06, depth - 0.8]], np.float32)
 
 
 def _draw_arm(image: Array, mask: Array, path: Array, rim: tuple[int, ...], width: int) -> None:
@@ -291,24 +315,6 @@ def _draw_arm(image: Array, mask: Array, path: Array, rim: tuple[int, ...], widt
     part = (slice(max(y, 0), max(y + h, 0)), slice(max(x, 0), max(x + w, 0)))
     weight = (np.minimum(line[part], mask[part]).astype(np.float32) / 255)[..., None]
     image[part] = (image[part] + weight * (np.array(rim, np.float32) - image[part])).astype(np.uint8)
-
-
-def _lens(cx: float, half_w: float, half_h: float, power: float, depth: float) -> Array:
-    across, y = _lens_outline(half_w, half_h, power)
-    x = cx + across
-    z = depth - 0.16 * np.abs(x) ** 2
-    return np.stack([x, y, z], axis=1).astype(np.float32)
-
-
-@lru_cache(maxsize=8)
-def _lens_outline(half_w: float, half_h: float, power: float) -> tuple[Array, Array]:
-    angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
-    c, s = np.cos(angle), np.sin(angle)
-    return half_w * np.sign(c) * np.abs(c) ** (2 / power), half_h * np.sign(s) * np.abs(s) ** (2 / power)
-
-
-def _path(points: Array, rotation: Array, frame: Frame) -> Array:
-    return np.round(project(points, rotation, frame)[:, :2] * 16).astype(np.int32)
 
 
 @lru_cache(maxsize=64)
