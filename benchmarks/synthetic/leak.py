@@ -59,7 +59,7 @@ def true_boxes(split: str, count: int) -> np.ndarray:
         layers, drift = deform(base_surface(person.identity), person.expression.weights())
         frame = person_frame(spec.scene.width, spec.scene.height, person)
         shapes = muscles(person.identity, person.expression)
-        points = landmarks(person.identity, shapes, layers, drift, person.pose.matrix(), frame)
+        points, _ = landmarks(person.identity, shapes, layers, drift, person.pose.matrix(), frame)
         five = np.array([points[name] for name in FIVE_POINTS])
         aligned = geometry.apply(geometry.similarity(five, TEMPLATE.points), five)
         rows[index] = np.ravel(list(region_boxes(aligned).values()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -21,7 +22,7 @@ from actfer_env.data.faces.geometry import (
 )
 from actfer_env.data.faces.identity import Identity
 from actfer_env.data.faces.shading import Light
-from actfer_env.data.faces.texture import blend, hair_colour, noise, skin_colour
+from actfer_env.data.faces.texture import blend, bounds, cut, hair_colour, planes, skin_colour, spread
 
 CELLS = 22
 """Samples per unit of the body's own little canvas."""
@@ -31,7 +32,7 @@ _LEFT, _BOTTOM = -2.61, 3.4
 
 @dataclass
 class Layer:
-    """A part of the body's canvas: its corner and axes in units (a row, a column), colours and coverage."""
+    """A part of the body's canvas: its corner and axes in units (a row, a column), colours (planes) and coverage."""
 
     left: float
     top: float
@@ -48,21 +49,20 @@ class Layer:
         rows = max(2, round((min(_BOTTOM, bottom) - top) * CELLS))
         x = (x0 + (np.arange(cols, dtype=np.float32) + 0.5) / CELLS).astype(np.float32)[None, :]
         y = (top + (np.arange(rows, dtype=np.float32) + 0.5) / CELLS).astype(np.float32)[:, None]
-        return cls(x0, top, x, y, np.zeros((rows, cols, 3), np.float32), np.zeros((rows, cols), np.float32))
+        return cls(x0, top, x, y, np.zeros((3, rows, cols), np.float32), np.zeros((rows, cols), np.float32))
 
     def cut(self, x0: float, x1: float, y0: float, y1: float) -> Layer:
         """Return the part of the canvas inside a rectangle; it shares the pixels."""
         c0, c1 = (int(max(0.0, (x - self.left) * CELLS)) for x in (x0, x1))
         r0, r1 = (int(max(0.0, (y - self.top) * CELLS)) for y in (y0, y1))
-        part = (slice(r0, r1), slice(c0, c1))
         x, y = self.x[:, c0:c1], self.y[r0:r1]
-        return Layer(self.left, self.top, x, y, self.colour[part], self.cover[part])
+        return Layer(self.left, self.top, x, y, self.colour[:, r0:r1, c0:c1], self.cover[r0:r1, c0:c1])
 
     def over(self, mask: Array, colour: Array) -> None:
         """Lay a colour over what is there; where nothing is, it spreads beyond its mask (no dark seams)."""
         cover = self.cover + mask * (1 - self.cover)
         weight = (mask + 1e-4) / (cover + 1e-4)
-        self.colour += weight[..., None] * (colour - self.colour)
+        self.colour += weight * (colour - self.colour)
         self.cover[:] = cover
 
 
@@ -84,8 +84,7 @@ def draw_body(canvas: Array, who: Identity, pose: Pose, light: Light, frame: Fra
     _neck(layer.cut(-1.6, 1.6, 0.5, 2.7), who, pose, glow)
     _clothes(layer.cut(-3.2, 3.2, 1.5, 9), who, glow)
     if who.hair_style not in _BACK:
-        for sign in (-1.0, 1.0):
-            _ear(layer, who, pose, light, sign)
+        _ears(layer, who, pose, light)
     _paste(canvas, layer, pose, frame, bottom)
 
 
@@ -103,14 +102,33 @@ def _paste(canvas: Array, layer: Layer, pose: Pose, frame: Frame, bottom: float)
     first = within(down + min(0, lean * layer.x.size) - 1, canvas.shape[0] - 1)
     canvas, to_picture[1, 2] = canvas[first:], to_picture[1, 2] - first
     size = (canvas.shape[1], canvas.shape[0])
-    both = cv2.merge([cv2.convertScaleAbs(layer.colour), cv2.convertScaleAbs(layer.cover, alpha=255)])
+    colours = cv2.convertScaleAbs(layer.colour.reshape(-1, layer.x.size)).reshape(layer.colour.shape)
+    both = cv2.merge([*colours, cv2.convertScaleAbs(layer.cover, alpha=255)])
     below = max(0, round((bottom - _BOTTOM) * CELLS))
     both = cv2.copyMakeBorder(both, 0, below, 0, 0, cv2.BORDER_REPLICATE)  # `warpAffine` would take twice as long
     placed = cv2.warpAffine(both, to_picture, size, flags=cv2.INTER_LINEAR)
-    colour, cover = cv2.cvtColor(placed, cv2.COLOR_RGBA2RGB), cv2.extractChannel(placed, 3)
-    sharp = max(1.0, 0.6 * frame.scale / CELLS)
-    ramp = limit((np.arange(256) - 127.5) * sharp + 127.5, 0, 255).astype(np.uint8)
-    blend(canvas, colour, cv2.LUT(cover, ramp))
+    shoulders = within(down + (1.5 - layer.top) * frame.scale - first, canvas.shape[0])
+    ramp = _ramp(max(1.0, 0.6 * frame.scale / CELLS))
+    _blend_covered(canvas[:shoulders], placed[:shoulders], ramp)
+    _blend_covered(canvas[shoulders:], placed[shoulders:], ramp)
+
+
+def _blend_covered(canvas: Array, placed: Array, ramp: Array) -> None:
+    """Blend four channels into a picture, in place, where the last, sharpened by a ramp, covers anything."""
+    if not canvas.size:
+        return
+    cover = cv2.extractChannel(placed, 3)
+    box = bounds(cover)
+    if cover[box].size:
+        blend(canvas[box], cv2.cvtColor(placed[box], cv2.COLOR_RGBA2RGB), cv2.LUT(cover[box], ramp))
+
+
+def _ramp(sharp: float) -> Array:
+    """Return the table that makes an edge so many times as sharp; nothing stays nothing."""
+    return limit(_CENTRED * sharp + 127.5, 0, 255).astype(np.uint8)
+
+
+_CENTRED = np.arange(256) - 127.5
 
 
 def _placing(layer: Layer, pose: Pose, frame: Frame) -> Array:
@@ -153,7 +171,7 @@ def _neck(part: Layer, who: Identity, pose: Pose, glow: _Glow) -> None:
     shadow = 1 - 0.45 * step(0.55, -0.1, y - chin + 0.25 * t * t)
     cords = 1 - 0.10 * limit(1 - np.abs(np.abs(t) - 0.55 + 0.18 * (y - 1.6)) * 7, 0, 1)
     shade = (0.35 + 0.62 * np.sqrt(1 - 0.85 * t * t) * (1 + glow.side * t)) * shadow * cords
-    part.over(mask, skin_colour(who) * glow.tint * limit(glow.level * shade, 0.08, 1.2)[..., None])
+    part.over(mask, planes(skin_colour(who) * glow.tint) * limit(glow.level * shade, 0.08, 1.2))
 
 
 def _clothes(part: Layer, who: Identity, glow: _Glow) -> None:
@@ -163,11 +181,18 @@ def _clothes(part: Layer, who: Identity, glow: _Glow) -> None:
     slope = 1.66 + 0.32 * ax + 0.22 * np.maximum(ax - 1.25, 0) ** 2 + 9 * np.maximum(ax - 2.15, 0) ** 3
     deep = 0.55 if who.seed % 3 else 0.3
     top = slope + deep * limit(1 - (ax / 0.95) ** 2, 0, 1)
-    folds = noise(np.random.default_rng(who.seed + 3), part.cover.shape, (4, 9))
+    folds = spread(_cells(who.seed + 3, (4, 9))[0], part.cover.shape)
     side = (0.95 + glow.side * limit(x / 2.4, -1, 1)) * (1 - 0.3 * limit(ax - 1.9, 0, 0.5))
     seam = 0.72 + 0.28 * limit((y - top) * 5, 0, 1)
     shade = glow.level * (1 + 0.05 * folds) * side * seam
-    part.over(_soft(y - top), np.array(who.cloth, np.float32) * glow.tint * limit(shade, 0.1, 1.4)[..., None])
+    part.over(_soft(y - top), planes(np.array(who.cloth, np.float32) * glow.tint) * limit(shade, 0.1, 1.4))
+
+
+@lru_cache(maxsize=128)
+def _cells(seed: int, *counts: tuple[int, int]) -> tuple[Array, ...]:
+    """Return a person's random cells: to seed a generator costs more than to spread them."""
+    rng = np.random.default_rng(seed)
+    return tuple(cut(rng, *count) for count in counts)
 
 
 _BACK = {"long": (1.14, 2.5, 0.12), "bob": (1.16, 1.36, 0.2)}
@@ -177,7 +202,7 @@ def _back_hair(layer: Layer, who: Identity) -> None:
     if who.hair_style == "bun":
         part = layer.cut(-0.6, 0.6, -2.2, -1.0)
         bun = 0.42 - np.sqrt(part.x * part.x + ((part.y + 1.62) * 1.15) ** 2)
-        part.over(_soft(bun), hair_colour(who) * (0.75 + bun[..., None]))
+        part.over(_soft(bun), planes(hair_colour(who)) * (0.75 + bun))
     if who.hair_style in _BACK:
         _falling_hair(layer.cut(-1.5, 1.5, -1.6, 3.0), who)
 
@@ -187,29 +212,37 @@ def _falling_hair(part: Layer, who: Identity) -> None:
         return
     wide, low, wave = _BACK[who.hair_style]
     x, y, shape = part.x, part.y, part.cover.shape
-    rng = np.random.default_rng(who.seed + 1)
-    streak = noise(rng, shape, (6, 44))
-    edge = wide + 0.05 * noise(rng, shape, (5, 5)) - wave * step(low - 0.5, low, y)
+    streak, wavy = (spread(cells, shape) for cells in _cells(who.seed + 1, (6, 44), (5, 5)))
+    edge = wide + 0.05 * wavy - wave * step(low - 0.5, low, y)
     edge = edge * np.sqrt(limit(1 - (np.minimum(y, 0) / 1.5) ** 2, 0, 1))
     mask = _soft(edge - np.abs(x), 2) * (y > -1.42) * (1 - step(low - 0.12, low + 0.06, y + 0.06 * streak))
     inner = 0.55 + 0.4 * step(0.75, 1.15, np.abs(x))
-    part.over(mask, hair_colour(who) * (inner * limit(0.85 + 0.16 * streak, 0.2, 2))[..., None])
+    part.over(mask, planes(hair_colour(who)) * (inner * limit(0.85 + 0.16 * streak, 0.2, 2)))
 
 
-def _ear(layer: Layer, who: Identity, pose: Pose, light: Light, sign: float) -> None:
-    turn = float(np.sin(np.deg2rad(pose.yaw)))
-    anchor = np.array([[sign * (0.955 + 0.05 * who.width), 0.15, -0.12]], np.float32)
-    ex, ey, _ = project(anchor, Pose(pose.yaw, pose.pitch).matrix(), Frame(1, 1, 1.0, 0.0, 0.0))[0]
-    half = max(0.05, 0.125 - 0.2 * sign * turn)
-    part = layer.cut(float(ex) - 1.6 * half - 0.1, float(ex) + 1.6 * half + 0.1, float(ey) - 0.5, float(ey) + 0.5)
-    v = (part.y - ey) / 0.36
-    u = (part.x - ex - sign * 0.02) / half + 0.25 * sign * v
+def _ears(layer: Layer, who: Identity, pose: Pose, light: Light) -> None:
+    turn, toward = float(np.sin(np.deg2rad(pose.yaw))), float(light.vector()[0])
+    tone = planes(skin_colour(who) * np.array([1.02, 0.9, 0.88], np.float32))
+    for sign, place in zip((-1.0, 1.0), _ear_places(who, pose), strict=True):
+        side = 1 + 0.45 * light.key * sign * toward
+        shade = float(np.sqrt(light.ambient + 0.5 * light.key * max(side, 0.1))) * 0.86
+        _ear(layer, place, sign, max(0.05, 0.125 - 0.2 * sign * turn), tone, shade)
+
+
+def _ear_places(who: Identity, pose: Pose) -> list[tuple[float, float]]:
+    anchors = np.array([[sign * (0.955 + 0.05 * who.width), 0.15, -0.12] for sign in (-1.0, 1.0)], np.float32)
+    seen = project(anchors, Pose(pose.yaw, pose.pitch).matrix(), Frame(1, 1, 1.0, 0.0, 0.0))
+    return [(x, y) for x, y, _ in seen.tolist()]
+
+
+def _ear(layer: Layer, place: tuple[float, float], sign: float, half: float, tone: Array, shade: float) -> None:
+    x, y = place
+    part = layer.cut(x - 1.6 * half - 0.1, x + 1.6 * half + 0.1, y - 0.5, y + 0.5)
+    v = (part.y - y) / 0.36
+    u = (part.x - x - sign * 0.02) / half + 0.25 * sign * v
     radius = np.sqrt(u * u + v * v * (1 + 0.25 * (v > 0)))
     fold = 1 - 0.32 * step(0.25, 0.0, np.abs(radius - 0.62)) - 0.28 * step(0.45, 0.1, radius)
-    side = 1 + 0.45 * light.key * sign * float(light.vector()[0])
-    shade = float(np.sqrt(light.ambient + 0.5 * light.key * max(side, 0.1))) * 0.86
-    tone = skin_colour(who) * np.array([1.02, 0.9, 0.88], np.float32)
-    part.over(_soft((1 - radius) * half), tone * (shade * fold)[..., None])
+    part.over(_soft((1 - radius) * half), tone * (shade * fold))
 
 
 _GLASSES = {
@@ -223,26 +256,55 @@ def draw_glasses(image: Array, mask: Array, who: Identity, layers: Array, rotati
     """Draw spectacles over a finished face, in place."""
     if who.glasses == "none":
         return
-    half_w, half_h, thick, power = _GLASSES[who.glasses]
+    rim, width = _rim(who.seed, who.glasses), max(1, round(_GLASSES[who.glasses][2] * frame.scale))
+    *sides, bridge = _spectacle_paths(who, layers, rotation, frame)
+    for lens, arm in zip(sides[::2], sides[1::2], strict=True):
+        _tint(image, lens)
+        cv2.polylines(image, [lens], True, rim, width, cv2.LINE_AA, 4)
+        _draw_arm(image, mask, arm, rim, width)
+    cv2.polylines(image, [bridge], False, rim, width, cv2.LINE_AA, 4)
+
+
+def _spectacle_paths(who: Identity, layers: Array, rotation: Array, frame: Frame) -> list[Array]:
+    """Return left lens, left arm, right lens, right arm and bridge, in 16ths of pixels, int32 (points, 2)."""
     a = Anatomy.of(who)
     depth = float(positions(layers, np.float32(0), np.float32(a.brow_y + 0.1))[0, 0, 2]) + 0.03
-    dark = np.random.default_rng(who.seed + 2).integers(12, 90, 3)
-    rim = tuple(int(v) for v in (dark if who.glasses != "thin" else dark + 60))
-    width = max(1, round(thick * frame.scale))
+    place, rise = _spectacles(who.glasses, a.eye_x, a.eye_y)
+    points = np.empty((len(rise), 3), np.float32)
+    points[:, :2], points[:, 2] = place, depth + rise
+    paths = np.round(project(points, rotation, frame)[:, :2] * 16).astype(np.int32)
+    return np.split(paths, [_LENS, _LENS + 2, 2 * _LENS + 2, 2 * _LENS + 4])
+
+
+_LENS = 40
+"""Points around a lens."""
+
+
+@lru_cache(maxsize=64)
+def _spectacles(style: str, eye_x: float, eye_y: float) -> tuple[Array, Array]:
+    """Return all points of a pair of glasses, (n, 2), and how far each stands off the bridge of the nose, (n,)."""
+    half_w, half_h, _, power = _GLASSES[style]
+    inner, outer, parts = eye_x - half_w + 0.01, eye_x + half_w, []
     for sign in (-1.0, 1.0):
-        lens = _lens(sign * (a.eye_x + 0.01), half_w, half_h, power, depth)
-        lens[:, 1] += a.eye_y + 0.03
-        path = _path(lens, rotation, frame)
-        _tint(image, path)
-        cv2.polylines(image, [path], True, rim, width, cv2.LINE_AA, 4)
-        _draw_arm(image, mask, _path(_arm(sign, a.eye_x + half_w, depth), rotation, frame), rim, width)
-    inner = a.eye_x - half_w + 0.01
-    bridge = np.array([[-inner, -0.03, depth], [0, -0.075, depth + 0.02], [inner, -0.03, depth]], np.float32)
-    cv2.polylines(image, [_path(bridge, rotation, frame)], False, rim, width, cv2.LINE_AA, 4)
+        parts.append(_lens(sign * (eye_x + 0.01), eye_y + 0.03, half_w, half_h, power))
+        parts.append(np.array([[sign * outer, -0.05, -0.06], [sign * 1.0, -0.06, -0.8]]))
+    parts.append(np.array([[-inner, -0.03, 0.0], [0.0, -0.075, 0.02], [inner, -0.03, 0.0]]))
+    points = np.concatenate(parts)
+    return points[:, :2].astype(np.float32), points[:, 2].copy()
 
 
-def _arm(sign: float, outer: float, depth: float) -> Array:
-    return np.array([[sign * outer, -0.05, depth - 0.06], [sign * 1.0, -0.06, depth - 0.8]], np.float32)
+def _lens(cx: float, cy: float, half_w: float, half_h: float, power: float) -> Array:
+    angle = np.linspace(0, 2 * np.pi, _LENS, endpoint=False)
+    c, s = np.cos(angle), np.sin(angle)
+    x = cx + half_w * np.sign(c) * np.abs(c) ** (2 / power)
+    y = (half_h * np.sign(s) * np.abs(s) ** (2 / power)).astype(np.float32) + np.float32(cy)
+    return np.stack([x, y, -0.16 * np.abs(x) ** 2], axis=1)
+
+
+@lru_cache(maxsize=64)
+def _rim(seed: int, style: str) -> tuple[int, ...]:
+    dark = np.random.default_rng(seed + 2).integers(12, 90, 3)
+    return tuple((dark if style != "thin" else dark + 60).tolist())
 
 
 def _draw_arm(image: Array, mask: Array, path: Array, rim: tuple[int, ...], width: int) -> None:
@@ -255,17 +317,9 @@ def _draw_arm(image: Array, mask: Array, path: Array, rim: tuple[int, ...], widt
     image[part] = (image[part] + weight * (np.array(rim, np.float32) - image[part])).astype(np.uint8)
 
 
-def _lens(cx: float, half_w: float, half_h: float, power: float, depth: float) -> Array:
-    angle = np.linspace(0, 2 * np.pi, 40, endpoint=False)
-    c, s = np.cos(angle), np.sin(angle)
-    x = cx + half_w * np.sign(c) * np.abs(c) ** (2 / power)
-    y = half_h * np.sign(s) * np.abs(s) ** (2 / power)
-    z = depth - 0.16 * np.abs(x) ** 2
-    return np.stack([x, y, z], axis=1).astype(np.float32)
-
-
-def _path(points: Array, rotation: Array, frame: Frame) -> Array:
-    return np.round(project(points, rotation, frame)[:, :2] * 16).astype(np.int32)
+@lru_cache(maxsize=64)
+def _gleam(rows: int) -> Array:
+    return limit(np.linspace(0.16, -0.02, rows, dtype=np.float32), 0, 1)[:, None, None]
 
 
 def _tint(image: Array, path: Array) -> None:
@@ -276,6 +330,5 @@ def _tint(image: Array, path: Array) -> None:
     mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
     cv2.fillPoly(mask, [path - np.array([x0, y0]) * 16], 255, cv2.LINE_AA, 4)
     view = image[y0:y1, x0:x1]
-    gleam = limit(np.linspace(0.16, -0.02, mask.shape[0], dtype=np.float32), 0, 1)[:, None, None]
-    weight = gleam * (mask[..., None] / np.float32(255))
+    weight = _gleam(mask.shape[0]) * (mask[..., None] / np.float32(255))
     view[:] = (view + weight * (232 - view.astype(np.float32))).astype(np.uint8)

@@ -69,7 +69,7 @@ class Pull:
     """Read access to the weights of one side by AU number: ``pull[12]`` is 0..1."""
 
     def __init__(self, row: np.ndarray) -> None:
-        self._row = row
+        self._row: list[float] = row.tolist()
 
     def __getitem__(self, au: int) -> float:
-        return float(self._row[_INDEX[au]])
+        return self._row[_INDEX[au]]

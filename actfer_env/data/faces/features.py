@@ -1,19 +1,26 @@
-"""Eyes and mouth: painted afresh for every expression, each into its own small window of the texture."""
+"""Eyes and mouth: painted afresh for every expression, each into its own small window of the texture.
+
+Colours are planes, (3, ..., h, w): a mask laid over three whole planes costs a third of one over (h, w, 3) pixels.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 
 from actfer_env.data.faces.geometry import RANGE_Y, Array, limit, step, unit
 from actfer_env.data.faces.identity import EYE_COLOURS, Identity
 from actfer_env.data.faces.muscles import EyeShape, MouthShape
-from actfer_env.data.faces.texture import Window, hair_colour, lip_colour, skin_colour, window
+from actfer_env.data.faces.texture import Window, hair_colour, lip_colour, planes, skin_colour, window
 
-SCLERA = np.array([214, 206, 199], np.float32)
-CARUNCLE = np.array([196, 130, 120], np.float32)
-TEETH = np.array([222, 213, 196], np.float32)
+SCLERA = planes([214, 206, 199])
+CARUNCLE = planes([196, 130, 120])
+TEETH = planes([222, 213, 196])
+CAVITY = planes([52, 20, 19])
+TONGUE = planes([142, 70, 68])
+PARTING = planes([58, 26, 24])
 
 
 def _edge(distance: Array, width: float) -> Array:
@@ -21,11 +28,11 @@ def _edge(distance: Array, width: float) -> Array:
 
 
 def _over(colour: Array, mask: Array, other: Array | np.float32) -> None:
-    colour += mask[..., None] * (other - colour)
+    colour += mask * (other - colour)
 
 
 def _dark(colour: Array, amount: Array) -> None:
-    colour *= 1 - amount[..., None]
+    colour *= 1 - amount
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,7 @@ def paint_eyes(
     win = window(level, round(one.x, 2) - 0.32, round(one.x, 2) + 0.32, one.y - 0.26, one.y + 0.24)
     left = texture[win.rows, width - win.cols.stop : width - win.cols.start][:, ::-1]
     right = texture[win.rows, win.cols]
-    colour = np.stack([left, right]).astype(np.float32)
+    colour = np.stack([left, right]).transpose(3, 0, 1, 2).astype(np.float32, order="C")
     along = (win.x - one.x) / one.half
     y = win.y - one.y + one.tilt * one.half * along
     shape = _lids(who, eyes, along, y, win.pixel)
@@ -65,7 +72,7 @@ def paint_eyes(
     _over(colour, mask, _eyeball(shape, win.x - one.x, gaze, glint))
     _lashes(colour, shape)
     np.minimum(np.maximum(colour, 0, out=colour), 255, out=colour)
-    left[:], right[:] = colour[0].astype(np.uint8), colour[1].astype(np.uint8)
+    left[:], right[:] = (cv2.merge(list(colour[:, side].astype(np.uint8))) for side in (0, 1))
 
 
 def _two(left: float, right: float) -> Array:
@@ -102,9 +109,9 @@ def _lid_folds(colour: Array, eyes: _Eyes) -> None:
 def _eyeball(eyes: _Eyes, x: Array, gaze: tuple[float, float], glint: tuple[float, float]) -> Array:
     side = _two(-1, 1)
     along = limit(eyes.along, -1, 1)
-    white = SCLERA * (1 - 0.28 * along * along)[..., None]
-    white = white + (step(-0.72, -1.0, along) * 0.5)[..., None] * (CARUNCLE - white)
-    ball = np.broadcast_to(white, (2, *eyes.y.shape, 3)).copy()
+    white = SCLERA * (1 - 0.28 * along * along)
+    white = white + (step(-0.72, -1.0, along) * 0.5) * (CARUNCLE - white)
+    ball = np.broadcast_to(white[:, None], (3, 2, *eyes.y.shape)).copy()
     x, y = x - 0.075 * gaze[0] * side, eyes.y - 0.035 * gaze[1] + 0.008
     radius = np.sqrt(x * x + y * y)
     _over(ball, _edge(0.094 - radius, 2 * eyes.pixel), _iris(eyes.who, x, y, radius, eyes.pixel))
@@ -115,12 +122,12 @@ def _eyeball(eyes: _Eyes, x: Array, gaze: tuple[float, float], glint: tuple[floa
 
 
 def _iris(who: Identity, x: Array, y: Array, radius: Array, pixel: float) -> Array:
-    tone = np.array(EYE_COLOURS[who.eye_colour], np.float32)
+    tone = planes(EYE_COLOURS[who.eye_colour])[:, None]
     depth = limit(y * (0.3 / 0.09), -0.3, 0.3) + np.float32(0.95)
     ring = 1 - 0.62 * step(0.068, 0.092, radius)
     collar = 1 + 0.35 * step(0.062, 0.042, radius)
     fibre = 1 + 0.12 * np.sign(x * y) * step(0.03, 0.07, radius)
-    iris = tone * (depth * ring * collar * fibre)[..., None]
+    iris = tone * (depth * ring * collar * fibre)
     _over(iris, _edge(0.037 - radius, 2 * pixel), np.float32(9))
     return iris
 
@@ -132,8 +139,8 @@ def _lashes(colour: Array, eyes: _Eyes) -> None:
     lash = unit(1.2 - np.abs(eyes.y - eyes.upper + 0.004) / thick) * taper
     dark = np.minimum(hair_colour(who) * 0.3, 40) + skin_colour(who) * 0.05
     under = unit(1.1 - np.abs(eyes.y - eyes.lower - 0.006) * (1 / max(0.01, pixel))) * taper
-    _over(colour, 0.4 * under, dark + 0.35 * skin_colour(who))
-    _over(colour, 0.9 * lash, dark)
+    _over(colour, 0.4 * under, planes(dark + 0.35 * skin_colour(who))[:, None])
+    _over(colour, 0.9 * lash, planes(dark)[:, None])
 
 
 def paint_mouth(texture: Array, who: Identity, mouth: MouthShape) -> None:
@@ -141,13 +148,16 @@ def paint_mouth(texture: Array, who: Identity, mouth: MouthShape) -> None:
     level = round(texture.shape[0] / (2 * RANGE_Y))
     win = window(level, -0.58, 0.58, 0.56, 1.3 if mouth.jaw < 0.05 else 1.52)
     patch = texture[win.rows, win.cols]
-    colour = patch.astype(np.float32)
-    curves = _lip_curves(who, mouth, win.x)
-    _around_lips(colour, curves, win)
-    _paint_lips(*_between(colour, win, curves.top, curves.bottom), who, curves)
-    _inside(*_between(colour, win, curves.inner_top, curves.inner_bottom), mouth, curves)
-    _parting(colour, mouth, curves, win)
-    patch[:] = limit(colour, 0, 255).astype(np.uint8)
+    colour = patch.transpose(2, 0, 1).astype(np.float32, order="C")
+    cols = slice(*np.searchsorted(win.x[0], (-mouth.half[0], mouth.half[1])).tolist())
+    inner, part = colour[..., cols], replace(win, x=win.x[:, cols])
+    curves = _lip_curves(who, mouth, part.x)
+    _around_lips(*_between(inner, part, curves.top, curves.bottom, 0.12), curves)
+    _paint_lips(*_between(inner, part, curves.top, curves.bottom, 0.012 + part.pixel), who, curves)
+    _inside(*_between(inner, part, curves.inner_top, curves.inner_bottom, part.pixel), mouth, curves)
+    _parting(colour, inner, mouth, curves, part)
+    _corners(colour, mouth, win)
+    patch[:] = cv2.merge(list(limit(colour, 0, 255).astype(np.uint8)))
 
 
 @dataclass(frozen=True)
@@ -184,15 +194,14 @@ def _lip_curves(who: Identity, mouth: MouthShape, x: Array) -> LipCurves:
     return LipCurves(t, top, inner_top, inner_bottom, bottom, inside)
 
 
-def _between(colour: Array, win: Window, top: Array, bottom: Array) -> tuple[Array, Window]:
+def _between(colour: Array, win: Window, top: Array, bottom: Array, spare: float) -> tuple[Array, Window]:
     """Return the rows from one curve to another, with room for soft edges."""
-    spare = 0.03 + 2 * win.pixel
     ends = (float(top.min()) - spare, float(bottom.max()) + spare)
     rows = slice(*np.searchsorted(win.y[:, 0], ends).tolist())
-    return colour[rows], replace(win, y=win.y[rows])
+    return colour[:, rows], replace(win, y=win.y[rows])
 
 
-def _around_lips(colour: Array, lips: LipCurves, win: Window) -> None:
+def _around_lips(colour: Array, win: Window, lips: LipCurves) -> None:
     arch = 1 - lips.t * lips.t
     below = win.y - lips.bottom
     shadow = step(0.11, 0.0, below) * (below > -0.02) * arch * lips.inside
@@ -202,7 +211,7 @@ def _around_lips(colour: Array, lips: LipCurves, win: Window) -> None:
 
 
 def _paint_lips(colour: Array, win: Window, who: Identity, lips: LipCurves) -> None:
-    tone = lip_colour(who)
+    tone = planes(lip_colour(who))
     soft = 0.014 + win.pixel
     mask = np.minimum(_edge(win.y - lips.top, soft), _edge(lips.bottom - win.y, soft * 1.4)) * lips.inside
     middle = (lips.inner_top + lips.inner_bottom) / 2
@@ -213,7 +222,7 @@ def _paint_lips(colour: Array, win: Window, who: Identity, lips: LipCurves) -> N
     shade = np.where(win.y < middle, shade_up, shade_low)
     lines = 1 + 0.015 * np.sign(((win.x * 38) % 1) - 0.5) * (1 - 0.5 * np.abs(lips.t))
     gloss = limit(1 - np.abs(lower - 0.36) * 4.5, 0, 1) * limit(1 - np.abs(lips.t) * 1.6, 0, 1) * (win.y > middle)
-    painted = tone * (shade * lines)[..., None] + (26 * gloss)[..., None]
+    painted = tone * (shade * lines) + 26 * gloss
     _over(colour, 0.88 * mask, painted)
 
 
@@ -222,7 +231,7 @@ def _inside(colour: Array, win: Window, mouth: MouthShape, lips: LipCurves) -> N
     if float((lips.inner_bottom - lips.inner_top).max()) < 0.6 * win.pixel:
         return
     mask = _edge(gap, 1.5 * win.pixel) * lips.inside
-    cavity = np.broadcast_to(np.array([52, 20, 19], np.float32), colour.shape).copy()
+    cavity = np.broadcast_to(CAVITY, colour.shape).copy()
     _tongue(cavity, mouth, lips, win)
     _teeth(cavity, mouth, lips, win)
     _dark(cavity, 0.55 * step(0.05, 0, win.y - lips.inner_top) + 0.4 * lips.t**4)
@@ -230,9 +239,11 @@ def _inside(colour: Array, win: Window, mouth: MouthShape, lips: LipCurves) -> N
 
 
 def _tongue(cavity: Array, mouth: MouthShape, lips: LipCurves, win: Window) -> None:
+    if not mouth.jaw:
+        return
     top = lips.inner_bottom - 0.085 * mouth.jaw * (1 - lips.t * lips.t * 1.6)
     mask = step(0, 0.05, win.y - top) * (np.abs(lips.t) < 0.8) * min(1.0, 2 * mouth.jaw)
-    _over(cavity, 0.8 * mask, np.array([142, 70, 68], np.float32))
+    _over(cavity, 0.8 * mask, TONGUE)
 
 
 def _teeth(cavity: Array, mouth: MouthShape, lips: LipCurves, win: Window) -> None:
@@ -241,20 +252,27 @@ def _teeth(cavity: Array, mouth: MouthShape, lips: LipCurves, win: Window) -> No
     width = _edge(0.36 - ax, 0.06)
     upper = _edge(edge - win.y, 2 * win.pixel) * width
     separate = 1 - 0.22 * limit(1 - np.abs((win.x / 0.11 + 0.5) % 1 - 0.5) * 14, 0, 1)
-    tooth = TEETH * (separate * (1 - 1.6 * ax * ax))[..., None]
+    tooth = TEETH * (separate * (1 - 1.6 * ax * ax))
     _over(cavity, upper, tooth)
     lower_edge = mouth.teeth_y + 0.012 + 0.17 * mouth.jaw + 0.1 * ax * ax
     lower = _edge(win.y - lower_edge, 2 * win.pixel) * _edge(0.24 - ax, 0.06)
     _over(cavity, lower * 0.9, tooth * 0.78)
 
 
-def _parting(colour: Array, mouth: MouthShape, lips: LipCurves, win: Window) -> None:
-    gap = np.maximum(lips.inner_bottom - lips.inner_top, 0)
+def _parting(colour: Array, inner: Array, mouth: MouthShape, lips: LipCurves, win: Window) -> None:
+    """Draw the line between the lips into the mouth's columns, in a tone that follows the whole window's."""
+    mean = cv2.merge(list(colour)).mean()  # of pixels, not of planes: the order of a sum decides its last digit
     middle = (lips.inner_top + lips.inner_bottom) / 2
-    width = np.maximum(0.011 + 0.004 * mouth.pressed, 0.8 * win.pixel)
+    width = max(0.011 + 0.004 * mouth.pressed, 0.8 * win.pixel)
+    inner, win = _between(inner, win, middle, middle, 1.3 * width)
+    gap = np.maximum(lips.inner_bottom - lips.inner_top, 0)
     line = limit(1.25 - np.abs(win.y - middle) / width, 0, 1) * limit(1 - gap / 0.03, 0, 1)
     ends = limit((1.03 - np.abs(lips.t)) * 8, 0, 1) * lips.inside
-    _over(colour, 0.82 * line * ends, np.array([58, 26, 24], np.float32) * (0.6 + 0.4 * colour.mean() / 180))
+    _over(inner, 0.82 * line * ends, PARTING * (0.6 + 0.4 * mean / 180))
+
+
+def _corners(colour: Array, mouth: MouthShape, win: Window) -> None:
+    """Darken the corners of the mouth."""
     for row, sign in enumerate((-1.0, 1.0)):
         cx, cy = sign * (mouth.half[row] + 0.008), mouth.y + mouth.corner[row]
         spot = 1 / (1 + ((win.x - cx) ** 2 + (win.y - cy) ** 2) / 0.0007)

@@ -51,8 +51,8 @@ class Pose:
 
     def matrix(self) -> Array:
         """Return the rotation from head to camera axes (x right, y down, z towards the viewer)."""
-        yaw, pitch, roll = np.deg2rad([self.yaw, self.pitch, self.roll])
-        cy, sy, cp, sp, cr, sr = *_cs(yaw), *_cs(pitch), *_cs(roll)
+        angles = np.deg2rad([self.yaw, self.pitch, self.roll])
+        (cy, cp, cr), (sy, sp, sr) = np.cos(angles).tolist(), np.sin(angles).tolist()
         turn = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
         nod = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
         tilt = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
@@ -77,10 +77,6 @@ class View:
     x: Array
     y: Array
     distance: Array
-
-
-def _cs(angle: float) -> tuple[float, float]:
-    return float(np.cos(angle)), float(np.sin(angle))
 
 
 @lru_cache(maxsize=1)
@@ -139,12 +135,12 @@ def pair(x: Array, y: Array, cx: float, cy: float, sx: float, sy: float) -> Arra
 
 def unit(value: Array) -> Array:
     """Return the value limited to 0..1 (cheaper than `numpy.clip` on small arrays)."""
-    return np.minimum(np.maximum(value, 0), 1)
+    return value.clip(0, 1)
 
 
-def limit(value: Array | float, low: float, high: float) -> Array:
+def limit(value: Array, low: float, high: float) -> Array:
     """Return the value limited to a range, as `numpy.clip` does, at half its overhead."""
-    return np.minimum(np.maximum(value, low), high)
+    return value.clip(low, high)
 
 
 def within(value: float, high: int) -> int:
@@ -359,5 +355,5 @@ def positions(layers: Array, x: ArrayLike, y: ArrayLike) -> Array:
 def project(points: Array, rotation: Array, frame: Frame) -> Array:
     """Return pixel coordinates (n, 2) and depth as (n, 3) of 3-D head points."""
     x, y, z = points.reshape(-1, 3).T
-    across, down, near = (a * x + b * y + c * z for a, b, c in rotation)
+    across, down, near = (a * x + b * y + c * z for a, b, c in rotation.tolist())
     return np.stack([across * frame.scale + frame.cx, down * frame.scale + frame.cy, near], axis=-1)

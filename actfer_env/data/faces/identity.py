@@ -176,7 +176,7 @@ def _shape(rng: np.random.Generator, tone: int, masculine: bool) -> dict[str, An
         "lip_upper": -0.25 + 0.07 * tone - 0.1 * sign, "lip_lower": -0.15 + 0.06 * tone,
         "lip_tint": -0.35 * sign, "lids": 0.0, "mouth_corner": 0.0, "mouth_skew": 0.0,
     }  # fmt: skip
-    return {name: float(np.clip(mean + 0.38 * rng.standard_normal(), -1, 1)) for name, mean in lean.items()}
+    return {name: min(max(mean + 0.38 * float(rng.standard_normal()), -1.0), 1.0) for name, mean in lean.items()}
 
 
 def _colours(rng: np.random.Generator, tone: int, age: float) -> dict[str, Any]:

@@ -52,21 +52,32 @@ RELIEF: dict[int, tuple[tuple[float, ...], ...]] = {
 
 
 @lru_cache(maxsize=1)
-def _bases() -> tuple[Array, Array]:
-    """Return the tables as arrays over (side * AU, cell): drift (x, y) and relief."""
+def _bases() -> tuple[tuple[Array | None, ...], tuple[Array | None, ...]]:
+    """Return the tables as arrays over cells, by side * AU: drift (h, w, 2) and relief (h, w), None if all zero."""
     x, y = grid()
-    drift = np.zeros((2, len(RENDERED_AUS), *x.shape, 2), np.float32)
-    relief = np.zeros((2, len(RENDERED_AUS), *x.shape), np.float32)
-    for row, sign in enumerate((-1.0, 1.0)):
+    drifts, reliefs = [], []
+    for sign in (-1.0, 1.0):
         side = step(-0.1, 0.1, sign * x)
-        for i, au in enumerate(RENDERED_AUS):
+        for au in RENDERED_AUS:
+            drift, relief = np.zeros((*x.shape, 2), np.float32), np.zeros(x.shape, np.float32)
             for cx, cy, sx, sy, out, down in DRIFT.get(au, ()):
                 bell = side * bump(sign * x, y, cx, cy, sx, sy)
-                drift[row, i] += np.stack([sign * out * bell, down * bell], axis=-1)
+                drift += np.stack([sign * out * bell, down * bell], axis=-1)
             for cx, cy, sx, sy, height in RELIEF.get(au, ()):
-                relief[row, i] += height * side * bump(sign * x, y, cx, cy, sx, sy)
-    cells = x.size
-    return drift.reshape(-1, cells * 2), relief.reshape(-1, cells)
+                relief += height * side * bump(sign * x, y, cx, cy, sx, sy)
+            drifts.append(drift if au in DRIFT else None)
+            reliefs.append(relief if au in RELIEF else None)
+    return tuple(drifts), tuple(reliefs)
+
+
+def _mixed(bases: tuple[Array | None, ...], weights: Array, shape: tuple[int, ...]) -> Array:
+    """Return the weighted sum, in a fixed order: a matrix product's rounding depends on the machine."""
+    total, part = np.zeros(shape, np.float32), np.empty(shape, np.float32)
+    for i in np.flatnonzero(weights).tolist():
+        base = bases[i]
+        if base is not None:
+            total += np.multiply(base, weights.flat[i], out=part)
+    return total
 
 
 def deform(neutral: Array, weights: Array) -> tuple[Array, Array]:
@@ -79,19 +90,14 @@ def deform(neutral: Array, weights: Array) -> tuple[Array, Array]:
     Returns:
         The head's layers (outline x, outline y, depth), and the skin's drift, each on the coarse chart.
     """
-    drift, relief = _bases()
+    drifts, reliefs = _bases()
     shape = neutral.shape[:2]
-    moved, raised = np.zeros(drift.shape[1], np.float32), np.zeros(relief.shape[1], np.float32)
-    for i in np.flatnonzero(weights):  # in a fixed order: a matrix product's rounding depends on the machine
-        weight = weights.flat[i]
-        moved += weight * drift[i]
-        raised += weight * relief[i]
     layers = neutral.copy()
-    layers[..., 2] += raised.reshape(shape)
+    layers[..., 2] += _mixed(reliefs, weights, shape)
     jaw = 0.5 * (weights[0, RENDERED_AUS.index(26)] + weights[1, RENDERED_AUS.index(26)])
     if jaw:
         layers[..., 1] *= 1 + 0.1 * jaw * step(0.5, 0.92, grid_direction()[1])
-    return layers, moved.reshape(*shape, 2)
+    return layers, _mixed(drifts, weights, (*shape, 2))
 
 
 @dataclass(frozen=True)
@@ -153,7 +159,7 @@ def mouth_shape(who: Identity, weights: Array) -> MouthShape:
     """Return the mouth."""
     a = Anatomy.of(who)
     sides = [Pull(weights[row]) for row in (0, 1)]
-    mean = Pull(weights.mean(axis=0))
+    mean = Pull((weights[0] + weights[1]) / 2)
     thin = (1 - 0.22 * mean[23]) * (1 - 0.6 * mean[24]) * (1 - 0.15 * mean[20])
     upper = [_upper_lip(who, pull) * thin for pull in sides]
     lower = (

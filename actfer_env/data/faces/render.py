@@ -31,7 +31,7 @@ from actfer_env.data.faces.geometry import (
 from actfer_env.data.faces.identity import Identity
 from actfer_env.data.faces.muscles import EyeShape, MouthShape, deform, muscles
 from actfer_env.data.faces.shading import Light, shade
-from actfer_env.data.faces.texture import LEVELS, albedo, blend, texture_shape, window
+from actfer_env.data.faces.texture import LEVELS, albedo, blend, bounds, texture_shape, window
 from actfer_env.data.faces.wrinkles import relief
 from actfer_env.errors import DataError
 
@@ -91,9 +91,10 @@ def render_face(
     """
     if not SIZES[0] <= size <= SIZES[1]:
         raise DataError(f"face size {size!r}: use {SIZES[0]} to {SIZES[1]} pixels")
-    canvas = np.empty((size, size, 3), np.uint8)
+    canvas, row = np.empty((size, size, 3), np.uint8), np.empty((size, 3), np.uint8)
     fill = np.asarray(background, np.uint8)
-    canvas[:] = np.tile(fill, (size, 1)) if fill.ndim == 1 else fill
+    row[:] = fill if fill.ndim == 1 else 0
+    canvas[:] = row if fill.ndim == 1 else fill
     frame = Frame(size, size, HEAD_SHARE * size, size / 2 - 0.5, 0.465 * size)
     return draw_face(canvas, who, face or Expression(), pose or Pose(), light or Light(), frame)
 
@@ -113,12 +114,12 @@ def draw_face(canvas: Array, who: Identity, face: Expression, pose: Pose, light:
     draw_body(canvas, who, pose, light, frame)
     mask = _lay_head(canvas, texture, layers, rotation, frame)
     draw_glasses(canvas, mask, who, layers, rotation, frame)
-    points = landmarks(who, shapes, layers, drift, rotation, frame)
-    return RenderedFace(canvas, mask, points, face_box(points), _seen(_at_rest(who), rotation, frame))
+    points, rest = landmarks(who, shapes, layers, drift, rotation, frame)
+    return RenderedFace(canvas, mask, points, face_box(points), rest)
 
 
 @lru_cache(maxsize=64)
-def _at_rest(who: Identity) -> dict[str, Array]:
+def _at_rest(who: Identity) -> Array:
     """Return where the landmarks of the head lie with no Action Unit active."""
     layers = base_surface(who)
     return _places(who, muscles(who, Expression()), layers, np.zeros_like(layers[..., :2]))
@@ -161,14 +162,17 @@ def _warp(source: Array, where: Array) -> Array:
 
 
 def _slide(skin: Array, drift: Array, level: int) -> Array:
-    """Move the skin by the muscles' drift: only the part between the hairline and the chin can move."""
-    texture = skin.copy()
+    """Move the skin by the muscles' drift: only the part between the hairline and the chin can move.
+
+    From four channels (see `texture.albedo`) to three.
+    """
+    texture = cv2.cvtColor(skin, cv2.COLOR_RGBA2RGB)
     if not drift.any():
         return texture
     win = window(level, -1.1, 1.1, -1.05, 1.8)
     moved = _pixel_grid(level) - drift * np.float32(level)
     full = cv2.resize(moved, (skin.shape[1], skin.shape[0]), interpolation=cv2.INTER_LINEAR)[win.rows, win.cols]
-    texture[win.rows, win.cols] = _warp(skin, full)
+    cv2.cvtColor(_warp(skin, full), cv2.COLOR_RGBA2RGB, dst=texture[win.rows, win.cols])
     return texture
 
 
@@ -208,15 +212,17 @@ def _lay_head(canvas: Array, texture: Array, layers: Array, rotation: Array, fra
     if inner.width >= 2 and inner.height >= 2:
         stride = _stride(frame.scale, 16)
         view = trace(layers, rotation, inner, stride)
-        head, mask = _look_up(texture, view, inner, stride)
-        cover[part] = mask
-        blend(canvas[part], head, mask)
+        cover[part] = mask = _coverage(view, inner, stride)
+        box = bounds(mask)
+        if mask[box].size:
+            blend(canvas[part][box], _look_up(texture, view, inner, stride, box), mask[box])
     return cover
 
 
 def _head_part(layers: Array, frame: Frame) -> tuple[tuple[slice, slice], Frame]:
     """Return the part of the picture that the head can reach, as slices and as a frame of its own."""
-    reach = 1.06 * frame.scale * float(max(1.5 * layers[..., 1].max(), layers[..., 0].max(), 1.56))
+    wide, tall, _ = layers.max(axis=0).max(axis=0)  # row by row: at once takes ten times as long
+    reach = 1.06 * frame.scale * float(max(1.5 * tall, wide, 1.56))
     x0, x1 = (within(frame.cx + side * reach, frame.width) for side in (-1, 1))
     y0, y1 = (within(frame.cy + side * reach, frame.height) for side in (-1, 1))
     inner = Frame(x1 - x0, y1 - y0, frame.scale, frame.cx - x0, frame.cy - y0)
@@ -227,15 +233,29 @@ _OUTLINE = np.clip(((np.arange(256) - 128) * 0.07 + 0.3) * 255, 0, 255).astype(n
 """From ten times the distance to the outline, plus 128, to coverage."""
 
 
-def _look_up(texture: Array, view: View, frame: Frame, stride: int) -> tuple[Array, Array]:
+def _coverage(view: View, frame: Frame, stride: int) -> Array:
+    near = limit(view.distance * 10 + 128, 0, 255).astype(np.uint8)
+    return cv2.LUT(_upsample(near, stride, frame), _OUTLINE)
+
+
+def _look_up(texture: Array, view: View, frame: Frame, stride: int, box: tuple[slice, slice]) -> Array:
+    """Return a box of the frame filled with what the camera sees of the texture."""
     height, width = texture.shape[:2]
     cols = (view.x / RANGE_X + 1) * (width / 2) - 0.5
     rows = (view.y / RANGE_Y + 1) * (height / 2) - 0.5
     full = _upsample(cv2.merge([cols.astype(np.float32), rows.astype(np.float32)]), stride, frame)
     four = cv2.cvtColor(texture, cv2.COLOR_RGB2RGBA)  # `remap` is slow with three channels
-    head = cv2.cvtColor(_warp(four, full), cv2.COLOR_RGBA2RGB)
-    near = limit(view.distance * 10 + 128, 0, 255).astype(np.uint8)
-    return head, cv2.LUT(_upsample(near, stride, frame), _OUTLINE)
+    return cv2.cvtColor(_warp(four, full[box]), cv2.COLOR_RGBA2RGB)
+
+
+_PAINTED = (
+    "left_eye", "left_upper_lid", "left_lower_lid", "left_mouth",
+    "right_eye", "right_upper_lid", "right_lower_lid", "right_mouth", "upper_lip", "lower_lip",
+)  # fmt: skip
+_SKIN = (
+    "nose", "chin", "forehead", "left_inner_brow", "left_outer_brow", "right_inner_brow", "right_outer_brow",
+    "left_cheek", "right_cheek",
+)  # fmt: skip
 
 
 def landmarks(
@@ -245,53 +265,48 @@ def landmarks(
     drift: Array,
     rotation: Array,
     frame: Frame,
-) -> dict[str, tuple[float, float]]:
-    """Return the named points in pixels; left and right as the viewer sees them."""
-    return _seen(_places(who, shapes, layers, drift), rotation, frame)
+) -> tuple[dict[str, tuple[float, float]], dict[str, tuple[float, float]]]:
+    """Return the named points in pixels, as they are and at rest; left and right as the viewer sees them."""
+    places = np.concatenate([_places(who, shapes, layers, drift), _at_rest(who)])
+    pixels = [(x, y) for x, y, _ in project(places, rotation, frame).tolist()]
+    names = _PAINTED + _SKIN
+    return dict(zip(names, pixels[: len(names)], strict=True)), dict(zip(names, pixels[len(names) :], strict=True))
 
 
-def _places(
-    who: Identity, shapes: tuple[EyeShape, EyeShape, MouthShape], layers: Array, drift: Array
-) -> dict[str, Array]:
-    """Return the named points on the head, in three dimensions."""
-    chart = _painted_points(shapes) | _skin_points(who, drift)
-    x, y = np.array(list(chart.values()), np.float32).T
-    return dict(zip(chart, positions(layers, x, y)[0], strict=True))
+def _places(who: Identity, shapes: tuple[EyeShape, EyeShape, MouthShape], layers: Array, drift: Array) -> Array:
+    """Return the named points on the head, in three dimensions, float32 (points, 3)."""
+    painted = np.array(_painted_points(shapes), np.float32).T
+    x, y = np.concatenate([painted, _skin_points(who, drift)], axis=1)
+    return positions(layers, x, y)[0]
 
 
-def _seen(places: dict[str, Array], rotation: Array, frame: Frame) -> dict[str, tuple[float, float]]:
-    pixels = project(np.array(list(places.values())), rotation, frame).tolist()
-    return {name: (px, py) for name, (px, py, _) in zip(places, pixels, strict=True)}
-
-
-def _painted_points(shapes: tuple[EyeShape, EyeShape, MouthShape]) -> dict[str, tuple[float, float]]:
+def _painted_points(shapes: tuple[EyeShape, EyeShape, MouthShape]) -> list[tuple[float, float]]:
+    """Return where `_PAINTED` lie on the chart."""
     *eyes, mouth = shapes
-    points = {}
-    for row, (side, eye) in enumerate(zip(("left", "right"), eyes, strict=True)):
-        sign = eye.sign
-        points[f"{side}_eye"] = (sign * eye.x, eye.y - 0.013)
-        points[f"{side}_upper_lid"] = (sign * eye.x, eye.y - eye.upper)
-        points[f"{side}_lower_lid"] = (sign * eye.x, eye.y + max(eye.lower, -eye.upper))
-        points[f"{side}_mouth"] = (sign * mouth.half[row], mouth.y + mouth.corner[row])
-    points["upper_lip"] = (0.0, mouth.y - mouth.gap_upper - 0.5 * sum(mouth.raise_upper) * 0.55)
-    points["lower_lip"] = (0.0, mouth.y + mouth.gap_lower)
-    return points
+    points = []
+    for row, eye in enumerate(eyes):
+        x = eye.sign * eye.x
+        points += [(x, eye.y - 0.013), (x, eye.y - eye.upper), (x, eye.y + max(eye.lower, -eye.upper))]
+        points.append((eye.sign * mouth.half[row], mouth.y + mouth.corner[row]))
+    upper_lip = mouth.y - mouth.gap_upper - 0.5 * sum(mouth.raise_upper) * 0.55
+    return [*points, (0.0, upper_lip), (0.0, mouth.y + mouth.gap_lower)]
 
 
-def _skin_points(who: Identity, drift: Array) -> dict[str, tuple[float, float]]:
-    a = Anatomy.of(who)
-    rest = {
-        "nose": (0.0, a.nose_y - 0.04), "chin": (0.0, a.chin_y + 0.12), "forehead": (0.0, -0.75),
-        "left_inner_brow": (-0.17, a.brow_y), "left_outer_brow": (-0.62, a.brow_y),
-        "right_inner_brow": (0.17, a.brow_y), "right_outer_brow": (0.62, a.brow_y),
-        "left_cheek": (-0.9, 0.55), "right_cheek": (0.9, 0.55),
-    }  # fmt: skip
-    x, y = (np.array([point[i] for point in rest.values()], np.float32)[None] for i in (0, 1))
-    moved_x, moved_y = x, y
+def _skin_points(who: Identity, drift: Array) -> Array:
+    """Return where `_SKIN` have slid to on the chart, (2, points)."""
+    rest = _skin_rest(who)
+    moved = rest
     for _ in range(3 if drift.any() else 0):
-        shift = sample(drift, moved_x, moved_y)
-        moved_x, moved_y = x + shift[..., 0], y + shift[..., 1]
-    return dict(zip(rest, zip(moved_x[0].tolist(), moved_y[0].tolist(), strict=True), strict=True))
+        moved = rest + sample(drift, moved[:1], moved[1:])[0].T
+    return moved
+
+
+@lru_cache(maxsize=64)
+def _skin_rest(who: Identity) -> Array:
+    a = Anatomy.of(who)
+    brows = [(-0.17, a.brow_y), (-0.62, a.brow_y), (0.17, a.brow_y), (0.62, a.brow_y)]
+    points = [(0.0, a.nose_y - 0.04), (0.0, a.chin_y + 0.12), (0.0, -0.75), *brows, (-0.9, 0.55), (0.9, 0.55)]
+    return np.array(points, np.float32).T.copy()
 
 
 def face_box(points: dict[str, tuple[float, float]]) -> tuple[float, float, float, float]:

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 from actfer_env.data.faces.geometry import (
     RANGE_X,
@@ -65,8 +66,24 @@ def window(level: int, x0: float, x1: float, y0: float, y1: float) -> Window:
 
 def skin_colour(who: Identity) -> Array:
     """Return the person's mean skin colour, float32 sRGB."""
-    colour = np.array(SKIN_TONES[who.tone], np.float32)
-    return colour * (1 + who.undertone * np.array([0.0, 0.012, -0.05], np.float32))
+    return _skin_colour(who.tone, who.undertone)
+
+
+@lru_cache(maxsize=64)
+def _skin_colour(tone: int, undertone: float) -> Array:
+    colour = np.array(SKIN_TONES[tone], np.float32)
+    return _frozen(colour * (1 + undertone * np.array([0.0, 0.012, -0.05], np.float32)))
+
+
+def _frozen(array: Array) -> Array:
+    """Return a cached array, locked against changes."""
+    array.flags.writeable = False
+    return array
+
+
+def planes(colour: ArrayLike) -> Array:
+    """Return one colour as planes, float32 (3, 1, 1): to be laid over whole planes."""
+    return np.asarray(colour, np.float32).reshape(3, 1, 1)
 
 
 def hair_colour(who: Identity) -> Array:
@@ -85,7 +102,7 @@ def lip_colour(who: Identity) -> Array:
 
 @lru_cache(maxsize=24)
 def albedo(who: Identity, level: int) -> Array:
-    """Return the neutral head's colours, uint8 (h, w, 3), on the chart."""
+    """Return the neutral head's colours on the chart, uint8 (h, w, 4): `remap` is slow with three channels."""
     texture = _skin(who, level)
     _paint(texture, window(level, -0.8, 0.8, -0.6, -0.12), _brows(who))
     if who.beard != "none":
@@ -94,7 +111,7 @@ def albedo(who: Identity, level: int) -> Array:
         _paint(texture, window(level, -1.62, 1.62, -2.25, max(0.0, sideburn(who)) + 0.2), _hair(who, level))
     if sideburn(who) < 0.5:
         _paint_ears(texture, who, window(level, 1.24, 1.62, -0.35, 0.6))
-    return texture
+    return cv2.cvtColor(texture, cv2.COLOR_RGB2RGBA)
 
 
 Painter = Callable[[Array, Array], tuple[Array, Array, Array]]
@@ -120,6 +137,12 @@ def blend(canvas: Array, colour: Array, cover: Array) -> None:
     cv2.add(colour, canvas, dst=canvas)
 
 
+def bounds(cover: Array) -> tuple[slice, slice]:
+    """Return the rows and columns around all that a uint8 picture covers; they are empty if it covers nothing."""
+    x, y, width, height = cv2.boundingRect(cover)
+    return slice(y, y + height), slice(x, x + width)
+
+
 _SHEET = 512
 
 
@@ -129,15 +152,21 @@ def _sheet() -> Array:
     return np.random.default_rng(0).standard_normal((_SHEET, _SHEET), dtype=np.float32)
 
 
-def _cut(rng: np.random.Generator, rows: int, cols: int) -> Array:
+def cut(rng: np.random.Generator, rows: int, cols: int) -> Array:
+    """Return a piece of the sheet of random numbers."""
     top, left = int(rng.integers(_SHEET - rows)), int(rng.integers(_SHEET - cols))
     return _sheet()[top : top + rows, left : left + cols]
 
 
 def noise(rng: np.random.Generator, shape: tuple[int, int], cells: tuple[int, int]) -> Array:
     """Return smooth noise of about unit variance: `cells` random values in each direction, interpolated."""
-    rows, cols = (min(side, 6 * count) for side, count in zip(shape, cells, strict=True))
-    smooth = cv2.resize(_cut(rng, *cells), (cols, rows), interpolation=cv2.INTER_CUBIC)
+    return spread(cut(rng, *cells), shape)
+
+
+def spread(cells: Array, shape: tuple[int, int]) -> Array:
+    """Return `cut` values as smooth noise of a shape."""
+    rows, cols = (min(side, 6 * count) for side, count in zip(shape, cells.shape, strict=True))
+    smooth = cv2.resize(cells, (cols, rows), interpolation=cv2.INTER_CUBIC)
     return cv2.resize(smooth, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)  # cubic over so far is slow
 
 
@@ -248,7 +277,7 @@ def _brows(who: Identity) -> Painter:
 
 def _strands(rng: np.random.Generator, along: Array, across: Array) -> Array:
     """Return streaks of unit variance: slow `along`, fast `across` (each within about +-120)."""
-    tile = _cut(rng, 80, 260)
+    tile = cut(rng, 80, 260)
     return cv2.remap(tile, across + 130, along * 0.3 + 40, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
 
 

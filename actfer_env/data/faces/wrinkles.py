@@ -92,6 +92,9 @@ AGE_LINES = {1: 0.45, 2: 0.35, 4: 0.3, 6: 0.5, 12: 0.55, 15: 0.35, 23: 0.25}
 """Permanent lines: the share of an Action Unit's furrows that age 1 leaves in the resting face."""
 
 
+_AGE_SHARES = np.array([AGE_LINES.get(au, 0.0) for au in RENDERED_AUS])
+
+
 @lru_cache(maxsize=160)
 def _furrow(level: int, au: int, row: int) -> tuple[slice, slice, Array]:
     """Return where one unit's furrows lie in the texture and their height (negative is deep)."""
@@ -133,19 +136,15 @@ def _smooth_curve(points: Array) -> Array:
 
 def furrow_weights(who: Identity, weights: Array) -> Array:
     """Return how deep each unit's furrows are: the expression's, plus what age has left."""
-    depth = weights * (0.85 + 0.4 * who.age)
-    for au, share in AGE_LINES.items():
-        depth[:, RENDERED_AUS.index(au)] += share * max(0.0, who.age - 0.25)
-    return depth
+    return weights * (0.85 + 0.4 * who.age) + (_AGE_SHARES * max(0.0, who.age - 0.25)).astype(np.float32)
 
 
 def relief(who: Identity, weights: Array, level: int) -> Array:
     """Return the fine height map of the texture, float32, zero where the skin is smooth."""
     sheet = np.zeros(texture_shape(level), np.float32)
-    depth = furrow_weights(who, weights)
-    for row in (0, 1):
-        for i, au in enumerate(RENDERED_AUS):
-            if depth[row, i] > 0.01 and au in STROKES:
+    for row, depths in enumerate(furrow_weights(who, weights).tolist()):
+        for au, depth in zip(RENDERED_AUS, depths, strict=True):
+            if depth > 0.01 and au in STROKES:
                 rows, cols, furrow = _furrow(level, au, row)
-                sheet[rows, cols] += min(1.3, float(depth[row, i])) * furrow
+                sheet[rows, cols] += min(1.3, depth) * furrow
     return sheet
