@@ -350,6 +350,40 @@ def data_verl(
         _say(str(path))
 
 
+@data_app.command("precompute")
+def data_precompute(  # noqa: PLR0913, PLR0917  (each argument is an option of the command)
+    target: Annotated[str, typer.Argument(help="A folder, an image, a .jsonl file, or a registered data set.")],
+    out: OutOption = Path("actfer-detections"),
+    detector: DetectorOption = "auto",
+    split: Annotated[str | None, typer.Option(help="train, val or test; all if left out.")] = None,
+    number: Annotated[int | None, typer.Option("--number", "-n", min=1, help="Samples; all if left out.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    part: Annotated[tuple[int, int], typer.Option(help="I N: the I-th of N parts, from 0; one a machine.")] = (0, 1),
+    shard_size: Annotated[int, typer.Option(min=1, help="Samples of a shard, about.")] = 512,
+    skip_broken: Annotated[bool, typer.Option(help="Leave out broken lines of a .jsonl file.")] = False,
+) -> None:
+    """Detect every picture of a data set once; every command and worker then takes --detector cached:FOLDER.
+
+    The same command goes on where an interrupted one stopped, and makes changed pictures again.
+    """
+    from actfer_env.data.precompute import PrecomputeConfig, precompute
+    from actfer_env.tools import make_detector
+
+    dataset = _open(target, split, skip_broken)
+    config = PrecomputeConfig(detector, shard_size, number, workers, part)
+    make_detector(detector)  # a wrong one is refused before the bar appears
+    with _progress() as progress:
+        task = progress.add_task("pictures", total=min(len(dataset), number or len(dataset)))
+        done = precompute(dataset, out, config, lambda so_far: progress.update(task, completed=so_far.total))
+    for line in done.failures:
+        _complain(line)
+    _say(f"{done.detected} detected ({done.faceless} without a face), {done.kept} known before, "
+         f"{done.prealigned} aligned already")  # fmt: skip
+    _say(f"use them: --detector cached:{out.resolve()}")
+    if done.unread:
+        raise typer.Exit(1)
+
+
 def main() -> None:
     """Run the command line; every error that a user can cause ends as one line on stderr and a non-zero code."""
     try:

@@ -60,3 +60,12 @@ def test_nothing_names_a_machine():
     texts = [path for path in files if path.suffix in (".py", ".md", ".cfg", ".toml", ".cff", ".j2", ".css", ".js")]
     banned = ("/work" + "/", "/root" + "/")
     assert not [path for path in texts if any(word in path.read_text(encoding="utf-8") for word in banned)]
+
+
+def test_the_constraints_agree_with_what_the_verl_example_was_run_with():
+    def pins(path):
+        return dict(line.split("==") for line in (ROOT / path).read_text().splitlines() if "==" in line)
+
+    example, ours = pins("examples/verl_grpo/requirements-cpu.txt"), pins("constraints.txt")
+    assert {"torch", "torchvision", "verl"} <= ours.keys()
+    assert all(example[name] == version for name, version in ours.items())

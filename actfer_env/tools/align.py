@@ -249,11 +249,13 @@ def align(
     index = _choose(ordered, image_size, face)
     chosen = ordered[index]
     try:
-        transform = geometry.similarity(chosen.landmarks, template.points)
+        # Sums depend on the memory's layout in their last bit; landmarks that were stored come back in C order.
+        points = np.ascontiguousarray(chosen.landmarks, np.float64)
+        transform = geometry.similarity(points, template.points)
     except ValueError as error:
         raise DetectorError(f"the detector's landmarks cannot be aligned: {error}") from error
     return Alignment(
-        transform=transform, landmarks=np.asarray(chosen.landmarks, np.float64),
+        transform=transform, landmarks=points,
         box=tuple(float(v) for v in chosen.box), score=float(chosen.score), faces=len(faces), index=index,  # type: ignore[arg-type]
         image_size=image_size, landmarks_106=chosen.landmarks_106,
     )  # fmt: skip

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from actfer_env.rollout import Box
 from actfer_env.tools.align import TEMPLATE, Alignment, FaceChoice, FaceTemplate, align
-from actfer_env.tools.detectors import Detector, Face, make_detector
+from actfer_env.tools.detectors import Detector, make_detector
+from actfer_env.tools.detectors.base import detect_in
 from actfer_env.tools.image import RGB
 from actfer_env.tools.sampling import fit
 from actfer_env.tools.zoom import ZOOM, Crop, ZoomConfig, crop_box
@@ -67,7 +68,7 @@ class FaceTools:
     ) -> None:
         self.zoom, self.template, self.choice = zoom, template, face
         self.detections = 0
-        """How often the detector really ran."""
+        """How often the detector was asked; "cached" reads an answer, and counts its own detections in `misses`."""
         self._spec, self._config = detector, cache
         self._detector: Detector | None = None
         self._lock = threading.RLock()
@@ -136,11 +137,7 @@ class FaceTools:
         if sample.prealigned:
             return Alignment.of_prealigned(size, self.template)
         self.detections += 1
-        return align(self._detect(sample, image), size, face=self.choice, template=self.template)
-
-    def _detect(self, sample: Sample, image: RGB) -> list[Face]:
-        annotated = getattr(self.detector, "detect_sample", None)
-        return annotated(sample, image) if annotated else self.detector.detect(image)
+        return align(detect_in(self.detector, sample, image), size, face=self.choice, template=self.template)
 
 
 def _frozen(image: RGB) -> RGB:

@@ -1,4 +1,4 @@
-"""Face detectors: the protocol, the registry and the three that come along.
+"""Face detectors: the protocol, the registry and those that come along.
 
 Importing this package imports neither InsightFace nor ONNX Runtime.
 """
@@ -82,6 +82,18 @@ def _auto() -> Detector:
     return AutoDetector()
 
 
+def _cached(folder: str = "") -> Detector:
+    from actfer_env.tools.detectors.cached import CachedDetector
+
+    return CachedDetector(folder)
+
+
+def _cached_only(folder: str = "") -> Detector:
+    from actfer_env.tools.detectors.cached import CachedDetector
+
+    return CachedDetector(folder, miss="error")
+
+
 def available_detectors(root: str | Path = "~/.insightface") -> list[DetectorStatus]:
     """Return the status of every registered detector, sorted by name; nothing is downloaded.
 
@@ -94,6 +106,8 @@ def available_detectors(root: str | Path = "~/.insightface") -> list[DetectorSta
         "yunet": _yunet_status,
         "simulated": lambda: DetectorStatus("simulated", True, "drawn samples alone: the renderer's own landmarks"),
         "auto": lambda: DetectorStatus("auto", True, "simulated for drawn samples, mtcnn for photos"),
+        "cached": lambda: DetectorStatus("cached", False, f"needs a folder of detections: run: {_precompute()}"),
+        "cached-only": lambda: DetectorStatus("cached-only", False, "as cached; refuses what the folder lacks"),
     }
     return [
         looks[name]() if _BUILT_IN.get(name) is factory else DetectorStatus(name, True, "registered by other code")
@@ -130,8 +144,15 @@ def _yunet_status() -> DetectorStatus:
     return DetectorStatus("yunet", False, f"needs the path of its weights: {GET_WEIGHTS}")
 
 
+def _precompute() -> str:
+    from actfer_env.tools.detectors.cached import PRECOMPUTE
+
+    return PRECOMPUTE
+
+
 _BUILT_IN: dict[str, DetectorFactory] = {
     "auto": _auto, "mtcnn": _mtcnn, "insightface": _insightface, "yunet": _yunet, "simulated": _simulated,
+    "cached": _cached, "cached-only": _cached_only,
 }  # fmt: skip
 for _name, _factory in _BUILT_IN.items():
     register_detector(_name, _factory, replace=True)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from actfer_env.errors import DetectorError
+
+if TYPE_CHECKING:
+    from actfer_env.data.sample import Sample
 
 LANDMARKS: tuple[str, ...] = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 """The five key points, in order; left and right are those of the picture, not of the person."""
@@ -42,7 +48,8 @@ class Detector(Protocol):
     """What a face detector must offer; `actfer_env.testing.check_detector` checks it.
 
     A detector that reads a sample's own annotations instead of its pixels may offer
-    ``detect_sample(sample, image) -> list[Face]`` besides; where it does, episodes call that.
+    ``detect_sample(sample, image) -> list[Face]`` besides; where it does, episodes call that. One whose results depend
+    on settings or weight files may offer ``settings() -> dict`` of JSON values, which tell kept detections apart.
     """
 
     name: str
@@ -99,3 +106,26 @@ def make_detector(spec: str | Detector, **kwargs: Any) -> Detector:
     if name not in _FACTORIES:
         raise DetectorError(f"unknown detector {name!r}: use one of {', '.join(sorted(_FACTORIES))}")
     return _FACTORIES[name](*([argument] if argument else []), **kwargs)
+
+
+def detect_in(detector: Detector, sample: Sample, image: NDArray[np.uint8]) -> list[Face]:
+    """Return the faces of a sample's picture, from its annotations where the detector reads those."""
+    annotated = getattr(detector, "detect_sample", None)
+    found: list[Face] = annotated(sample, image) if annotated else detector.detect(image)
+    return found
+
+
+def settings_of(detector: Detector) -> dict[str, Any]:
+    """Return JSON values that tell a detector from others: its name, and its own `settings` where it has any."""
+    own = getattr(detector, "settings", None)
+    found: dict[str, Any] = json.loads(json.dumps({"name": detector.name, **(own() if callable(own) else {})}))
+    return found
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a weight file."""
+    with path.open("rb") as handle:
+        digest = hashlib.sha256()
+        while block := handle.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actfer_env.errors import DetectorError
-from actfer_env.tools.detectors.base import Face
+from actfer_env.tools.detectors.base import Face, file_digest
 from actfer_env.tools.detectors.common import Image, check_image, detect_with_border
 
 INSTALL = 'pip install "actfer-env[insightface]"'
@@ -60,11 +60,11 @@ class InsightFaceDetector:
         if det_size < _STRIDE or det_size % _STRIDE:
             raise DetectorError(f"det_size {det_size} does not suit SCRFD: use a multiple of {_STRIDE}, such as 640")
         require_extra()
-        self.det_size = det_size
-        self.detector_file, landmark_file = choose_models(find_models(pack, root))
+        self.det_size, self.det_thresh = det_size, det_thresh
+        self.detector_file, self.landmark_file = choose_models(find_models(pack, root))
         self._model = _load(self.detector_file, providers)
         self._model.prepare(0, input_size=(det_size, det_size), det_thresh=det_thresh)
-        self._landmarks = _load(landmark_file, providers) if landmark_file else None
+        self._landmarks = _load(self.landmark_file, providers) if self.landmark_file else None
 
     def detect(self, image: NDArray[np.uint8]) -> list[Face]:
         """Return the faces of an RGB uint8 image (H, W, 3), best first.
@@ -74,6 +74,12 @@ class InsightFaceDetector:
         """
         check_image(image)
         return detect_with_border(self._detect, image, self.det_size)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings and the digests of the models, as JSON values."""
+        files = [path for path in (self.detector_file, self.landmark_file) if path]
+        digests = [file_digest(path) for path in files]
+        return {"det_size": self.det_size, "det_thresh": self.det_thresh, "weights": digests}
 
     def _detect(self, image: Image) -> list[Face]:
         if min(image.shape[:2]) * self.det_size < max(image.shape[:2]):

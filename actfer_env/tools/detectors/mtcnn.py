@@ -6,7 +6,7 @@ Boxes are float arrays (N, 4) of continuous coordinates (x1, y1, x2, y2) of the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import cv2
@@ -76,6 +76,10 @@ class MTCNNDetector:
         """
         check_image(image)
         return detect_with_border(self._detect, image, self.config.detect_size)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the configuration and the digests of the weights, as JSON values."""
+        return {"config": asdict(self.config), "weights": dict(nets.WEIGHTS_SHA256)}
 
     def _detect(self, image: Image) -> list[Face]:
         work, scale = resize_long_side(image, self.config.detect_size)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from actfer_env.errors import DetectorError
-from actfer_env.tools.detectors.base import Detector, Face, make_detector
+from actfer_env.tools.detectors.base import Detector, Face, make_detector, settings_of
 
 if TYPE_CHECKING:
     from actfer_env.data.sample import Sample
@@ -98,6 +98,10 @@ class SimulatedDetector:
             raise DetectorError(f"sample {sample.id!r} is no drawn picture: use detector 'mtcnn' or 'auto'")
         return [_to_face(face) for face in _faces(sample) if self.config.finds(face)]
 
+    def settings(self) -> dict[str, Any]:
+        """Return the configuration as JSON values."""
+        return {"config": asdict(self.config)}
+
 
 class AutoDetector:
     """Simulated for drawn samples, MTCNN for everything else; the default of the environments."""
@@ -110,9 +114,16 @@ class AutoDetector:
 
     def detect(self, image: NDArray[np.uint8]) -> list[Face]:
         """Return MTCNN's faces of an RGB image (H, W, 3)."""
+        return self._photos().detect(image)
+
+    def settings(self) -> dict[str, Any]:
+        """Return those of both detectors, as JSON values."""
+        return {"drawn": self._drawn.settings(), "photos": settings_of(self._photos())}
+
+    def _photos(self) -> Detector:
         if self._real is None:
             self._real = make_detector("mtcnn")
-        return self._real.detect(image)
+        return self._real
 
     def detect_sample(self, sample: Sample, image: NDArray[np.uint8]) -> list[Face]:
         """Return the faces of a sample."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from actfer_env.errors import DetectorError
-from actfer_env.tools.detectors.base import Face
+from actfer_env.tools.detectors.base import Face, file_digest
 from actfer_env.tools.detectors.common import (
     Image,
     check_image,
@@ -41,8 +42,9 @@ class YuNetDetector:
         Raises:
             DetectorError: the file is missing or OpenCV cannot read it.
         """
-        self.det_size = det_size
-        self._net = _load(_existing(weights), det_thresh)
+        self.det_size, self.det_thresh = det_size, det_thresh
+        self._weights = _existing(weights)
+        self._net = _load(self._weights, det_thresh)
 
     def detect(self, image: NDArray[np.uint8]) -> list[Face]:
         """Return the faces of an RGB uint8 image (H, W, 3), best first.
@@ -52,6 +54,10 @@ class YuNetDetector:
         """
         check_image(image)
         return detect_with_border(self._detect, image, self.det_size)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings and the digest of the weights, as JSON values."""
+        return {"det_size": self.det_size, "det_thresh": self.det_thresh, "weights": file_digest(self._weights)}
 
     def _detect(self, image: Image) -> list[Face]:
         work, scale = resize_long_side(image, self.det_size)
