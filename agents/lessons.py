@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from actfer_env import facs
 from actfer_env.agents.conversation import Codec, Conversation, ModelError
+from actfer_env.agents.torchvision_guard import guard
 from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools
 from actfer_env.chat.turns import answer_text, call_text
 from actfer_env.data import Dataset, Sample
@@ -145,6 +146,7 @@ def codec_of(model: str | os.PathLike[str]) -> Codec:
 
 
 def _processors(model: str | os.PathLike[str]) -> tuple[Any, Any]:
+    guard()
     from transformers import AutoTokenizer, Qwen2VLImageProcessorPil
 
     return AutoTokenizer.from_pretrained(model), Qwen2VLImageProcessorPil.from_pretrained(model)
