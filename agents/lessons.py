@@ -153,11 +153,11 @@ def _processors(model: str | os.PathLike[str]) -> tuple[Any, Any]:
 
 
 class _MemoCodec(Codec):
-    """Encodes each picture of a face, and each text, once: the plays of a face share most of both."""
+    """Encodes each text once, and remembers the pictures of a face."""
 
     def __init__(self, tokenizer: Any, image_processor: Any) -> None:
         super().__init__(tokenizer, image_processor)
-        self.pictures: dict[bytes, tuple[Any, tuple[int, ...]]] = {}
+        self.faces: dict[int, tuple[Any, tuple[int, ...]]] = {}
         self._texts: dict[str, list[int]] = {}
 
     def encode(self, text: str) -> list[int]:
@@ -166,13 +166,9 @@ class _MemoCodec(Codec):
             self._texts[text] = list(self.tokenizer(text, add_special_tokens=False).input_ids)
         return self._texts[text]
 
-    def _pixels(self, images: Sequence[RGB]) -> tuple[list[Any], list[tuple[int, ...]]]:
-        for image in images:
-            if image.tobytes() not in self.pictures:
-                pixels, grids = super()._pixels([image])
-                self.pictures[image.tobytes()] = pixels[0], grids[0]
-        found = [self.pictures[image.tobytes()] for image in images]
-        return [pixels for pixels, _ in found], [grid for _, grid in found]
+    def _picture(self, image: RGB) -> tuple[Any, tuple[int, ...]]:
+        found = super()._picture(image)
+        return self.faces.setdefault(id(found[0]), found)
 
 
 @dataclass(frozen=True)
@@ -226,14 +222,14 @@ class _Work:
 
     def face(self, sample: Sample, codec: _MemoCodec, tools: FaceTools) -> _Face:
         """Play every lesson of a face."""
-        codec.pictures.clear()
+        codec.faces.clear()
         regions = (None, *facs.REGIONS) if tools.alignment(sample) is not None else (None,)
         played = [self.play(sample, region, codec, tools) for region in regions]
-        keys = {id(pixels): number for number, (pixels, _) in enumerate(codec.pictures.values())}
+        keys = {key: number for number, key in enumerate(codec.faces)}
         plays = [Play(np.array(c.ids, np.int16), np.array(c.written), tuple(keys[id(p)] for p in c.pixels))
                  for c in played]  # fmt: skip
-        patches = [to_bytes(pixels.numpy(), codec.image_processor) for pixels, _ in codec.pictures.values()]
-        grids = [grid for _, grid in codec.pictures.values()]
+        patches = [to_bytes(pixels.numpy(), codec.image_processor) for pixels, _ in codec.faces.values()]
+        grids = [grid for _, grid in codec.faces.values()]
         aus = np.array([au in (sample.aus or ()) for au in facs.CORE_AUS])
         return _Face(patches, grids, plays, facs.EMOTIONS.index(sample.emotion or "neutral"), aus)
 

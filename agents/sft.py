@@ -8,12 +8,13 @@ lessons of `actfer_env.agents.lessons`, with a loss on the tokens that a policy 
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,6 @@ from actfer_env.agents.lessons import BRIEF_CHAT, Lessons, Play, codec_of, prepa
 from actfer_env.agents.quick_vision import quicken
 from actfer_env.agents.qwen_vl import load
 from actfer_env.agents.tiny_qwen import TinyQwenConfig, build
-from actfer_env.agents.torchvision_guard import guard
 from actfer_env.chat import ChatConfig
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.errors import DataError
@@ -111,7 +111,6 @@ def teach(
         ImageError: a picture cannot be read.
     """
     config, out = config or SFTConfig(), Path(out_dir)
-    guard()
     lessons = prepare_lessons(dataset, model_dir, lessons_dir or out.parent / "lessons", chat)
     model, tokenizer, _ = load(model_dir, "float32")
     model.set_attn_implementation("eager")  # short rows: faster than torch's fused attention on a CPU
@@ -330,3 +329,46 @@ def _save(model: Any, tokenizer: Any, source: Path, out: Path) -> None:
     tokenizer.save_pretrained(out)
     for name in ("preprocessor_config.json", "video_preprocessor_config.json"):
         write_text_atomic(out / name, (source / name).read_text(encoding="utf-8"))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Build a small Qwen3-VL, teach it, and write it; see ``--help``."""
+    options = _parser().parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    out = Path(options.out)
+    start = build(out.parent / f"{out.name}-untaught", replace(SMALL_QWEN, seed=options.seed))
+    dataset = load_dataset("synthetic", None, "train", preset=options.preset, n=options.faces, cache=options.pictures)
+    config = SFTConfig(vision_steps=options.vision_steps, steps=options.steps, seed=options.seed)
+    teach(start, dataset, out, config, lessons_dir=options.lessons, watch=_Progress())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m actfer_env.agents.sft", description=(main.__doc__ or "").strip())
+    parser.add_argument("--out", required=True, help="folder of the taught model")
+    parser.add_argument("--faces", type=int, default=12_000, help="drawn faces to learn from")
+    parser.add_argument("--preset", default="easy", help="of the data set 'synthetic'")
+    parser.add_argument("--pictures", help="folder in which drawn pictures are kept as PNG files")
+    parser.add_argument("--lessons", help="folder of prepared lessons; default is beside --out")
+    parser.add_argument("--vision-steps", type=int, default=SFTConfig.vision_steps)
+    parser.add_argument("--steps", type=int, default=SFTConfig.steps)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    return parser
+
+
+class _Progress:
+    """Prints the mean loss of every hundred steps, and how long they took."""
+
+    def __init__(self) -> None:
+        self._losses: list[float] = []
+        self._start = time.perf_counter()
+
+    def __call__(self, phase: str, step: int, loss: float) -> None:
+        self._losses.append(loss)
+        if (step + 1) % 100 == 0:
+            mean, seconds = np.mean(self._losses[-100:]), time.perf_counter() - self._start
+            print(f"{phase} {step + 1}: loss {mean:.3f}, {seconds:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

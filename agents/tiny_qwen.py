@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from actfer_env import facs
+from actfer_env.agents.torchvision_guard import guard
 from actfer_env.chat import CHAT_PRESETS, ChatConfig, ChatEpisode, chat_tools, system_prompt, user_prompt
 from actfer_env.chat.turns import answer_text, call_text
 from actfer_env.data import load_dataset
@@ -185,6 +186,8 @@ def _save_processor(config: TinyQwenConfig, folder: Path) -> None:
 
 def _model(config: TinyQwenConfig, tokenizer: Any) -> Any:
     import torch
+
+    guard()
     from transformers import Qwen3VLForConditionalGeneration
 
     with torch.random.fork_rng(devices=[]):
