@@ -1,8 +1,8 @@
 """Qwen3-VL's vision tower for small pictures on a CPU: the same sums, computed in fewer and larger pieces.
 
-transformers embeds patches by a 3-D convolution, for which torch has no fast CPU kernel, and attends picture by picture.
-Patches do not overlap, so that the convolution is a matrix product; pictures of one batch can be padded and attended at
-once. Only the order of rounding differs.
+transformers embeds patches by a 3-D convolution, for which torch has no fast CPU kernel, and attends picture by
+picture. Patches do not overlap, so that the convolution is a matrix product; pictures of one batch can be padded and
+attended at once. Only the order of rounding differs.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import functools
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 
 def quicken() -> None:
@@ -39,7 +39,7 @@ def _replace(kind: Any, quick: Any) -> None:
 
 def _embed(module: Any, patches: Tensor) -> Tensor:
     weight = module.proj.weight.flatten(1)
-    return F.linear(patches.to(weight.dtype), weight, module.proj.bias)
+    return functional.linear(patches.to(weight.dtype), weight, module.proj.bias)
 
 
 def _attend(

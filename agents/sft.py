@@ -9,20 +9,22 @@ lessons of `actfer_env.agents.lessons`, with a loss on the tokens that a policy 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from actfer_env import facs
 from actfer_env.agents.lessons import BRIEF_CHAT, Lessons, Play, codec_of, prepare_lessons
@@ -32,14 +34,16 @@ from actfer_env.agents.tiny_qwen import TinyQwenConfig, build
 from actfer_env.chat import ChatConfig
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.errors import DataError
-from actfer_env.rollout import write_text_atomic
+from actfer_env.rollout import write_bytes_atomic, write_text_atomic
 
 SMALL_QWEN = TinyQwenConfig(hidden=128, layers=4, vision_hidden=128, vision_layers=4, vocabulary=900,
                             max_pixels=64 * 64, initializer_range=0.05, brief=True)  # fmt: skip
 """2.4 million parameters; chosen here, after short trials."""
 IGNORED = -100
 """The label of a token without loss."""
-LOG = "sft.json"
+LOG, DRAFT = "sft.json", "teaching.pt"
+KEPT_EVERY = 100
+"""Steps between two states of a teaching that can be taken up again; chosen here."""
 Watch = Callable[[str, int, float], None]
 
 
@@ -92,7 +96,8 @@ def teach(
 ) -> dict[str, list[float]]:
     """Teach a model and write the result as a folder that `from_pretrained` reads.
 
-    The same model, data, config and number of threads give the same weights.
+    The same model, data, config and number of threads give the same weights. A call that was stopped goes on from its
+    last hundred steps when it is repeated, and ends with the weights of one that was never stopped.
 
     Args:
         model_dir: folder of the model to begin with, such as `tiny_qwen.build` writes.
@@ -109,21 +114,54 @@ def teach(
     Raises:
         ModelError: the model cannot be loaded.
         ImageError: a picture cannot be read.
+        DataError: the folder holds the beginning of another teaching, or cannot be written.
     """
     config, out = config or SFTConfig(), Path(out_dir)
     lessons = prepare_lessons(dataset, model_dir, lessons_dir or out.parent / "lessons", chat)
     model, tokenizer, _ = load(model_dir, "float32")
     model.set_attn_implementation("eager")  # short rows: faster than torch's fused attention on a CPU
-    teacher = Teacher(model, lessons, codec_of(model_dir).image_id, config)
-    start = time.perf_counter()
+    facts = {"config": asdict(config), "chat": asdict(chat), "dataset": dataset.arguments, "faces": len(dataset),
+             "threads": torch.get_num_threads()}  # fmt: skip
+    teacher = Teacher(model, lessons, codec_of(model_dir).image_id, config, Draft(out / DRAFT, facts))
     with _quick_products():
-        losses = {"vision": list(teacher.see(watch)), "turns": list(teacher.speak(watch))}
-    seconds = round(time.perf_counter() - start, 1)
+        teacher.see(watch)
+        teacher.speak(watch)
     _save(model, tokenizer, Path(model_dir), out)
-    record = {"config": asdict(config), "chat": asdict(chat), "dataset": dataset.arguments, "faces": len(dataset),
-              "seconds": seconds, "threads": torch.get_num_threads(), "losses": losses}  # fmt: skip
+    record = facts | {"seconds": round(teacher.seconds, 1), "losses": teacher.losses}
     write_text_atomic(out / LOG, json.dumps(record, default=str) + "\n")
-    return losses
+    (out / DRAFT).unlink(missing_ok=True)
+    return teacher.losses
+
+
+class Draft:
+    """What a teaching has reached, in a file.
+
+    Args:
+        path: the file.
+        facts: what the teaching is of; another one's file is refused.
+    """
+
+    def __init__(self, path: Path, facts: dict[str, Any]) -> None:
+        self.path, self._facts = path, json.dumps(facts, sort_keys=True, default=str)
+
+    def read(self) -> dict[str, Any] | None:
+        """Return the state, or None where there is none.
+
+        Raises:
+            DataError: it is another teaching's.
+        """
+        if not self.path.exists():
+            return None
+        state: dict[str, Any] = torch.load(self.path, weights_only=True)
+        if state["facts"] != self._facts:
+            raise DataError(f"{self.path} is of another teaching: delete it, or choose another folder")
+        return state
+
+    def write(self, state: dict[str, Any]) -> None:
+        """Keep a state."""
+        buffer = io.BytesIO()
+        torch.save({**state, "facts": self._facts}, buffer)
+        write_bytes_atomic(self.path, buffer.getvalue())
 
 
 class Teacher:
@@ -134,66 +172,100 @@ class Teacher:
         lessons: of its own tokenizer.
         image_id: the token that stands for a quarter of a picture's features.
         config: steps and rates.
+        draft: where states are kept; what it holds is taken up.
+
+    Attributes:
+        losses: of each phase, step by step.
+        seconds: of training so far.
     """
 
-    def __init__(self, model: nn.Module, lessons: Lessons, image_id: int, config: SFTConfig) -> None:
+    def __init__(
+        self, model: Any, lessons: Lessons, image_id: int, config: SFTConfig, draft: Draft | None = None
+    ) -> None:
         self.model, self.lessons, self.config = model, lessons, config
-        self.image_id, self.pad = image_id, int(model.config.text_config.pad_token_id or 0)  # type: ignore[union-attr]
+        self.image_id, self.pad = image_id, int(model.config.text_config.pad_token_id or 0)
         self.batches = Batches(lessons, config)
+        self.losses: dict[str, list[float]] = {"vision": [], "turns": []}
+        self.seconds, self._since = 0.0, time.perf_counter()
+        self._draft, self._held = draft, draft.read() if draft else None
+        if self._held:
+            model.load_state_dict(self._held["model"])
+            self.losses, self.seconds = self._held["losses"], self._held["seconds"]
         quicken()
 
-    def see(self, watch: Watch | None = None) -> Iterator[float]:
-        """Train the vision tower; yield the loss of each step."""
+    def see(self, watch: Watch | None = None) -> None:
+        """Train the vision tower through heads that are then thrown away."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
-            heads = Heads(int(self.model.config.vision_config.out_hidden_size))  # type: ignore[union-attr]
-        tower = self.model.model.visual  # type: ignore[union-attr]
-        parameters = [*tower.parameters(), *heads.parameters()]  # type: ignore[union-attr, operator]
+            heads = Heads(int(self.model.config.vision_config.out_hidden_size))
+        trained = nn.ModuleList([self.model.model.visual, heads])
         batches = self.batches.pictures(self.config.vision_steps)
-        losses = (self._see(tower, heads, *batch) for batch in batches)
-        yield from self._descend(losses, parameters, self.config.vision_lr, self.config.vision_steps, "vision", watch)
+        rate, steps = self.config.vision_lr, self.config.vision_steps
+        self._descend("vision", trained, rate, steps, ((partial(self._see, heads), batch) for batch in batches), watch)
 
-    def speak(self, watch: Watch | None = None) -> Iterator[float]:
-        """Train the whole model on whole trajectories; yield the loss of each step."""
-        parameters = list(self.model.parameters())
-        losses = (self.loss(plays) for plays in self.batches.plays(self.config.steps))
-        yield from self._descend(losses, parameters, self.config.lr, self.config.steps, "turns", watch)
+    def speak(self, watch: Watch | None = None) -> None:
+        """Train the whole model on whole trajectories."""
+        batches = self.batches.plays(self.config.steps)
+        rate, steps = self.config.lr, self.config.steps
+        self._descend("turns", self.model, rate, steps, ((self.loss, (plays,)) for plays in batches), watch)
 
     def loss(self, plays: Sequence[Play]) -> Tensor:
         """Return the mean negative log-likelihood of the tokens that a policy writes in some trajectories."""
         inputs = collate(plays, self.lessons, self.image_id, self.pad)
         labels = inputs.pop("labels")[:, 1:]
-        hidden = self.model.model(**inputs, use_cache=False).last_hidden_state[:, :-1]  # type: ignore[operator]
+        hidden = self.model.model(**inputs, use_cache=False).last_hidden_state[:, :-1]
         mine = labels != IGNORED
-        return F.cross_entropy(self.model.lm_head(hidden[mine]), labels[mine])  # type: ignore[operator]
+        return functional.cross_entropy(self.model.lm_head(hidden[mine]), labels[mine])
 
-    def _see(self, tower: Any, heads: Heads, pictures: NDArray[np.int64], faces: NDArray[np.int64]) -> Tensor:
+    def _see(self, heads: Heads, pictures: NDArray[np.int64], faces: NDArray[np.int64]) -> Tensor:
         grids = self.lessons.grids[pictures]
         pixels = torch.from_numpy(self.lessons.pixels(pictures))
-        seen = tower(pixels, grid_thw=torch.from_numpy(grids))
+        seen = self.model.model.visual(pixels, grid_thw=torch.from_numpy(grids))
         counts = torch.from_numpy(grids.prod(1) // 4)
         units = torch.from_numpy(self.lessons.aus[faces]).float()
         emotions = torch.from_numpy(self.lessons.emotion[faces])
         return heads.loss([seen.pooler_output, *seen.deepstack_features], counts, units, emotions)
 
     def _descend(
-        self, losses: Iterator[Tensor], parameters: list[nn.Parameter], rate: float, steps: int, phase: str,
-        watch: Watch | None,
-    ) -> Iterator[float]:  # fmt: skip
-        optimizer = _optimizer(parameters, rate, self.config.weight_decay)
+        self, phase: str, trained: nn.Module, rate: float, steps: int,
+        batches: Iterator[tuple[Callable[..., Tensor], tuple[Any, ...]]], watch: Watch | None,
+    ) -> None:  # fmt: skip
+        optimizer = _optimizer(list(trained.parameters()), rate, self.config.weight_decay)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps, self.config.warm_up))
+        parts = {"trained": trained, "optimizer": optimizer, "schedule": schedule}
+        self._take_up(phase, parts)
         self.model.train()
-        for step, loss in enumerate(losses):
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(parameters, self.config.clip)
-            optimizer.step()
+        for step, (loss, batch) in enumerate(batches):
+            if step < len(self.losses[phase]):
+                continue
+            self._step(phase, trained, optimizer, loss(*batch))
             schedule.step()
-            found = float(loss.detach())
             if watch is not None:
-                watch(phase, step, found)
-            yield found
+                watch(phase, step, self.losses[phase][-1])
+            if (step + 1) % KEPT_EVERY == 0:
+                self._keep(phase, parts)
+        self.seconds = time.perf_counter() - self._since
         self.model.eval()
+
+    def _step(self, phase: str, trained: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(trained.parameters(), self.config.clip)
+        optimizer.step()
+        self.losses[phase].append(float(loss.detach()))
+
+    def _take_up(self, phase: str, parts: dict[str, Any]) -> None:
+        """Restore the parts of a phase that was stopped."""
+        self._since = time.perf_counter() - self.seconds
+        if self._held and self._held["phase"] == phase:
+            for name, part in parts.items():
+                part.load_state_dict(self._held[name])
+
+    def _keep(self, phase: str, parts: dict[str, Any]) -> None:
+        self.seconds = time.perf_counter() - self._since
+        states = {name: part.state_dict() for name, part in {"model": self.model, **parts}.items()}
+        if self._draft:
+            self._draft.write({"phase": phase, "losses": self.losses, "seconds": self.seconds, **states})
 
 
 class Heads(nn.Module):
@@ -220,8 +292,8 @@ class Heads(nn.Module):
         total = torch.zeros(())
         for rows in features:
             pooled = _pooled(rows, counts)
-            total = total + F.binary_cross_entropy_with_logits(self.units(pooled), units)
-            total = total + F.cross_entropy(self.emotion(pooled), emotions)
+            total = total + functional.binary_cross_entropy_with_logits(self.units(pooled), units)
+            total = total + functional.cross_entropy(self.emotion(pooled), emotions)
         return total / len(features)
 
 

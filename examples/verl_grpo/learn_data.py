@@ -1,6 +1,6 @@
 """Writes the prompts of learn_on_cpu.sh: drawn faces behind those of the fine-tuning, as parquet.
 
-    python learn_data.py OUT --first 12000 --number 1536 [--pictures FOLDER]
+python learn_data.py OUT --first 12000 --number 1536 [--pictures FOLDER]
 """
 
 from __future__ import annotations
