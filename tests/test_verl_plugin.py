@@ -18,7 +18,8 @@ from omegaconf import OmegaConf
 from verl.experimental.agent_loop.agent_loop import _agent_loop_registry
 from verl.trainer.ppo.v1.trainer_base import get_trainer_cls
 from actfer_env.errors import ActFERError
-from actfer_env.verl_plugin.trainer import UCGRPOTrainer, check_config
+from actfer_env.verl_plugin.check import check_config
+from actfer_env.verl_plugin.trainer import UCGRPOTrainer
 assert get_trainer_cls("ucgrpo_sync") is UCGRPOTrainer and "actfer_agent" in _agent_loop_registry
 good = {"adv_estimator": "grpo", "use_kl_in_reward": False}
 check_config(OmegaConf.create({"algorithm": good}))
