@@ -88,7 +88,9 @@ class UCGRPOTrainer(PPOTrainerSync):
             for row in kept
         ]  # fmt: skip
 
-    def _compute_metrics(self, batch: Any, metrics: dict[str, Any], timing_raw: dict[str, float], **kwargs: Any) -> None:
+    def _compute_metrics(
+        self, batch: Any, metrics: dict[str, Any], timing_raw: dict[str, float], **kwargs: Any
+    ) -> None:
         super()._compute_metrics(batch, metrics, timing_raw, **kwargs)
         metrics.update(cost_metrics(timing_raw, *self.spent))
 

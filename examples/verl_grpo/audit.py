@@ -123,7 +123,10 @@ def audit_weights(folder: Path, steps: int, model: Path) -> str:
     """
     from safetensors.numpy import load_file
 
-    before, shares = {name: value.astype(np.float32) for name, value in load_file(model / "model.safetensors").items()}, []
+    before, shares = (
+        {name: value.astype(np.float32) for name, value in load_file(model / "model.safetensors").items()},
+        [],
+    )
     for step in range(1, steps + 1):
         after = _weights(folder / f"global_step_{step}" / "actor" / "model_world_size_1_rank_0.pt")
         known = [name for name in after if name in before]

@@ -14,6 +14,7 @@ import json
 import math
 import sys
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,7 @@ def script(sample: Sample, does: str) -> list[str]:
     return [call_text(DETECT_ALIGN), *zoom, right]
 
 
+@lru_cache(maxsize=1)
 def choose() -> list[Sample]:
     """Return a sample for each group, of five emotions; only that of "no face found" has no face that is found."""
     tools, chosen = chat_tools("auto"), dict.fromkeys(GROUPS)
