@@ -6,6 +6,7 @@ a trainer scores is the history that the policy saw, and picture placeholders ca
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,8 @@ _PROBE: dict[str, Any] = {
     "function": {"name": "probed_tool", "description": "", "parameters": {"type": "object", "properties": {}}},
 }
 _PLACEHOLDER = "<|vision_start|><|image_pad|><|vision_end|>"
+PICTURES_KEPT = 256
+"""Pictures whose pixel values a codec keeps: the members of a query group see the same ones (chosen here)."""
 _IMAGE, _END = "<|image_pad|>", "<|im_end|>"
 
 
@@ -52,6 +55,8 @@ class Codec:
         self.prefix = self.opening.split("\n", 1)[1]
         """The part of `opening` that belongs to the turn, such as an opening ``<think>``."""
         self._base = bare
+        self._kept: dict[Any, tuple[Any, tuple[int, ...]]] = {}
+        self._lock = threading.Lock()
         self.takes_tools = _PROBE["function"]["name"] in self._render(_BASE, [_PROBE])
         """Whether the template writes the tools' schemas; that of Qwen2.5-VL does not."""
 
@@ -78,22 +83,35 @@ class Codec:
     def _chunk(self, text: str, images: Sequence[RGB]) -> Chunk:
         if text.count(_PLACEHOLDER) != len(images):
             raise ModelError(f"the chat template shows {text.count(_PLACEHOLDER)} of {len(images)} pictures")
-        pixels, grids = self._pixels(images)
+        pixels, grids = self.pictures(images)
         merge = int(self.image_processor.merge_size) ** 2
         head, *rest = text.split(_IMAGE)
         counts = [int(np.prod(grid)) // merge for grid in grids]
         text = head + "".join(_IMAGE * count + part for count, part in zip(counts, rest, strict=True))
         return Chunk(list(self.tokenizer(text, add_special_tokens=False).input_ids), pixels, grids)
 
-    def _pixels(self, images: Sequence[RGB]) -> tuple[list[Any], list[tuple[int, ...]]]:
+    def pictures(self, images: Sequence[RGB]) -> tuple[list[Any], list[tuple[int, ...]]]:
+        """Return each picture's `pixel_values` and grid; what was processed lately is not processed again.
+
+        Args:
+            images: uint8 (H, W, 3) RGB.
+        """
+        found = [self._picture(image) for image in images]
+        return [pixels for pixels, _ in found], [grid for _, grid in found]
+
+    def _picture(self, image: RGB) -> tuple[Any, tuple[int, ...]]:
         from PIL import Image
 
-        pixels, grids = [], []
-        for image in images:
+        key = image.shape, image.tobytes()
+        found = self._kept.get(key)
+        if found is None:
             made = self.image_processor(images=[Image.fromarray(image)], return_tensors="pt")
-            pixels.append(made["pixel_values"])
-            grids.append(tuple(int(v) for v in made["image_grid_thw"][0]))
-        return pixels, grids
+            found = made["pixel_values"], tuple(int(v) for v in made["image_grid_thw"][0])
+            with self._lock:
+                self._kept[key] = found
+                if len(self._kept) > PICTURES_KEPT:
+                    del self._kept[next(iter(self._kept))]
+        return found
 
 
 @dataclass(frozen=True)

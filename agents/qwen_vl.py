@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from actfer_env.agents.base import Usage
 from actfer_env.agents.conversation import Codec, Conversation, ModelError
+from actfer_env.agents.torchvision_guard import guard
 from actfer_env.chat import ChatConfig, ChatEpisode
 
 if TYPE_CHECKING:
@@ -254,6 +255,7 @@ def load(source: str | os.PathLike[str], dtype: str = "auto") -> tuple[Any, Any,
         ModelError: there is no such checkpoint, or it is no Qwen-VL.
     """
     try:
+        guard()
         from transformers import AutoModelForImageTextToText, AutoTokenizer, Qwen2VLImageProcessorPil
     except ImportError as error:
         raise ModelError(f"{error.name or 'transformers'} is missing: pip install 'actfer-env[vlm]'") from error

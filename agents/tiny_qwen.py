@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 from actfer_env import facs
-from actfer_env.chat import CHAT_PRESETS, ChatConfig, system_prompt, user_prompt
+from actfer_env.agents.torchvision_guard import guard
+from actfer_env.chat import CHAT_PRESETS, ChatConfig, ChatEpisode, chat_tools, system_prompt, user_prompt
+from actfer_env.chat.turns import answer_text, call_text
+from actfer_env.data import load_dataset
 from actfer_env.episode import EpisodeConfig
 from actfer_env.rollout import write_text_atomic
-from actfer_env.tools.schema import tool_schemas
+from actfer_env.tools.schema import DETECT_ALIGN, ZOOM_IN, tool_schemas
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
            "<|image_pad|>", "<|video_pad|>")  # fmt: skip
@@ -41,6 +46,8 @@ class TinyQwenConfig:
         max_pixels: of a picture after resizing; 1,024 are one token.
         initializer_range: standard deviation of the weights.
         seed: of the weights.
+        brief: the chat template writes the tools' names instead of their schemas, and the tokenizer learns the brief
+            conversations of `ChatConfig.brief`: a model that is trained from scratch needs no more.
     """
 
     hidden: int = 32
@@ -53,6 +60,7 @@ class TinyQwenConfig:
     max_pixels: int = 96 * 96
     initializer_range: float = 0.02
     seed: int = 0
+    brief: bool = False
 
 
 def build(folder: str | os.PathLike[str], config: TinyQwenConfig | None = None) -> Path:
@@ -69,7 +77,7 @@ def build(folder: str | os.PathLike[str], config: TinyQwenConfig | None = None) 
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
     try:
-        tokenizer = _tokenizer(config)
+        tokenizer = _brief_tokenizer(config) if config.brief else _tokenizer(config)
         tokenizer.save_pretrained(draft)
         _save_processor(config, draft)
         _model(config, tokenizer).save_pretrained(draft)
@@ -84,6 +92,13 @@ def build(folder: str | os.PathLike[str], config: TinyQwenConfig | None = None) 
 def chat_template() -> str:
     """Return the tiny model's chat template: ChatML, Hermes tool calls, pictures in every role."""
     return (resources.files("actfer_env.agents") / "chat_template.jinja").read_text(encoding="utf-8")
+
+
+def brief_template() -> str:
+    """Return the chat template of `TinyQwenConfig.brief`: tools by name alone."""
+    schemas, names = "(tool | tojson)", "tool.function.name"
+    assert schemas in chat_template()
+    return chat_template().replace(schemas, names)
 
 
 def _corpus() -> Iterable[str]:
@@ -101,15 +116,49 @@ def _corpus() -> Iterable[str]:
 
 
 def _tokenizer(config: TinyQwenConfig) -> Any:
+    from tokenizers import pre_tokenizers
+
+    words = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return _trained(config, words, list(_corpus()) * 3, chat_template())
+
+
+def _brief_tokenizer(config: TinyQwenConfig) -> Any:
+    """Return a tokenizer whose tokens are JSON strings and what stands between them, rather than words."""
+    from tokenizers import Regex, pre_tokenizers
+
+    quoted = pre_tokenizers.Split(Regex(r'"[^"]*"'), "isolated")
+    pieces = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    split, template = pre_tokenizers.Sequence([quoted, pieces]), brief_template()
+    blank = _trained(config, split, [], template)
+    marks = re.compile("|".join(re.escape(token) for token in (*SPECIAL, *TAGS)))
+    corpus = [part for text in _brief_conversations(blank) for part in marks.split(text)]
+    return _trained(config, split, corpus, template)
+
+
+def _brief_conversations(tokenizer: Any) -> Iterable[str]:
+    """Yield brief conversations as the chat template writes them: two zooms at most, every emotion and Action Unit."""
+    chat, sample = ChatConfig(brief=True), load_dataset("synthetic", split="train", n=1)[0]
+    tools = chat_tools("simulated", chat)
+    looks = [(), *permutations(facs.REGIONS, 1), *permutations(facs.REGIONS, 2)]
+    answers = [(emotion, au) for emotion in facs.EMOTIONS for au in facs.CORE_AUS]
+    for number, (emotion, au) in enumerate(answers):
+        episode = ChatEpisode(sample, tools, chat)
+        episode.step(call_text(DETECT_ALIGN))
+        for region in looks[number % len(looks)]:
+            episode.step(call_text(ZOOM_IN, regions=[region]))
+        episode.step(answer_text(emotion, [au, facs.CORE_AUS[number % len(facs.CORE_AUS)]]))
+        yield tokenizer.apply_chat_template(episode.messages, tools=episode.tools, tokenize=False)
+
+
+def _trained(config: TinyQwenConfig, split: Any, corpus: list[str], template: str) -> Any:
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    core.decoder = decoders.ByteLevel()
+    core.pre_tokenizer, core.decoder = split, decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=config.vocabulary, initial_alphabet=alphabet, show_progress=False)
-    core.train_from_iterator(list(_corpus()) * 3, trainer)
+    core.train_from_iterator(corpus, trainer)
     core.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
     core.add_tokens([AddedToken(token, special=False, normalized=False) for token in TAGS])
     tokenizer = PreTrainedTokenizerFast(
@@ -117,7 +166,7 @@ def _tokenizer(config: TinyQwenConfig) -> Any:
         additional_special_tokens=list(SPECIAL[1:]), clean_up_tokenization_spaces=False,
         model_max_length=config.positions,
     )  # fmt: skip
-    tokenizer.chat_template = chat_template()
+    tokenizer.chat_template = template
     return tokenizer
 
 
@@ -137,6 +186,8 @@ def _save_processor(config: TinyQwenConfig, folder: Path) -> None:
 
 def _model(config: TinyQwenConfig, tokenizer: Any) -> Any:
     import torch
+
+    guard()
     from transformers import Qwen3VLForConditionalGeneration
 
     with torch.random.fork_rng(devices=[]):

@@ -18,7 +18,8 @@ from omegaconf import OmegaConf
 from verl.experimental.agent_loop.agent_loop import _agent_loop_registry
 from verl.trainer.ppo.v1.trainer_base import get_trainer_cls
 from actfer_env.errors import ActFERError
-from actfer_env.verl_plugin.trainer import UCGRPOTrainer, check_config
+from actfer_env.verl_plugin.check import check_config
+from actfer_env.verl_plugin.trainer import UCGRPOTrainer
 assert get_trainer_cls("ucgrpo_sync") is UCGRPOTrainer and "actfer_agent" in _agent_loop_registry
 good = {"adv_estimator": "grpo", "use_kl_in_reward": False}
 check_config(OmegaConf.create({"algorithm": good}))
@@ -38,3 +39,45 @@ def test_verl_finds_the_trainer_and_the_loop_and_wrong_settings_give_one_line() 
     assert done.returncode == 0, done.stderr[-2000:]
     lines = [line for line in done.stdout.splitlines() if " | " in line]
     assert len(lines) == 3 and all(line.split(" | ")[0] in line.split(" | ")[1] for line in lines)
+
+
+WRONG = {
+    "+ucgrpo.variant=typo": "unknown ucgrpo.variant 'typo'",
+    "trainer.v1.trainer_mode=ucgrpo_snyc": "trainer.v1.trainer_mode is 'ucgrpo_snyc': set it to ucgrpo_sync",
+    "actor_rollout_ref.rollout.agent.agent_loop_config_path=no.yaml": "there is no file no.yaml",
+    "+ucgrpo.alhpa=0.5": "unknown field 'alhpa' of UCGRPOConfig",
+    "algorithm.use_kl_in_reward=True": "set actor.use_kl_loss=True instead",
+}
+LAUNCH = f"""
+import sys
+from hydra import compose, initialize_config_module
+from actfer_env.verl_plugin.train import run
+with initialize_config_module("verl.trainer.config", version_base=None):
+    for wrong in {list(WRONG)!r}:
+        good = ["trainer.v1.trainer_mode=ucgrpo_sync"] if "trainer_mode" not in wrong else []
+        try:
+            run(compose("ppo_trainer", overrides=[*good, "algorithm.adv_estimator=grpo", wrong]))
+        except SystemExit as end:
+            print(wrong, "|", end.code)
+"""
+
+
+def test_a_wrong_launch_ends_with_one_line_before_ray_starts() -> None:
+    places = {"VERL_PLATFORM": "cpu", "VERL_ENGINE_DEVICE": "cuda"}
+    done = subprocess.run(
+        [sys.executable, "-c", LAUNCH], capture_output=True, text=True, env={**os.environ, **places}, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = dict(line.split(" | ", 1) for line in done.stdout.splitlines() if " | " in line)
+    assert set(found) == set(WRONG)
+    for wrong, message in WRONG.items():
+        assert found[wrong].startswith("error: ") and message in found[wrong]
+
+
+def test_the_launcher_exits_with_an_error_code() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "actfer_env.verl_plugin.train", "+ucgrpo.variant=typo"],
+        capture_output=True, text=True, env={**os.environ, "VERL_PLATFORM": "cpu"}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("error: trainer.v1.trainer_mode is 'sync'")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,17 @@ from actfer_env.errors import DataError
 from actfer_env.rewards import UCGRPO
 from actfer_env.rewards.config import RewardError
 from actfer_env.rollout import Rollout, ToolCall
-from actfer_env.verl_plugin.scoring import StepScorer, compute_score, reward_config, write_step
+from actfer_env.verl_plugin import TRAINER
+from actfer_env.verl_plugin.check import check_agent_loop, check_launch, split_options
+from actfer_env.verl_plugin.scoring import (
+    StepScorer,
+    compute_score,
+    cost_metrics,
+    reward_config,
+    spent_seconds,
+    write_step,
+    write_tokens,
+)
 
 ZOOM = (ToolCall("detect_align"), ToolCall("zoom_in"))
 
@@ -95,7 +106,9 @@ def test_metrics_tell_what_a_run_needs() -> None:
 
 def test_the_first_pass_is_the_task_reward() -> None:
     (row,) = fields(rollout("fear", True))
-    assert compute_score("actfer", "", "", row) == {"score": 1.0, "acc": 1.0, "zoomed": 1.0, "violations": 0.0}
+    found = compute_score("actfer", "", "", row)
+    assert found.pop("reward_seconds") >= 0
+    assert found == {"score": 1.0, "acc": 1.0, "zoomed": 1.0, "violations": 0.0}
     with pytest.raises(DataError, match="default_agent_loop"):
         compute_score("actfer", "", "", {})
 
@@ -111,3 +124,81 @@ def test_wrong_settings_give_one_line() -> None:
 def test_a_step_is_written_for_audit(tmp_path: Path) -> None:
     write_step(tmp_path, 3, [rollout("fear")], {"total": [1.0]})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step_000003.json", "step_000003.jsonl"]
+    write_tokens(tmp_path, 3, [{"responses": [1], "loss_mask": [1]}])
+    assert json.loads((tmp_path / "step_000003.tokens.json").read_text()) == [{"responses": [1], "loss_mask": [1]}]
+
+
+def test_costs_are_shares_of_the_step() -> None:
+    rows = [{"tool_seconds": 0.25, "reward_extra_info": {"reward_seconds": 0.01}}, {"tool_seconds": 0.25}]
+    tools, rewards = spent_seconds(rows)
+    assert (tools, rewards) == (0.5, 0.01)
+    found = cost_metrics({"step": 10.0, "gen": 5.0, "update_actor": 3.5, "save_checkpoint": 1.0}, tools, 0.5)
+    assert [found[f"ucgrpo/cost/{name}_s"] for name in ("model", "tools", "rewards", "rest")] == [8.0, 0.5, 0.5, 1.0]
+    assert found["ucgrpo/cost/tools_share"] == pytest.approx(0.05)
+    assert sum(value for name, value in found.items() if name.endswith("share")) == pytest.approx(1.0)
+
+
+def launch(**changes: Any) -> Any:
+    """Return the part of verl's configuration that is checked, with changes such as ``algorithm__gamma=1``."""
+    omegaconf = pytest.importorskip("omegaconf")
+    config = omegaconf.OmegaConf.create({
+        "algorithm": {"adv_estimator": "grpo", "use_kl_in_reward": False, "filter_groups": {"enable": False}},
+        "trainer": {"use_v1": True, "v1": {"trainer_mode": TRAINER}},
+        "reward": {"custom_reward_function": {"path": "pkg://actfer_env.verl_plugin.scoring"}},
+        "actor_rollout_ref": {"rollout": {"agent": {"agent_loop_config_path": None}}},
+    })  # fmt: skip
+    for name, value in changes.items():
+        omegaconf.OmegaConf.update(config, name.replace("__", "."), value, force_add=True)
+    return config
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ucgrpo__variant": "typo"}, r"unknown ucgrpo\.variant 'typo': use one of"),
+        ({"ucgrpo__alhpa": 0.5}, "unknown field 'alhpa'"),
+        ({"ucgrpo__gamma": -1.0}, "gamma must be > 0"),
+        ({"ucgrpo__record_tokens": "often"}, r"ucgrpo\.record_tokens"),
+        ({"trainer__v1__trainer_mode": "sync"}, "trainer_mode is 'sync': set it to ucgrpo_sync"),
+        ({"trainer__use_v1": False}, "use_v1=True"),
+        ({"algorithm__adv_estimator": "gae"}, "adv_estimator=grpo"),
+        ({"algorithm__use_kl_in_reward": True}, "use_kl_loss"),
+        ({"algorithm__filter_groups__enable": True}, "filter_groups"),
+        ({"reward__custom_reward_function__path": "mine.py"}, "set it to pkg://actfer_env.verl_plugin.scoring"),
+        ({"actor_rollout_ref__rollout__agent__agent_loop_config_path": "no.yaml"}, "there is no file no.yaml"),
+    ],
+)  # fmt: skip
+def test_a_wrong_setting_is_refused_before_anything_starts(changes: dict[str, Any], message: str) -> None:
+    check_launch(launch(ucgrpo__variant="no_ema"))
+    with pytest.raises(RewardError, match=message) as caught:
+        check_launch(launch(**changes))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- name: other\n", "must hold one entry whose name is actfer_agent"),
+        ("- [", "is no YAML"),
+        ("- {name: actfer_agent, turns: 3}", "unknown field 'turns'"),
+        ("- {name: actfer_agent, chat: {side: 3}}", "chat has no field 'side'"),
+        ("- {name: actfer_agent, chat: {face_side: 0}}", "face_side"),
+        ("- {name: actfer_agent, episode: {max_turns: 0}}", "max_turns"),
+    ],
+)
+def test_a_wrong_agent_loop_file_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    pytest.importorskip("omegaconf")
+    path = tmp_path / "loop.yaml"
+    path.write_text(text)
+    with pytest.raises(RewardError, match=message) as caught:
+        check_agent_loop(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_examples_agent_loops_pass_the_check() -> None:
+    pytest.importorskip("omegaconf")
+    found = sorted((Path(__file__).parent.parent / "examples" / "verl_grpo").glob("agent_loop*.yaml"))
+    assert len(found) >= 3
+    for path in found:
+        check_agent_loop(str(path))
+    assert split_options({"variant": "no_ema", "record_tokens": True}) == (reward_config({"variant": "no_ema"}), True)

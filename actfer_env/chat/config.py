@@ -60,6 +60,8 @@ class ChatConfig:
         coordinates: how boxes are written: "relative_1000" (Qwen3-VL), "pixels" (Qwen2.5-VL) or "unit".
         parsing: "strict" accepts the documented grammar only, "lenient" mends what is clear; see `parse_turn`.
         calls: "text" writes calls into the turn as ``<tool_call>``, "native" passes them beside it (OpenAI).
+        brief: leave out of prompts and tool messages what a fine-tuned model can do without: FACS knowledge,
+            instructions, and the regions' boxes in tool messages. Formats and tools are the same.
         schemas_in_prompt: write the tools' schemas into the system prompt, for servers and templates without tools.
         max_characters: of one turn; a longer one is a parse error and is not read.
         image_side: bound on the long side of the raw picture as it is shown, pixels.
@@ -71,6 +73,7 @@ class ChatConfig:
     coordinates: Coordinates = "relative_1000"
     parsing: Parsing = "lenient"
     calls: Calls = "text"
+    brief: bool = False
     schemas_in_prompt: bool = False
     max_characters: int = 32_768
     image_side: int = 640

@@ -255,6 +255,8 @@ class ChatEpisode:
             wrong_box = result.violation == "bad_arguments" and call.name == ZOOM_IN
             return {"error": result.violation, "message": result.message + (hint if wrong_box else "")}
         report: dict[str, Any] = {"message": result.message}
+        if self.chat.brief:
+            return report
         if call.name == DETECT_ALIGN:
             return report | ({"regions": self._regions()} if result.alignment is not None else {"regions": None})
         return report | {"crops": [{"region": c.region, "box": self._on_wire(c.box)} for c in result.crops]}

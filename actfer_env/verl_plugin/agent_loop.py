@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 from uuid import uuid4
@@ -66,7 +66,7 @@ class ActFERAgentLoop(AgentLoopBase):
             DataError: the row names no sample, or its prompt is longer than ``rollout.prompt_length``.
         """
         play = _Play(self, kwargs)
-        conversation = await self._aside(play.begin)
+        conversation = await self._aside(play, play.begin)
         request, spent = uuid4().hex, {"generate_sequences": 0.0, "tool_calls": 0.0}
         while not conversation.episode.done:
             start = time.perf_counter()
@@ -75,14 +75,14 @@ class ActFERAgentLoop(AgentLoopBase):
                 sampling_params={**sampling_params, "max_tokens": play.room(), "stop_token_ids": self.stops},
             )  # fmt: skip
             middle = time.perf_counter()
-            await self._aside(lambda made=made: play.write(made))
+            await self._aside(play, lambda made=made: play.write(made))
             spent["generate_sequences"] += middle - start
             spent["tool_calls"] += time.perf_counter() - middle
         return play.output(spent)
 
-    async def _aside(self, work: Any) -> Any:
+    async def _aside(self, play: _Play, work: Any) -> Any:
         """Run detection and drawing beside the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(None, work)
+        return await asyncio.get_running_loop().run_in_executor(None, play.timed, work)
 
 
 class _Play:
@@ -90,7 +90,7 @@ class _Play:
 
     def __init__(self, loop: ActFERAgentLoop, row: Mapping[str, Any]) -> None:
         self.loop, self.row = loop, row
-        self.shown, self.prompt = 0, 0
+        self.shown, self.prompt, self.seconds = 0, 0, 0.0
         self.logs: list[float] = []
         self.logged = True
         self.fields: dict[str, Any] = {}
@@ -108,6 +108,14 @@ class _Play:
         if self.prompt > loop.rollout_config.prompt_length:
             raise DataError(f"the prompt has {self.prompt} tokens: set data.max_prompt_length to at least that")
         return self.conversation
+
+    def timed(self, work: Callable[[], Any]) -> Any:
+        """Do some work; its CPU time counts as the tools' (many sessions share the cores, so wall time would not)."""
+        start = time.thread_time()
+        try:
+            return work()
+        finally:
+            self.seconds += time.thread_time() - start
 
     def room(self) -> int:
         return min(self.loop.turn_tokens, self.limit - (len(self.conversation.ids) - self.prompt))
@@ -152,7 +160,8 @@ class _Play:
             response_mask=[int(mine) for mine in conversation.written[start:]], response_logprobs=logs,
             multi_modal_data={"images": self.pictures()}, num_turns=2 * len(conversation.turns),
             metrics=dict(spent),
-            extra_fields={**self.fields, "rollout": rollout, "turn_scores": [], "tool_rewards": []},
+            extra_fields={**self.fields, "rollout": rollout, "tool_seconds": self.seconds, "turn_scores": [],
+                          "tool_rewards": []},
         )  # fmt: skip
 
     def _check(self) -> None:

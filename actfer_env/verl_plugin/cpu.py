@@ -14,7 +14,10 @@ _HELD: list[Any] = []
 
 def install() -> None:
     """Register the platform "cpu" and the rollout "hf", and mend what verl builds wrongly for them."""
+    from actfer_env.agents.quick_vision import quicken
+
     define_torchvision_operators()
+    quicken()
     _register_platform()
     _register_rollout()
     _mend_process_group()

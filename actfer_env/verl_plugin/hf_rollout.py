@@ -8,17 +8,19 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import ray
 import torch
 from verl.workers.rollout.base import BaseRollout
 from verl.workers.rollout.replica import RolloutReplica, TokenOutput
 
 from actfer_env.agents.conversation import Codec
+from actfer_env.agents.quick_vision import quicken
 from actfer_env.agents.qwen_vl import QwenVLAgent
 
 GATHER_SECONDS = 0.05
 """How long a request waits for others to share its batch; chosen here."""
-MAX_BATCH = 32
+MAX_BATCH = 128
 """Sessions of a batch; chosen here."""
 
 
@@ -48,6 +50,7 @@ class HFServer:
     def __init__(self, path: str, seed: int = 0) -> None:
         torch.set_num_threads(1)
         torch.manual_seed(seed)
+        quicken()
         self.agent = QwenVLAgent(path, device="cpu", dtype="float32")
         self.codec: Codec = self.agent.codec
         self.step, self.asleep = 0, False
@@ -94,11 +97,7 @@ class HFServer:
         """
         if self.asleep:
             raise RuntimeError("the rollout server sleeps: wake it before generating")
-        pixels, grids = [], []
-        for image in image_data or []:
-            made = self.agent.codec.image_processor(images=[image.convert("RGB")], return_tensors="pt")
-            pixels.append(made["pixel_values"])
-            grids.append(tuple(int(value) for value in made["image_grid_thw"][0]))
+        pixels, grids = self.codec.pictures([np.asarray(image.convert("RGB")) for image in image_data or []])
         request = _Request(list(prompt_ids), pixels, grids, sampling_params, asyncio.get_running_loop().create_future())
         self.waiting.append(request)
         if self.worker is None or self.worker.done():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -55,16 +56,18 @@ def compute_score(
         **options: as `reward_config`; others that verl passes are ignored when their names begin with "reward_".
 
     Returns:
-        "score" (the task reward), and "acc", "zoomed", "violations" as floats.
+        "score" (the task reward), and "acc", "zoomed", "violations" as floats; "reward_seconds" is what it took.
 
     Raises:
         DataError: the agent loop was not this project's.
     """
+    start = time.perf_counter()
     kept = {key: value for key, value in options.items() if not key.startswith("reward_")}
     rollout = rollout_of(extra_info or {})
     return {
         "score": task_reward(rollout, reward_config(kept)), "acc": float(bool(rollout.correct)),
         "zoomed": float(rollout.zoomed), "violations": float(len(rollout.violations)),
+        "reward_seconds": time.perf_counter() - start,
     }  # fmt: skip
 
 
@@ -123,6 +126,7 @@ class StepScorer:
                  for name in ("task", "structure", "utility", "quality", "total")}  # fmt: skip
         found["ucgrpo/accuracy"] = float(np.mean([bool(rollout.correct) for rollout in rollouts]))
         found["ucgrpo/zoom"] = float(scores.zoomed.mean())
+        found["ucgrpo/detection_failed"] = float(np.mean([rollout.detection == "failed" for rollout in rollouts]))
         for name in VIOLATIONS:
             found[f"ucgrpo/violations/{name}"] = float(np.mean([name in rollout.violations for rollout in rollouts]))
         deltas = [delta for delta in scores.delta.values() if delta is not None]
@@ -175,3 +179,51 @@ def write_step(folder: str | Path, step: int, rollouts: Sequence[Rollout], recor
     """
     write_rollouts(Path(folder) / f"step_{step:06d}.jsonl", rollouts)
     write_text_atomic(Path(folder) / f"step_{step:06d}.json", json.dumps(record))
+
+
+def write_tokens(folder: str | Path, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write what an update was fed, a row a rollout, beside `write_step`: ``step_N.tokens.json``.
+
+    Args:
+        folder: of the steps.
+        step: the policy update.
+        rows: for each rollout "prompts", "responses" and "loss_mask" (token ids and 0 or 1), "grids" (frames, rows and
+            columns of each picture) and "patches" (rows of `pixel_values`).
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+    write_text_atomic(Path(folder) / f"step_{step:06d}.tokens.json", json.dumps(list(rows)))
+
+
+MODEL_TIMERS = ("gen", "old_log_prob", "ref", "values", "update_critic", "update_actor", "update_weights")
+"""verl's timers of a step in which the model works; "gen" holds tools and the first pass too."""
+
+
+def spent_seconds(fields: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """Return what tools and the first pass of a step's trajectories took, seconds summed over trajectories.
+
+    Args:
+        fields: the agent loop's extra fields of each row that counts.
+    """
+    tools = sum(float(one.get("tool_seconds", 0.0)) for one in fields)
+    rewards = sum(float((one.get("reward_extra_info") or {}).get("reward_seconds", 0.0)) for one in fields)
+    return tools, rewards
+
+
+def cost_metrics(timing: Mapping[str, float], tools: float, rewards: float) -> dict[str, float]:
+    """Return where a step's wall time went, as seconds and as shares under ``ucgrpo/cost/``.
+
+    Tools and rewards are counted as if they ran one after the other and kept everything else waiting, so that their
+    shares are upper bounds; the model's is what then remains of verl's own timers.
+
+    Args:
+        timing: verl's timers of the step in seconds, "step" among them.
+        tools: CPU seconds of tools, tokenising and picture processing included, summed over trajectories.
+        rewards: seconds of both reward passes.
+    """
+    step = max(float(timing["step"]), 1e-9)
+    model = max(sum(float(timing.get(name, 0.0)) for name in MODEL_TIMERS) - tools, 0.0)
+    seconds = {"model": model, "tools": tools, "rewards": rewards, "rest": max(step - model - tools - rewards, 0.0)}
+    shares = {f"ucgrpo/cost/{name}_share": value / step for name, value in seconds.items()}
+    return {f"ucgrpo/cost/{name}_s": value for name, value in seconds.items()} | shares

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ from tensordict import TensorDict
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
-from actfer_env.rewards.config import RewardError
 from actfer_env.verl_plugin import TRAINER
-from actfer_env.verl_plugin.scoring import StepScorer, reward_config, write_step
+from actfer_env.verl_plugin.check import check_config, split_options
+from actfer_env.verl_plugin.scoring import StepScorer, cost_metrics, spent_seconds, write_step, write_tokens
 
 _FIELDS = ["uid", "rm_scores", "extra_fields"]
 
@@ -33,7 +34,8 @@ class UCGRPOTrainer(PPOTrainerSync):
     def __init__(self, config: Any) -> None:
         check_config(config)
         options = config.get("ucgrpo")
-        self.step_scorer = StepScorer(reward_config(None if options is None else OmegaConf.to_container(options)))
+        constants, self.record_tokens = split_options(None if options is None else OmegaConf.to_container(options))
+        self.step_scorer, self.spent = StepScorer(constants), (0.0, 0.0)
         super().__init__(config)
 
     @property
@@ -46,18 +48,51 @@ class UCGRPOTrainer(PPOTrainerSync):
         """Ignore the name under which this trainer is registered."""
 
     def _compute_advantage(self, batch: Any, metrics: dict[str, Any]) -> Any:
+        start = time.perf_counter()
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=_FIELDS)
         uids, fields = data.pop("uid").tolist(), data.pop("extra_fields").tolist()
         before = self.step_scorer.scorer.state_dict()
         padding = [bool(tag.get("is_padding", False)) for tag in batch.tags]
         kept, rollouts, scores = self.step_scorer.score(uids, fields, padding)
         self._put(batch, "rm_scores", _last(list(data["rm_scores"].unbind(0)), kept, scores.total))
+        middle = time.perf_counter()
         batch = super()._compute_advantage(batch, metrics)
+        after = time.perf_counter()
         gap = self._replace_advantages(batch, kept, scores.advantage)
-        metrics.update(self.step_scorer.metrics(rollouts, scores) | {"ucgrpo/advantage_gap_to_verl": gap})
+        metrics.update(self.step_scorer.metrics(rollouts, scores) | self._row_metrics(kept, gap))
         record = {"state": before, "step": self.global_steps, **self._read_back(batch, kept)}
-        write_step(Path(self.config.trainer.default_local_dir) / "rollouts", self.global_steps, rollouts, record)
+        self._write(batch, kept, rollouts, record)
+        tools, rewards = spent_seconds([fields[row] for row in kept])
+        self.spent = tools, rewards + middle - start + time.perf_counter() - after
         return batch
+
+    def _row_metrics(self, kept: list[int], gap: float) -> dict[str, float]:
+        asked = self.config.data.train_batch_size * self.config.actor_rollout_ref.rollout.n
+        return {"ucgrpo/advantage_gap_to_verl": gap, "ucgrpo/sessions_failed": float(asked - len(kept))}
+
+    def _write(self, batch: Any, kept: list[int], rollouts: list[Any], record: dict[str, Any]) -> None:
+        folder = Path(self.config.trainer.default_local_dir) / "rollouts"
+        write_step(folder, self.global_steps, rollouts, record)
+        if self.record_tokens:
+            write_tokens(folder, self.global_steps, self._tokens(batch, kept))
+
+    def _tokens(self, batch: Any, kept: list[int]) -> list[dict[str, Any]]:
+        """Return what the update is fed for each row: tokens, loss mask, and the sizes of its pictures."""
+        names = ["prompts", "responses", "loss_mask", "multi_modal_inputs"]
+        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=names)
+        pictures = data.pop("multi_modal_inputs").tolist()
+        columns = [list(data[name].unbind(0)) for name in names[:3]]
+        return [
+            {**{name: column[row].tolist() for name, column in zip(names, columns, strict=False)},
+             "grids": pictures[row]["image_grid_thw"].tolist(), "patches": len(pictures[row]["pixel_values"])}
+            for row in kept
+        ]  # fmt: skip
+
+    def _compute_metrics(
+        self, batch: Any, metrics: dict[str, Any], timing_raw: dict[str, float], **kwargs: Any
+    ) -> None:
+        super()._compute_metrics(batch, metrics, timing_raw, **kwargs)
+        metrics.update(cost_metrics(timing_raw, *self.spent))
 
     def _replace_advantages(self, batch: Any, kept: list[int], wanted: Any) -> float:
         """Put the library's advantages in place of verl's; return the largest difference between the two."""
@@ -110,21 +145,6 @@ class UCGRPOTrainer(PPOTrainerSync):
         if settings.resume_mode == "resume_path":
             return Path(settings.resume_from_path)
         return Path(settings.default_local_dir) / f"global_step_{self.global_steps}"
-
-
-def check_config(config: Any) -> None:
-    """Refuse settings under which verl's numbers would not be UC-GRPO's.
-
-    Raises:
-        RewardError: one line that names the setting and the cure.
-    """
-    algorithm = config.algorithm
-    if algorithm.adv_estimator != "grpo":
-        raise RewardError(f"{TRAINER} needs algorithm.adv_estimator=grpo, not {algorithm.adv_estimator}")
-    if algorithm.get("use_kl_in_reward", False):
-        raise RewardError(f"{TRAINER} needs algorithm.use_kl_in_reward=False: set actor.use_kl_loss=True instead")
-    if (algorithm.get("filter_groups") or {}).get("enable", False):
-        raise RewardError(f"{TRAINER} needs algorithm.filter_groups.enable=False: the filter would read pass 1 alone")
 
 
 def _last(rows: list[Any], kept: list[int], values: Any) -> list[Any]:

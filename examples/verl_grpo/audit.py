@@ -1,42 +1,81 @@
-"""Recompute a verl run's scores and advantages from its stored rollouts, and compare: the numbers must be equal."""
+"""Recompute a verl run's numbers from what it stored, and compare. One line and exit code 1 at the first difference.
+
+| claim                                            | compared                                                         |
+|--------------------------------------------------|------------------------------------------------------------------|
+| verl uses the library's scores and advantages    | values read back from verl's queue, with `UCGRPO.score` of the   |
+|                                                  | stored rollouts                                                  |
+| the scorer's state survives checkpoint, resume   | state at each step's start and in each checkpoint, with the one  |
+|                                                  | that the rollouts give when nothing ever stops                   |
+| the loss covers the policy's own tokens, no other| text of each masked run of tokens, with the rollout's turns;     |
+|                                                  | no picture placeholder is masked in                              |
+| placeholders equal picture features              | each run of placeholders, with the patches of its picture        |
+| the policy calls tools                           | pictures behind the prompt, zooms, and an EMA that moved         |
+| weights change                                   | checkpoints, with the one before                                 |
+| a run can be watched                             | names in the metrics' file                                       |
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from actfer_env import facs
 from actfer_env.errors import ActFERError, DataError
 from actfer_env.rewards import UCGRPO
-from actfer_env.rollout import read_rollouts
+from actfer_env.rollout import VIOLATIONS, Rollout, read_rollouts
 from actfer_env.verl_plugin.scoring import STATE_FILE, reward_config
 
 TOLERANCE = 1e-6
+IMAGE, END = "<|image_pad|>", "<|im_end|>"
+MERGED = 4
+"""Patches behind one placeholder: Qwen3-VL merges 2 x 2."""
+TERMS = ("task", "structure", "utility", "quality", "total", "accuracy", "zoom", "contrasts", "lost_share",
+         "lost_advantage", "detection_failed", "sessions_failed", "advantage_gap_to_verl", "cost/model_share",
+         "cost/tools_share", "cost/rewards_share")  # fmt: skip
 
 
 def main() -> None:
-    """Audit every step of a run; one line and exit code 1 at the first difference."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Audit every step of a run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="trainer.default_local_dir")
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--group-size", type=int, required=True)
     parser.add_argument("--variant", default="full")
+    parser.add_argument("--model", type=Path, help="the model's folder; checks tokens and weights")
+    parser.add_argument("--metrics", type=Path, nargs="*", default=[], help="files of verl's logger 'file'")
     options = parser.parse_args()
     try:
-        audit(options.folder, options.steps, options.group_size, options.variant)
+        lines = list(_all(options))
     except ActFERError as error:
         sys.exit(f"audit: {error}")
+    sys.stdout.write("".join(f"audit: {line}\n" for line in lines))
 
 
-def audit(folder: Path, steps: int, group_size: int, variant: str) -> None:
-    """Compare steps 1 to `steps`; raise DataError at a difference."""
+def _all(options: argparse.Namespace) -> Iterator[str]:
+    yield audit_scores(options.folder, options.steps, options.group_size, options.variant)
+    if options.model is not None:
+        yield audit_tokens(options.folder, options.steps, options.model)
+        yield audit_weights(options.folder, options.steps, options.model)
+    if options.metrics:
+        yield audit_metrics(options.metrics, options.steps)
+
+
+def audit_scores(folder: Path, steps: int, group_size: int, variant: str) -> str:
+    """Compare scores, advantages and the EMA of steps 1 to `steps`.
+
+    Raises:
+        DataError: the first difference, or an EMA that never moved.
+    """
     scorer, worst = UCGRPO(reward_config({"variant": variant})), 0.0
     for step in range(1, steps + 1):
-        stem = folder / "rollouts" / f"step_{step:06d}"
-        rollouts, record = read_rollouts(stem.with_suffix(".jsonl")), json.loads(stem.with_suffix(".json").read_text())
+        rollouts, record = _step(folder, step)
         if record["state"] != scorer.state_dict():
             raise DataError(f"step {step}: the run began it with another state than its rollouts give")
         scores = scorer.score(rollouts)
@@ -48,12 +87,119 @@ def audit(folder: Path, steps: int, group_size: int, variant: str) -> None:
             raise DataError(f"step {step}: difference {worst:.2e}, group sizes {sorted(sizes)}")
         scorer.commit(scores)
         _compare_state(folder / f"global_step_{step}" / STATE_FILE, scorer)
-    sys.stdout.write(f"audited {steps} steps: largest difference {worst:.1e}; the state is equal in each checkpoint\n")
+    moved = sum(abs(value) > TOLERANCE for value in scorer.ema.values())
+    if moved == 0:
+        raise DataError("the EMA never moved: no group had a contrast")
+    return f"{steps} steps, largest difference {worst:.1e}; state equal in each checkpoint, EMA of {moved} emotions"
+
+
+def audit_tokens(folder: Path, steps: int, model: Path) -> str:
+    """Compare what each update was fed with the stored rollouts.
+
+    Raises:
+        DataError: the first difference, or no tool ever showed a picture.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer, shown, turns, zooms = AutoTokenizer.from_pretrained(model), 0, 0, 0
+    for step in range(1, steps + 1):
+        rollouts, _ = _step(folder, step)
+        rows = json.loads((folder / "rollouts" / f"step_{step:06d}.tokens.json").read_text())
+        for rollout, row in zip(rollouts, rows, strict=True):
+            where = f"step {step}, sample {rollout.sample_id!r}, session {rollout.member}"
+            _check_mask(row, rollout, tokenizer, where)
+            shown += _check_pictures(row, tokenizer, where)
+            turns, zooms = turns + rollout.turns, zooms + rollout.zoomed
+    if not shown or not zooms:
+        raise DataError(f"{shown} pictures in tool messages, {zooms} sessions zoomed: the policy called no tool")
+    return f"loss on the text of {turns} turns alone; {shown} pictures in tool messages fit; {zooms} sessions zoomed"
+
+
+def audit_weights(folder: Path, steps: int, model: Path) -> str:
+    """Compare each checkpoint's weights with those before.
+
+    Raises:
+        DataError: a step changed none.
+    """
+    from safetensors.numpy import load_file
+
+    before, shares = (
+        {name: value.astype(np.float32) for name, value in load_file(model / "model.safetensors").items()},
+        [],
+    )
+    for step in range(1, steps + 1):
+        after = _weights(folder / f"global_step_{step}" / "actor" / "model_world_size_1_rank_0.pt")
+        known = [name for name in after if name in before]
+        changed = [name for name in known if not np.array_equal(before[name], after[name])]
+        if not changed:
+            raise DataError(f"step {step} changed no weight")
+        before = after
+        shares.append(len(changed) / len(known))
+    return "tensors changed in each step: " + ", ".join(f"{share:.0%}" for share in shares)
+
+
+def audit_metrics(files: Sequence[Path], steps: int) -> str:
+    """Look for every metric that a run should show.
+
+    Raises:
+        DataError: one that is missing.
+    """
+    wanted = {f"ucgrpo/{name}" for name in TERMS} | {f"ucgrpo/ema/{emotion}" for emotion in facs.EMOTIONS}
+    wanted |= {f"ucgrpo/violations/{name}" for name in VIOLATIONS}
+    found: dict[int, dict[str, float]] = {}
+    for path in files:
+        found |= {row["step"]: row["data"] for row in map(json.loads, path.read_text().splitlines())}
+    for step in range(1, steps + 1):
+        for name in sorted(wanted - set(found.get(step, {}))):
+            raise DataError(f"step {step} has no metric {name}")
+        if not any(name.startswith("ucgrpo/zoom/") for name in found[step]):
+            raise DataError(f"step {step} has no zoom ratio of an emotion")
+    if not any("ucgrpo/delta" in row for row in found.values()):
+        raise DataError("no step has a contrast: ucgrpo/delta is missing")
+    return f"{len(wanted) + 2} kinds of metrics in each of {steps} steps"
+
+
+def _step(folder: Path, step: int) -> tuple[list[Rollout], dict[str, Any]]:
+    stem = folder / "rollouts" / f"step_{step:06d}"
+    return read_rollouts(stem.with_suffix(".jsonl")), json.loads(stem.with_suffix(".json").read_text())
 
 
 def _compare_state(path: Path, scorer: UCGRPO) -> None:
     if json.loads(path.read_text()) != json.loads(json.dumps(scorer.state_dict())):
         raise DataError(f"{path} is not the state that the rollouts give")
+
+
+def _check_mask(row: dict[str, Any], rollout: Rollout, tokenizer: Any, where: str) -> None:
+    """Compare each run of tokens under the loss with a turn: text for text."""
+    end, image = tokenizer.convert_tokens_to_ids(END), tokenizer.convert_tokens_to_ids(IMAGE)
+    if len(row["loss_mask"]) != len(row["responses"]):
+        raise DataError(f"{where}: {len(row['loss_mask'])} of {len(row['responses'])} tokens have a mask")
+    pairs = list(zip(row["responses"], row["loss_mask"], strict=True))
+    runs = [[token for token, _ in run] for mine, run in groupby(pairs, lambda pair: pair[1]) if mine]
+    if any(image in run for run in runs):
+        raise DataError(f"{where}: a picture placeholder is under the loss")
+    texts = [tokenizer.decode([t for t in run if t != end], clean_up_tokenization_spaces=False) for run in runs]
+    if texts != list(rollout.texts):
+        raise DataError(f"{where}: the loss covers {texts}, the policy wrote {list(rollout.texts)}")
+
+
+def _check_pictures(row: dict[str, Any], tokenizer: Any, where: str) -> int:
+    """Compare each run of placeholders with its picture; return how many stand behind the prompt."""
+    image = tokenizer.convert_tokens_to_ids(IMAGE)
+    tokens = row["prompts"] + row["responses"]
+    runs = [sum(1 for _ in run) for found, run in groupby(tokens, lambda token: token == image) if found]
+    wanted = [int(np.prod(grid)) // MERGED for grid in row["grids"]]
+    if runs != wanted or sum(wanted) * MERGED != row["patches"]:
+        raise DataError(f"{where}: placeholders {runs}, features {wanted}, {row['patches']} patches")
+    return len(runs) - sum(found for found, _ in groupby(row["prompts"], lambda token: token == image))
+
+
+def _weights(path: Path) -> dict[str, Any]:
+    import torch
+
+    found = torch.load(path, weights_only=False, map_location="cpu")
+    local = {name: getattr(value, "_local_tensor", value) for name, value in found.items()}
+    return {name: value.float().numpy() for name, value in local.items()}
 
 
 if __name__ == "__main__":

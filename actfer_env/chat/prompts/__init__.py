@@ -28,7 +28,8 @@ def system_prompt(chat: ChatConfig, episode: EpisodeConfig) -> str:
         episode: budgets and Action Units.
     """
     form, schemas = chat.form, tool_schemas(chat.coordinates, max(episode.max_zooms, 1))
-    return _environment().get_template(f"{chat.preset}.system.j2").render(
+    name = "brief" if chat.brief and form.tools else chat.preset
+    return _environment().get_template(f"{name}.system.j2").render(
         regions=facs.REGIONS, coordinates=coordinates_text(chat.coordinates), max_turns=episode.max_turns,
         max_zooms=episode.max_zooms, aus=[(au, facs.AU_NAMES[au]) for au in episode.au_set],
         prototypes=_prototypes(episode.au_set), emotions=answers(chat), calls=chat.calls,

@@ -1,0 +1,127 @@
+"""Settings of verl under which a run would not be UC-GRPO, refused with one line before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from actfer_env.chat import ChatConfig
+from actfer_env.data.parquet import AGENT
+from actfer_env.episode import EpisodeConfig
+from actfer_env.errors import ActFERError
+from actfer_env.rewards import UCGRPOConfig
+from actfer_env.rewards.config import RewardError
+from actfer_env.verl_plugin import TRAINER
+from actfer_env.verl_plugin.scoring import reward_config
+
+PASS_ONE = "actfer_env.verl_plugin.scoring"
+RECORD_TOKENS = "record_tokens"
+"""Setting beside the reward's: whether each step's tokens, loss masks and picture sizes are written, for audit."""
+_OWN = frozenset({"name", "_target_", "detector", "turn_tokens", "chat", "episode"})
+
+
+def check_launch(config: Any) -> None:
+    """Check a whole configuration before verl starts, the trainer's name included.
+
+    Args:
+        config: verl's configuration, as Hydra composed it.
+
+    Raises:
+        RewardError: one line that names the setting and the cure.
+    """
+    mode = config.trainer.v1.trainer_mode
+    if not config.trainer.get("use_v1", True) or mode != TRAINER:
+        raise RewardError(f"trainer.v1.trainer_mode is {mode!r}: set it to {TRAINER}, with trainer.use_v1=True")
+    check_config(config)
+
+
+def check_config(config: Any) -> None:
+    """Refuse settings under which verl's numbers would not be UC-GRPO's.
+
+    Args:
+        config: verl's configuration.
+
+    Raises:
+        RewardError: one line that names the setting and the cure.
+    """
+    _check_algorithm(config.algorithm)
+    split_options(config.get("ucgrpo"))
+    path = ((config.get("reward") or {}).get("custom_reward_function") or {}).get("path")
+    if path is not None and PASS_ONE not in str(path) and not str(path).endswith("scoring.py"):
+        raise RewardError(f"reward.custom_reward_function.path is {path}: set it to pkg://{PASS_ONE}")
+    agent = ((config.get("actor_rollout_ref") or {}).get("rollout") or {}).get("agent") or {}
+    if agent.get("agent_loop_config_path"):
+        check_agent_loop(agent["agent_loop_config_path"])
+
+
+def split_options(options: Mapping[str, Any] | None) -> tuple[UCGRPOConfig, bool]:
+    """Return the reward's constants of the section ``ucgrpo``, and its `RECORD_TOKENS`.
+
+    Args:
+        options: as `reward_config` takes them, with `RECORD_TOKENS` besides.
+
+    Raises:
+        RewardError: the variant or a field is unknown, or a value is out of range.
+    """
+    chosen = dict(options or {})
+    record = chosen.pop(RECORD_TOKENS, False)
+    if not isinstance(record, bool):
+        raise RewardError(f"ucgrpo.{RECORD_TOKENS} must be true or false, got {record!r}")
+    return reward_config(chosen), record
+
+
+def check_agent_loop(path: str) -> None:
+    """Check the file that describes the agent loop.
+
+    Args:
+        path: ``rollout.agent.agent_loop_config_path``.
+
+    Raises:
+        RewardError: the file is missing, does not name the loop, or has an unknown field.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    name = "rollout.agent.agent_loop_config_path"
+    if not Path(path).is_file():
+        raise RewardError(f"{name}: there is no file {path}")
+    try:
+        entries = OmegaConf.to_container(OmegaConf.load(path))
+    except (OmegaConfBaseException, YAMLError, ValueError, OSError) as error:
+        raise RewardError(f"{name}: {path} is no YAML: {str(error).splitlines()[0]}") from error
+    listed = [one for one in entries if isinstance(one, dict)] if isinstance(entries, list) else []
+    mine = [one for one in listed if one.get("name") == AGENT]
+    if len(mine) != 1:
+        raise RewardError(f"{name}: {path} must hold one entry whose name is {AGENT}")
+    _check_entry(mine[0], path)
+
+
+def _check_entry(entry: Mapping[str, Any], path: str) -> None:
+    for name in entry:
+        if name not in _OWN:
+            raise RewardError(f"{path}: unknown field {name!r}: use one of {', '.join(sorted(_OWN))}")
+    _build(ChatConfig, entry.get("chat"), f"{path}: chat")
+    _build(EpisodeConfig, entry.get("episode"), f"{path}: episode")
+
+
+def _build(kind: Any, values: Any, where: str) -> None:
+    known = [item.name for item in fields(kind)]
+    for name in values or {}:
+        if name not in known:
+            raise RewardError(f"{where} has no field {name!r}: use one of {', '.join(known)}")
+    try:
+        kind(**(values or {}))
+    except (ActFERError, TypeError, ValueError) as error:
+        raise RewardError(f"{where}: {str(error).splitlines()[0]}") from error
+
+
+def _check_algorithm(algorithm: Any) -> None:
+    if algorithm.adv_estimator != "grpo":
+        raise RewardError(f"{TRAINER} needs algorithm.adv_estimator=grpo, not {algorithm.adv_estimator}")
+    if algorithm.get("use_kl_in_reward", False):
+        raise RewardError(f"{TRAINER} needs algorithm.use_kl_in_reward=False: set actor.use_kl_loss=True instead")
+    if (algorithm.get("filter_groups") or {}).get("enable", False):
+        raise RewardError(f"{TRAINER} needs algorithm.filter_groups.enable=False: the filter would read pass 1 alone")

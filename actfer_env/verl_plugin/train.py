@@ -1,0 +1,49 @@
+"""verl's main program behind a check of the settings: ``python -m actfer_env.verl_plugin.train OVERRIDES``.
+
+It takes the overrides of ``python -m verl.trainer.main_ppo``. A wrong setting ends it with one line before Ray starts,
+and so does an error of this project's in one of Ray's processes.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import hydra
+
+from actfer_env.errors import ActFERError
+from actfer_env.verl_plugin.check import check_launch
+
+
+def run(config: Any) -> None:
+    """Check a configuration, then train with it.
+
+    Args:
+        config: verl's configuration.
+
+    Raises:
+        SystemExit: an error of this project's, with one line.
+    """
+    try:
+        check_launch(config)
+        _start(config)
+    except ActFERError as error:
+        sys.exit(f"error: {_last_line(error)}")
+
+
+def _start(config: Any) -> None:
+    from verl.trainer import main_ppo
+    from verl.trainer.ppo.v1 import get_trainer_cls
+
+    get_trainer_cls(config.trainer.v1.trainer_mode)  # raises where verl could not load the plugin
+    main_ppo.main(config)
+
+
+def _last_line(error: BaseException) -> str:
+    """Return an error's own line: Ray puts the trace of the other process before it."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+if __name__ == "__main__":
+    hydra.main(config_path="pkg://verl.trainer.config", config_name="ppo_trainer", version_base=None)(run)()

@@ -1,0 +1,281 @@
+"""Template trajectories for supervised fine-tuning, played once through the real conversation and kept on disk.
+
+A lesson is what a policy should have written over one face: detect and align, zoom into one region or into none, and
+the true answer. Its tokens are those of `Conversation`, so that they are laid out as in evaluation and in verl.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actfer_env import facs
+from actfer_env.agents.conversation import Codec, Conversation, ModelError
+from actfer_env.agents.torchvision_guard import guard
+from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools
+from actfer_env.chat.turns import answer_text, call_text
+from actfer_env.data import Dataset, Sample
+from actfer_env.data.synthetic import GENERATOR_VERSION
+from actfer_env.tools import FaceTools
+from actfer_env.tools.image import RGB
+from actfer_env.tools.schema import DETECT_ALIGN, ZOOM_IN
+
+BRIEF_CHAT = ChatConfig(brief=True, image_side=64, face_side=64, crop_side=64)
+"""The conversation of a tiny model: short prompts, and pictures of four tokens at most (chosen here)."""
+_CHUNK = 64
+
+
+@dataclass(frozen=True)
+class Play:
+    """One trajectory over a face.
+
+    Attributes:
+        ids: int16 (length,), all tokens.
+        written: bool (length,), whether the policy writes the token; only these carry a loss.
+        pictures: indices into `Lessons.grids`, in the order of their placeholders.
+    """
+
+    ids: NDArray[np.int16]
+    written: NDArray[np.bool_]
+    pictures: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """The trajectories of a data set.
+
+    Attributes:
+        patches: uint8 (patches, values), all pictures' patches, each picture once; may be memory-mapped.
+        starts: int (pictures + 1,), where each picture's patches begin.
+        grids: int (pictures, 3), frames, rows and columns of patches.
+        plays: for each face the trajectory without zoom, then one for each of `facs.REGIONS`; the first alone where
+            no face was found.
+        emotion: int (n,), index into `facs.EMOTIONS`.
+        aus: bool (n, AUs of `facs.CORE_AUS`).
+        scale: for each value of a patch the (factor, shift) that turns it into the model's, float32 (2, values).
+    """
+
+    patches: NDArray[np.uint8]
+    starts: NDArray[np.int64]
+    grids: NDArray[np.int64]
+    plays: tuple[tuple[Play, ...], ...]
+    emotion: NDArray[np.int64]
+    aus: NDArray[np.bool_]
+    scale: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.plays)
+
+    def pixels(self, pictures: Iterable[int]) -> NDArray[np.float32]:
+        """Return the `pixel_values` of some pictures, float32 (patches, 2 * values): two equal frames."""
+        rows = np.concatenate([self.patches[self.starts[p] : self.starts[p + 1]] for p in pictures])
+        values = (rows * self.scale[0] + self.scale[1]).reshape(len(rows), 3, 1, -1)
+        return np.repeat(values, 2, axis=2).reshape(len(rows), -1)
+
+
+def prepare_lessons(
+    dataset: Dataset, model: str | os.PathLike[str], folder: str | os.PathLike[str], chat: ChatConfig = BRIEF_CHAT,
+    *, detector: str = "auto", workers: int | None = None, advance: Callable[[int], None] | None = None,
+) -> Lessons:  # fmt: skip
+    """Play the lessons of a data set, or read them where an earlier call has left them.
+
+    Args:
+        dataset: its samples have an emotion and Action Units.
+        model: folder of the model; its tokenizer and image processor are used.
+        folder: of all prepared lessons; each has a folder of its own, named by what it holds.
+        chat: formats and picture sizes.
+        detector: the detector's spec.
+        workers: processes; default is one for each core.
+        advance: called with the number of faces played, for a progress bar.
+
+    Raises:
+        ModelError: the model's pictures are no bytes behind a normalisation.
+        ImageError: a picture cannot be read.
+    """
+    work = _Work(dataset, str(model), chat, detector)
+    target = Path(folder) / work.name()
+    if not target.is_dir():
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(dir=folder, prefix=".draft-"))
+        try:
+            _write(work.all(workers or os.cpu_count() or 1, advance), draft, work.codec())
+            draft.rename(target)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    return read_lessons(target)
+
+
+def read_lessons(folder: str | os.PathLike[str]) -> Lessons:
+    """Read what `prepare_lessons` has written; the patches are memory-mapped."""
+    place = Path(folder)
+    return Lessons(patches=np.load(place / "patches.npy", mmap_mode="r"), **pickle.loads(_facts(place).read_bytes()))
+
+
+def turns(sample: Sample, region: str | None) -> list[str]:
+    """Return what a lesson's policy writes, turn by turn, where a face is found.
+
+    Args:
+        sample: the face; its labels are the answer.
+        region: what to zoom into, or None.
+    """
+    zoom = [] if region is None else [call_text(ZOOM_IN, regions=[region])]
+    return [call_text(DETECT_ALIGN), *zoom, answer_text(sample.emotion or "neutral", sample.aus or ())]
+
+
+def codec_of(model: str | os.PathLike[str]) -> Codec:
+    """Return the codec of a model's folder, without loading the model.
+
+    Raises:
+        ModelError: there is none.
+    """
+    try:
+        return _MemoCodec(*_processors(model))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot load {model}: {str(error).splitlines()[0]}") from error
+
+
+def _processors(model: str | os.PathLike[str]) -> tuple[Any, Any]:
+    guard()
+    from transformers import AutoTokenizer, Qwen2VLImageProcessorPil
+
+    return AutoTokenizer.from_pretrained(model), Qwen2VLImageProcessorPil.from_pretrained(model)
+
+
+class _MemoCodec(Codec):
+    """Encodes each text once, and remembers the pictures of a face."""
+
+    def __init__(self, tokenizer: Any, image_processor: Any) -> None:
+        super().__init__(tokenizer, image_processor)
+        self.faces: dict[int, tuple[Any, tuple[int, ...]]] = {}
+        self._texts: dict[str, list[int]] = {}
+
+    def encode(self, text: str) -> list[int]:
+        """Return the tokens of a text."""
+        if text not in self._texts:
+            self._texts[text] = list(self.tokenizer(text, add_special_tokens=False).input_ids)
+        return self._texts[text]
+
+    def _picture(self, image: RGB) -> tuple[Any, tuple[int, ...]]:
+        found = super()._picture(image)
+        return self.faces.setdefault(id(found[0]), found)
+
+
+@dataclass(frozen=True)
+class _Face:
+    """The lessons of one face; pictures are numbered within it."""
+
+    patches: list[NDArray[np.uint8]]
+    grids: list[tuple[int, ...]]
+    plays: list[Play]
+    emotion: int
+    aus: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What a process needs to play lessons."""
+
+    dataset: Dataset
+    model: str
+    chat: ChatConfig
+    detector: str
+
+    def name(self) -> str:
+        words = (Path(self.model) / "tokenizer.json").read_text(encoding="utf-8")
+        looks = (Path(self.model) / "preprocessor_config.json").read_text(encoding="utf-8")
+        facts = [GENERATOR_VERSION, self.dataset.arguments, len(self.dataset), asdict(self.chat), self.detector]
+        text = json.dumps([*facts, words, looks], sort_keys=True, default=str)
+        return "lessons-" + hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def codec(self) -> _MemoCodec:
+        return _MemoCodec(*_processors(self.model))
+
+    def all(self, workers: int, advance: Callable[[int], None] | None) -> list[_Face]:
+        from joblib import Parallel, delayed
+
+        chunks = [range(start, min(start + _CHUNK, len(self.dataset))) for start in range(0, len(self.dataset), _CHUNK)]
+        faces: list[_Face] = []
+        jobs = (delayed(self.some)(chunk) for chunk in chunks)
+        for part in Parallel(n_jobs=min(workers, len(chunks)), return_as="generator")(jobs):
+            faces += part
+            if advance is not None:
+                advance(len(faces))
+        return faces
+
+    def some(self, chunk: Iterable[int]) -> list[_Face]:
+        import cv2
+
+        cv2.setNumThreads(1)
+        codec, tools = self.codec(), chat_tools(self.detector, self.chat)
+        return [self.face(self.dataset[index], codec, tools) for index in chunk]
+
+    def face(self, sample: Sample, codec: _MemoCodec, tools: FaceTools) -> _Face:
+        """Play every lesson of a face."""
+        codec.faces.clear()
+        regions = (None, *facs.REGIONS) if tools.alignment(sample) is not None else (None,)
+        played = [self.play(sample, region, codec, tools) for region in regions]
+        keys = {key: number for number, key in enumerate(codec.faces)}
+        plays = [Play(np.array(c.ids, np.int16), np.array(c.written), tuple(keys[id(p)] for p in c.pixels))
+                 for c in played]  # fmt: skip
+        patches = [to_bytes(pixels.numpy(), codec.image_processor) for pixels, _ in codec.faces.values()]
+        grids = [grid for _, grid in codec.faces.values()]
+        aus = np.array([au in (sample.aus or ()) for au in facs.CORE_AUS])
+        return _Face(patches, grids, plays, facs.EMOTIONS.index(sample.emotion or "neutral"), aus)
+
+    def play(self, sample: Sample, region: str | None, codec: _MemoCodec, tools: FaceTools) -> Conversation:
+        conversation = Conversation(ChatEpisode(sample, tools, self.chat), codec)
+        for text in turns(sample, region):
+            ids = codec.encode(text)
+            conversation.write(ids if text.startswith("<tool_call>") else [*ids, codec.end_id])
+        return conversation
+
+
+def to_bytes(pixels: NDArray[np.float32], image_processor: Any) -> NDArray[np.uint8]:
+    """Return a picture's `pixel_values` (patches, 2 * values) as the bytes that they were made from.
+
+    Raises:
+        ModelError: two frames differ, or the values are no bytes behind a normalisation: nothing would be saved.
+    """
+    factor, shift = _scale(image_processor, pixels.shape[1] // 2)
+    frames = pixels.reshape(len(pixels), 3, 2, -1)
+    values = (frames[:, :, 0].reshape(len(pixels), -1) - shift) / factor
+    rounded = np.rint(values)
+    if np.abs(values - rounded).max() > 0.01 or not np.array_equal(frames[:, :, 0], frames[:, :, 1]):
+        raise ModelError("the image processor does more than resize and normalise: lessons cannot keep its pictures")
+    return rounded.astype(np.uint8)
+
+
+def _scale(image_processor: Any, values: int) -> NDArray[np.float32]:
+    mean, std = (np.repeat(np.array(v, np.float32), values // 3)
+                 for v in (image_processor.image_mean, image_processor.image_std))  # fmt: skip
+    return np.stack([1 / (255 * std), -mean / std]).astype(np.float32)
+
+
+def _write(faces: list[_Face], folder: Path, codec: Codec) -> None:
+    patches = [rows for face in faces for rows in face.patches]
+    np.save(folder / "patches.npy", np.concatenate(patches))
+    first, plays = 0, []
+    for face in faces:
+        plays.append(tuple(Play(p.ids, p.written, tuple(first + n for n in p.pictures)) for p in face.plays))
+        first += len(face.patches)
+    facts = {
+        "starts": np.cumsum([0, *map(len, patches)]), "grids": np.array([grid for f in faces for grid in f.grids]),
+        "plays": tuple(plays), "emotion": np.array([face.emotion for face in faces]),
+        "aus": np.stack([face.aus for face in faces]), "scale": _scale(codec.image_processor, patches[0].shape[1]),
+    }  # fmt: skip
+    _facts(folder).write_bytes(pickle.dumps(facts))
+
+
+def _facts(folder: Path) -> Path:
+    return folder / "facts.pickle"

@@ -1,0 +1,446 @@
+"""A small Qwen3-VL taught from scratch on a CPU: its eyes first, then the conversation. Imports torch.
+
+`teach` trains the vision tower on Action Units and emotions through two throw-away heads, then the whole model on the
+lessons of `actfer_env.agents.lessons`, with a loss on the tokens that a policy writes and on no other.
+
+    python -m actfer_env.agents.sft --out models/start
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from actfer_env import facs
+from actfer_env.agents.lessons import BRIEF_CHAT, Lessons, Play, codec_of, prepare_lessons
+from actfer_env.agents.quick_vision import quicken
+from actfer_env.agents.qwen_vl import load
+from actfer_env.agents.tiny_qwen import TinyQwenConfig, build
+from actfer_env.chat import ChatConfig
+from actfer_env.data import Dataset, load_dataset
+from actfer_env.errors import DataError
+from actfer_env.rollout import write_bytes_atomic, write_text_atomic
+
+SMALL_QWEN = TinyQwenConfig(hidden=128, layers=4, vision_hidden=128, vision_layers=4, vocabulary=900,
+                            max_pixels=64 * 64, initializer_range=0.05, brief=True)  # fmt: skip
+"""2.4 million parameters; chosen here, after short trials."""
+IGNORED = -100
+"""The label of a token without loss."""
+LOG, DRAFT = "sft.json", "teaching.pt"
+KEPT_EVERY = 100
+"""Steps between two states of a teaching that can be taken up again; chosen here."""
+Watch = Callable[[str, int, float], None]
+
+
+@dataclass(frozen=True)
+class SFTConfig:
+    """How a model is taught; all chosen here.
+
+    Attributes:
+        vision_steps: of the vision tower's warm-up; 0 leaves it out.
+        vision_batch: pictures of a warm-up step.
+        vision_lr: largest learning rate of the warm-up.
+        steps: of fine-tuning.
+        batch: trajectories of a step.
+        lr: largest learning rate.
+        warm_up: steps in which the learning rate rises; it then falls along a cosine to a twentieth.
+        weight_decay: of AdamW, on matrices only.
+        clip: bound on the gradient's norm.
+        zoom_share: of trajectories that zoom, into a region drawn at random.
+        seed: of everything.
+    """
+
+    vision_steps: int = 1500
+    vision_batch: int = 64
+    vision_lr: float = 1e-3
+    steps: int = 1500
+    batch: int = 32
+    lr: float = 1.5e-3
+    warm_up: int = 50
+    weight_decay: float = 0.05
+    clip: float = 1.0
+    zoom_share: float = 0.8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.vision_batch, self.batch) < 1 or min(self.steps, self.vision_steps) < 0:
+            raise DataError(f"{self}: batches must be at least 1 and steps at least 0")
+        if not 0 <= self.zoom_share <= 1:
+            raise DataError(f"zoom_share is {self.zoom_share}; it must be in [0, 1]")
+
+
+def teach(
+    model_dir: str | os.PathLike[str],
+    dataset: Dataset,
+    out_dir: str | os.PathLike[str],
+    config: SFTConfig | None = None,
+    *,
+    chat: ChatConfig = BRIEF_CHAT,
+    lessons_dir: str | os.PathLike[str] | None = None,
+    watch: Watch | None = None,
+) -> dict[str, list[float]]:
+    """Teach a model and write the result as a folder that `from_pretrained` reads.
+
+    The same model, data, config and number of threads give the same weights. A call that was stopped goes on from its
+    last hundred steps when it is repeated, and ends with the weights of one that was never stopped.
+
+    Args:
+        model_dir: folder of the model to begin with, such as `tiny_qwen.build` writes.
+        dataset: samples with an emotion and Action Units.
+        out_dir: where to; besides the model it gets `sft.json` with the settings and losses.
+        config: steps and rates.
+        chat: formats and picture sizes; evaluate and train with the same.
+        lessons_dir: where prepared lessons are kept; default is a folder beside `out_dir`.
+        watch: called with the phase ("vision" or "turns"), the step and its loss.
+
+    Returns:
+        The losses of each phase, step by step.
+
+    Raises:
+        ModelError: the model cannot be loaded.
+        ImageError: a picture cannot be read.
+        DataError: the folder holds the beginning of another teaching, or cannot be written.
+    """
+    config, out = config or SFTConfig(), Path(out_dir)
+    lessons = prepare_lessons(dataset, model_dir, lessons_dir or out.parent / "lessons", chat)
+    model, tokenizer, _ = load(model_dir, "float32")
+    model.set_attn_implementation("eager")  # short rows: faster than torch's fused attention on a CPU
+    facts = {"config": asdict(config), "chat": asdict(chat), "dataset": dataset.arguments, "faces": len(dataset),
+             "threads": torch.get_num_threads()}  # fmt: skip
+    teacher = Teacher(model, lessons, codec_of(model_dir).image_id, config, Draft(out / DRAFT, facts))
+    with _quick_products():
+        teacher.see(watch)
+        teacher.speak(watch)
+    _save(model, tokenizer, Path(model_dir), out)
+    record = facts | {"seconds": round(teacher.seconds, 1), "losses": teacher.losses}
+    write_text_atomic(out / LOG, json.dumps(record, default=str) + "\n")
+    (out / DRAFT).unlink(missing_ok=True)
+    return teacher.losses
+
+
+class Draft:
+    """What a teaching has reached, in a file.
+
+    Args:
+        path: the file.
+        facts: what the teaching is of; another one's file is refused.
+    """
+
+    def __init__(self, path: Path, facts: dict[str, Any]) -> None:
+        self.path, self._facts = path, json.dumps(facts, sort_keys=True, default=str)
+
+    def read(self) -> dict[str, Any] | None:
+        """Return the state, or None where there is none.
+
+        Raises:
+            DataError: it is another teaching's.
+        """
+        if not self.path.exists():
+            return None
+        state: dict[str, Any] = torch.load(self.path, weights_only=True)
+        if state["facts"] != self._facts:
+            raise DataError(f"{self.path} is of another teaching: delete it, or choose another folder")
+        return state
+
+    def write(self, state: dict[str, Any]) -> None:
+        """Keep a state."""
+        buffer = io.BytesIO()
+        torch.save({**state, "facts": self._facts}, buffer)
+        write_bytes_atomic(self.path, buffer.getvalue())
+
+
+class Teacher:
+    """Trains one model on lessons, in place.
+
+    Args:
+        model: a `Qwen3VLForConditionalGeneration` in float32.
+        lessons: of its own tokenizer.
+        image_id: the token that stands for a quarter of a picture's features.
+        config: steps and rates.
+        draft: where states are kept; what it holds is taken up.
+
+    Attributes:
+        losses: of each phase, step by step.
+        seconds: of training so far.
+    """
+
+    def __init__(
+        self, model: Any, lessons: Lessons, image_id: int, config: SFTConfig, draft: Draft | None = None
+    ) -> None:
+        self.model, self.lessons, self.config = model, lessons, config
+        self.image_id, self.pad = image_id, int(model.config.text_config.pad_token_id or 0)
+        self.batches = Batches(lessons, config)
+        self.losses: dict[str, list[float]] = {"vision": [], "turns": []}
+        self.seconds, self._since = 0.0, time.perf_counter()
+        self._draft, self._held = draft, draft.read() if draft else None
+        if self._held:
+            model.load_state_dict(self._held["model"])
+            self.losses, self.seconds = self._held["losses"], self._held["seconds"]
+        quicken()
+
+    def see(self, watch: Watch | None = None) -> None:
+        """Train the vision tower through heads that are then thrown away."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.config.seed)
+            heads = Heads(int(self.model.config.vision_config.out_hidden_size))
+        trained = nn.ModuleList([self.model.model.visual, heads])
+        batches = self.batches.pictures(self.config.vision_steps)
+        rate, steps = self.config.vision_lr, self.config.vision_steps
+        self._descend("vision", trained, rate, steps, ((partial(self._see, heads), batch) for batch in batches), watch)
+
+    def speak(self, watch: Watch | None = None) -> None:
+        """Train the whole model on whole trajectories."""
+        batches = self.batches.plays(self.config.steps)
+        rate, steps = self.config.lr, self.config.steps
+        self._descend("turns", self.model, rate, steps, ((self.loss, (plays,)) for plays in batches), watch)
+
+    def loss(self, plays: Sequence[Play]) -> Tensor:
+        """Return the mean negative log-likelihood of the tokens that a policy writes in some trajectories."""
+        inputs = collate(plays, self.lessons, self.image_id, self.pad)
+        labels = inputs.pop("labels")[:, 1:]
+        hidden = self.model.model(**inputs, use_cache=False).last_hidden_state[:, :-1]
+        mine = labels != IGNORED
+        return functional.cross_entropy(self.model.lm_head(hidden[mine]), labels[mine])
+
+    def _see(self, heads: Heads, pictures: NDArray[np.int64], faces: NDArray[np.int64]) -> Tensor:
+        grids = self.lessons.grids[pictures]
+        pixels = torch.from_numpy(self.lessons.pixels(pictures))
+        seen = self.model.model.visual(pixels, grid_thw=torch.from_numpy(grids))
+        counts = torch.from_numpy(grids.prod(1) // 4)
+        units = torch.from_numpy(self.lessons.aus[faces]).float()
+        emotions = torch.from_numpy(self.lessons.emotion[faces])
+        return heads.loss([seen.pooler_output, *seen.deepstack_features], counts, units, emotions)
+
+    def _descend(
+        self, phase: str, trained: nn.Module, rate: float, steps: int,
+        batches: Iterator[tuple[Callable[..., Tensor], tuple[Any, ...]]], watch: Watch | None,
+    ) -> None:  # fmt: skip
+        optimizer = _optimizer(list(trained.parameters()), rate, self.config.weight_decay)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps, self.config.warm_up))
+        parts = {"trained": trained, "optimizer": optimizer, "schedule": schedule}
+        self._take_up(phase, parts)
+        self.model.train()
+        for step, (loss, batch) in enumerate(batches):
+            if step < len(self.losses[phase]):
+                continue
+            self._step(phase, trained, optimizer, loss(*batch))
+            schedule.step()
+            if watch is not None:
+                watch(phase, step, self.losses[phase][-1])
+            if (step + 1) % KEPT_EVERY == 0:
+                self._keep(phase, parts)
+        self.seconds = time.perf_counter() - self._since
+        self.model.eval()
+
+    def _step(self, phase: str, trained: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(trained.parameters(), self.config.clip)
+        optimizer.step()
+        self.losses[phase].append(float(loss.detach()))
+
+    def _take_up(self, phase: str, parts: dict[str, Any]) -> None:
+        """Restore the parts of a phase that was stopped."""
+        self._since = time.perf_counter() - self.seconds
+        if self._held and self._held["phase"] == phase:
+            for name, part in parts.items():
+                part.load_state_dict(self._held[name])
+
+    def _keep(self, phase: str, parts: dict[str, Any]) -> None:
+        self.seconds = time.perf_counter() - self._since
+        states = {name: part.state_dict() for name, part in {"model": self.model, **parts}.items()}
+        if self._draft:
+            self._draft.write({"phase": phase, "losses": self.losses, "seconds": self.seconds, **states})
+
+
+class Heads(nn.Module):
+    """Reads Action Units and the emotion from the features of a picture; thrown away after the warm-up.
+
+    Args:
+        width: of the features.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.units = nn.Linear(2 * width, len(facs.CORE_AUS))
+        self.emotion = nn.Linear(2 * width, len(facs.EMOTIONS))
+
+    def loss(self, features: list[Tensor], counts: Tensor, units: Tensor, emotions: Tensor) -> Tensor:
+        """Return the summed losses over the tower's outputs.
+
+        Args:
+            features: float (tokens, width), of the last layer and of each deep-stacked one.
+            counts: int (pictures,), tokens of each picture.
+            units: float (pictures, units), the targets.
+            emotions: int (pictures,), the targets.
+        """
+        total = torch.zeros(())
+        for rows in features:
+            pooled = _pooled(rows, counts)
+            total = total + functional.binary_cross_entropy_with_logits(self.units(pooled), units)
+            total = total + functional.cross_entropy(self.emotion(pooled), emotions)
+        return total / len(features)
+
+
+def _pooled(rows: Tensor, counts: Tensor) -> Tensor:
+    """Return the mean and the maximum of each picture's tokens, float (pictures, 2 * width)."""
+    parts = rows.split(counts.tolist())
+    return torch.stack([torch.cat([part.mean(0), part.amax(0)]) for part in parts])
+
+
+class Batches:
+    """Draws batches; the same seed draws the same."""
+
+    def __init__(self, lessons: Lessons, config: SFTConfig) -> None:
+        self.lessons, self.config = lessons, config
+
+    def pictures(self, steps: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Yield (pictures, their faces): the aligned face or a crop of each face drawn."""
+        rng = np.random.default_rng([self.config.seed, 0])
+        for faces in self._faces(rng, steps, self.config.vision_batch):
+            plays = [self._play(int(face), rng) for face in faces]
+            later = [play.pictures[1:] or play.pictures for play in plays]
+            chosen = [pictures[int(rng.integers(len(pictures)))] for pictures in later]
+            yield np.array(chosen), faces
+
+    def plays(self, steps: int) -> Iterator[list[Play]]:
+        """Yield trajectories."""
+        rng = np.random.default_rng([self.config.seed, 1])
+        for faces in self._faces(rng, steps, self.config.batch):
+            yield [self._play(int(face), rng) for face in faces]
+
+    def _faces(self, rng: np.random.Generator, steps: int, size: int) -> Iterator[NDArray[np.int64]]:
+        """Yield faces, each once before any comes again."""
+        order = np.zeros(0, np.int64)
+        for _ in range(steps):
+            while len(order) < size:
+                order = np.concatenate([order, rng.permutation(len(self.lessons))])
+            yield order[:size]
+            order = order[size:]
+
+    def _play(self, face: int, rng: np.random.Generator) -> Play:
+        plays = self.lessons.plays[face]
+        if len(plays) == 1 or rng.random() >= self.config.zoom_share:
+            return plays[0]
+        return plays[int(rng.integers(1, len(plays)))]
+
+
+def collate(plays: Sequence[Play], lessons: Lessons, image_id: int, pad: int) -> dict[str, Tensor]:
+    """Return the model's inputs for some trajectories, padded on the right, and their labels.
+
+    Args:
+        plays: trajectories.
+        lessons: whose they are.
+        image_id: the placeholder's token.
+        pad: the padding's token.
+
+    Returns:
+        `input_ids`, `attention_mask`, `mm_token_type_ids`, `labels` (n, length); `labels` hold the tokens that the
+        policy writes and `IGNORED` elsewhere. `pixel_values` and `image_grid_thw` of all pictures in order.
+    """
+    shape = len(plays), max(len(play.ids) for play in plays)
+    ids, seen, labels = torch.full(shape, pad), torch.zeros(shape, dtype=torch.long), torch.full(shape, IGNORED)
+    for row, play in enumerate(plays):
+        length, tokens = len(play.ids), torch.from_numpy(play.ids.astype(np.int64))
+        ids[row, :length], seen[row, :length] = tokens, 1
+        labels[row, :length] = torch.where(torch.from_numpy(play.written), tokens, IGNORED)
+    pictures = [picture for play in plays for picture in play.pictures]
+    return {
+        "input_ids": ids, "attention_mask": seen, "labels": labels,
+        "mm_token_type_ids": (ids == image_id).int() * seen.int(),
+        "pixel_values": torch.from_numpy(lessons.pixels(pictures)),
+        "image_grid_thw": torch.from_numpy(lessons.grids[pictures]),
+    }  # fmt: skip
+
+
+@contextmanager
+def _quick_products() -> Iterator[None]:
+    """Let CPUs that can multiply float32 matrices in bfloat16 pieces; the losses agree to about 1e-3."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _optimizer(parameters: list[nn.Parameter], rate: float, decay: float) -> torch.optim.Optimizer:
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))
+
+
+def _rate(step: int, steps: int, warm_up: int) -> float:
+    if step < warm_up:
+        return (step + 1) / warm_up
+    done = (step - warm_up) / max(steps - warm_up, 1)
+    return 0.05 + 0.95 * 0.5 * (1 + float(np.cos(np.pi * min(done, 1.0))))
+
+
+def _save(model: Any, tokenizer: Any, source: Path, out: Path) -> None:
+    """Write the model with the processors' files of the one that it began as."""
+    out.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    for name in ("preprocessor_config.json", "video_preprocessor_config.json"):
+        write_text_atomic(out / name, (source / name).read_text(encoding="utf-8"))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Build a small Qwen3-VL, teach it, and write it; see ``--help``."""
+    options = _parser().parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    out = Path(options.out)
+    start = build(out.parent / f"{out.name}-untaught", replace(SMALL_QWEN, seed=options.seed))
+    dataset = load_dataset("synthetic", None, "train", preset=options.preset, n=options.faces, cache=options.pictures)
+    config = SFTConfig(vision_steps=options.vision_steps, steps=options.steps, seed=options.seed)
+    teach(start, dataset, out, config, lessons_dir=options.lessons, watch=_Progress())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m actfer_env.agents.sft", description=(main.__doc__ or "").strip())
+    parser.add_argument("--out", required=True, help="folder of the taught model")
+    parser.add_argument("--faces", type=int, default=12_000, help="drawn faces to learn from")
+    parser.add_argument("--preset", default="easy", help="of the data set 'synthetic'")
+    parser.add_argument("--pictures", help="folder in which drawn pictures are kept as PNG files")
+    parser.add_argument("--lessons", help="folder of prepared lessons; default is beside --out")
+    parser.add_argument("--vision-steps", type=int, default=SFTConfig.vision_steps)
+    parser.add_argument("--steps", type=int, default=SFTConfig.steps)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    return parser
+
+
+class _Progress:
+    """Prints the mean loss of every hundred steps, and how long they took."""
+
+    def __init__(self) -> None:
+        self._losses: list[float] = []
+        self._start = time.perf_counter()
+
+    def __call__(self, phase: str, step: int, loss: float) -> None:
+        self._losses.append(loss)
+        if (step + 1) % 100 == 0:
+            mean, seconds = np.mean(self._losses[-100:]), time.perf_counter() - self._start
+            print(f"{phase} {step + 1}: loss {mean:.3f}, {seconds:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+"""torchvision's CUDA build beside a CPU torch, as package indexes serve it: transformers cannot be imported there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_HELD: list[Any] = []
+
+
+def guard() -> None:
+    """Let such a torchvision be imported; without torchvision, or with one that fits, do nothing.
+
+    It looks two operators' schemas up at import and finds none. They are declared here; nothing in this project calls
+    them.
+    """
+    try:
+        import torchvision  # type: ignore[import-untyped]  # noqa: F401
+    except ImportError:
+        return
+    except RuntimeError:
+        import torch
+
+        library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _HELD.append(library)

@@ -1,0 +1,81 @@
+"""Plays held-out drawn faces with a model, for learn_on_cpu.sh: greedy, sampled, or with the pictures exchanged.
+
+    python learn_eval.py MODEL OUT [--number 2500] [--mode greedy] [--pictures FOLDER]
+
+A second start with the same folders plays what is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from actfer_env.agents.lessons import BRIEF_CHAT
+from actfer_env.agents.quick_vision import quicken
+from actfer_env.agents.torchvision_guard import guard
+from actfer_env.data import Dataset, load_dataset
+from actfer_env.episode import EpisodeConfig
+from actfer_env.evaluation import EvalConfig, evaluate
+from actfer_env.rollout import Rollout, write_text_atomic
+
+MODES = {"greedy": 0.0, "sampled": 1.0, "exchanged": 0.0}
+"""Mode -> temperature; "exchanged" is greedy, with each face's label beside the picture of another."""
+EPISODE = EpisodeConfig(max_turns=4)
+
+
+def exchanged(dataset: Dataset) -> Dataset:
+    """Return a data set in which every sample shows the picture of the next."""
+    samples = [dataset[index] for index in range(len(dataset))]
+    shown = [replace(sample, source=other.source, annotate=other.annotate, meta={**sample.meta, "image": other.id})
+             for sample, other in zip(samples, samples[1:] + samples[:1], strict=True)]  # fmt: skip
+    return Dataset(dataset.name, shown, {**dataset.arguments, "pictures": "exchanged"})
+
+
+def figures(rollouts: list[Rollout]) -> dict[str, float]:
+    """Return shares over rollouts; "format" is an answer without any violation."""
+    count = len(rollouts)
+    clean = sum(r.predicted_emotion is not None and not r.violations for r in rollouts)
+    return {
+        "n": count, "accuracy": sum(bool(r.correct) for r in rollouts) / count, "format": clean / count,
+        "zoomed": sum(r.zoomed for r in rollouts) / count,
+    }  # fmt: skip
+
+
+def main() -> None:
+    options = _options()
+    torch.set_num_threads(options.threads)
+    guard()
+    quicken()
+    from actfer_env.agents.qwen_vl import QwenVLAgent, SamplingConfig
+
+    out = Path(options.out)
+    dataset = load_dataset("synthetic", None, "test", preset=options.preset, n=options.number, cache=options.pictures)
+    sampling = SamplingConfig(max_new_tokens=48, temperature=MODES[options.mode], seed=options.seed)
+    agent = QwenVLAgent(options.model, device="cpu", dtype="float32", sampling=sampling, batch_size=options.batch)
+    shown: Dataset = exchanged(dataset) if options.mode == "exchanged" else dataset
+    run = evaluate(agent, shown, EvalConfig(chat=BRIEF_CHAT, episode=EPISODE), out)
+    found = figures(list(run.rollouts))
+    write_text_atomic(out / "figures.json", json.dumps(found) + "\n")
+    print(options.mode, json.dumps(found))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("out")
+    parser.add_argument("--mode", choices=list(MODES), default="greedy")
+    parser.add_argument("--number", type=int, default=2500)
+    parser.add_argument("--preset", default="easy")
+    parser.add_argument("--pictures")
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# Does it learn? From nothing to UC-GRPO and its two controls on a machine without GPU, as one command.
+#   examples/verl_grpo/learn_on_cpu.sh [WORK_FOLDER]            needs requirements-cpu.txt and matplotlib installed
+#   RUNS="full-0 random-0"  ...   only these runs: full, random or emotion, and a seed
+#   STEPS=36 PROMPTS=32 GROUP=8 RATE=1e-4 FACES=2500  ...
+# 1. A Qwen3-VL of 2.4 million parameters, taught from scratch: vision warm-up, then fine-tuning on template trajectories.
+# 2. For each run: GRPO in verl from there.   full: UC-GRPO;   random: random rewards;   emotion: plain GRPO whose only
+#    reward is the emotion (the variant task_only without Action Units).
+# 3. Every model over held-out faces, greedy and sampled, and the table and curves of learn_report.py.
+# Whatever is finished is kept: a second start goes on where the first one stopped.
+set -euo pipefail
+here="$(cd "$(dirname "$0")" && pwd)"
+work="$(mkdir -p "${1:-verl-learn}" && cd "${1:-verl-learn}" && pwd)"
+steps="${STEPS:-36}" prompts="${PROMPTS:-32}" group="${GROUP:-8}" rate="${RATE:-1e-4}" faces="${FACES:-2500}"
+runs="${RUNS:-full-0 random-0 emotion-0 full-1 random-1 emotion-1 full-2 random-2 emotion-2}"
+threads="${THREADS:-2}"
+
+unset CUDA_VISIBLE_DEVICES   # unset, not empty
+export VERL_PLATFORM=cpu VERL_ENGINE_DEVICE=cuda PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
+export VERL_USE_EXTERNAL_MODULES=actfer_env.verl_plugin.register,random_rewards
+export RAY_worker_niceness=0 HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false RAY_USAGE_STATS_ENABLED=0 HYDRA_FULL_ERROR=1
+
+start="$work/start" pictures="$work/pictures"
+[ -f "$start/sft.json" ] || python -m actfer_env.agents.sft --out "$start" --pictures "$pictures" --threads "$threads"
+[ -d "$work/data/train" ] || python "$here/learn_data.py" "$work/data/train" --number $((steps * prompts)) --pictures "$pictures"
+[ -d "$work/data/val" ] || python "$here/learn_data.py" "$work/data/val" --first 0 --number 8 --pictures "$pictures"
+
+judge() {   # MODEL OUT MODE NUMBER
+  [ -f "$2/$3/figures.json" ] || python "$here/learn_eval.py" "$1" "$2/$3" --mode "$3" --number "$4" \
+    --pictures "$pictures" --threads "$threads"
+}
+
+train() {   # RUN SEED OVERRIDES...
+  (cd "$work" && python -m verl.trainer.main_ppo \
+    algorithm.adv_estimator=grpo data.seed="$2" data.shuffle=True \
+    data.train_files="$work/data/train/part-00000.parquet" data.val_files="$work/data/val/part-00000.parquet" \
+    data.train_batch_size="$prompts" data.dataloader_num_workers=0 data.image_patch_size=16 data.return_raw_chat=True \
+    data.max_prompt_length=96 data.max_response_length=256 data.filter_overlong_prompts=False \
+    actor_rollout_ref.model.path="$start" actor_rollout_ref.model.use_remove_padding=False \
+    actor_rollout_ref.model.enable_gradient_checkpointing=False \
+    +actor_rollout_ref.model.override_config.attn_implementation=eager \
+    actor_rollout_ref.actor.strategy=fsdp2 actor_rollout_ref.actor.ppo_mini_batch_size="$prompts" \
+    actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=32 actor_rollout_ref.actor.use_dynamic_bsz=False \
+    actor_rollout_ref.actor.use_torch_compile=False actor_rollout_ref.actor.fsdp_config.use_torch_compile=False \
+    actor_rollout_ref.actor.fsdp_config.dtype=float32 actor_rollout_ref.actor.optim.lr="$rate" \
+    actor_rollout_ref.actor.optim.lr_warmup_steps=10 actor_rollout_ref.actor.entropy_coeff=0 \
+    "actor_rollout_ref.actor.checkpoint.save_contents=[model,optimizer,extra,hf_model]" \
+    actor_rollout_ref.rollout.name=hf actor_rollout_ref.rollout.n="$group" actor_rollout_ref.rollout.temperature=1.0 \
+    actor_rollout_ref.rollout.tensor_model_parallel_size=1 \
+    actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=64 actor_rollout_ref.rollout.agent.num_workers=1 \
+    actor_rollout_ref.rollout.agent.agent_loop_config_path="$here/agent_loop_learn.yaml" \
+    actor_rollout_ref.rollout.agent.default_agent_loop=actfer_agent \
+    reward.num_workers=1 reward.custom_reward_function.path=pkg://actfer_env.verl_plugin.scoring \
+    trainer.n_gpus_per_node=1 trainer.nnodes=1 trainer.device=cpu "trainer.logger=[console,file]" \
+    trainer.val_before_train=False trainer.total_epochs=1 trainer.save_freq=6 trainer.test_freq=-1 \
+    trainer.resume_mode=auto trainer.default_local_dir="$work/runs/$1" trainer.total_training_steps="$steps" \
+    transfer_queue.backend.SimpleStorage.num_data_storage_units=1 \
+    ray_kwargs.ray_init.num_cpus=8 +ray_kwargs.ray_init.num_gpus=1 \
+    +ray_kwargs.ray_init.include_dashboard=False "${@:3}")
+}
+
+options() {   # KIND
+  case "$1" in
+    full) echo "trainer.v1.trainer_mode=ucgrpo_sync +ucgrpo.variant=full" ;;
+    random) echo "trainer.v1.trainer_mode=random_rewards +ucgrpo.variant=full" ;;
+    emotion) echo "trainer.v1.trainer_mode=ucgrpo_sync +ucgrpo.variant=task_only +ucgrpo.dense_au=False" ;;
+    *) echo "unknown run $1: use full, random or emotion, and a seed, such as full-0" >&2; return 1 ;;
+  esac
+}
+
+judge "$start" "$work/eval/start" greedy "$faces"
+judge "$start" "$work/eval/start" sampled "$faces"
+judge "$start" "$work/eval/start" exchanged 1000
+for run in $runs; do
+  model="$work/runs/$run/global_step_$steps/actor/huggingface"
+  if [ ! -f "$model/config.json" ] || [ ! -f "$work/runs/$run/done" ]; then
+    settings="$(options "${run%-*}")"
+    # shellcheck disable=SC2086  # several settings in one word
+    train "$run" "${run##*-}" $settings
+    touch "$work/runs/$run/done"
+  fi
+  cp -n "$start/preprocessor_config.json" "$model/" 2> /dev/null || true
+  judge "$model" "$work/eval/$run" greedy "$faces"
+  judge "$model" "$work/eval/$run" sampled "$faces"
+  python "$here/learn_report.py" "$work"
+done

@@ -1,0 +1,112 @@
+"""Table and curves of learn_on_cpu.sh, from what its runs have left.
+
+    python learn_report.py WORK_FOLDER
+
+Writes ``learn.md`` and ``learn.png`` there. Differences to the start are paired by face; the standard error is that of
+the mean paired difference.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actfer_env.rollout import Rollout, read_rollouts, write_bytes_atomic, write_text_atomic
+
+START = "start"
+KINDS = {"full": "UC-GRPO", "emotion": "plain GRPO, emotion alone", "random": "random rewards"}
+MEASURES: dict[str, Callable[[Rollout], float]] = {
+    "accuracy": lambda r: float(bool(r.correct)),
+    "format": lambda r: float(r.predicted_emotion is not None and not r.violations),
+    "zoomed": lambda r: float(r.zoomed),
+}
+Table = dict[tuple[str, str], NDArray[np.float64]]
+"""(mode, measure) -> its value for each face, in the order of faces."""
+
+
+def read_table(folder: Path) -> Table | None:
+    """Return the figures of a model's evaluation, or None where it is not finished."""
+    found: Table = {}
+    for mode in ("sampled", "greedy"):
+        if not (folder / mode / "figures.json").exists():
+            return None
+        rollouts = sorted(read_rollouts(folder / mode / "episodes.jsonl"), key=lambda rollout: rollout.sample_id)
+        for name, measure in MEASURES.items():
+            found[mode, name] = np.array([measure(rollout) for rollout in rollouts])
+    return found
+
+
+def with_error(values: NDArray[np.float64], *, sign: bool = False) -> str:
+    """Return a mean with its standard error, in per cent."""
+    error = values.std(ddof=1) / np.sqrt(len(values))
+    return f"{100 * values.mean():{'+' if sign else ''}.1f} ± {100 * error:.1f}"
+
+
+def table(work: Path, runs: list[str]) -> str:
+    """Return the table as Markdown."""
+    start = read_table(work / "eval" / START)
+    assert start is not None, "the start is not evaluated yet"
+    heads = [f"{mode} {name}" for mode, name in start]
+    lines = [f"| model | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    lines.append(f"| start | {' | '.join(with_error(values) for values in start.values())} |")
+    for run in runs:
+        found = read_table(work / "eval" / run)
+        if found is not None:
+            cells = [with_error(found[key] - start[key], sign=True) for key in start]
+            lines.append(f"| {title(run)} | {' | '.join(cells)} |")
+    count = len(next(iter(start.values())))
+    note = f"Per cent of {count} held-out faces ± standard error; runs as paired differences to the start."
+    return "\n".join([*lines, "", note, ""])
+
+
+def title(run: str) -> str:
+    """Return a run's name for people."""
+    kind, seed = run.rsplit("-", 1)
+    return f"{KINDS[kind]}, seed {seed}"
+
+
+def curve(folder: Path, measure: Callable[[Rollout], float]) -> NDArray[np.float64]:
+    """Return a measure's mean over the rollouts of each step."""
+    steps = sorted((folder / "rollouts").glob("step_*.jsonl"))
+    return np.array([np.mean([measure(rollout) for rollout in read_rollouts(step)]) for step in steps])
+
+
+def draw(work: Path, runs: list[str]) -> bytes:
+    """Return the curves as PNG: thin lines are steps, thick ones means over seven."""
+    import io
+
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    axes = figure.subplots(1, len(MEASURES))
+    colours = dict(zip(KINDS, ("tab:blue", "tab:orange", "tab:grey"), strict=True))
+    for axis, (name, measure) in zip(axes, MEASURES.items(), strict=True):
+        for run in runs:
+            colour, values = colours[run.rsplit("-", 1)[0]], curve(work / "runs" / run, measure)
+            axis.plot(range(1, len(values) + 1), values, color=colour, alpha=0.25, linewidth=1)
+            if len(values) >= 7:
+                smooth = np.convolve(values, np.ones(7) / 7, "valid")
+                axis.plot(range(4, len(values) - 2), smooth, color=colour, linewidth=2, label=title(run))
+        axis.set(title=f"{name} of sampled training rollouts", xlabel="step")
+        axis.grid(alpha=0.3)
+    axes[0].legend(fontsize=7)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
+
+
+def main() -> None:
+    work = Path(sys.argv[1])
+    runs = sorted(path.name for path in (work / "runs").glob("*-*") if (path / "rollouts").is_dir())
+    text = table(work, runs)
+    write_text_atomic(work / "learn.md", text)
+    write_bytes_atomic(work / "learn.png", draw(work, runs))
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""Teaching a tiny Qwen3-VL: what carries the loss, that it falls, and that it is the same twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from actfer_env import facs
+from actfer_env.chat import ChatConfig, parse_turn, system_prompt
+from actfer_env.chat.turns import answer_text, call_text
+from actfer_env.data import Dataset, load_dataset
+from actfer_env.episode import EpisodeConfig
+from actfer_env.errors import DataError
+from actfer_env.evaluation import EvalConfig, evaluate
+
+torch = pytest.importorskip("torch", reason="needs torch")
+pytest.importorskip("transformers", reason="needs transformers: pip install 'actfer-env[vlm]'")
+
+from actfer_env.agents import sft  # noqa: E402
+from actfer_env.agents.lessons import BRIEF_CHAT, Lessons, codec_of, prepare_lessons  # noqa: E402
+from actfer_env.agents.quick_vision import _attend, _embed  # noqa: E402
+from actfer_env.agents.qwen_vl import QwenVLAgent, SamplingConfig, load  # noqa: E402
+from actfer_env.agents.sft import IGNORED, SFTConfig, collate, teach  # noqa: E402
+from actfer_env.agents.tiny_qwen import TinyQwenConfig, build  # noqa: E402
+
+FEW = SFTConfig(vision_steps=12, vision_batch=8, steps=25, batch=8, lr=3e-3, warm_up=5)
+ZOOMS = len(facs.REGIONS)
+
+
+@pytest.fixture(scope="module")
+def faces() -> Dataset:
+    return load_dataset("synthetic", split="train", preset="easy", n=8)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(
+        tmp_path_factory.mktemp("sft") / "model", TinyQwenConfig(brief=True, max_pixels=64 * 64, vocabulary=900)
+    )
+
+
+@pytest.fixture(scope="module")
+def lessons(model: Path, faces: Dataset) -> Lessons:
+    return prepare_lessons(faces, model, model.parent / "lessons", workers=1)
+
+
+@pytest.fixture(scope="module")
+def taught(model: Path, faces: Dataset, lessons: Lessons) -> tuple[Path, dict[str, list[float]]]:
+    out = model.parent / "taught"
+    return out, teach(model, faces, out, FEW, lessons_dir=model.parent / "lessons")
+
+
+def test_a_lesson_is_the_conversation_that_an_episode_makes(faces: Dataset, model: Path, lessons: Lessons) -> None:
+    tokenizer = codec_of(model).tokenizer
+    text = tokenizer.decode(lessons.plays[0][1].ids.tolist())
+    region = facs.REGIONS[0]
+    assert text.count("<|im_start|>assistant\n") == 3
+    assert call_text("zoom_in", regions=[region]) in text
+    assert f"Magnified {region}." in text
+    assert text.endswith(f"{answer_text(faces[0].emotion or '', faces[0].aus or ())}<|im_end|>")
+
+
+def test_only_what_the_policy_writes_carries_a_loss(model: Path, lessons: Lessons, faces: Dataset) -> None:
+    codec = codec_of(model)
+    plays = [lessons.plays[0][0], lessons.plays[1][2]]
+    batch = collate(plays, lessons, codec.image_id, codec.tokenizer.pad_token_id)
+    for row, (sample, zoom) in enumerate(((faces[0], []), (faces[1], [facs.REGIONS[1]]))):
+        kept = batch["labels"][row][batch["labels"][row] != IGNORED].tolist()
+        calls = [call_text("detect_align"), *(call_text("zoom_in", regions=[region]) for region in zoom)]
+        assert codec.tokenizer.decode(kept) == "".join(calls) + answer_text(sample.emotion, sample.aus) + "<|im_end|>"
+    assert codec.image_id not in batch["labels"]
+    features = int(batch["image_grid_thw"].prod(1).sum()) // 4
+    assert int((batch["input_ids"] == codec.image_id).sum()) == features == int(batch["mm_token_type_ids"].sum())
+
+
+def test_kept_pictures_are_those_of_the_image_processor(model: Path, lessons: Lessons, faces: Dataset) -> None:
+    codec = codec_of(model)
+    from actfer_env.chat import ChatEpisode, chat_tools
+
+    episode = ChatEpisode(faces[0], chat_tools("auto", BRIEF_CHAT), BRIEF_CHAT)
+    shown = codec.pictures(episode.images)[0][0]
+    np.testing.assert_allclose(lessons.pixels(lessons.plays[0][0].pictures[:1]), shown, atol=1e-6)
+
+
+def test_lessons_are_kept(model: Path, lessons: Lessons, faces: Dataset) -> None:
+    again = prepare_lessons(faces, model, model.parent / "lessons", workers=1)
+    np.testing.assert_array_equal(again.patches, lessons.patches)
+    assert len(list((model.parent / "lessons").iterdir())) == 1
+    assert [len(plays) for plays in lessons.plays] == [1 + ZOOMS] * len(faces)
+
+
+def test_both_losses_fall(taught: tuple[Path, dict[str, list[float]]]) -> None:
+    losses = taught[1]
+    assert np.mean(losses["vision"][-4:]) < losses["vision"][0]
+    assert np.mean(losses["turns"][-4:]) < 0.8 * losses["turns"][0]
+    assert json.loads((taught[0] / "sft.json").read_text())["losses"]["turns"] == losses["turns"]
+
+
+def test_the_same_seed_gives_the_same_weights(model: Path, faces: Dataset, lessons: Lessons, tmp_path: Path) -> None:
+    few = replace(FEW, vision_steps=3, steps=3)
+    kwargs: Any = {"lessons_dir": model.parent / "lessons"}
+    same = [teach(model, faces, tmp_path / name, few, **kwargs) for name in ("a", "b")]
+    other = teach(model, faces, tmp_path / "c", replace(few, seed=1), **kwargs)
+    hashes = [hashlib.sha256((tmp_path / n / "model.safetensors").read_bytes()).hexdigest() for n in "abc"]
+    assert same[0] == same[1] != other
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_a_stopped_teaching_ends_like_one_that_was_not(
+    model: Path, faces: Dataset, lessons: Lessons, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few, kwargs = replace(FEW, vision_steps=3, steps=4), {"lessons_dir": model.parent / "lessons"}
+    monkeypatch.setattr(sft, "KEPT_EVERY", 2)
+    whole = teach(model, faces, tmp_path / "whole", few, **kwargs)
+    for stop in (("vision", 2), ("turns", 2)):
+
+        def interrupt(phase: str, step: int, loss: float, stop: Any = stop) -> None:
+            if (phase, step) == stop:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            teach(model, faces, tmp_path / "stopped", few, watch=interrupt, **kwargs)
+    with pytest.raises(DataError, match="another teaching"):
+        teach(model, faces, tmp_path / "stopped", replace(few, seed=1), **kwargs)
+    assert teach(model, faces, tmp_path / "stopped", few, **kwargs) == whole
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "stopped")]
+    assert weights[0] == weights[1]
+    assert not (tmp_path / "stopped" / "teaching.pt").exists()
+
+
+def test_a_taught_model_is_evaluated_like_any_other(taught: tuple[Path, Any], faces: Dataset) -> None:
+    agent = QwenVLAgent(taught[0], device="cpu", dtype="float32", sampling=SamplingConfig(max_new_tokens=48))
+    run = evaluate(agent, faces, EvalConfig(chat=BRIEF_CHAT, episode=EpisodeConfig(max_turns=3), number=2))
+    assert all(rollout.texts for rollout in run.rollouts)
+
+
+def test_quick_vision_gives_the_same_features(model: Path, lessons: Lessons) -> None:
+    from transformers.models.qwen3_vl import modeling_qwen3_vl as qwen
+
+    tower = load(model, "float32")[0].model.visual
+    pictures = [*lessons.plays[0][1].pictures, *lessons.plays[1][4].pictures]
+    pixels, grids = torch.from_numpy(lessons.pixels(pictures)), torch.from_numpy(lessons.grids[pictures])
+    lengths = torch.tensor([0, *grids.prod(1)]).cumsum(0).int()
+    slow_embed = _plain(qwen.Qwen3VLVisionPatchEmbed)
+    torch.testing.assert_close(_embed(tower.patch_embed, pixels), slow_embed(tower.patch_embed, pixels))
+    hidden, angles = torch.randn(len(pixels), 32), torch.randn(len(pixels), 16)
+    around = angles.cos(), angles.sin()
+    attention = tower.blocks[0].attn
+    found = _attend(qwen.apply_rotary_pos_emb_vision, attention, hidden, lengths, around)
+    wanted = _plain(qwen.Qwen3VLVisionAttention)(attention, hidden, cu_seqlens=lengths, position_embeddings=around)
+    assert len(set(grids.prod(1).tolist())) > 1
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+
+
+def _plain(kind: Any) -> Any:
+    """Return the class's own forward, quickened or not."""
+    return getattr(kind.forward, "__wrapped__", kind.forward)
+
+
+def test_brief_conversations_have_the_same_format() -> None:
+    brief, full = (system_prompt(ChatConfig(brief=brief), EpisodeConfig()) for brief in (True, False))
+    assert len(brief) < 0.05 * len(full)
+    parsed = parse_turn(answer_text("fear", {26, 1, 2}), ChatConfig(brief=True, parsing="strict"))
+    assert parsed.answer is not None
+    assert (parsed.answer.emotion, parsed.answer.aus) == ("fear", ["AU1", "AU2", "AU26"])
+    call = parse_turn(call_text("zoom_in", regions=["nose"]), ChatConfig(parsing="strict")).calls[0]
+    assert (call.name, call.arguments) == ("zoom_in", {"regions": ["nose"]})
+
+
+@pytest.mark.parametrize("wrong", [{"batch": 0}, {"steps": -1}, {"zoom_share": 1.5}])
+def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match="must be"):
+        SFTConfig(**wrong)
