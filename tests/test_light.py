@@ -156,6 +156,19 @@ def test_resuming_equals_never_stopping(cache: Path, tmp_path: Path) -> None:
     assert (tmp_path / "torn" / "log.csv").read_text() == (tmp_path / "whole" / "log.csv").read_text()
 
 
+def test_annealed_rates_fall_to_zero_and_fix_the_number_of_steps(cache: Path, tmp_path: Path) -> None:
+    one = trainer(cache, tmp_path, anneal=True, steps=2)
+    rates = []
+    for _ in range(2):
+        one.step()
+        rates.append([group["lr"] for group in one.optimizer.param_groups])
+    assert rates == [pytest.approx([1e-4, 5e-4]), pytest.approx([5e-5, 2.5e-4])]
+    one.save()
+    assert trainer(cache, tmp_path, anneal=True, steps=2).resume()
+    with pytest.raises(DataError, match="another config"):
+        trainer(cache, tmp_path, anneal=True, steps=3).resume()
+
+
 def test_another_configuration_is_not_resumed(cache: Path, tmp_path: Path) -> None:
     trainer(cache, tmp_path, steps=1).train()
     with pytest.raises(DataError, match="another reward"):

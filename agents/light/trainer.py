@@ -43,6 +43,7 @@ class TrainerConfig:
         epochs: gradient steps on one batch (chosen here).
         rate: learning rate of Adam (chosen here).
         gate_factor: the gate's learning rate over that (from the prototype's findings).
+        anneal: whether learning rates fall linearly to zero over the steps, as in CleanRL's PPO.
         clip: of the probability ratio (PPO's usual value).
         kl: weight of the KL divergence to the warm start (ActFER 4.1).
         entropy: weight of the tools' entropy (ActFER 4.1).
@@ -58,6 +59,7 @@ class TrainerConfig:
     epochs: int = 4
     rate: float = 1e-4
     gate_factor: float = 5.0
+    anneal: bool = False
     clip: float = 0.2
     kl: float = 0.1
     entropy: float = 0.01
@@ -89,10 +91,7 @@ class Trainer:
         self.reference = deepcopy(self.policy).requires_grad_(False)
         self.policy.encoders().requires_grad_(not self.config.freeze_vision)
         gate, others = self.policy.gate_parameters(), self.policy.other_parameters()
-        rate = self.config.rate
-        self.optimizer = torch.optim.Adam(
-            [{"params": others, "lr": rate}, {"params": gate, "lr": rate * self.config.gate_factor}]
-        )
+        self.optimizer = torch.optim.Adam([{"params": others}, {"params": gate}])
         self.generator = torch.Generator().manual_seed(self.seed)
         self.done = 0
         self.log: list[dict[str, float]] = []
@@ -108,6 +107,7 @@ class Trainer:
 
     def step(self) -> dict[str, float]:
         """Play one batch of groups and update the policy; return the step's figures."""
+        self._set_rates()
         batch = Player(self.venv, self.policy, self.generator).play()
         with torch.no_grad():
             old = self.reference.decide(self._features(self.reference, batch), batch.decisions)
@@ -117,6 +117,12 @@ class Trainer:
         self.done += 1
         self.log.append(row)
         return row
+
+    def _set_rates(self) -> None:
+        left = 1.0 - self.done / self.config.steps if self.config.anneal else 1.0
+        others, gate = self.optimizer.param_groups
+        others["lr"] = self.config.rate * left
+        gate["lr"] = others["lr"] * self.config.gate_factor
 
     def _features(self, policy: LightPolicy, batch: Batch) -> Features:
         return batch.features if self.config.freeze_vision else policy.encode(batch.memory)
@@ -170,7 +176,7 @@ class Trainer:
         state = load_checkpoint(path)
         mine = {"config": asdict(self.config), "reward": facts_of(self.venv.scorer), "seed": self.seed}
         for name, value in mine.items():
-            if {k: v for k, v in _flat(state[name]) if k != "steps"} != {k: v for k, v in _flat(value) if k != "steps"}:
+            if self._fixed(state[name]) != self._fixed(value):
                 raise DataError(f"{path} was made with another {name}: choose another folder")
         self.policy.load_state_dict(state["policy"])
         self.reference.load_state_dict(state["reference"])
@@ -179,6 +185,12 @@ class Trainer:
         self.generator.set_state(state["generator"])
         self.done, self.log = state["done"], state["log"]
         return True
+
+    def _fixed(self, facts: Any) -> Any:
+        """Return what a resumed run must share: more steps may be asked for, unless the rates depend on their number."""
+        if not isinstance(facts, dict) or self.config.anneal:
+            return facts
+        return {key: value for key, value in facts.items() if key != "steps"}
 
 
 def facts_of(scorer: UCGRPO | AnswerReward) -> dict[str, Any]:
@@ -241,10 +253,6 @@ def load_checkpoint(path: Path) -> Any:
         return torch.load(path, weights_only=True)
     except Exception as error:
         raise DataError(f"{path} is no checkpoint ({type(error).__name__}): delete it and run again") from error
-
-
-def _flat(value: Any) -> list[tuple[str, Any]]:
-    return list(value.items()) if isinstance(value, dict) else [("", value)]
 
 
 def _csv(rows: list[dict[str, float]]) -> str:
