@@ -187,7 +187,7 @@ class Trainer:
         return True
 
     def _fixed(self, facts: Any) -> Any:
-        """Return what a resumed run must share: more steps may be asked for, unless the rates depend on their number."""
+        """Return what a resumed run must share; the number of steps only where the rates depend on it."""
         if not isinstance(facts, dict) or self.config.anneal:
             return facts
         return {key: value for key, value in facts.items() if key != "steps"}
