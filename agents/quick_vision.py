@@ -44,7 +44,7 @@ def _embed(module: Any, patches: Tensor) -> Tensor:
 
 def _attend(
     rotate: Any, module: Any, hidden_states: Tensor, cu_seqlens: Tensor,
-    position_embeddings: tuple[Tensor, Tensor] | None = None, **_: Any,
+    position_embeddings: Any = None, **_: Any,
 ) -> Tensor:  # fmt: skip
     """Attend within each picture: rows of all pictures side by side, short ones padded and masked."""
     count = len(hidden_states)

@@ -249,7 +249,7 @@ class Teacher:
 
     def _step(self, phase: str, trained: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(trained.parameters(), self.config.clip)
         optimizer.step()
         self.losses[phase].append(float(loss.detach()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 _HELD: list[Any] = []
@@ -14,13 +15,13 @@ def guard() -> None:
     them.
     """
     try:
-        import torchvision  # type: ignore[import-untyped]  # noqa: F401
+        import_module("torchvision")
     except ImportError:
         return
     except RuntimeError:
         import torch
 
-        library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
+        library = torch.library.Library("torchvision", "DEF")
         for name in ("nms", "qnms"):
             library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         _HELD.append(library)

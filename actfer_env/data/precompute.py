@@ -160,7 +160,7 @@ def _signature(samples: Sequence[Sample]) -> str:
 
 
 def _state(sample: Sample) -> list[Any]:
-    state = [sample.id, repr(sample.meta.get("image"))]
+    state: list[Any] = [sample.id, repr(sample.meta.get("image"))]
     if isinstance(sample.source, str | os.PathLike) and Path(sample.source).exists():
         found = Path(sample.source).stat()
         state += [found.st_size, found.st_mtime_ns]
