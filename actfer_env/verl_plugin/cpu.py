@@ -9,30 +9,17 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
-_HELD: list[Any] = []
-
 
 def install() -> None:
     """Register the platform "cpu" and the rollout "hf", and mend what verl builds wrongly for them."""
     from actfer_env.agents.quick_vision import quicken
+    from actfer_env.agents.torchvision_guard import guard
 
-    define_torchvision_operators()
+    guard()
     quicken()
     _register_platform()
     _register_rollout()
     _mend_process_group()
-
-
-def define_torchvision_operators() -> None:
-    """Define two operators' schemas that torchvision's CUDA build looks up at import beside a CPU torch."""
-    import torch
-
-    if hasattr(torch.ops.torchvision, "nms"):
-        return
-    library = torch.library.Library("torchvision", "DEF")
-    for name in ("nms", "qnms"):
-        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    _HELD.append(library)
 
 
 def _device_module() -> types.ModuleType:

@@ -12,9 +12,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from actfer_env.verl_plugin.cpu import define_torchvision_operators
+from actfer_env.agents.torchvision_guard import guard
 
-define_torchvision_operators()
+guard()
 
 from actfer_env.agents.lessons import prepare_lessons  # noqa: E402
 from actfer_env.agents.sft import SFTConfig, teach  # noqa: E402
