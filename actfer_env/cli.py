@@ -184,7 +184,7 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
 
 @app.command()
 def train(  # noqa: PLR0913, PLR0917  (each argument is an option of the command)
-    preset: Annotated[str, typer.Option(help="smoke, quick (three minutes) or paper.")] = "quick",
+    preset: Annotated[str, typer.Option(help="smoke, quick (three minutes), paper or long.")] = "quick",
     variant: Annotated[
         str,
         typer.Option(help="Reward: full, no_ema, zoom_biased, au_grounded, emotion_only, task_only, facial_r1, tag."),
@@ -222,7 +222,7 @@ def train(  # noqa: PLR0913, PLR0917  (each argument is an option of the command
 
 @app.command()
 def ablate(
-    preset: Annotated[str, typer.Option(help="smoke, quick or paper.")] = "paper",
+    preset: Annotated[str, typer.Option(help="smoke, quick, paper or long.")] = "paper",
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of each variant.")] = 5,
     variants: Annotated[str, typer.Option(help="Comma-separated; all if left out.")] = "",
     out: OutOption = Path("actfer-ablation"),

@@ -336,6 +336,6 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_weights(cache: 
 
 
 def test_presets_are_sessions() -> None:
-    assert set(PRESETS) == {"smoke", "quick", "paper"}
+    assert set(PRESETS) == {"smoke", "quick", "paper", "long"}
     assert all(isinstance(preset, SessionConfig) for preset in PRESETS.values())
     assert run.__doc__ is not None

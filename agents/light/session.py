@@ -89,8 +89,9 @@ PRESETS: dict[str, SessionConfig] = {
     "quick": SessionConfig(train=6_000, val=1_000, test=0, warm=WarmStartConfig(epochs=7, retries=0),
                            trainer=TrainerConfig(steps=200)),
     "paper": SessionConfig(warm=WarmStartConfig(epochs=10)),
+    "long": SessionConfig(warm=WarmStartConfig(epochs=10), trainer=TrainerConfig(steps=1_000, anneal=True)),
 }  # fmt: skip
-"""Sizes by name: a test of the parts, three minutes, and the ablation."""
+"""Sizes by name: a test of the parts, three minutes, the ablation, and one that lets the gate settle."""
 
 
 @dataclass
