@@ -240,8 +240,9 @@ def ablate(
 
     _session()
     from actfer_env.agents.light.ablate import ablate as run_all
+    from actfer_env.agents.light.claims import WARM_START
 
-    names = tuple(part.strip() for part in variants.split(",") if part.strip()) or tuple(VARIANTS)
+    names = tuple(part.strip() for part in variants.split(",") if part.strip()) or (*VARIANTS, WARM_START)
     _check_writable(out)
     run_all(
         replace(_preset(preset), zoom_cost=zoom_cost, reward=_fields(fields)),
