@@ -161,7 +161,7 @@ def plot_curves(results: Mapping[str, Sequence[Mapping[str, Any]]], out: Path) -
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(1, 3, figsize=(12, 3.4), dpi=110)
+    figure, axes = plt.subplots(1, 3, figsize=(12, 4.0), dpi=110)
     for name, runs in results.items():
         if name == WARM_START:
             continue
@@ -178,7 +178,7 @@ def plot_curves(results: Mapping[str, Sequence[Mapping[str, Any]]], out: Path) -
         axis.set_xlabel("step", fontsize=9)
         axis.tick_params(labelsize=8)
         if axis.get_legend_handles_labels()[0]:
-            axis.legend(fontsize=7, frameon=False)
+            axis.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=4)
     figure.tight_layout()
     figure.savefig(out / "curves.png")
     plt.close(figure)
