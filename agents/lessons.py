@@ -194,7 +194,8 @@ class _Work:
     def name(self) -> str:
         words = (Path(self.model) / "tokenizer.json").read_text(encoding="utf-8")
         looks = (Path(self.model) / "preprocessor_config.json").read_text(encoding="utf-8")
-        facts = [GENERATOR_VERSION, self.dataset.arguments, len(self.dataset), asdict(self.chat), self.detector]
+        what = {name: value for name, value in self.dataset.arguments.items() if name != "cache"}
+        facts = [GENERATOR_VERSION, what, len(self.dataset), asdict(self.chat), self.detector]
         text = json.dumps([*facts, words, looks], sort_keys=True, default=str)
         return "lessons-" + hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -13,7 +13,7 @@ here="$(cd "$(dirname "$0")" && pwd)"
 work="$(mkdir -p "${1:-verl-learn}" && cd "${1:-verl-learn}" && pwd)"
 steps="${STEPS:-36}" prompts="${PROMPTS:-32}" group="${GROUP:-8}" rate="${RATE:-1e-4}" faces="${FACES:-2500}"
 runs="${RUNS:-full-0 random-0 emotion-0 full-1 random-1 emotion-1 full-2 random-2 emotion-2}"
-threads="${THREADS:-2}"
+threads="${THREADS:-2}" micro=$((prompts * group / 8))   # verl wants a divisor of prompts times group
 
 unset CUDA_VISIBLE_DEVICES   # unset, not empty
 export VERL_PLATFORM=cpu VERL_ENGINE_DEVICE=cuda PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
@@ -31,7 +31,7 @@ judge() {   # MODEL OUT MODE NUMBER
 }
 
 train() {   # RUN SEED OVERRIDES...
-  (cd "$work" && python -m verl.trainer.main_ppo \
+  (cd "$work" && VERL_FILE_LOGGER_PATH="$work/runs/$1.metrics.jsonl" python -m verl.trainer.main_ppo \
     algorithm.adv_estimator=grpo data.seed="$2" data.shuffle=True \
     data.train_files="$work/data/train/part-00000.parquet" data.val_files="$work/data/val/part-00000.parquet" \
     data.train_batch_size="$prompts" data.dataloader_num_workers=0 data.image_patch_size=16 data.return_raw_chat=True \
@@ -40,14 +40,14 @@ train() {   # RUN SEED OVERRIDES...
     actor_rollout_ref.model.enable_gradient_checkpointing=False \
     +actor_rollout_ref.model.override_config.attn_implementation=eager \
     actor_rollout_ref.actor.strategy=fsdp2 actor_rollout_ref.actor.ppo_mini_batch_size="$prompts" \
-    actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=32 actor_rollout_ref.actor.use_dynamic_bsz=False \
+    actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu="$micro" actor_rollout_ref.actor.use_dynamic_bsz=False \
     actor_rollout_ref.actor.use_torch_compile=False actor_rollout_ref.actor.fsdp_config.use_torch_compile=False \
     actor_rollout_ref.actor.fsdp_config.dtype=float32 actor_rollout_ref.actor.optim.lr="$rate" \
     actor_rollout_ref.actor.optim.lr_warmup_steps=10 actor_rollout_ref.actor.entropy_coeff=0 \
     "actor_rollout_ref.actor.checkpoint.save_contents=[model,optimizer,extra,hf_model]" \
     actor_rollout_ref.rollout.name=hf actor_rollout_ref.rollout.n="$group" actor_rollout_ref.rollout.temperature=1.0 \
     actor_rollout_ref.rollout.tensor_model_parallel_size=1 \
-    actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=64 actor_rollout_ref.rollout.agent.num_workers=1 \
+    actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu="$micro" actor_rollout_ref.rollout.agent.num_workers=1 \
     actor_rollout_ref.rollout.agent.agent_loop_config_path="$here/agent_loop_learn.yaml" \
     actor_rollout_ref.rollout.agent.default_agent_loop=actfer_agent \
     reward.num_workers=1 reward.custom_reward_function.path=pkg://actfer_env.verl_plugin.scoring \
@@ -68,6 +68,7 @@ options() {   # KIND
   esac
 }
 
+mkdir -p "$work/runs"
 judge "$start" "$work/eval/start" greedy "$faces"
 judge "$start" "$work/eval/start" sampled "$faces"
 judge "$start" "$work/eval/start" exchanged 1000

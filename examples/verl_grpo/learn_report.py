@@ -93,7 +93,8 @@ def draw(work: Path, runs: list[str]) -> bytes:
                 axis.plot(range(4, len(values) - 2), smooth, color=colour, linewidth=2, label=title(run))
         axis.set(title=f"{name} of sampled training rollouts", xlabel="step")
         axis.grid(alpha=0.3)
-    axes[0].legend(fontsize=7)
+    if axes[0].get_legend_handles_labels()[0]:
+        axes[0].legend(fontsize=7)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()

@@ -27,13 +27,14 @@ class RandomScorer(StepScorer):
 
     def __init__(self, config: Any = None, seed: int = 0) -> None:
         super().__init__(config)
-        self._rng = np.random.default_rng(seed)
+        self._seed = seed
 
     def score(
         self, uids: Sequence[str], fields: Sequence[Mapping[str, Any]], padding: Sequence[bool]
     ) -> tuple[list[int], list[Rollout], Scores]:
         kept, rollouts, scores = super().score(uids, fields, padding)
-        total = self._rng.standard_normal(len(kept))
+        rng = np.random.default_rng([self._seed, scores.scored_at])  # so that a resumed run draws what it would have
+        total = rng.standard_normal(len(kept))
         advantage = group_advantages(total, group_rollouts(rollouts).values())
         return kept, rollouts, replace(scores, total=total, advantage=advantage)
 
