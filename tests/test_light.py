@@ -298,11 +298,15 @@ def biased_faces(one: Trainer) -> float:
 
 
 def one_group(cache: Path) -> list[Any]:
+    """A group with both sides, zoomed and not, of the first plays of an untaught policy that has one."""
     one = trainer(cache)
-    batch = Player(one.venv, one.policy, torch.Generator().manual_seed(2)).play()
-    sides = {(r.group_id, r.zoomed) for r in batch.rollouts if r.detection == "ok"}
-    name = next(group for group, zoomed in sorted(sides) if (group, not zoomed) in sides)
-    return [rollout for rollout in batch.rollouts if rollout.group_id == name]
+    for seed in range(50):
+        batch = Player(one.venv, one.policy, torch.Generator().manual_seed(seed)).play()
+        sides = {(r.group_id, r.zoomed) for r in batch.rollouts if r.detection == "ok"}
+        mixed = [group for group, zoomed in sorted(sides) if zoomed and (group, False) in sides]
+        if mixed:
+            return [rollout for rollout in batch.rollouts if rollout.group_id == mixed[0]]
+    raise AssertionError("no group with both sides in 50 plays")
 
 
 SCRIPT = """

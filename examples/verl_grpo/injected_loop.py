@@ -40,5 +40,6 @@ class _Scripted:
         text = next(self.turns)
         ids = list(self.codec.tokenizer(text, add_special_tokens=False).input_ids)
         end = [] if text.startswith("<tool_call>") else [self.codec.end_id]
+        ids += end
         versions = dict.fromkeys(("global_steps", "min_global_steps", "max_global_steps"), self.step)
-        return TokenOutput(token_ids=ids + end, stop_reason="completed", extra_fields=versions)
+        return TokenOutput(token_ids=ids, log_probs=[0.0] * len(ids), stop_reason="completed", extra_fields=versions)
