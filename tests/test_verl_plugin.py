@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -74,9 +75,9 @@ def test_a_wrong_launch_ends_with_one_line_before_ray_starts() -> None:
         assert found[wrong].startswith("error: ") and message in found[wrong]
 
 
-def test_the_launcher_exits_with_an_error_code() -> None:
+def test_the_launcher_exits_with_an_error_code(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "actfer_env.verl_plugin.train", "+ucgrpo.variant=typo"],
+        [sys.executable, "-m", "actfer_env.verl_plugin.train", "+ucgrpo.variant=typo"], cwd=tmp_path,
         capture_output=True, text=True, env={**os.environ, "VERL_PLATFORM": "cpu"}, check=False,
     )  # fmt: skip
     assert done.returncode == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -22,17 +22,18 @@ RECORD_TOKENS = "record_tokens"
 _OWN = frozenset({"name", "_target_", "detector", "turn_tokens", "chat", "episode"})
 
 
-def check_launch(config: Any) -> None:
+def check_launch(config: Any, trainers: Collection[str] = (TRAINER,)) -> None:
     """Check a whole configuration before verl starts, the trainer's name included.
 
     Args:
         config: verl's configuration, as Hydra composed it.
+        trainers: names of the trainers that score as this project does.
 
     Raises:
         RewardError: one line that names the setting and the cure.
     """
     mode = config.trainer.v1.trainer_mode
-    if not config.trainer.get("use_v1", True) or mode != TRAINER:
+    if not config.trainer.get("use_v1", True) or mode not in trainers:
         raise RewardError(f"trainer.v1.trainer_mode is {mode!r}: set it to {TRAINER}, with trainer.use_v1=True")
     check_config(config)
 

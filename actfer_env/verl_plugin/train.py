@@ -25,17 +25,25 @@ def run(config: Any) -> None:
         SystemExit: an error of this project's, with one line.
     """
     try:
-        check_launch(config)
+        check_launch(config, _trainers())
         _start(config)
     except ActFERError as error:
         sys.exit(f"error: {_last_line(error)}")
 
 
+def _trainers() -> list[str]:
+    """Return the names of `UCGRPOTrainer` and of those derived from it, as verl's registry holds them."""
+    import verl.trainer.main_ppo  # noqa: F401  loads verl's plugins, and with them this project's trainer
+    from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
+
+    from actfer_env.verl_plugin.trainer import UCGRPOTrainer
+
+    return [name for name, trainer in TRAINER_REGISTRY.items() if issubclass(trainer, UCGRPOTrainer)]
+
+
 def _start(config: Any) -> None:
     from verl.trainer import main_ppo
-    from verl.trainer.ppo.v1 import get_trainer_cls
 
-    get_trainer_cls(config.trainer.v1.trainer_mode)  # raises where verl could not load the plugin
     main_ppo.main(config)
 
 

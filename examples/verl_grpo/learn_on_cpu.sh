@@ -31,7 +31,7 @@ judge() {   # MODEL OUT MODE NUMBER
 }
 
 train() {   # RUN SEED OVERRIDES...
-  (cd "$work" && VERL_FILE_LOGGER_PATH="$work/runs/$1.metrics.jsonl" python -m verl.trainer.main_ppo \
+  (cd "$work" && VERL_FILE_LOGGER_PATH="$work/runs/$1.metrics.jsonl" python -m actfer_env.verl_plugin.train \
     algorithm.adv_estimator=grpo data.seed="$2" data.shuffle=True \
     data.train_files="$work/data/train/part-00000.parquet" data.val_files="$work/data/val/part-00000.parquet" \
     data.train_batch_size="$prompts" data.dataloader_num_workers=0 data.image_patch_size=16 data.return_raw_chat=True \

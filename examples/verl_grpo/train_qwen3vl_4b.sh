@@ -49,7 +49,7 @@ mkdir -p "$OUT"
 sed "s|^  detector: .*|  detector: \"$detector\"|" "$here/agent_loop.yaml" > "$OUT/agent_loop.yaml"
 
 export VERL_USE_EXTERNAL_MODULES=actfer_env.verl_plugin.register
-command=(python -m verl.trainer.main_ppo
+command=(python -m actfer_env.verl_plugin.train
   algorithm.adv_estimator=grpo algorithm.norm_adv_by_std_in_grpo=True algorithm.use_kl_in_reward=False
   trainer.v1.trainer_mode=ucgrpo_sync +ucgrpo.variant="${VARIANT:-full}"
   data.train_files="$train" data.val_files="$val" data.train_batch_size=32
