@@ -38,6 +38,7 @@ from actfer_env.agents.light.rollouts import Player  # noqa: E402
 from actfer_env.agents.light.session import PRESETS, SessionConfig, run, stage  # noqa: E402
 from actfer_env.agents.light.trainer import Trainer, TrainerConfig, clipped, weights_hash  # noqa: E402
 from actfer_env.agents.light.views import ViewConfig, ViewTools  # noqa: E402
+from actfer_env.agents.light.warmstart import WarmStartConfig, _script  # noqa: E402
 from actfer_env.data import load_dataset  # noqa: E402
 from actfer_env.errors import DataError  # noqa: E402
 from actfer_env.rewards import UCGRPO, UCGRPOConfig  # noqa: E402
@@ -83,6 +84,16 @@ def test_log_probabilities_count_answers_only_where_one_is_given() -> None:
     answer = log_prob(out, torch.tensor([ANSWER]), torch.tensor([3]), none)
     assert zoom.item() == pytest.approx(-math.log(3), abs=1e-6)
     assert answer.item() == pytest.approx(-math.log(3) - math.log(8) - AUS * math.log(2), abs=1e-5)
+
+
+def test_cloned_moves_have_the_shares_of_whole_scripts() -> None:
+    config = WarmStartConfig(cropped=0.6, zoomed=0.25)
+    shown, move, weight = _script(100_000, config, np.random.default_rng(0))
+    answers, seen = weight * (move == ANSWER), shown.sum(1)
+    share = [(answers[seen == k].sum() / weight[seen == k].sum()).item() for k in range(5)]
+    # of scripts that zoom, 1, 2, 3, 4 crops have the chances 1/7, 1/7, 1/7, 4/7
+    assert share == pytest.approx([0.75, 1 / 7, 1 / 6, 1 / 5, 1.0], abs=0.02)
+    assert (seen > 0).float().mean() > 0.45  # crops are read more often than scripts show them
 
 
 def test_entropy_and_divergence_on_hand_made_numbers() -> None:

@@ -1,6 +1,6 @@
 """The warm start: behaviour cloning on scripted trajectories of the three modes, the paper's SFT stage (ActFER 3.3).
 
-Each face is zoomed or not at random, so that the start can do both and prefers neither.
+Each face is zoomed or not at random, so that the start can do both.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class WarmStartConfig:
         batch: faces in a step.
         rate: peak learning rate of AdamW's one cycle.
         decay: weight decay.
-        zoomed: share of faces that are zoomed.
+        cropped: share of faces that are read through crops.
+        zoomed: share of scripts that zoom, which the gate takes over (ActFER's table 3: its SFT model zooms 32.6 %).
         sharp_only: whether crops teach to read on good pictures alone, as zoom trajectories of a filtered SFT set
             would; the start then takes what it sees in magnified poor pictures for sharp, and can be misled by them.
         au_weight: of the Action Units beside the emotion.
@@ -49,7 +50,8 @@ class WarmStartConfig:
     batch: int = 64
     rate: float = 2e-3
     decay: float = 0.02
-    zoomed: float = 0.6
+    cropped: float = 0.6
+    zoomed: float = 0.326
     sharp_only: bool = True
     au_weight: float = 2.0
     face_dropout: float = 0.3
@@ -142,7 +144,7 @@ def _loss(
     """Return the cloning loss: detect first, then zoom or answer as the script does, and read right in either case."""
     memory = _varied(memory_of(views, batch), rng)
     n = len(batch)
-    shown, wanted = _script(n, config.zoomed, rng)
+    shown, wanted, weight = _script(n, config, rng)
     memory.has_crop &= shown
     features = _without_face(policy.encode(memory), memory.has_crop.any(1), config.face_dropout, rng)
     first = policy.decide(features, first_decisions(n))
@@ -150,7 +152,7 @@ def _loss(
     out = policy.decide(features, decisions)
     wanted = torch.where(decisions.mask.gather(1, wanted[:, None])[:, 0], wanted, ANSWER)
     tool = nn.functional.cross_entropy(first.tool, torch.full((n,), DETECT))
-    tool = tool + nn.functional.cross_entropy(out.tool, wanted)
+    tool = tool + (weight * nn.functional.cross_entropy(out.tool, wanted, reduction="none")).mean()
     label = torch.from_numpy(np.array(views.emotion[batch]))
     units = torch.from_numpy(np.array(views.aus[batch])).float()
     seen = decisions.shown.any(1)
@@ -173,16 +175,24 @@ def _units(logits: Tensor, units: Tensor) -> Tensor:
     return nn.functional.binary_cross_entropy_with_logits(logits, units)
 
 
-def _script(n: int, zoomed: float, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Draw how far each trajectory has come: crops that are shown, and the scripted next move."""
-    count = np.where(rng.random(n) < zoomed, np.minimum(rng.integers(1, 2 * REGIONS, n), REGIONS), 0)
+def _script(n: int, config: WarmStartConfig, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Draw how far each trajectory has come: crops that are shown, the scripted next move, and the move's weight.
+
+    Readers need other shares than the gate: ends of trajectories and crops are drawn more often than scripts have them.
+    The weights undo that, so that every move of a script counts once.
+    """
+    zooms = rng.random(n) < config.cropped
+    count = np.where(zooms, np.minimum(rng.integers(1, 2 * REGIONS, n), REGIONS), 0)
     order = rng.permuted(np.tile(np.arange(REGIONS), (n, 1)), axis=1)
     reached = np.where(rng.random(n) < 0.5, count, (rng.random(n) * (count + 1)).astype(int))
     shown = np.zeros((n, REGIONS), bool)
     for row in range(n):
         shown[row, order[row, : reached[row]]] = True
     following = order[np.arange(n), np.minimum(reached, REGIONS - 1)] + 1
-    return torch.from_numpy(shown), torch.from_numpy(np.where(reached < count, following, ANSWER))
+    moves = np.where(reached < count, following, ANSWER)
+    drawn = 0.5 / (count + 1) + 0.5 * (reached == count)
+    share = np.where(zooms, config.zoomed / config.cropped, (1 - config.zoomed) / (1 - config.cropped))
+    return torch.from_numpy(shown), torch.from_numpy(moves), torch.from_numpy((share / drawn).astype(np.float32))
 
 
 def _varied(memory: Memory, rng: np.random.Generator) -> Memory:
