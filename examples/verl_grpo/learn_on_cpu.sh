@@ -2,6 +2,7 @@
 # Does it learn? From nothing to UC-GRPO and its two controls on a machine without GPU, as one command.
 #   examples/verl_grpo/learn_on_cpu.sh [WORK_FOLDER]            needs requirements-cpu.txt and matplotlib installed
 #   RUNS="full-0 random-0"  ...   only these runs: full, random or emotion, and a seed
+#   PRESET=standard  of the faces that GRPO plays and that models are judged on (the teaching is on "easy" ones)
 #   STEPS=36 PROMPTS=32 GROUP=8 RATE=1e-4 FACES=2500  ...
 # 1. A Qwen3-VL of 2.4 million parameters, taught from scratch: vision warm-up, then fine-tuning on template trajectories.
 # 2. For each run: GRPO in verl from there.   full: UC-GRPO;   random: random rewards;   emotion: plain GRPO whose only
@@ -11,7 +12,7 @@
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 work="$(mkdir -p "${1:-verl-learn}" && cd "${1:-verl-learn}" && pwd)"
-steps="${STEPS:-36}" prompts="${PROMPTS:-32}" group="${GROUP:-8}" rate="${RATE:-1e-4}" faces="${FACES:-2500}"
+steps="${STEPS:-36}" prompts="${PROMPTS:-32}" group="${GROUP:-8}" rate="${RATE:-1e-4}" faces="${FACES:-2500}" preset="${PRESET:-standard}"
 runs="${RUNS:-full-0 random-0 emotion-0 full-1 random-1 emotion-1 full-2 random-2 emotion-2}"
 threads="${THREADS:-2}" micro=$((prompts * group / 8))   # verl wants a divisor of prompts times group
 
@@ -22,11 +23,13 @@ export RAY_worker_niceness=0 HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 TOKENIZERS_PARAL
 
 start="$work/start" pictures="$work/pictures"
 [ -f "$start/sft.json" ] || python -m actfer_env.agents.sft --out "$start" --pictures "$pictures" --threads "$threads"
-[ -d "$work/data/train" ] || python "$here/learn_data.py" "$work/data/train" --number $((steps * prompts)) --pictures "$pictures"
-[ -d "$work/data/val" ] || python "$here/learn_data.py" "$work/data/val" --first 0 --number 8 --pictures "$pictures"
+[ -d "$work/data/train" ] || python "$here/learn_data.py" "$work/data/train" --number $((steps * prompts)) \
+  --preset "$preset" --pictures "$pictures"
+[ -d "$work/data/val" ] || python "$here/learn_data.py" "$work/data/val" --first 0 --number 8 \
+  --preset "$preset" --pictures "$pictures"
 
-judge() {   # MODEL OUT MODE NUMBER
-  [ -f "$2/$3/figures.json" ] || python "$here/learn_eval.py" "$1" "$2/$3" --mode "$3" --number "$4" \
+judge() {   # MODEL OUT MODE NUMBER PRESET
+  [ -f "$2/$3/figures.json" ] || python "$here/learn_eval.py" "$1" "$2/$3" --mode "$3" --number "$4" --preset "$5" \
     --pictures "$pictures" --threads "$threads"
 }
 
@@ -69,9 +72,9 @@ options() {   # KIND
 }
 
 mkdir -p "$work/runs"
-judge "$start" "$work/eval/start" greedy "$faces"
-judge "$start" "$work/eval/start" sampled "$faces"
-judge "$start" "$work/eval/start" exchanged 1000
+for mode in greedy sampled exchanged; do judge "$start" "$work/eval/taught" "$mode" 1000 easy; done
+judge "$start" "$work/eval/start" greedy "$faces" "$preset"
+judge "$start" "$work/eval/start" sampled "$faces" "$preset"
 for run in $runs; do
   model="$work/runs/$run/global_step_$steps/actor/huggingface"
   if [ ! -f "$model/config.json" ] || [ ! -f "$work/runs/$run/done" ]; then
@@ -81,7 +84,7 @@ for run in $runs; do
     touch "$work/runs/$run/done"
   fi
   cp -n "$start/preprocessor_config.json" "$model/" 2> /dev/null || true
-  judge "$model" "$work/eval/$run" greedy "$faces"
-  judge "$model" "$work/eval/$run" sampled "$faces"
+  judge "$model" "$work/eval/$run" greedy "$faces" "$preset"
+  judge "$model" "$work/eval/$run" sampled "$faces" "$preset"
   python "$here/learn_report.py" "$work"
 done
