@@ -239,12 +239,12 @@ def test_mtcnn_never_imports_the_package():
 # --- InsightFace's files -----------------------------------------------------------------------------------------
 
 
-def save_model(path: Path, shapes: list[list[int]], *, padding: int = 0) -> None:
+def save_model(path: Path, shapes: list[list[int]], *, padding: int = 0, operator: str = "Identity") -> None:
     """Write an ONNX file with the given output shapes, whose graph is never run."""
     onnx = pytest.importorskip("onnx", reason="needs the extra insightface")
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT
     outputs = [helper.make_tensor_value_info(f"out{i}", kind, shape) for i, shape in enumerate(shapes)]
-    nodes = [helper.make_node("Identity", ["input"], [output.name]) for output in outputs]
+    nodes = [helper.make_node(operator, ["input"], [output.name]) for output in outputs]
     value = helper.make_tensor_value_info("input", kind, [1, 3, 8, 8])
     graph = helper.make_graph(nodes, "g", [value], outputs, doc_string="x" * padding)
     path.write_bytes(helper.make_model(graph).SerializeToString())
@@ -407,7 +407,7 @@ def test_packs_without_a_usable_model(tmp_path):
 @pytest.mark.filterwarnings("ignore:Specified provider")
 def test_a_model_that_does_not_load(tmp_path):
     pytest.importorskip("insightface", reason="needs the extra insightface")
-    save_model(tmp_path / "det.onnx", [[1, 8, 1]] * 9)  # shapes that the graph does not keep
+    save_model(tmp_path / "det.onnx", [[1, 8, 1]] * 9, operator="NoSuchOperator")
     with pytest.raises(DetectorError) as error:
         make_detector(f"insightface:{tmp_path}", providers=["NoSuchProvider"])
     one_line(error, "det.onnx")
