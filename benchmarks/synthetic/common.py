@@ -20,6 +20,8 @@ from actfer_env import facs
 from actfer_env.data.synthetic import GENERATOR_VERSION
 
 AUS = facs.CORE_AUS
+FAST_HALVES = torch.cpu._is_avx512_bf16_supported()
+"""Whether this processor multiplies bfloat16 itself: elsewhere it takes seven times as long as float32."""
 FINE_AUS = (7, 9, 14, 15, 23)
 """Action Units that fine furrows tell, and that a small view should therefore lose."""
 
@@ -105,7 +107,7 @@ def fit(
         model.train()
         total = 0.0
         for batch in batches(index, size, rng):
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, FAST_HALVES):
                 value = loss(batch, rng)
             optimizer.zero_grad()
             value.backward()
@@ -116,7 +118,7 @@ def fit(
 
 
 def predict(model: Callable[[np.ndarray], Tensor], index: np.ndarray, size: int = 256) -> np.ndarray:
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, FAST_HALVES):
         return np.concatenate([model(batch).float().numpy() for batch in batches(index, size, None)])
 
 
