@@ -20,7 +20,7 @@ torch = pytest.importorskip("torch", reason="needs torch: pip install 'actfer-en
 from actfer_env import facs, make_group_vec  # noqa: E402
 from actfer_env.agents.light.ablate import ablate, to_markdown  # noqa: E402
 from actfer_env.agents.light.claims import CLAIMS, Interval, claims_table, paired, verdict  # noqa: E402
-from actfer_env.agents.light.evaluate import hold_out, zoomed_regions  # noqa: E402
+from actfer_env.agents.light.evaluate import MODES, hold_out, zoomed_regions  # noqa: E402
 from actfer_env.agents.light.policy import (  # noqa: E402
     ANSWER,
     AUS,
@@ -201,9 +201,9 @@ def test_the_ema_moves_once_a_step_and_stays_bounded(cache: Path) -> None:
 def test_forced_modes_zoom_never_and_always(cache: Path) -> None:
     val = stage("val", CONFIG.val, CONFIG, cache, lambda text: None)
     policy = LightPolicy(SMALL).eval()
-    venv = val.groups(16, 1, UCGRPOConfig())
+    played = hold_out(policy, val.groups(16, len(MODES), UCGRPOConfig()), CONFIG.val, UCGRPOConfig())
     for mode, wanted in (("never", 0.0), ("once", 1.0), ("always", 1.0)):
-        held = hold_out(policy, venv, CONFIG.val, UCGRPOConfig(), mode)  # type: ignore[arg-type]
+        held = played[mode]  # type: ignore[index]
         faces = [rollout for rollout in held.rollouts if rollout.detection == "ok"]
         assert np.mean([rollout.zoomed for rollout in faces]) == wanted
         assert all(set(zoomed_regions(rollout)) <= set(facs.REGIONS) for rollout in faces)

@@ -13,6 +13,7 @@ import numpy as np
 from actfer_env import facs
 from actfer_env.agents.light.claims import WARM_START, Interval, claims_table, paired
 from actfer_env.agents.light.examples import write_examples
+from actfer_env.agents.light.sb3_baseline import SB3_PPO, run_sb3, steps_of
 from actfer_env.agents.light.session import OTHER_REWARDS, SessionConfig, run, stage
 from actfer_env.agents.light.trainer import CHECKPOINT
 from actfer_env.errors import DataError
@@ -51,7 +52,8 @@ def ablate(
         base: the run that variants and seeds change.
         out: folder; each run has one of its own in it.
         cache: of pictures and warm starts.
-        variants: keys of `rewards.VARIANTS` or of `OTHER_REWARDS`, or `WARM_START`.
+        variants: keys of `rewards.VARIANTS` or of `OTHER_REWARDS`, or `WARM_START`; or `SB3_PPO`, after the first
+            one, whose environment steps it takes.
         seeds: 0 to seeds - 1; a seed's variants share their warm start.
         workers: processes.
         say: takes progress lines.
@@ -64,7 +66,7 @@ def ablate(
     """
     from joblib import Parallel, delayed
 
-    known = (*VARIANTS, *OTHER_REWARDS, WARM_START)
+    known = (*VARIANTS, *OTHER_REWARDS, WARM_START, SB3_PPO)
     for name in variants:
         if name not in known:
             raise DataError(f"unknown variant {name!r}: use one of {', '.join(known)}")
@@ -74,10 +76,10 @@ def ablate(
     first = [(variants[0], seed) for seed in range(seeds)]
     rest = [(name, seed) for name in variants[1:] for seed in range(seeds)]
     for part in (first, rest):  # a seed's warm start is made once, by its first variant
-        jobs = (delayed(_run)(base, name, seed, out, cache) for name, seed in part)
+        jobs = (delayed(_run)(base, name, seed, out, cache, variants[0]) for name, seed in part)
         for (name, seed), _ in zip(part, Parallel(n_jobs=workers, return_as="generator")(jobs), strict=True):
             say(f"finished {name}, seed {seed}")
-    results = {name: [_run(base, name, seed, out, cache) for seed in range(seeds)] for name in variants}
+    results = {name: [_run(base, name, seed, out, cache, variants[0]) for seed in range(seeds)] for name in variants}
     write_tables(results, out)
     plot_curves(results, out)
     if (out / f"{variants[0]}-0" / CHECKPOINT).exists():
@@ -91,7 +93,10 @@ def _config(base: SessionConfig, name: str, seed: int) -> SessionConfig:
     return replace(base, variant=name, seed=seed)
 
 
-def _run(base: SessionConfig, name: str, seed: int, out: Path, cache: Path) -> dict[str, Any]:
+def _run(base: SessionConfig, name: str, seed: int, out: Path, cache: Path, first: str) -> dict[str, Any]:
+    if name == SB3_PPO:
+        steps = steps_of(out / f"{first}-{seed}")
+        return run_sb3(_config(base, "full", seed), steps, out / f"{name}-{seed}", cache, _quiet)
     return run(_config(base, name, seed), out / f"{name}-{seed}", cache, _quiet, 1)
 
 
@@ -115,6 +120,8 @@ def gate_table(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[
     """Return what each learned gate gains over the same weights forced, paired by seed."""
     rows = []
     for name, runs in results.items():
+        if name == SB3_PPO:  # its weights have no gate that could be forced
+            continue
         row = {"variant": name, "learned gate": str(Interval.of([each["figures"]["task"] for each in runs]))}
         for label, metric in BASELINES.items():
             row[label] = str(Interval.of([each["figures"][metric] for each in runs]))
@@ -163,7 +170,7 @@ def plot_curves(results: Mapping[str, Sequence[Mapping[str, Any]]], out: Path) -
 
     figure, axes = plt.subplots(1, 3, figsize=(12, 4.0), dpi=110)
     for name, runs in results.items():
-        if name == WARM_START:
+        if name in (WARM_START, SB3_PPO):
             continue
         logs = [_log(out / f"{name}-{seed}" / "log.csv") for seed in range(len(runs))]
         for axis, column in zip(axes, ("task", "zoom"), strict=False):

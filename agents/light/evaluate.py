@@ -32,27 +32,29 @@ class Held:
     task: np.ndarray
 
 
-def hold_out(
-    policy: LightPolicy, venv: GroupVectorEnv, n: int, reward: UCGRPOConfig, zooming: Zooming = "free"
-) -> Held:
-    """Play the first n samples greedily.
+def hold_out(policy: LightPolicy, venv: GroupVectorEnv, n: int, reward: UCGRPOConfig) -> dict[Zooming, Held]:
+    """Play the first n samples greedily, once in each of `MODES`.
 
     Args:
         policy: the policy.
-        venv: groups of one, over the split.
+        venv: groups of one member for each mode, over the split.
         n: samples.
         reward: its task term is reported.
-        zooming: whether the gate decides.
     """
-    player, found = Player(venv, policy, None, zooming), {}
+    player, found = Player(venv, policy, None, MODES), dict[tuple[str, int], Rollout]()
     for start in range(0, n, venv.num_groups):
         samples = [min(start + k, n - 1) for k in range(venv.num_groups)]
-        for rollout in player.play(samples).rollouts:
-            found[rollout.sample_id] = rollout
+        found |= {(one.sample_id, one.member): one for one in player.play(samples).rollouts}
         venv.pending.clear()
-    rollouts = tuple(found[venv.dataset[index].id] for index in range(n))
+    names = [venv.dataset[index].id for index in range(n)]
+    played = {mode: tuple(found[name, member] for name in names) for member, mode in enumerate(MODES)}
+    return {mode: Held(rollouts, task_of(rollouts, reward)) for mode, rollouts in played.items()}
+
+
+def task_of(rollouts: Sequence[Rollout], reward: UCGRPOConfig) -> np.ndarray:
+    """Return the task reward of each rollout, less the zoom's cost."""
     task = np.array(UCGRPO(reward).score(rollouts).task)
-    return Held(rollouts, task - reward.zoom_cost * np.array([rollout.zoomed for rollout in rollouts]))
+    return task - reward.zoom_cost * np.array([rollout.zoomed for rollout in rollouts])
 
 
 def figures(held: dict[Zooming, Held], good: Sequence[bool]) -> dict[str, Any]:
@@ -63,21 +65,33 @@ def figures(held: dict[Zooming, Held], good: Sequence[bool]) -> dict[str, Any]:
         good: whether each sample's picture is good.
     """
     free, part = held["free"], np.asarray(good)
-    summary = summarize(free.rollouts)
-    with_face = np.array([rollout.detection == "ok" for rollout in free.rollouts])
-    zoomed = np.array([rollout.zoomed for rollout in free.rollouts])
     never, always = held["never"].task, held["always"].task
-    row: dict[str, Any] = {
-        "accuracy": summary.accuracy, "macro_f1": summary.macro_f1, "au_f1": summary.au_macro_f1,
-        "zoom": _share(zoomed, with_face), "zoom_good": _share(zoomed, with_face & part),
-        "zoom_poor": _share(zoomed, with_face & ~part), "task": float(free.task.mean()),
+    return free_figures(free.rollouts, free.task, part) | {
         "task_never": float(never.mean()), "task_once": float(held["once"].task.mean()),
-        "task_always": float(always.mean()), "zooms": _zooms(free.rollouts, with_face & part),
-        "task_privileged": float(np.where(part, always, never).mean()),
+        "task_always": float(always.mean()), "task_privileged": float(np.where(part, always, never).mean()),
         "task_oracle": float(np.maximum(always, never).mean()),
     }  # fmt: skip
-    row |= {f"zoom_{name}": _share(zoomed, [r.emotion == name for r in free.rollouts]) for name in facs.EMOTIONS}
-    return row | _regions(free.rollouts)
+
+
+def free_figures(rollouts: Sequence[Rollout], task: np.ndarray, good: np.ndarray) -> dict[str, Any]:
+    """Return what can be told of any policy: how it reads, whether it zooms and where.
+
+    Args:
+        rollouts: one a sample.
+        task: task reward of each, less the zoom's cost.
+        good: whether each sample's picture is good, bool (n,).
+    """
+    summary = summarize(rollouts)
+    with_face = np.array([rollout.detection == "ok" for rollout in rollouts])
+    zoomed = np.array([rollout.zoomed for rollout in rollouts])
+    row: dict[str, Any] = {
+        "accuracy": summary.accuracy, "macro_f1": summary.macro_f1, "au_f1": summary.au_macro_f1,
+        "zoom": _share(zoomed, with_face), "zoom_good": _share(zoomed, with_face & good),
+        "zoom_poor": _share(zoomed, with_face & ~good), "task": float(task.mean()),
+        "zooms": _zooms(rollouts, with_face & good),
+    }  # fmt: skip
+    row |= {f"zoom_{name}": _share(zoomed, [r.emotion == name for r in rollouts]) for name in facs.EMOTIONS}
+    return row | _regions(rollouts)
 
 
 def _zooms(rollouts: Sequence[Rollout], part: np.ndarray) -> float:

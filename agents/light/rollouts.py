@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -67,13 +68,18 @@ class Player:
         venv: groups side by side, of `ActFER-MultiDiscrete-v0`.
         policy: in evaluation mode.
         generator: of the sampling; None is greedy.
-        zooming: see `Zooming`.
+        zooming: of each member of a group; free if left out.
     """
 
     def __init__(
-        self, venv: GroupVectorEnv, policy: LightPolicy, generator: torch.Generator | None, zooming: Zooming = "free"
+        self,
+        venv: GroupVectorEnv,
+        policy: LightPolicy,
+        generator: torch.Generator | None,
+        zooming: Sequence[Zooming] = (),
     ) -> None:
-        self.venv, self.policy, self.generator, self.zooming = venv, policy, generator, zooming
+        self.venv, self.policy, self.generator = venv, policy, generator
+        self._zooming = np.array(list(zooming) * venv.num_groups) if zooming else None
         spaces: Any = venv.single_observation_space
         self._turns = int(spaces["turns_left"].n) - 1
 
@@ -117,19 +123,9 @@ class Player:
         state = torch.from_numpy(obs["state"][rows].astype(np.int64))
         left = torch.from_numpy((obs["turns_left"][rows] / self._turns).astype(np.float32))
         mask = torch.from_numpy(obs["action_mask"][rows, :TOOLS].astype(bool))
-        return Decisions(torch.from_numpy(shelf.places), shown, state, left, self._forced(mask, shown, state))
-
-    def _forced(self, mask: Tensor, shown: Tensor, state: Tensor) -> Tensor:
-        """Where zooming is not free, look first; then take away the zooms, or the answer where a zoom is due."""
-        if self.zooming == "free":
-            return mask
-        mask, aligned = mask.clone(), state == 1
-        mask[state == 0, ANSWER] = False
-        if self.zooming == "never":
-            mask[aligned, 1:ANSWER] = False
-        due = aligned & mask[:, 1:ANSWER].any(1) & (~shown.any(1) | (self.zooming == "always"))
-        mask[due, ANSWER] = False
-        return mask
+        if self._zooming is not None:
+            mask = forced(mask, shown, state, self._zooming[rows])
+        return Decisions(torch.from_numpy(shelf.places), shown, state, left, mask)
 
     def _choose(self, out: Any) -> tuple[Tensor, Tensor, Tensor]:
         draw = self.generator
@@ -152,6 +148,17 @@ class Player:
         names = [info["rollout"][i].group_id for i in done]
         outcome.update({(n, int(i)): float(info["advantage"][i]) for n, i in zip(names, done, strict=True)})
         return set(names)
+
+
+def forced(mask: Tensor, shown: Tensor, state: Tensor, zooming: NDArray[Any]) -> Tensor:
+    """Where zooming is not free, look first; then take away the zooms, or the answer where a zoom is due."""
+    mask, aligned = mask.clone(), state == 1
+    never, always, free = (torch.from_numpy(zooming == kind) for kind in ("never", "always", "free"))
+    mask[~free & (state == 0), ANSWER] = False
+    mask[:, 1:ANSWER] &= ~(never & aligned)[:, None]
+    due = ~free & aligned & mask[:, 1:ANSWER].any(1) & (~shown.any(1) | always)
+    mask[due, ANSWER] = False
+    return mask
 
 
 def greedy_tool(logits: Tensor) -> Tensor:
@@ -179,30 +186,33 @@ class _Shelf:
 
     def see(self, obs: Obs, rows: NDArray[np.intp], names: Any) -> Memory:
         """Take up what is new in the observations of some rows; return the memory with only that marked as there."""
-        memory, before = self.memory, (self.memory.has_image, self.memory.has_face, self.memory.has_crop)
-        before = tuple(part.clone() for part in before)  # type: ignore[assignment]
+        memory = self.memory
+        before = [part.clone() for part in (memory.has_image, memory.has_face, memory.has_crop)]
+        image, face, crop = (part.numpy() for part in (memory.has_image, memory.has_face, memory.has_crop))
         self.places = np.array([self._names.setdefault(name, len(self._names)) for name in names], np.int64)
-        shown = shown_regions(obs)
-        for place, i in zip(self.places.tolist(), rows.tolist(), strict=True):
-            if not memory.has_image[place]:
-                memory.image[place], memory.has_image[place] = torch.from_numpy(obs["image"][i]), True
-            if obs["state"][i] == 1 and not memory.has_face[place]:
-                memory.face[place], memory.has_face[place] = torch.from_numpy(obs["face"][i]), True
-            for slot, region in enumerate(_order(obs, i)):
-                if shown[i, region] and not memory.has_crop[place, region]:
+        shown, regions = shown_regions(obs)[rows], crop_regions(obs)
+        fresh = ~image[self.places] | ((obs["state"][rows] == 1) & ~face[self.places])
+        fresh |= (shown & ~crop[self.places]).any(1)
+        for k in np.flatnonzero(fresh):
+            place, i = self.places[k], rows[k]
+            if not image[place]:
+                memory.image[place], image[place] = torch.from_numpy(obs["image"][i]), True
+            if obs["state"][i] == 1 and not face[place]:
+                memory.face[place], face[place] = torch.from_numpy(obs["face"][i]), True
+            for slot in np.flatnonzero(obs["crop_mask"][i]):
+                region = regions[i, slot]
+                if shown[k, region] and not crop[place, region]:
                     memory.crops[place, region] = torch.from_numpy(obs[f"crop_{slot}"][i])
-                    memory.has_crop[place, region] = True
-        fresh = (
-            now & ~old for now, old in zip((memory.has_image, memory.has_face, memory.has_crop), before, strict=True)
-        )
-        return Memory(memory.image, memory.face, memory.crops, *fresh)
+                    crop[place, region] = True
+        now = (memory.has_image, memory.has_face, memory.has_crop)
+        return Memory(memory.image, memory.face, memory.crops, *(a & ~b for a, b in zip(now, before, strict=True)))
 
 
-def _order(obs: Obs, i: int) -> list[int]:
-    """Return the region of each crop of one row, in order of the slots."""
-    count = int(obs["crop_mask"][i].sum())
-    gaps = np.abs(obs["crop_boxes"][i, :count, None] - obs["region_boxes"][i, None]).sum(-1)
-    return [int(region) for region in gaps.argmin(-1)]
+def crop_regions(obs: Obs) -> NDArray[np.intp]:
+    """Return the region that each slot's crop shows, int (n, 4); of no meaning where there is no crop."""
+    gaps = np.abs(obs["crop_boxes"][:, :, None] - obs["region_boxes"][:, None]).sum(-1)
+    found: NDArray[np.intp] = gaps.argmin(-1)
+    return found
 
 
 def shown_regions(obs: Obs) -> NDArray[np.bool_]:

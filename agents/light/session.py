@@ -102,12 +102,12 @@ class Stage:
     views: Views
     config: ViewConfig
 
-    def groups(self, groups: int, size: int, reward: UCGRPOConfig) -> GroupVectorEnv:
-        """Return group environments over the split."""
+    def groups(self, groups: int, size: int, reward: UCGRPOConfig, **kwargs: Any) -> GroupVectorEnv:
+        """Return group environments over the split; the next step overwrites their observations."""
         return GroupVectorEnv(
             ENV_ID, groups, size, dataset=self.dataset, tools=ViewTools(self.dataset, self.views, self.config),
             reward=reward, image_size=self.config.image_size, face_size=self.config.face_size,
-            crop_size=self.config.crop_size,
+            crop_size=self.config.crop_size, **{"copy": False, **kwargs},
         )  # fmt: skip
 
 
@@ -188,9 +188,8 @@ def measure(policy: LightPolicy, held: Stage, reward: UCGRPOConfig) -> dict[str,
     Every variant is measured by the same task reward, whatever it was trained on.
     """
     n = len(held.dataset)
-    venv = held.groups(min(100, n), 1, reward)
-    played = {mode: hold_out(policy, venv, n, reward, mode) for mode in MODES}
-    return figures(played, np.array(held.views.good).tolist())
+    venv = held.groups(min(100, n), len(MODES), reward)
+    return figures(hold_out(policy, venv, n, reward), np.array(held.views.good).tolist())
 
 
 def _finished(folder: Path, config: SessionConfig) -> dict[str, Any] | None:

@@ -209,8 +209,8 @@ def outcome(batch: Batch) -> dict[str, float]:
     deltas = [delta for scores in batch.scores for delta in scores.delta.values() if delta is not None]
     task = np.concatenate([scores.task for scores in batch.scores])
     return {
-        "groups": float(len({rollout.group_id for rollout in rollouts})), "task": float(task.mean()),
-        "reward": float(np.concatenate([scores.total for scores in batch.scores]).mean()),
+        "groups": float(len({rollout.group_id for rollout in rollouts})), "decisions": float(len(batch.tool)),
+        "task": float(task.mean()), "reward": float(np.concatenate([scores.total for scores in batch.scores]).mean()),
         "accuracy": float(np.mean([bool(rollout.correct) for rollout in rollouts])),
         "zoom": float(np.mean([rollout.zoomed for rollout in rollouts])),
         "violations": float(np.mean([bool(rollout.violations) for rollout in rollouts])),

@@ -179,7 +179,8 @@ def _row(sample: Sample, tools: FaceTools, config: ViewConfig) -> dict[str, Any]
 
 
 def _read(folder: Path) -> Views:
-    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
+    # Plain arrays over the mapped files: indexing a `memmap` costs more than the copy of a crop.
+    arrays = {name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in _ARRAYS}
     alignments, facts = pickle.loads((folder / "facts.pickle").read_bytes())
     return Views(**arrays, alignments=alignments, crop_facts=facts)
 
