@@ -30,8 +30,8 @@ METRICS = (
     "zoom_good",
     "zoom_poor",
     "zooms",
-    "region_match",
-    "region_chance",
+    "region_gain",
+    "first_gain",
 )
 BASELINES = {
     "never zoom": "task_never", "zoom once or more": "task_once", "always zoom": "task_always",

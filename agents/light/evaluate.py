@@ -109,15 +109,26 @@ def _share(values: np.ndarray, part: Sequence[bool] | np.ndarray) -> float:
 def _regions(rollouts: Sequence[Rollout]) -> dict[str, float]:
     """Return how often each region is chosen, and how often a chosen region carries one of the sample's AUs.
 
-    Chance is what choosing the same number of regions at random would give on the same samples.
+    Chance is what choosing the same number of regions at random would give on the same samples. "First" is of the
+    region that is looked at first: who looks at all four matches no better than chance.
     """
     chosen = [(rollout, name) for rollout in rollouts for name in zoomed_regions(rollout)]
+    first = [(rollout, zoomed_regions(rollout)[0]) for rollout in rollouts if rollout.zoomed]
     counts = {
         f"region_{name}": sum(region == name for _, region in chosen) / max(len(chosen), 1) for name in facs.REGIONS
     }
+    (match, chance), (hit, luck) = _matches(chosen), _matches(first)
+    return {
+        **counts, "region_match": match, "region_chance": chance, "region_gain": match - chance,
+        "first_match": hit, "first_chance": luck, "first_gain": hit - luck,
+    }  # fmt: skip
+
+
+def _matches(chosen: Sequence[tuple[Rollout, str]]) -> tuple[float, float]:
+    """Return the share of chosen regions that carry an AU, and of those chosen at random."""
     carries = [(bool(_carried(rollout, name)), _chance(rollout)) for rollout, name in chosen if rollout.aus]
-    hits, chance = np.array(carries, float).mean(0) if carries else (float("nan"), float("nan"))
-    return {**counts, "region_match": float(hits), "region_chance": float(chance)}
+    hits, luck = np.array(carries, float).reshape(-1, 2).T
+    return (float(hits.mean()), float(luck.mean())) if carries else (float("nan"), float("nan"))
 
 
 def zoomed_regions(rollout: Rollout) -> list[str]:

@@ -55,6 +55,7 @@ class SessionConfig:
         outcome_gate: see `UCGRPOConfig`.
         normalize_std: see `UCGRPOConfig`.
         reward: further fields of the reward.
+        threads: of torch; another number gives other bits.
         views: sizes of pictures.
         policy: sizes of the policy.
         warm: the warm start.
@@ -71,6 +72,7 @@ class SessionConfig:
     outcome_gate: bool = False
     normalize_std: bool = True
     reward: tuple[tuple[str, Any], ...] = ()
+    threads: int = 1
     views: ViewConfig = field(default_factory=ViewConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     warm: WarmStartConfig = field(default_factory=WarmStartConfig)
@@ -86,8 +88,8 @@ class SessionConfig:
 PRESETS: dict[str, SessionConfig] = {
     "smoke": SessionConfig(train=400, val=120, test=120, warm=WarmStartConfig(epochs=1, retries=0),
                            trainer=TrainerConfig(steps=6, groups=8, group_size=4, save_every=3)),
-    "quick": SessionConfig(train=6_000, val=1_000, test=0, warm=WarmStartConfig(epochs=7, retries=0),
-                           trainer=TrainerConfig(steps=200)),
+    "quick": SessionConfig(train=5_000, val=800, test=0, threads=2, warm=WarmStartConfig(epochs=7, retries=0),
+                           trainer=TrainerConfig(steps=150)),
     "paper": SessionConfig(warm=WarmStartConfig(epochs=10)),
     "long": SessionConfig(warm=WarmStartConfig(epochs=10), trainer=TrainerConfig(steps=1_000, anneal=True)),
 }  # fmt: skip
@@ -144,7 +146,7 @@ def run(
     Raises:
         DataError: the folder holds another run, or cannot be written.
     """
-    torch.set_num_threads(1)
+    torch.set_num_threads(config.threads)
     done = _finished(folder, config)
     if done is not None:
         return done
@@ -208,7 +210,7 @@ def _warm(
     """Return the warm start of a seed, trained if it is not in the cache: all variants begin from the same one."""
     policy = LightPolicy(config.policy)
     shapes = [(name, tuple(value.shape)) for name, value in policy.state_dict().items()]
-    data = (GENERATOR_VERSION, config.dataset, config.train, config.val, config.views)
+    data = (GENERATOR_VERSION, config.dataset, config.train, config.val, config.views, config.threads)
     path = cache / f"warm-{_digest(repr((data, config.seed, config.warm, shapes)))}-{WARM}"
     if path.exists():
         kept = load_checkpoint(path)
