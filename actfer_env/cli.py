@@ -39,6 +39,9 @@ DetectorOption = Annotated[
 FieldsOption = Annotated[
     list[str], typer.Option("--set", metavar="FIELD=VALUE", help="A constant of the reward; may be given again.")
 ]
+LookOption = Annotated[
+    int, typer.Option(min=0, max=4, help="Regions that an episode may magnify; fewer than 4 make the policy choose.")
+]
 OutOption = Annotated[Path, typer.Option(help="Folder for the results; made if it is not there.")]
 SeedOption = Annotated[int, typer.Option(help="Fixes every random draw.")]
 
@@ -199,6 +202,7 @@ def train(  # noqa: PLR0913, PLR0917  (each argument is an option of the command
     ] = 0.0,
     outcome_gate: Annotated[bool, typer.Option(help="Task reward alone in groups without a right answer.")] = False,
     no_std: Annotated[bool, typer.Option(help="Do not divide advantages by the group's std.")] = False,
+    max_zooms: LookOption = 4,
     fields: FieldsOption = [],  # noqa: B006
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that draw; all cores if left out.")] = None,
 ) -> None:
@@ -212,7 +216,7 @@ def train(  # noqa: PLR0913, PLR0917  (each argument is an option of the command
     from actfer_env.agents.light.examples import write_examples
 
     config = replace(_preset(preset), variant=variant, seed=seed, zoom_cost=zoom_cost, outcome_gate=outcome_gate,
-                     normalize_std=not no_std, reward=_fields(fields))  # fmt: skip
+                     normalize_std=not no_std, max_zooms=max_zooms, reward=_fields(fields))  # fmt: skip
     _check_writable(out)
     with _progress() as progress:
         result = session.run(config, out, cache, _say, workers, _watch(progress))
@@ -221,7 +225,7 @@ def train(  # noqa: PLR0913, PLR0917  (each argument is an option of the command
 
 
 @app.command()
-def ablate(
+def ablate(  # noqa: PLR0913, PLR0917  (each argument is an option of the command)
     preset: Annotated[str, typer.Option(help="smoke, quick, paper or long.")] = "paper",
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of each variant.")] = 5,
     variants: Annotated[str, typer.Option(help="Comma-separated; all if left out.")] = "",
@@ -230,6 +234,7 @@ def ablate(
         "actfer-cache"
     ),
     zoom_cost: Annotated[float, typer.Option(min=0.0, help="Taken from a rollout that zooms; ours.")] = 0.0,
+    max_zooms: LookOption = 4,
     fields: FieldsOption = [],  # noqa: B006
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
 ) -> None:
@@ -245,7 +250,7 @@ def ablate(
     names = tuple(part.strip() for part in variants.split(",") if part.strip()) or (*VARIANTS, WARM_START)
     _check_writable(out)
     run_all(
-        replace(_preset(preset), zoom_cost=zoom_cost, reward=_fields(fields)),
+        replace(_preset(preset), zoom_cost=zoom_cost, max_zooms=max_zooms, reward=_fields(fields)),
         out,
         cache,
         variants=names,

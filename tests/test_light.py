@@ -168,14 +168,14 @@ def test_resuming_equals_never_stopping(cache: Path, tmp_path: Path) -> None:
 
 
 def test_annealed_rates_fall_to_zero_and_fix_the_number_of_steps(cache: Path, tmp_path: Path) -> None:
-    one = trainer(cache, tmp_path, anneal=True, steps=2)
+    one = trainer(cache, tmp_path, anneal=True, steps=2, rate=1e-4, gate_factor=5.0)
     rates = []
     for _ in range(2):
         one.step()
         rates.append([group["lr"] for group in one.optimizer.param_groups])
     assert rates == [pytest.approx([1e-4, 5e-4]), pytest.approx([5e-5, 2.5e-4])]
     one.save()
-    assert trainer(cache, tmp_path, anneal=True, steps=2).resume()
+    assert trainer(cache, tmp_path, anneal=True, steps=2, rate=1e-4, gate_factor=5.0).resume()
     with pytest.raises(DataError, match="another config"):
         trainer(cache, tmp_path, anneal=True, steps=3).resume()
 

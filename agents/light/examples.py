@@ -42,7 +42,7 @@ def write_examples(config: SessionConfig, folder: Path, cache: Path, *, groups: 
     policy.load_state_dict(state["policy"])
     split, number = ("test", config.test) if config.test else ("val", config.val)
     held = stage(split, number, config, cache, lambda text: None)
-    venv, scorer = held.groups(groups, members, reward), UCGRPO(reward)
+    venv, scorer = held.groups(groups, members, reward, max_zooms=config.max_zooms), UCGRPO(reward)
     if kept := json.loads(state["venv"])["scorer"]:
         scorer.load_state_dict(kept)
     player = Player(venv, policy.eval(), torch.Generator().manual_seed(config.seed))

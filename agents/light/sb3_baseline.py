@@ -20,7 +20,6 @@ from actfer_env.agents.light.session import RESULT, SessionConfig, Stage, stage
 from actfer_env.agents.light.trainer import LOG
 from actfer_env.data.synthetic import GENERATOR_VERSION
 from actfer_env.errors import DataError
-from actfer_env.rewards import UCGRPOConfig
 from actfer_env.rollout import Rollout, write_text_atomic
 
 SB3_PPO = "sb3_ppo"
@@ -56,7 +55,7 @@ def run_sb3(
     model = _learn(stage("train", config.train, config, cache, say, 1), config, steps)
     split, n = ("test", config.test) if config.test else ("val", config.val)
     held, reward = stage(split, n, config, cache, say, 1), config.rewards()
-    rollouts = play(model, held, n, reward)
+    rollouts = play(model, held, n, config)
     figures = free_figures(rollouts, task_of(rollouts, reward), np.array(held.views.good))
     result = {**made, "split": split, "figures": figures}
     folder.mkdir(parents=True, exist_ok=True)
@@ -71,16 +70,19 @@ def _learn(train: Stage, config: SessionConfig, steps: int) -> Any:
         from actfer_env.wrappers.sb3 import POLICY, SB3GroupVecEnv
     except ImportError as error:
         raise DataError('the baseline needs the extra "sb3": pip install -e ".[sb3]"') from error
-    envs = SB3GroupVecEnv(train.groups(ENVS, 1, config.rewards(), autoreset_mode="SameStep", copy=True))
+    envs = SB3GroupVecEnv(
+        train.groups(ENVS, 1, config.rewards(), autoreset_mode="SameStep", copy=True, max_zooms=config.max_zooms)
+    )
     # The settings of benchmarks/sb3.py, which were chosen for ten minutes of training.
     model = PPO("MultiInputPolicy", envs, n_steps=TURNS, batch_size=256, n_epochs=4, learning_rate=1e-3,
                 ent_coef=0.005, policy_kwargs=POLICY, seed=config.seed)  # fmt: skip
     return model.learn(steps)
 
 
-def play(model: Any, held: Stage, n: int, reward: UCGRPOConfig, size: int = 100) -> tuple[Rollout, ...]:
+def play(model: Any, held: Stage, n: int, config: SessionConfig, size: int = 100) -> tuple[Rollout, ...]:
     """Return the greedy rollouts of an SB3 model over the first n samples, in their order."""
-    venv, found = held.groups(min(size, n), 1, reward), dict[str, Rollout]()
+    venv = held.groups(min(size, n), 1, config.rewards(), max_zooms=config.max_zooms)
+    found: dict[str, Rollout] = {}
     for start in range(0, n, venv.num_envs):
         samples = [min(start + k, n - 1) for k in range(venv.num_envs)]
         obs, _ = venv.reset(options={"samples": samples})

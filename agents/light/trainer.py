@@ -41,8 +41,9 @@ class TrainerConfig:
         groups: query groups a step (the paper: 32 prompts).
         group_size: rollouts of a group (lost in the paper's extraction; chosen here).
         epochs: gradient steps on one batch (chosen here).
-        rate: learning rate of Adam (chosen here).
-        gate_factor: the gate's learning rate over that (from the prototype's findings).
+        rate: learning rate of Adam (chosen here on the validation split, with the next one: the readers must not get
+            used to bad crops before the gate has learned to leave them alone).
+        gate_factor: the gate's learning rate over that (chosen here).
         anneal: whether learning rates fall linearly to zero over the steps, as in CleanRL's PPO.
         clip: of the probability ratio (PPO's usual value).
         kl: weight of the KL divergence to the warm start (ActFER 4.1).
@@ -57,8 +58,8 @@ class TrainerConfig:
     groups: int = 32
     group_size: int = 8
     epochs: int = 4
-    rate: float = 1e-4
-    gate_factor: float = 5.0
+    rate: float = 2e-5
+    gate_factor: float = 50.0
     anneal: bool = False
     clip: float = 0.2
     kl: float = 0.1
