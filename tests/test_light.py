@@ -20,7 +20,7 @@ torch = pytest.importorskip("torch", reason="needs torch: pip install 'actfer-en
 from actfer_env import facs, make_group_vec  # noqa: E402
 from actfer_env.agents.light.ablate import ablate, to_markdown  # noqa: E402
 from actfer_env.agents.light.claims import CLAIMS, Interval, claims_table, paired, verdict  # noqa: E402
-from actfer_env.agents.light.evaluate import MODES, hold_out, zoomed_regions  # noqa: E402
+from actfer_env.agents.light.evaluate import MODES, _regions, hold_out, zoomed_regions  # noqa: E402
 from actfer_env.agents.light.policy import (  # noqa: E402
     ANSWER,
     AUS,
@@ -42,6 +42,7 @@ from actfer_env.agents.light.warmstart import WarmStartConfig, _script  # noqa: 
 from actfer_env.data import load_dataset  # noqa: E402
 from actfer_env.errors import DataError  # noqa: E402
 from actfer_env.rewards import UCGRPO, UCGRPOConfig  # noqa: E402
+from actfer_env.rollout import Rollout, ToolCall  # noqa: E402
 
 SMALL = PolicyConfig(channels=4, picture=8, region=4, hidden=16)
 CONFIG = replace(PRESETS["smoke"], train=96, val=48, test=0, policy=SMALL,
@@ -210,6 +211,42 @@ def test_forced_modes_zoom_never_and_always(cache: Path) -> None:
         if mode == "always":
             assert all(sorted(zoomed_regions(rollout)) == sorted(facs.REGIONS) for rollout in faces)
         assert [r.sample_id for r in held.rollouts] == [val.dataset[i].id for i in range(CONFIG.val)]
+
+
+def test_a_budget_of_two_zooms_makes_the_policy_choose(cache: Path) -> None:
+    val = stage("val", CONFIG.val, CONFIG, cache, lambda text: None)
+    envs = val.groups(16, len(MODES), UCGRPOConfig(), max_zooms=2)
+    played = hold_out(LightPolicy(SMALL).eval(), envs, CONFIG.val, UCGRPOConfig())
+    counts = {len(zoomed_regions(one)) for one in played["always"].rollouts if one.detection == "ok"}
+    assert counts == {2}
+
+
+def test_regions_are_matched_against_what_chance_gives() -> None:
+    def looked(*regions: str, aus: frozenset[int]) -> Rollout:
+        calls = tuple(ToolCall("zoom_in", {"regions": [name]}) for name in regions)
+        return Rollout("s", "g", "happiness", aus, "happiness", aus, calls, "ok")
+
+    brows, mouth = frozenset({1}), frozenset({12})  # AU1 shows in one region, and so does AU12
+    found = _regions([looked("forehead-eyebrow", "nose", aus=brows), looked("forehead-eyebrow", aus=mouth)])
+    chance = [np.mean([name in facs.AU_REGIONS[au] for name in facs.REGIONS]) for au in (1, 12)]
+    assert found["first_match"] == 0.5
+    assert found["first_gain"] == pytest.approx(0.5 - np.mean(chance))
+    assert found["region_match"] == pytest.approx(1 / 3)
+    assert found["region_chance"] == pytest.approx((2 * chance[0] + chance[1]) / 3)
+
+
+def test_ppo_of_sb3_is_measured_like_the_light_policy(cache: Path, tmp_path: Path) -> None:
+    pytest.importorskip("stable_baselines3")
+    from actfer_env.agents.light.sb3_baseline import run_sb3
+
+    config = replace(CONFIG, test=0)
+    result = run_sb3(config, 1024, tmp_path / "sb3", cache, lambda text: None)
+    assert 0 <= result["figures"]["accuracy"] <= 1 and "task_never" not in result["figures"]
+    made = (tmp_path / "sb3" / "result.json").stat().st_mtime_ns
+    run_sb3(config, 1024, tmp_path / "sb3", cache)
+    assert (tmp_path / "sb3" / "result.json").stat().st_mtime_ns == made, "a finished run is not made again"
+    with pytest.raises(DataError, match="another run"):
+        run_sb3(config, 2048, tmp_path / "sb3", cache)
 
 
 def test_detail_of_a_flat_picture_and_of_a_sharp_one_by_hand() -> None:
