@@ -228,7 +228,9 @@ def train(  # noqa: PLR0913, PLR0917  (each argument is an option of the command
 def ablate(  # noqa: PLR0913, PLR0917  (each argument is an option of the command)
     preset: Annotated[str, typer.Option(help="smoke, quick, paper or long.")] = "paper",
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of each variant.")] = 5,
-    variants: Annotated[str, typer.Option(help="Comma-separated; all if left out.")] = "",
+    variants: Annotated[
+        str, typer.Option(help="Comma-separated; all of UC-GRPO if left out. Also facial_r1, tag, sb3_ppo (one seed).")
+    ] = "",
     out: OutOption = Path("actfer-ablation"),
     cache: Annotated[Path, typer.Option(help="Folder of drawn pictures and warm starts, for all runs.")] = Path(
         "actfer-cache"

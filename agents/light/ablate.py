@@ -33,6 +33,8 @@ METRICS = (
     "region_gain",
     "first_gain",
 )
+STEPS_FROM = "full"
+"""The variant whose environment steps the baseline takes."""
 BASELINES = {
     "never zoom": "task_never", "zoom once or more": "task_once", "always zoom": "task_always",
     "zoom iff good (privileged)": "task_privileged", "per-sample oracle": "task_oracle",
@@ -41,7 +43,7 @@ BASELINES = {
 
 def ablate(
     base: SessionConfig, out: Path, cache: Path, *, variants: Sequence[str] = (*VARIANTS, WARM_START), seeds: int = 5,
-    workers: int = 2, say: Say = print,
+    baseline_seeds: int = 1, workers: int = 2, say: Say = print,
 ) -> dict[str, list[dict[str, Any]]]:  # fmt: skip
     """Train every variant with every seed, in parallel processes, and write tables, curves and a page of
     example episodes (of the first variant's first seed).
@@ -52,9 +54,9 @@ def ablate(
         base: the run that variants and seeds change.
         out: folder; each run has one of its own in it.
         cache: of pictures and warm starts.
-        variants: keys of `rewards.VARIANTS` or of `OTHER_REWARDS`, or `WARM_START`; or `SB3_PPO`, after the first
-            one, whose environment steps it takes.
+        variants: keys of `rewards.VARIANTS` or of `OTHER_REWARDS`, `WARM_START`, or `SB3_PPO`.
         seeds: 0 to seeds - 1; a seed's variants share their warm start.
+        baseline_seeds: of `SB3_PPO`, which takes as long as ten of the others.
         workers: processes.
         say: takes progress lines.
 
@@ -66,25 +68,40 @@ def ablate(
     """
     from joblib import Parallel, delayed
 
-    known = (*VARIANTS, *OTHER_REWARDS, WARM_START, SB3_PPO)
-    for name in variants:
-        if name not in known:
-            raise DataError(f"unknown variant {name!r}: use one of {', '.join(known)}")
+    _check(variants)
     for split, n in (("train", base.train), ("val", base.val), ("test", base.test)):
         if n:
             stage(split, n, base, cache, say, workers)
-    first = [(variants[0], seed) for seed in range(seeds)]
-    rest = [(name, seed) for name in variants[1:] for seed in range(seeds)]
-    for part in (first, rest):  # a seed's warm start is made once, by its first variant
-        jobs = (delayed(_run)(base, name, seed, out, cache, variants[0]) for name, seed in part)
-        for (name, seed), _ in zip(part, Parallel(n_jobs=workers, return_as="generator")(jobs), strict=True):
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in variants}
+    for part in _phases(variants, seeds, baseline_seeds):
+        jobs = (delayed(_run)(base, name, seed, out, cache) for name, seed in part)
+        for (name, seed), result in zip(part, Parallel(n_jobs=workers, return_as="generator")(jobs), strict=True):
+            results[name].append(result)
             say(f"finished {name}, seed {seed}")
-    results = {name: [_run(base, name, seed, out, cache, variants[0]) for seed in range(seeds)] for name in variants}
     write_tables(results, out)
     plot_curves(results, out)
     if (out / f"{variants[0]}-0" / CHECKPOINT).exists():
         write_examples(_config(base, variants[0], 0), out / f"{variants[0]}-0", cache)
     return results
+
+
+def _check(variants: Sequence[str]) -> None:
+    known = (*VARIANTS, *OTHER_REWARDS, WARM_START, SB3_PPO)
+    for name in variants:
+        if name not in known:
+            raise DataError(f"unknown variant {name!r}: use one of {', '.join(known)}")
+    if SB3_PPO in variants and STEPS_FROM not in variants:
+        raise DataError(f"{SB3_PPO} takes the environment steps of {STEPS_FROM}: name that variant too")
+
+
+def _phases(variants: Sequence[str], seeds: int, baseline_seeds: int) -> tuple[list[tuple[str, int]], ...]:
+    """Return (variant, seed) of the runs: a seed's warm start is made once, by its first variant; the baseline is last,
+    as its length is that of another run.
+    """
+    light = [name for name in variants if name != SB3_PPO]
+    runs = [(name, seed) for name in light for seed in range(seeds)]
+    baseline = [(SB3_PPO, seed) for seed in range(baseline_seeds)] if SB3_PPO in variants else []
+    return runs[:seeds], runs[seeds:], baseline
 
 
 def _config(base: SessionConfig, name: str, seed: int) -> SessionConfig:
@@ -93,10 +110,10 @@ def _config(base: SessionConfig, name: str, seed: int) -> SessionConfig:
     return replace(base, variant=name, seed=seed)
 
 
-def _run(base: SessionConfig, name: str, seed: int, out: Path, cache: Path, first: str) -> dict[str, Any]:
+def _run(base: SessionConfig, name: str, seed: int, out: Path, cache: Path) -> dict[str, Any]:
     if name == SB3_PPO:
-        steps = steps_of(out / f"{first}-{seed}")
-        return run_sb3(_config(base, "full", seed), steps, out / f"{name}-{seed}", cache, _quiet)
+        steps = steps_of(out / f"{STEPS_FROM}-{seed}")
+        return run_sb3(_config(base, STEPS_FROM, seed), steps, out / f"{name}-{seed}", cache, _quiet)
     return run(_config(base, name, seed), out / f"{name}-{seed}", cache, _quiet, 1)
 
 
@@ -111,7 +128,7 @@ def table(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, 
         row = {"variant": name, "seeds": str(len(runs))}
         row |= {metric: str(Interval.of([each["figures"][metric] for each in runs])) for metric in METRICS}
         if "full" in results and name != "full":
-            row["task - full"] = str(Interval.of(paired(runs, results["full"], "task")))
+            row["task - full"] = str(Interval.of(paired(runs, results["full"][: len(runs)], "task")))
         rows.append(row)
     return rows
 
