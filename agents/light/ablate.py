@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,16 +67,14 @@ def ablate(
     Raises:
         DataError: an unknown variant, or a folder of other runs.
     """
-    from joblib import Parallel, delayed
-
     _check(variants)
     for split, n in (("train", base.train), ("val", base.val), ("test", base.test)):
         if n:
             stage(split, n, base, cache, say, workers)
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in variants}
     for part in _phases(variants, seeds, baseline_seeds):
-        jobs = (delayed(_run)(base, name, seed, out, cache) for name, seed in part)
-        for (name, seed), result in zip(part, Parallel(n_jobs=workers, return_as="generator")(jobs), strict=True):
+        made = _in_processes(part, base, out, cache, workers)
+        for (name, seed), result in zip(part, made, strict=True):
             results[name].append(result)
             say(f"finished {name}, seed {seed}")
     write_tables(results, out)
@@ -83,6 +82,18 @@ def ablate(
     if (out / f"{variants[0]}-0" / CHECKPOINT).exists():
         write_examples(_config(base, variants[0], 0), out / f"{variants[0]}-0", cache)
     return results
+
+
+def _in_processes(
+    part: Sequence[tuple[str, int]], base: SessionConfig, out: Path, cache: Path, workers: int
+) -> Iterator[dict[str, Any]]:
+    """Yield the results of some runs, in their order."""
+    from joblib import Parallel, delayed
+
+    jobs = (delayed(_run)(base, name, seed, out, cache) for name, seed in part)
+    with warnings.catch_warnings():  # loky takes the mapped pictures for a leak, and starts a fresh process
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
+        yield from Parallel(n_jobs=workers, return_as="generator")(jobs)
 
 
 def _check(variants: Sequence[str]) -> None:
