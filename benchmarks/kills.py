@@ -50,17 +50,26 @@ def main() -> None:
         whole = finish(work / "whole", work / "cache")
         length = time.monotonic() - begin
         print(f"never killed: {whole[:16]}, {length:.0f} s, pictures and warm start included", flush=True)
-        for number in range(args.kills):
-            process = start(work / "torn", work / "other")
+        kills, ends, torn = 0, 0, ""
+        while kills < args.kills:
+            process = start(work / f"torn-{ends}", work / f"other-{ends}")
             wait = rng.uniform(0.05, 0.6) * length
             time.sleep(wait)
-            alive = process.poll() is None
-            os.killpg(process.pid, signal.SIGKILL)
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                kills += 1
+                print(f"kill {kills} after {wait:.1f} s", flush=True)
+            else:  # it got to its end between two kills: compare, and begin another
+                torn, ends = check(process.communicate()[0].split()[-1], whole), ends + 1
             process.wait()
-            print(f"kill {number + 1} after {wait:.1f} s{'' if alive else ', when it had ended'}", flush=True)
-        torn = finish(work / "torn", work / "other")
-    print(f"killed {args.kills} times: {torn[:16]}, {'the same' if torn == whole else 'DIFFERENT'}")
-    sys.exit(torn != whole)
+        torn = check(finish(work / f"torn-{ends}", work / f"other-{ends}"), whole)
+    print(f"killed {kills} times, {ends + 1} run(s): {torn[:16]}, the same")
+
+
+def check(torn: str, whole: str) -> str:
+    if torn != whole:
+        raise SystemExit(f"a killed run ended with {torn[:16]}, DIFFERENT from {whole[:16]}")
+    return torn
 
 
 if __name__ == "__main__":
