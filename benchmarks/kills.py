@@ -50,7 +50,7 @@ def main() -> None:
         whole = finish(work / "whole", work / "cache")
         length = time.monotonic() - begin
         print(f"never killed: {whole[:16]}, {length:.0f} s, pictures and warm start included", flush=True)
-        kills, ends, torn = 0, 0, ""
+        kills, ends = 0, 0
         while kills < args.kills:
             process = start(work / f"torn-{ends}", work / f"other-{ends}")
             wait = rng.uniform(0.05, 0.6) * length
@@ -60,16 +60,16 @@ def main() -> None:
                 kills += 1
                 print(f"kill {kills} after {wait:.1f} s", flush=True)
             else:  # it got to its end between two kills: compare, and begin another
-                torn, ends = check(process.communicate()[0].split()[-1], whole), ends + 1
+                check(process.communicate()[0].split()[-1], whole)
+                ends += 1
             process.wait()
-        torn = check(finish(work / f"torn-{ends}", work / f"other-{ends}"), whole)
-    print(f"killed {kills} times, {ends + 1} run(s): {torn[:16]}, the same")
+        check(finish(work / f"torn-{ends}", work / f"other-{ends}"), whole)
+    print(f"killed {kills} times, {ends + 1} run(s): {whole[:16]}, the same")
 
 
-def check(torn: str, whole: str) -> str:
+def check(torn: str, whole: str) -> None:
     if torn != whole:
         raise SystemExit(f"a killed run ended with {torn[:16]}, DIFFERENT from {whole[:16]}")
-    return torn
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def ablate(
         cache: of pictures and warm starts.
         variants: keys of `rewards.VARIANTS` or of `OTHER_REWARDS`, `WARM_START`, or `SB3_PPO`.
         seeds: 0 to seeds - 1; a seed's variants share their warm start.
-        baseline_seeds: of `SB3_PPO`, which takes as long as ten of the others.
+        baseline_seeds: of `SB3_PPO`, which takes many times as long as the others.
         workers: processes.
         say: takes progress lines.
 
@@ -65,7 +65,7 @@ def ablate(
         Variant -> the results of its seeds.
 
     Raises:
-        DataError: an unknown variant, or a folder of other runs.
+        DataError: an unknown variant, `SB3_PPO` without "full" or without its extra, or a folder of other runs.
     """
     _check(variants)
     for split, n in (("train", base.train), ("val", base.val), ("test", base.test)):

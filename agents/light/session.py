@@ -186,9 +186,11 @@ def _train(trainer: Trainer, folder: Path, watch: Watch) -> None:
     # The data set stays; without this the garbage collector walks through it again and again, a fifth of the time.
     gc.collect()
     gc.freeze()
-    trainer.train(note)
-    gc.unfreeze()
-    board.close()
+    try:
+        trainer.train(note)
+    finally:
+        gc.unfreeze()
+        board.close()
 
 
 def measure(policy: LightPolicy, held: Stage, reward: UCGRPOConfig, max_zooms: int = 4) -> dict[str, Any]:
