@@ -43,28 +43,33 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    rng = np.random.default_rng(args.seed)
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         begin = time.monotonic()
         whole = finish(work / "whole", work / "cache")
         length = time.monotonic() - begin
         print(f"never killed: {whole[:16]}, {length:.0f} s, pictures and warm start included", flush=True)
-        kills, ends = 0, 0
-        while kills < args.kills:
-            process = start(work / f"torn-{ends}", work / f"other-{ends}")
-            wait = rng.uniform(0.05, 0.6) * length
-            time.sleep(wait)
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                kills += 1
-                print(f"kill {kills} after {wait:.1f} s", flush=True)
-            else:  # it got to its end between two kills: compare, and begin another
-                check(process.communicate()[0].split()[-1], whole)
-                ends += 1
-            process.wait()
-        check(finish(work / f"torn-{ends}", work / f"other-{ends}"), whole)
-    print(f"killed {kills} times, {ends + 1} run(s): {whole[:16]}, the same")
+        runs = kill(args.kills, work, whole, length, np.random.default_rng(args.seed))
+    print(f"killed {args.kills} times, {runs} run(s): {whole[:16]}, the same")
+
+
+def kill(kills: int, work: Path, whole: str, length: float, rng: np.random.Generator) -> int:
+    """Kill runs at random moments, and return how many ended; each must end with the weights of `whole`."""
+    done, ends = 0, 0
+    while done < kills:
+        process = start(work / f"torn-{ends}", work / f"other-{ends}")
+        wait = rng.uniform(0.05, 0.6) * length
+        time.sleep(wait)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            done += 1
+            print(f"kill {done} after {wait:.1f} s", flush=True)
+        else:  # it got to its end between two kills: compare, and begin another
+            check(process.communicate()[0].split()[-1], whole)
+            ends += 1
+        process.wait()
+    check(finish(work / f"torn-{ends}", work / f"other-{ends}"), whole)
+    return ends + 1
 
 
 def check(torn: str, whole: str) -> None:
