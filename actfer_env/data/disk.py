@@ -41,5 +41,5 @@ class DiskCache:
             return load_image(path)
         except ImageError:
             image = draw()
-            save_png(image, path)
+            save_png(image, path, quick=True)
             return image

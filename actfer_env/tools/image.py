@@ -96,19 +96,20 @@ def find_images(root: str | os.PathLike[str]) -> list[Path]:
     return found
 
 
-def save_png(image: RGB, path: str | os.PathLike[str]) -> None:
+def save_png(image: RGB, path: str | os.PathLike[str], *, quick: bool = False) -> None:
     """Write a PNG, all or nothing.
 
     Args:
         image: uint8 (H, W, 3).
         path: the file; its folder is made if it is not there.
+        quick: packs it in about a quarter of the time, into a file about a sixth larger.
 
     Raises:
         DataError: the folder cannot be written.
     """
     place = Path(path)
     stream = io.BytesIO()
-    Image.fromarray(image).save(stream, "PNG")
+    Image.fromarray(image).save(stream, "PNG", compress_level=1 if quick else 6)
     write_bytes_atomic(place, stream.getvalue())
 
 

@@ -22,7 +22,7 @@ export VERL_USE_EXTERNAL_MODULES=actfer_env.verl_plugin.register,random_rewards
 export RAY_worker_niceness=0 HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false RAY_USAGE_STATS_ENABLED=0 HYDRA_FULL_ERROR=1
 
 start="$work/start" pictures="$work/pictures"
-[ -f "$start/sft.json" ] || python -m actfer_env.agents.sft --out "$start" --pictures "$pictures" --threads "$threads"
+[ -f "$start/sft.json" ] || python -m actfer_env.agents.sft --out "$start" --threads "$threads"   # its lessons are kept, its pictures not
 [ -d "$work/data/train" ] || python "$here/learn_data.py" "$work/data/train" --number $((steps * prompts)) \
   --preset "$preset" --pictures "$pictures"
 [ -d "$work/data/val" ] || python "$here/learn_data.py" "$work/data/val" --first 0 --number 8 \
