@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
+from PIL import Image
 
 if find_spec("verl") is None:
     pytest.skip("needs verl: pip install 'actfer-env[verl]'", allow_module_level=True)
@@ -82,3 +85,30 @@ def test_the_launcher_exits_with_an_error_code(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith("error: trainer.v1.trainer_mode is 'sync'")
+
+
+def test_requests_that_come_one_after_another_share_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from actfer_env.agents.tiny_qwen import TinyQwenConfig, build
+    from actfer_env.verl_plugin import hf_rollout
+
+    server = hf_rollout.HFServer(str(build(tmp_path / "model", TinyQwenConfig())))
+    write, batches = server._write, []
+
+    def noted(batch: list[Any], key: tuple[float, float]) -> Any:
+        batches.append(len(batch))
+        return write(batch, key)
+
+    monkeypatch.setattr(server, "_write", noted)
+    picture = Image.new("RGB", (64, 64))
+    ids = server.codec.tokenizer("<|vision_start|>" + "<|image_pad|>" * 4 + "<|vision_end|>look").input_ids
+
+    async def late(place: int) -> Any:
+        await asyncio.sleep(0.25 * hf_rollout.GATHER_SECONDS * place)
+        return await server.generate(str(place), ids, {"max_tokens": 3, "temperature": 1.0}, [picture])
+
+    async def all_of_them() -> Any:
+        return await asyncio.gather(*map(late, range(6)))
+
+    made = asyncio.run(all_of_them())
+    assert batches == [6]
+    assert all(1 <= len(one.token_ids) <= 3 and len(one.log_probs) == len(one.token_ids) for one in made)

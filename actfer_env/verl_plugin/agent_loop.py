@@ -29,6 +29,12 @@ def _tools(detector: str, chat: ChatConfig) -> FaceTools:
     return chat_tools(detector, chat)
 
 
+@lru_cache(maxsize=4)
+def _codec(tokenizer: Any, image_processor: Any) -> Codec:
+    """Return the codec of this process: the sessions of a prompt see the same pictures."""
+    return Codec(tokenizer, image_processor)
+
+
 @register(AGENT)
 class ActFERAgentLoop(AgentLoopBase):
     """Plays one episode as one trajectory.
@@ -53,7 +59,7 @@ class ActFERAgentLoop(AgentLoopBase):
         super().__init__(*args, **kwargs)
         self.chat, self.limits = ChatConfig(**dict(chat or {})), EpisodeConfig(**dict(episode or {}))
         self.tools, self.turn_tokens = _tools(detector, self.chat), turn_tokens
-        self.codec = Codec(self.tokenizer, self.processor.image_processor)
+        self.codec = _codec(self.tokenizer, self.processor.image_processor)
         special = set(self.tokenizer.all_special_ids) | {self.codec.image_id}
         self.forbidden = special - {self.codec.end_id}
         call_end = self.tokenizer.encode(CALL_END, add_special_tokens=False)

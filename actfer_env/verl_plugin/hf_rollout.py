@@ -18,8 +18,8 @@ from actfer_env.agents.conversation import Codec
 from actfer_env.agents.quick_vision import quicken
 from actfer_env.agents.qwen_vl import QwenVLAgent
 
-GATHER_SECONDS = 0.05
-"""How long a request waits for others to share its batch; chosen here."""
+GATHER_SECONDS = 0.2
+"""How long requests wait for another one to share their batch; chosen here."""
 MAX_BATCH = 128
 """Sessions of a batch; chosen here."""
 
@@ -106,7 +106,7 @@ class HFServer:
 
     async def _serve(self) -> None:
         while self.waiting:
-            await asyncio.sleep(GATHER_SECONDS)
+            await self._gather()
             key = self.waiting[0].key
             batch = [request for request in self.waiting if request.key == key][:MAX_BATCH]
             self.waiting = [request for request in self.waiting if request not in batch]
@@ -118,6 +118,13 @@ class HFServer:
                 for request in batch:
                     if not request.done.done():
                         request.done.set_exception(RuntimeError(f"generation failed: {error}"))
+
+    async def _gather(self) -> None:
+        """Wait until requests fill a batch or no longer come: few large batches cost less than many small ones."""
+        before = 0
+        while before < len(self.waiting) < MAX_BATCH:
+            before = len(self.waiting)
+            await asyncio.sleep(GATHER_SECONDS)
 
     def _output(self, ids: list[int], logs: list[float]) -> TokenOutput:
         fields = {"global_steps": self.step}

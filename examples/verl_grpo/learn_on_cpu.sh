@@ -8,6 +8,7 @@
 # 2. For each run: GRPO in verl from there.   full: UC-GRPO;   random: random rewards;   emotion: plain GRPO whose only
 #    reward is the emotion (the variant task_only without Action Units).
 # 3. Every model over held-out faces, greedy and sampled, and the table and curves of learn_report.py.
+# An update sees each batch once, so the rollout's own log-probabilities are the old policy's (bypass_mode).
 # Whatever is finished is kept: a second start goes on where the first one stopped.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
@@ -38,15 +39,17 @@ train() {   # RUN SEED OVERRIDES...
     algorithm.adv_estimator=grpo data.seed="$2" data.shuffle=True \
     data.train_files="$work/data/train/part-00000.parquet" data.val_files="$work/data/val/part-00000.parquet" \
     data.train_batch_size="$prompts" data.dataloader_num_workers=0 data.image_patch_size=16 data.return_raw_chat=True \
-    data.max_prompt_length=96 data.max_response_length=256 data.filter_overlong_prompts=False \
+    data.max_prompt_length=96 data.max_response_length=128 data.filter_overlong_prompts=False \
     actor_rollout_ref.model.path="$start" actor_rollout_ref.model.use_remove_padding=False \
     actor_rollout_ref.model.enable_gradient_checkpointing=False \
     +actor_rollout_ref.model.override_config.attn_implementation=eager \
     actor_rollout_ref.actor.strategy=fsdp2 actor_rollout_ref.actor.ppo_mini_batch_size="$prompts" \
     actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu="$micro" actor_rollout_ref.actor.use_dynamic_bsz=False \
     actor_rollout_ref.actor.use_torch_compile=False actor_rollout_ref.actor.fsdp_config.use_torch_compile=False \
-    actor_rollout_ref.actor.fsdp_config.dtype=float32 actor_rollout_ref.actor.optim.lr="$rate" \
+    "+actor_rollout_ref.actor.fsdp_config.mixed_precision={param_dtype:fp32,reduce_dtype:fp32,buffer_dtype:fp32}" \
+    actor_rollout_ref.actor.optim.lr="$rate" \
     actor_rollout_ref.actor.optim.lr_warmup_steps=10 actor_rollout_ref.actor.entropy_coeff=0 \
+    algorithm.rollout_correction.bypass_mode=True \
     "actor_rollout_ref.actor.checkpoint.save_contents=[model,optimizer,extra,hf_model]" \
     actor_rollout_ref.rollout.name=hf actor_rollout_ref.rollout.n="$group" actor_rollout_ref.rollout.temperature=1.0 \
     actor_rollout_ref.rollout.tensor_model_parallel_size=1 \

@@ -35,7 +35,8 @@ train() {  # NAME STEPS LOOP OVERRIDES
     actor_rollout_ref.actor.strategy=fsdp2 actor_rollout_ref.actor.ppo_mini_batch_size=5 \
     actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=10 actor_rollout_ref.actor.use_dynamic_bsz=False \
     actor_rollout_ref.actor.use_torch_compile=False actor_rollout_ref.actor.fsdp_config.use_torch_compile=False \
-    actor_rollout_ref.actor.fsdp_config.dtype=float32 actor_rollout_ref.actor.optim.lr=1e-4 \
+    "+actor_rollout_ref.actor.fsdp_config.mixed_precision={param_dtype:fp32,reduce_dtype:fp32,buffer_dtype:fp32}" \
+    actor_rollout_ref.actor.optim.lr=1e-4 \
     actor_rollout_ref.rollout.name=hf actor_rollout_ref.rollout.n=4 \
     actor_rollout_ref.rollout.tensor_model_parallel_size=1 \
     actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=10 actor_rollout_ref.rollout.agent.num_workers=1 \
