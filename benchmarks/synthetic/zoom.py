@@ -5,6 +5,9 @@ an agent's view sizes. It also learns to name Action Units, from the face, from 
 train and on practice (see cache). A second network is trained on good samples alone, to see what poor crops do to a
 reader that never met one. A gain is (accuracy with zoom - without) on the same faces, with its paired standard error
 over faces, after averaging the seeds.
+
+Crops bring detail, but also four more looks by layers of their own. With --even the view without zoom gets them too:
+the same four regions, cut out of its 64-pixel face. What is gained then is detail alone.
 """
 
 from __future__ import annotations
@@ -37,15 +40,16 @@ class EmotionReader(nn.Module):
         self.near_units = nn.Linear(256, len(common.AUS))
 
     def forward(self, face: Tensor, crops: Tensor, shown: Tensor) -> tuple[Tensor, ...]:
-        """Return scores; `crops` are of those faces only whose `shown` is true.
+        """Return scores; `crops` are of all faces, or of those only whose `shown` is true.
 
         The scores are of emotions, and of Action Units from all, from the face, and from the crops.
         """
         whole = self.whole(self.face(face))
         closer = torch.zeros(len(face), 256, dtype=whole.dtype)
         if len(crops):
+            there = shown if len(crops) < len(face) else torch.ones_like(shown)
             seen = self.crop(crops.flatten(0, 1).contiguous(memory_format=torch.channels_last)).unflatten(0, (-1, 4))
-            closer[shown] = torch.cat([layer(seen[:, i]) for i, layer in enumerate(self.regions)], 1)
+            closer[there] = torch.cat([layer(seen[:, i]) for i, layer in enumerate(self.regions)], 1)
         joined = torch.cat([whole, closer, shown[:, None].to(whole.dtype)], 1)
         return self.join(joined), self.units(joined), self.far_units(whole), self.near_units(closer[shown])
 
@@ -64,12 +68,27 @@ def blown_up(faces: np.ndarray) -> np.ndarray:
     return np.stack([cv2.resize(face[5:61, 12:52], (80, 112), interpolation=cv2.INTER_CUBIC) for face in faces])
 
 
+def cut_out(faces: np.ndarray, regions: np.ndarray, size: int) -> np.ndarray:
+    """Return the four regions of small faces, enlarged as a zoom would show them, uint8 (n, 4, size, size, 3)."""
+    side = faces.shape[1]
+    cut = np.empty((len(faces), 4, size, size, 3), np.uint8)
+    for face, boxes, four in zip(faces, regions, cut, strict=True):
+        for (x0, y0, x1, y1), out in zip(boxes * side, four, strict=True):
+            scale = np.array([(x1 - x0) / size, (y1 - y0) / size])
+            back = np.column_stack([np.diag(scale), np.array([x0, y0]) + scale / 2 - 0.5])
+            cv2.warpAffine(face, back, (size, size), out, cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP, cv2.BORDER_REPLICATE)
+    return cut
+
+
 def inputs(
     split: common.Split, batch: np.ndarray, shown: np.ndarray, rng: np.random.Generator | None = None,
-    flip: bool = False,
+    flip: bool = False, even: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Return a batch as `EmotionReader` takes it, varied by `rng`, or mirrored by `flip`."""
     face, crops, n = blown_up(split.coarse[batch]), split.crops[batch], len(batch)
+    if even:
+        cut = cut_out(split.coarse[batch], split.regions[batch], crops.shape[2])
+        crops = np.where(shown[:, None, None, None, None], crops, cut)
     turned = np.full(n, flip) if rng is None else rng.random(n) < 0.5
     face = common.mirror(face, turned)
     crops = np.where(turned[:, None, None, None, None], crops[:, :, :, ::-1], crops)
@@ -77,11 +96,11 @@ def inputs(
         gain = (rng.uniform(0.8, 1.25, (n, 1, 1, 1)) * rng.uniform(0.92, 1.08, (n, 1, 1, 3))).astype(np.float32)
         face = np.clip(face * gain, 0, 255)
         crops = np.clip(crops * gain[:, None], 0, 255)
-    near = common.to_input(crops[shown].reshape(-1, *crops.shape[2:]))
+    near = common.to_input((crops if even else crops[shown]).reshape(-1, *crops.shape[2:]))
     return common.to_input(face), near.view(-1, 4, *near.shape[1:]), torch.from_numpy(shown)
 
 
-def train(split: common.Split, epochs: int, seed: int) -> EmotionReader:
+def train(split: common.Split, epochs: int, seed: int, even: bool = False) -> EmotionReader:
     """Train a network; samples whose emotion is -1 teach Action Units only."""
     common.setup(seed)
     model = EmotionReader().to(memory_format=torch.channels_last)
@@ -90,7 +109,7 @@ def train(split: common.Split, epochs: int, seed: int) -> EmotionReader:
 
     def loss(batch: np.ndarray, rng: np.random.Generator) -> Tensor:
         shown = rng.permutation(len(batch)) < (len(batch) + 1) // 2
-        emotion, *reads = model(*inputs(split, batch, shown, rng))
+        emotion, *reads = model(*inputs(split, batch, shown, rng, even=even))
         truths = (units[batch], units[batch], units[batch[shown]])
         error = sum(
             nn.functional.binary_cross_entropy_with_logits(read.float(), truth)
@@ -102,12 +121,13 @@ def train(split: common.Split, epochs: int, seed: int) -> EmotionReader:
     return model.eval()
 
 
-def right(model: EmotionReader, split: common.Split, index: np.ndarray, zoomed: bool) -> np.ndarray:
+def right(model: EmotionReader, split: common.Split, index: np.ndarray, zoomed: bool, even: bool = False) -> np.ndarray:
     """Return 1 where the emotion is read rightly, 0 elsewhere."""
 
     def answer(batch: np.ndarray) -> Tensor:
         shown = np.full(len(batch), zoomed)
-        both = [model(*inputs(split, batch, shown, flip=flip))[0].float().softmax(1) for flip in (False, True)]
+        views = [inputs(split, batch, shown, flip=flip, even=even) for flip in (False, True)]
+        both = [model(*view)[0].float().softmax(1) for view in views]
         return both[0] + both[1]
 
     return (common.predict(answer, index, 128).argmax(1) == split.emotion[index]).astype(float)
@@ -156,7 +176,7 @@ def plot(rows: list[list[object]], path: Path) -> None:
 
 def weights(args: argparse.Namespace, reader: str, seed: int) -> Path:
     args.out.mkdir(parents=True, exist_ok=True)
-    return args.out / f"emotion_{reader.replace(' ', '_')}_{seed}.pt"
+    return args.out / f"emotion_{reader.replace(' ', '_')}{'_even' * args.even}_{seed}.pt"
 
 
 def kept(args: argparse.Namespace, reader: str, seed: int) -> EmotionReader | None:
@@ -174,10 +194,11 @@ def taught(args: argparse.Namespace, reader: str, seed: int) -> EmotionReader:
     source, practice = (common.load(args.cache, name) for name in ("train", "practice"))
     index = source.where("good" if reader == "good only" else None)
     more = practice.where("good")
-    split = common.join(("coarse", "crops", "aus", "emotion"), (source, index), (practice, more))
+    names = ("coarse", "crops", "aus", "emotion") + ("regions",) * args.even
+    split = common.join(names, (source, index), (practice, more))
     split.emotion[len(index) :] = -1
     print(f"{reader}: {len(index)} faces, and {len(more)} to practise on", flush=True)
-    return train(split, args.epochs, seed)
+    return train(split, args.epochs, seed, args.even)
 
 
 def main() -> None:
@@ -187,6 +208,7 @@ def main() -> None:
     parser.add_argument("--eval", choices=("val", "test"), default="test")
     parser.add_argument("--epochs", type=int, default=7)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--even", action="store_true", help="give the view without zoom its own four regions")
     parser.add_argument("--reuse", action="store_true", help="score the networks in --out, where there are any")
     parser.add_argument("--readers", nargs="+", default=["all", "good only"])
     args = parser.parse_args()
@@ -196,13 +218,14 @@ def main() -> None:
         models = [kept(args, reader, seed) or taught(args, reader, seed) for seed in range(args.seeds)]
         for seed, model in enumerate(models):
             torch.save(model.state_dict(), weights(args, reader, seed))
-        hits = [np.mean([right(model, split, index, zoomed) for model in models], 0) for zoomed in (False, True)]
+        hits = [np.mean([right(model, split, index, zoomed, args.even) for model in models], 0)
+                for zoomed in (False, True)]  # fmt: skip
         rows += table(reader, split, index, (hits[0], hits[1]))
         header = ["trained on", "pictures", "emotion", "faces", "without, %", "with zoom, %", "gain, points"]
         title = f"Accuracy of the emotion reader without and with zoom, split {args.eval}, {args.seeds} seed(s)"
-        common.write(args.out, "zoom", title, header, rows)
+        common.write(args.out, "zoom_even" if args.even else "zoom", title, header, rows)
     if len(args.readers) == 2:
-        plot(rows, args.out / "zoom_gain.png")
+        plot(rows, args.out / f"zoom_gain{'_even' * args.even}.png")
 
 
 if __name__ == "__main__":
