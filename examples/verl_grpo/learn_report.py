@@ -53,14 +53,26 @@ def table(work: Path, runs: list[str]) -> str:
     heads = [f"{mode} {name}" for mode, name in start]
     lines = [f"| model | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
     lines.append(f"| start | {' | '.join(with_error(values) for values in start.values())} |")
-    for run in runs:
-        found = read_table(work / "eval" / run)
-        if found is not None:
-            cells = [with_error(found[key] - start[key], sign=True) for key in start]
-            lines.append(f"| {title(run)} | {' | '.join(cells)} |")
+    gains = {run: gain(found, start) for run in runs if (found := read_table(work / "eval" / run)) is not None}
+    lines += [row(title(run), one) for run, one in gains.items()]
+    for kind, name in KINDS.items():
+        seeds = [one for run, one in gains.items() if run.rsplit("-", 1)[0] == kind]
+        if len(seeds) > 1:
+            mean = {key: np.mean([one[key] for one in seeds], axis=0) for key in start}
+            lines.append(row(f"**{name}, mean of {len(seeds)} seeds**", mean))
     count = len(next(iter(start.values())))
     note = f"Per cent of {count} held-out faces ± standard error; runs as paired differences to the start."
     return "\n".join([*lines, "", note, ""])
+
+
+def gain(found: Table, start: Table) -> Table:
+    """Return what a run changed, face by face."""
+    return {key: found[key] - start[key] for key in start}
+
+
+def row(name: str, gains: Table) -> str:
+    """Return a line of the table."""
+    return f"| {name} | {' | '.join(with_error(values, sign=True) for values in gains.values())} |"
 
 
 def title(run: str) -> str:
