@@ -20,7 +20,7 @@ from actfer_env import facs
 from actfer_env.data.synthetic import GENERATOR_VERSION
 
 AUS = facs.CORE_AUS
-FAST_HALVES = torch.cpu._is_avx512_bf16_supported()
+FAST_HALVES = bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
 """Whether this processor multiplies bfloat16 itself: elsewhere it takes seven times as long as float32."""
 FINE_AUS = (7, 9, 14, 15, 23)
 """Action Units that fine furrows tell, and that a small view should therefore lose."""
