@@ -3,6 +3,7 @@
 #   examples/verl_grpo/learn_on_cpu.sh [WORK_FOLDER]            needs requirements-cpu.txt and matplotlib installed
 #   RUNS="full-0 random-0"  ...   only these runs: full, random or emotion, and a seed
 #   PRESET=standard  of the faces that GRPO plays and that models are judged on (the teaching is on "easy" ones)
+#   AT_ONCE=2  runs beside each other, of one thread each;   THREADS=2  of the teaching
 #   STEPS=36 PROMPTS=32 GROUP=8 RATE=1e-4 FACES=2500  ...
 # 1. A Qwen3-VL of 2.4 million parameters, taught from scratch: vision warm-up, then fine-tuning on template trajectories.
 # 2. For each run: GRPO in verl from there.   full: UC-GRPO;   random: random rewards;   emotion: plain GRPO whose only
@@ -15,7 +16,7 @@ here="$(cd "$(dirname "$0")" && pwd)"
 work="$(mkdir -p "${1:-verl-learn}" && cd "${1:-verl-learn}" && pwd)"
 steps="${STEPS:-36}" prompts="${PROMPTS:-32}" group="${GROUP:-8}" rate="${RATE:-1e-4}" faces="${FACES:-2500}" preset="${PRESET:-standard}"
 runs="${RUNS:-full-0 random-0 emotion-0 full-1 random-1 emotion-1 full-2 random-2 emotion-2}"
-threads="${THREADS:-2}" micro=$((prompts * group / 8))   # verl wants a divisor of prompts times group
+threads="${THREADS:-2}" at_once="${AT_ONCE:-2}" micro=$((prompts * group / 8))   # verl wants a divisor of prompts times group
 
 unset CUDA_VISIBLE_DEVICES   # unset, not empty
 export VERL_PLATFORM=cpu VERL_ENGINE_DEVICE=cuda PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
@@ -23,15 +24,15 @@ export VERL_USE_EXTERNAL_MODULES=actfer_env.verl_plugin.register,random_rewards
 export RAY_worker_niceness=0 HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false RAY_USAGE_STATS_ENABLED=0 HYDRA_FULL_ERROR=1
 
 start="$work/start" pictures="$work/pictures"
-[ -f "$start/sft.json" ] || python -m actfer_env.agents.sft --out "$start" --threads "$threads"   # its lessons are kept, its pictures not
+[ -f "$start/sft.json" ] || python -m actfer_env.agents.sft --out "$start" --threads "$threads"
 [ -d "$work/data/train" ] || python "$here/learn_data.py" "$work/data/train" --number $((steps * prompts)) \
   --preset "$preset" --pictures "$pictures"
 [ -d "$work/data/val" ] || python "$here/learn_data.py" "$work/data/val" --first 0 --number 8 \
   --preset "$preset" --pictures "$pictures"
 
-judge() {   # MODEL OUT MODE NUMBER PRESET
+judge() {   # MODEL OUT MODE NUMBER PRESET THREADS
   [ -f "$2/$3/figures.json" ] || python "$here/learn_eval.py" "$1" "$2/$3" --mode "$3" --number "$4" --preset "$5" \
-    --pictures "$pictures" --threads "$threads"
+    --pictures "$pictures" --threads "$6"
 }
 
 train() {   # RUN SEED OVERRIDES...
@@ -74,20 +75,32 @@ options() {   # KIND
   esac
 }
 
-mkdir -p "$work/runs"
-for mode in greedy sampled exchanged; do judge "$start" "$work/eval/taught" "$mode" 1000 easy; done
-judge "$start" "$work/eval/start" greedy "$faces" "$preset"
-judge "$start" "$work/eval/start" sampled "$faces" "$preset"
-for run in $runs; do
-  model="$work/runs/$run/global_step_$steps/actor/huggingface"
-  if [ ! -f "$model/config.json" ] || [ ! -f "$work/runs/$run/done" ]; then
-    settings="$(options "${run%-*}")"
+play() {   # RUN
+  local run="$1" model="$work/runs/$1/global_step_$steps/actor/huggingface" settings
+  settings="$(options "${run%-*}")"
+  if [ ! -f "$work/runs/$run/done" ]; then
     # shellcheck disable=SC2086  # several settings in one word
     train "$run" "${run##*-}" $settings
     touch "$work/runs/$run/done"
   fi
   cp -n "$start/preprocessor_config.json" "$model/" 2> /dev/null || true
-  judge "$model" "$work/eval/$run" greedy "$faces" "$preset"
-  judge "$model" "$work/eval/$run" sampled "$faces" "$preset"
-  python "$here/learn_report.py" "$work"
+  judge "$model" "$work/eval/$run" greedy "$faces" "$preset" 1
+  judge "$model" "$work/eval/$run" sampled "$faces" "$preset" 1
+}
+
+mkdir -p "$work/runs"
+for mode in greedy sampled exchanged; do judge "$start" "$work/eval/taught" "$mode" 1000 easy "$threads"; done
+judge "$start" "$work/eval/start" greedy "$faces" "$preset" "$threads"
+judge "$start" "$work/eval/start" sampled "$faces" "$preset" "$threads"
+declare -A playing
+for run in $runs; do
+  options "${run%-*}" > /dev/null
+  while [ "$(jobs -rp | wc -l)" -ge "$at_once" ]; do sleep 1; done
+  echo "$run: $work/runs/$run.log"
+  (set -e; play "$run") > "$work/runs/$run.log" 2>&1 &
+  playing[$run]=$!
 done
+failed=""
+for run in "${!playing[@]}"; do wait "${playing[$run]}" || failed="$failed $run"; done
+python "$here/learn_report.py" "$work"
+[ -z "$failed" ] || { echo "failed:$failed; see the logs, and start again to go on" >&2; exit 1; }
