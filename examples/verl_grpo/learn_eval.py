@@ -1,6 +1,6 @@
 """Plays held-out drawn faces with a model, for learn_on_cpu.sh: greedy, sampled, or with the pictures exchanged.
 
-    python learn_eval.py MODEL OUT [--number 2500] [--mode greedy] [--pictures FOLDER]
+    python learn_eval.py MODEL OUT [--number 2500] [--mode greedy] [--split val] [--pictures FOLDER]
 
 A second start with the same folders plays what is missing.
 """
@@ -53,7 +53,7 @@ def main() -> None:
     from actfer_env.agents.qwen_vl import QwenVLAgent, SamplingConfig
 
     out = Path(options.out)
-    dataset = load_dataset("synthetic", None, "test", preset=options.preset, n=options.number, cache=options.pictures)
+    dataset = load_dataset("synthetic", None, options.split, preset=options.preset, n=options.number, cache=options.pictures)
     sampling = SamplingConfig(max_new_tokens=48, temperature=MODES[options.mode], seed=options.seed)
     agent = QwenVLAgent(options.model, device="cpu", dtype="float32", sampling=sampling, batch_size=options.batch)
     shown: Dataset = exchanged(dataset) if options.mode == "exchanged" else dataset
@@ -69,6 +69,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("out")
     parser.add_argument("--mode", choices=list(MODES), default="greedy")
     parser.add_argument("--number", type=int, default=2500)
+    parser.add_argument("--split", default="test", help='"val" for choosing constants')
     parser.add_argument("--preset", default="easy")
     parser.add_argument("--pictures")
     parser.add_argument("--batch", type=int, default=128)
