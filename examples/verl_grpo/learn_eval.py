@@ -53,7 +53,8 @@ def main() -> None:
     from actfer_env.agents.qwen_vl import QwenVLAgent, SamplingConfig
 
     out = Path(options.out)
-    dataset = load_dataset("synthetic", None, options.split, preset=options.preset, n=options.number, cache=options.pictures)
+    choice = {"preset": options.preset, "n": options.number, "cache": options.pictures}
+    dataset = load_dataset("synthetic", None, options.split, **choice)
     sampling = SamplingConfig(max_new_tokens=48, temperature=MODES[options.mode], seed=options.seed)
     agent = QwenVLAgent(options.model, device="cpu", dtype="float32", sampling=sampling, batch_size=options.batch)
     shown: Dataset = exchanged(dataset) if options.mode == "exchanged" else dataset
