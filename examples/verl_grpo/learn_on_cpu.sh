@@ -2,7 +2,7 @@
 # Does it learn? From nothing to UC-GRPO and its two controls on a machine without GPU, as one command.
 #   examples/verl_grpo/learn_on_cpu.sh [WORK_FOLDER]            needs requirements-cpu.txt and matplotlib installed
 #   RUNS="full-0 random-0"  ...   only these runs: full, random or emotion, and a seed
-#   PRESET=standard  of the faces that GRPO plays and that models are judged on (the teaching is on "easy" ones)
+#   PRESET=easy  of the faces that GRPO plays and that models are judged on; the teaching is always on "easy" ones
 #   AT_ONCE=2  runs beside each other, of one thread each;   THREADS=2  of the teaching
 #   STEPS=36 PROMPTS=32 GROUP=8 RATE=1e-4 FACES=2500  ...
 # 1. A Qwen3-VL of 2.4 million parameters, taught from scratch: vision warm-up, then fine-tuning on template trajectories.
@@ -14,7 +14,7 @@
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 work="$(mkdir -p "${1:-verl-learn}" && cd "${1:-verl-learn}" && pwd)"
-steps="${STEPS:-36}" prompts="${PROMPTS:-32}" group="${GROUP:-8}" rate="${RATE:-1e-4}" faces="${FACES:-2500}" preset="${PRESET:-standard}"
+steps="${STEPS:-36}" prompts="${PROMPTS:-32}" group="${GROUP:-8}" rate="${RATE:-1e-4}" faces="${FACES:-2500}" preset="${PRESET:-easy}"
 runs="${RUNS:-full-0 random-0 emotion-0 full-1 random-1 emotion-1 full-2 random-2 emotion-2}"
 threads="${THREADS:-2}" at_once="${AT_ONCE:-2}" micro=$((prompts * group / 8))   # verl wants a divisor of prompts times group
 
@@ -36,7 +36,7 @@ judge() {   # MODEL OUT MODE NUMBER PRESET THREADS
 }
 
 train() {   # RUN SEED OVERRIDES...
-  (cd "$work" && VERL_FILE_LOGGER_PATH="$work/runs/$1.metrics.jsonl" python -m actfer_env.verl_plugin.train \
+  (cd "$work" && VERL_FILE_LOGGER_PATH="$work/runs/$1.metrics.$(date +%s).jsonl" python -m actfer_env.verl_plugin.train \
     algorithm.adv_estimator=grpo data.seed="$2" data.shuffle=True \
     data.train_files="$work/data/train/part-00000.parquet" data.val_files="$work/data/val/part-00000.parquet" \
     data.train_batch_size="$prompts" data.dataloader_num_workers=0 data.image_patch_size=16 data.return_raw_chat=True \
