@@ -88,6 +88,8 @@ def test_the_launcher_exits_with_an_error_code(tmp_path: Path) -> None:
 
 
 def test_requests_that_come_one_after_another_share_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VERL_PLATFORM", "cpu")
+    monkeypatch.setenv("VERL_ENGINE_DEVICE", "cuda")
     from actfer_env.agents.tiny_qwen import TinyQwenConfig, build
     from actfer_env.verl_plugin import hf_rollout
 
