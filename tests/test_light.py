@@ -35,7 +35,7 @@ from actfer_env.agents.light.policy import (  # noqa: E402
     log_prob,
 )  # fmt: skip
 from actfer_env.agents.light.rollouts import Player  # noqa: E402
-from actfer_env.agents.light.session import PRESETS, SessionConfig, run, stage  # noqa: E402
+from actfer_env.agents.light.session import PRESETS, SessionConfig, known_features, run, stage  # noqa: E402
 from actfer_env.agents.light.trainer import Trainer, TrainerConfig, clipped, weights_hash  # noqa: E402
 from actfer_env.agents.light.views import ViewConfig, ViewTools  # noqa: E402
 from actfer_env.agents.light.warmstart import WarmStartConfig, _script  # noqa: E402
@@ -136,6 +136,30 @@ def test_features_that_are_added_bit_by_bit_equal_those_encoded_at_once(cache: P
         out = one.policy(batch.memory, batch.decisions)
     found = log_prob(out, batch.tool, batch.emotion, batch.aus)
     torch.testing.assert_close(found, batch.old, atol=1e-4, rtol=1e-4)
+
+
+def test_features_kept_of_a_whole_split_are_those_of_the_pictures_that_episodes_show(cache: Path) -> None:
+    one, held = trainer(cache), stage("train", CONFIG.train, CONFIG, cache, lambda text: None)
+    known = known_features(one.policy, held, cache)
+    made = list(cache.glob("features-*"))
+    again = known_features(one.policy, held, cache)
+    assert made and list(cache.glob("features-*")) == made
+    assert all(torch.equal(a, b) for a, b in zip(known, again, strict=True))
+    batch = Player(one.venv, one.policy, torch.Generator().manual_seed(1), known=known).play()
+    assert batch.memory is None
+    other = trainer(cache)
+    seen = Player(other.venv, other.policy, torch.Generator().manual_seed(1)).play()
+    said = [[(r.sample_id, r.predicted_emotion, r.predicted_aus, [c.arguments for c in r.tool_calls]) for r in rollouts]
+            for rollouts in (batch.rollouts, seen.rollouts)]  # fmt: skip
+    assert said[0] == said[1]
+    torch.testing.assert_close(batch.old, seen.old, atol=1e-4, rtol=1e-4)
+
+
+def test_features_cannot_be_kept_where_the_encoders_learn(cache: Path) -> None:
+    one = trainer(cache)
+    known = known_features(one.policy, stage("train", CONFIG.train, CONFIG, cache, lambda text: None), cache)
+    with pytest.raises(ValueError, match="freeze_vision=True"):
+        Trainer(one.policy, one.venv, TrainerConfig(freeze_vision=False), known=known)
 
 
 def test_advantages_are_those_of_the_scorer(cache: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
 from uuid import uuid4
@@ -19,6 +20,7 @@ from actfer_env.data.parquet import AGENT, sample_of
 from actfer_env.episode import EpisodeConfig
 from actfer_env.errors import DataError
 from actfer_env.tools import FaceTools
+from actfer_env.verl_plugin.scoring import compute_score
 
 CALL_END = "</tool_call>"
 
@@ -35,6 +37,12 @@ def _codec(tokenizer: Any, image_processor: Any) -> Codec:
     return Codec(tokenizer, image_processor)
 
 
+@lru_cache(maxsize=4)
+def _threads(count: int | None) -> ThreadPoolExecutor | None:
+    """Return the threads of this process for tools; None stands for the event loop's own."""
+    return None if count is None else ThreadPoolExecutor(count)
+
+
 @register(AGENT)
 class ActFERAgentLoop(AgentLoopBase):
     """Plays one episode as one trajectory.
@@ -44,6 +52,10 @@ class ActFERAgentLoop(AgentLoopBase):
         chat: fields of `ChatConfig`.
         episode: fields of `EpisodeConfig`.
         turn_tokens: of one assistant turn.
+        tool_threads: that run tools, in each worker; default is the event loop's own pool. One is faster where the
+            workers have no core for themselves.
+        score_here: do the first pass here, by `compute_score` with verl's ``reward_kwargs``, instead of in verl's
+            reward workers, for which verl processes every picture once more.
         **kwargs: what verl passes.
     """
 
@@ -54,9 +66,12 @@ class ActFERAgentLoop(AgentLoopBase):
         chat: Mapping[str, Any] | None = None,
         episode: Mapping[str, Any] | None = None,
         turn_tokens: int = 1024,
+        tool_threads: int | None = None,
+        score_here: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self.threads, self.score_here = _threads(tool_threads), score_here
         self.chat, self.limits = ChatConfig(**dict(chat or {})), EpisodeConfig(**dict(episode or {}))
         self.tools, self.turn_tokens = _tools(detector, self.chat), turn_tokens
         self.codec = _codec(self.tokenizer, self.processor.image_processor)
@@ -88,7 +103,7 @@ class ActFERAgentLoop(AgentLoopBase):
 
     async def _aside(self, play: _Play, work: Any) -> Any:
         """Run detection and drawing beside the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(None, play.timed, work)
+        return await asyncio.get_running_loop().run_in_executor(self.threads, play.timed, work)
 
 
 class _Play:
@@ -161,14 +176,20 @@ class _Play:
         length = len(conversation.ids) - start
         logs = (self.logs + [0.0] * length)[:length] if self.logged else None
         rollout = json.dumps(conversation.episode.rollout().to_dict())
+        score = self._score(rollout) if self.loop.score_here else {}
         return AgentLoopOutput(
+            reward_score=score.get("score"),
             prompt_ids=conversation.ids[:start], response_ids=conversation.ids[start:],
             response_mask=[int(mine) for mine in conversation.written[start:]], response_logprobs=logs,
             multi_modal_data={"images": self.pictures()}, num_turns=2 * len(conversation.turns),
             metrics=dict(spent),
             extra_fields={**self.fields, "rollout": rollout, "tool_seconds": self.seconds, "turn_scores": [],
-                          "tool_rewards": []},
+                          "tool_rewards": [], **({"reward_extra_info": score} if score else {})},
         )  # fmt: skip
+
+    def _score(self, rollout: str) -> dict[str, Any]:
+        options = self.loop.config.reward.custom_reward_function.get("reward_kwargs") or {}
+        return compute_score("", "", "", {"rollout": rollout}, **options)
 
     def _check(self) -> None:
         """Compare placeholders with the features of the pictures that are handed on."""

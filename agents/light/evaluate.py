@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from actfer_env import facs
-from actfer_env.agents.light.policy import LightPolicy
+from actfer_env.agents.light.policy import Features, LightPolicy
 from actfer_env.agents.light.rollouts import Player, Zooming
 from actfer_env.evaluation.metrics import summarize
 from actfer_env.rewards import UCGRPO, UCGRPOConfig
@@ -32,7 +32,9 @@ class Held:
     task: np.ndarray
 
 
-def hold_out(policy: LightPolicy, venv: GroupVectorEnv, n: int, reward: UCGRPOConfig) -> dict[Zooming, Held]:
+def hold_out(
+    policy: LightPolicy, venv: GroupVectorEnv, n: int, reward: UCGRPOConfig, known: Features | None = None
+) -> dict[Zooming, Held]:
     """Play the first n samples greedily, once in each of `MODES`.
 
     Args:
@@ -40,8 +42,9 @@ def hold_out(policy: LightPolicy, venv: GroupVectorEnv, n: int, reward: UCGRPOCo
         venv: groups of one member for each mode, over the split.
         n: samples.
         reward: its task term is reported.
+        known: see `Player`.
     """
-    player, found = Player(venv, policy, None, MODES), dict[tuple[str, int], Rollout]()
+    player, found = Player(venv, policy, None, MODES, known), dict[tuple[str, int], Rollout]()
     for start in range(0, n, venv.num_groups):
         samples = [min(start + k, n - 1) for k in range(venv.num_groups)]
         found |= {(one.sample_id, one.member): one for one in player.play(samples).rollouts}

@@ -1,4 +1,7 @@
-"""Playing a light policy in group environments, and what training keeps of it."""
+"""Playing a light policy in group environments, and what training keeps of it.
+
+Encoders that stay as they are can encode a whole data set once (`encode_all`) for all who play it.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,8 @@ from actfer_env.agents.light.policy import (
     Memory,
     log_prob,
 )
+from actfer_env.agents.light.views import Views
+from actfer_env.data import Dataset
 from actfer_env.rewards import Scores
 from actfer_env.rollout import Rollout
 from actfer_env.wrappers.group_vec import GroupVectorEnv
@@ -37,8 +42,8 @@ class Batch:
     """Finished groups: pictures, decisions and outcomes.
 
     Attributes:
-        memory: pictures, one row a group.
-        features: of these pictures, by the policy that played.
+        memory: pictures, one row a group; None if the player knew their features.
+        features: by the policy that played, one row a row of the memory, or a sample of the data set.
         decisions: m decisions.
         tool: int (m,), what was chosen.
         emotion: int (m,).
@@ -49,7 +54,7 @@ class Batch:
         scores: of each group, in order.
     """
 
-    memory: Memory
+    memory: Memory | None
     features: Features
     decisions: Decisions
     tool: Tensor
@@ -69,6 +74,8 @@ class Player:
         policy: in evaluation mode.
         generator: of the sampling; None is greedy.
         zooming: of each member of a group; free if left out.
+        known: the features of the environment's data set by this policy's encoders, from `encode_all`; without them
+            pictures are encoded as they come.
     """
 
     def __init__(
@@ -77,8 +84,9 @@ class Player:
         policy: LightPolicy,
         generator: torch.Generator | None,
         zooming: Sequence[Zooming] = (),
+        known: Features | None = None,
     ) -> None:
-        self.venv, self.policy, self.generator = venv, policy, generator
+        self.venv, self.policy, self.generator, self.known = venv, policy, generator, known
         self._zooming = np.array(list(zooming) * venv.num_groups) if zooming else None
         spaces: Any = venv.single_observation_space
         self._turns = int(spaces["turns_left"].n) - 1
@@ -91,8 +99,7 @@ class Player:
             samples: one for each group; drawn by the environment if left out.
         """
         obs, info = self.venv.reset(options=None if samples is None else {"samples": samples})
-        shelf = _Shelf(obs, 4 * self.venv.num_groups)
-        features = self.policy.encode(shelf.memory)
+        shelf = self._shelf(obs)
         first, ended = set(info["group_id"]), set[str]()
         steps: list[dict[str, Any]] = []
         outcome: dict[tuple[str, int], float] = {}
@@ -100,25 +107,28 @@ class Player:
         while not first <= ended:
             rows = np.flatnonzero(info["active"])
             names = info["group_id"][rows]
-            fresh = shelf.see(obs, rows, names)
-            image, face, crops, fine = self.policy.encode(fresh)
-            features = features[0] + image, features[1] + face, features[2] + crops, features[3] + fine
-            step = self._step(obs, rows, shelf, features)
+            shelf.see(obs, rows, info)
+            step = self._step(obs, rows, shelf)
             actions = np.zeros((self.venv.num_envs, 2 + AUS), np.int64)
             actions[rows] = np.column_stack([step["tool"], step["emotion"], step["aus"]])
             steps.append(step | {"keys": list(zip(names, rows.tolist(), strict=True))})
             obs, _, _, _, info = self.venv.step(actions)
             ended |= self._collect(info, outcome, *batch)
-        return _batch((shelf.memory, features), steps, outcome, *batch)
+        return _batch((shelf.memory, shelf.features), steps, outcome, *batch)
 
-    def _step(self, obs: Obs, rows: NDArray[np.intp], shelf: _Shelf, features: Features) -> dict[str, Any]:
+    def _shelf(self, obs: Obs) -> _Shelf | _Known:
+        if self.known is not None:
+            return _Known(self.known, self.venv.dataset)
+        return _Shelf(obs, 4 * self.venv.num_groups, self.policy)
+
+    def _step(self, obs: Obs, rows: NDArray[np.intp], shelf: _Shelf | _Known) -> dict[str, Any]:
         decisions = self._decisions(obs, rows, shelf)
-        out = self.policy.decide(features, decisions)
+        out = self.policy.decide(shelf.features, decisions)
         tool, emotion, aus = self._choose(out)
         old = log_prob(out, tool, emotion, aus)
         return {"decisions": decisions, "tool": tool, "emotion": emotion, "aus": aus, "old": old}
 
-    def _decisions(self, obs: Obs, rows: NDArray[np.intp], shelf: _Shelf) -> Decisions:
+    def _decisions(self, obs: Obs, rows: NDArray[np.intp], shelf: _Shelf | _Known) -> Decisions:
         shown = torch.from_numpy(shown_regions(obs)[rows])
         state = torch.from_numpy(obs["state"][rows].astype(np.int64))
         left = torch.from_numpy((obs["turns_left"][rows] / self._turns).astype(np.float32))
@@ -168,10 +178,25 @@ def greedy_tool(logits: Tensor) -> Tensor:
     return torch.where(zoom & (shares[:, DETECT] == 0), shares[:, 1:ANSWER].argmax(1) + 1, shares.argmax(1))
 
 
-class _Shelf:
-    """The memory of a batch of groups, which fills up as their members look."""
+class _Known:
+    """Features that are there already, a row for each sample of the data set."""
 
-    def __init__(self, obs: Obs, rows: int) -> None:
+    memory = None
+
+    def __init__(self, features: Features, dataset: Dataset) -> None:
+        self.features, self._dataset = features, dataset
+        self.places: NDArray[np.int64] = np.zeros(0, np.int64)
+        """Row of the features of each row that was seen last."""
+
+    def see(self, obs: Obs, rows: NDArray[np.intp], info: dict[str, Any]) -> None:
+        """Look up the samples of some rows."""
+        self.places = np.array([self._dataset.find(name) for name in info["sample_id"][rows]], np.int64)
+
+
+class _Shelf:
+    """The pictures of a batch of groups and their features, which come as the members look."""
+
+    def __init__(self, obs: Obs, rows: int, policy: LightPolicy) -> None:
         shapes = {"image": obs["image"].shape[1:], "face": obs["face"].shape[1:], "crop": obs["crop_0"].shape[1:]}
         self.memory = Memory(
             torch.zeros((rows, *shapes["image"]), dtype=torch.uint8),
@@ -180,11 +205,18 @@ class _Shelf:
             torch.zeros(rows, dtype=torch.bool), torch.zeros(rows, dtype=torch.bool),
             torch.zeros((rows, REGIONS), dtype=torch.bool),
         )  # fmt: skip
+        self._policy, self.features = policy, policy.encode(self.memory)
         self.places: NDArray[np.int64] = np.zeros(0, np.int64)
         """Row of the memory of each row that was seen last."""
         self._names: dict[str, int] = {}
 
-    def see(self, obs: Obs, rows: NDArray[np.intp], names: Any) -> Memory:
+    def see(self, obs: Obs, rows: NDArray[np.intp], info: dict[str, Any]) -> None:
+        """Encode what is new in the observations of some rows."""
+        image, face, crops, fine = self._policy.encode(self._take(obs, rows, info["group_id"][rows]))
+        known = self.features
+        self.features = known[0] + image, known[1] + face, known[2] + crops, known[3] + fine
+
+    def _take(self, obs: Obs, rows: NDArray[np.intp], names: Any) -> Memory:
         """Take up what is new in the observations of some rows; return the memory with only that marked as there."""
         memory = self.memory
         before = [part.clone() for part in (memory.has_image, memory.has_face, memory.has_crop)]
@@ -208,6 +240,29 @@ class _Shelf:
         return Memory(memory.image, memory.face, memory.crops, *(a & ~b for a, b in zip(now, before, strict=True)))
 
 
+@torch.no_grad()
+def encode_all(policy: LightPolicy, views: Views, chunk: int = 256) -> Features:
+    """Encode every picture of a data set.
+
+    Args:
+        policy: in evaluation mode.
+        views: the data set's pictures.
+        chunk: samples at once.
+
+    Returns:
+        `Features`, a row for each sample; zero where there is no face.
+    """
+    parts = []
+    for start in range(0, len(views), chunk):
+        part = slice(start, start + chunk)
+        image, face, crops = (torch.tensor(rows[part]) for rows in (views.image, views.face, views.crops))
+        found = torch.tensor(views.found[part])
+        there = torch.ones(len(image), dtype=torch.bool), found, found[:, None].expand(-1, REGIONS)
+        parts.append(policy.encode(Memory(image, face, crops, *there)))
+    image, face, crops, fine = (torch.cat(part) for part in zip(*parts, strict=True))
+    return image, face, crops, fine
+
+
 def crop_regions(obs: Obs) -> NDArray[np.intp]:
     """Return the region that each slot's crop shows, int (n, 4); of no meaning where there is no crop."""
     gaps = np.abs(obs["crop_boxes"][:, :, None] - obs["region_boxes"][:, None]).sum(-1)
@@ -224,7 +279,7 @@ def shown_regions(obs: Obs) -> NDArray[np.bool_]:
 
 
 def _batch(
-    seen: tuple[Memory, Features], steps: list[dict[str, Any]], outcome: dict[tuple[str, int], float],
+    seen: tuple[Memory | None, Features], steps: list[dict[str, Any]], outcome: dict[tuple[str, int], float],
     rollouts: list[Rollout], scores: list[Scores],
 ) -> Batch:  # fmt: skip
     keys = [key for step in steps for key in step["keys"]]

@@ -14,7 +14,8 @@ import torch
 
 from actfer_env.agents.light.board import Board
 from actfer_env.agents.light.evaluate import MODES, figures, hold_out
-from actfer_env.agents.light.policy import LightPolicy, PolicyConfig
+from actfer_env.agents.light.policy import Features, LightPolicy, PolicyConfig
+from actfer_env.agents.light.rollouts import encode_all
 from actfer_env.agents.light.trainer import (
     Trainer,
     TrainerConfig,
@@ -162,12 +163,15 @@ def run(
     venv = train.groups(config.trainer.groups, config.trainer.group_size, reward, max_zooms=config.max_zooms)
     if config.variant in OTHER_REWARDS:
         venv.scorer = OTHER_REWARDS[config.variant]()
-    trainer = Trainer(policy, venv, config.trainer, config.seed, folder)
+    frozen = config.trainer.freeze_vision
+    known = known_features(policy, train, cache) if frozen else None
+    trainer = Trainer(policy, venv, config.trainer, config.seed, folder, known)
     if trainer.resume():
         say(f"going on from step {trainer.done}")
     _train(trainer, folder, watch or (lambda row, steps: say(line_of(row, steps))))
     held = stage("test", config.test, config, cache, say, workers) if config.test else val
-    shown = measure(trainer.policy, held, UCGRPOConfig(zoom_cost=reward.zoom_cost), config.max_zooms)
+    known = known_features(policy, held, cache) if frozen else None
+    shown = measure(policy, held, UCGRPOConfig(zoom_cost=reward.zoom_cost), config.max_zooms, known)
     result = {
         "config": asdict(config), "generator": GENERATOR_VERSION, "split": "test" if config.test else "val",
         "warm": skill, "figures": shown, "weights": weights_hash(trainer.policy),
@@ -193,14 +197,31 @@ def _train(trainer: Trainer, folder: Path, watch: Watch) -> None:
         board.close()
 
 
-def measure(policy: LightPolicy, held: Stage, reward: UCGRPOConfig, max_zooms: int = 4) -> dict[str, Any]:
+def measure(
+    policy: LightPolicy, held: Stage, reward: UCGRPOConfig, max_zooms: int = 4, known: Features | None = None
+) -> dict[str, Any]:
     """Return a policy's figures on a split: its own gate, and the same weights forced never and always to zoom.
 
     Every variant is measured by the same task reward, whatever it was trained on.
     """
     n = len(held.dataset)
     venv = held.groups(min(100, n), len(MODES), reward, max_zooms=max_zooms)
-    return figures(hold_out(policy, venv, n, reward), np.array(held.views.good).tolist())
+    return figures(hold_out(policy, venv, n, reward, known), np.array(held.views.good).tolist())
+
+
+def known_features(policy: LightPolicy, part: Stage, cache: Path) -> Features:
+    """Return the features of a split by a policy's encoders, from the cache where they are: while the encoders are
+    frozen, all variants of a seed share them.
+
+    Raises:
+        DataError: the cache holds a broken file, or cannot be written.
+    """
+    facts = GENERATOR_VERSION, part.dataset.arguments, len(part.dataset), part.config, torch.get_num_threads()
+    path = cache / f"features-{_digest(repr((facts, weights_hash(policy.encoders()))))}.pt"
+    if not path.exists():
+        save_atomic(path, encode_all(policy.eval(), part.views))
+    image, face, crops, fine = load_checkpoint(path)
+    return image, face, crops, fine
 
 
 def _finished(folder: Path, config: SessionConfig) -> dict[str, Any] | None:

@@ -79,6 +79,7 @@ class Trainer:
         config: the constants.
         seed: of the sampling.
         folder: for checkpoints and the log; None keeps nothing.
+        known: features of the training split by the warm start's encoders (`encode_all`); only where those are frozen.
     """
 
     policy: LightPolicy
@@ -86,8 +87,11 @@ class Trainer:
     config: TrainerConfig = field(default_factory=TrainerConfig)
     seed: int = 0
     folder: Path | None = None
+    known: Features | None = None
 
     def __post_init__(self) -> None:
+        if self.known is not None and not self.config.freeze_vision:
+            raise ValueError("features are known only of frozen encoders: use freeze_vision=True")
         self.policy.eval()
         self.reference = deepcopy(self.policy).requires_grad_(False)
         self.policy.encoders().requires_grad_(not self.config.freeze_vision)
@@ -109,7 +113,7 @@ class Trainer:
     def step(self) -> dict[str, float]:
         """Play one batch of groups and update the policy; return the step's figures."""
         self._set_rates()
-        batch = Player(self.venv, self.policy, self.generator).play()
+        batch = Player(self.venv, self.policy, self.generator, known=self.known).play()
         with torch.no_grad():
             old = self.reference.decide(self._features(self.reference, batch), batch.decisions)
         figures = [self._update(batch, old) for _ in range(self.config.epochs)]
@@ -126,7 +130,7 @@ class Trainer:
         gate["lr"] = others["lr"] * self.config.gate_factor
 
     def _features(self, policy: LightPolicy, batch: Batch) -> Features:
-        return batch.features if self.config.freeze_vision else policy.encode(batch.memory)
+        return batch.features if self.config.freeze_vision or batch.memory is None else policy.encode(batch.memory)
 
     def _update(self, batch: Batch, old: Outputs) -> dict[str, float]:
         """Take one gradient step on a batch; `old` is what the warm start would say."""
@@ -220,10 +224,10 @@ def outcome(batch: Batch) -> dict[str, float]:
     }  # fmt: skip
 
 
-def weights_hash(policy: LightPolicy) -> str:
-    """Return a SHA-256 of the policy's weights."""
+def weights_hash(module: torch.nn.Module) -> str:
+    """Return a SHA-256 of a policy's weights, or of a part's."""
     digest = hashlib.sha256()
-    for name, value in sorted(policy.state_dict().items()):
+    for name, value in sorted(module.state_dict().items()):
         digest.update(name.encode() + value.contiguous().numpy().tobytes())
     return digest.hexdigest()
 

@@ -5,6 +5,7 @@
 #   PRESET=easy  of the faces that GRPO plays and that models are judged on; the teaching is always on "easy" ones
 #   AT_ONCE=2  runs beside each other, of one thread each;   THREADS=2  of the teaching
 #   STEPS=36 PROMPTS=32 GROUP=8 RATE=1e-4 FACES=2500  ...
+#   SPLIT=val  of the faces that models are judged on, for choosing constants;   SETTINGS="a.b=1 c.d=2"  more of verl's
 # 1. A Qwen3-VL of 2.4 million parameters, taught from scratch: vision warm-up, then fine-tuning on template trajectories.
 # 2. For each run: GRPO in verl from there.   full: UC-GRPO;   random: random rewards;   emotion: plain GRPO whose only
 #    reward is the emotion (the variant task_only without Action Units).
@@ -14,7 +15,7 @@
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 work="$(mkdir -p "${1:-verl-learn}" && cd "${1:-verl-learn}" && pwd)"
-steps="${STEPS:-36}" prompts="${PROMPTS:-32}" group="${GROUP:-8}" rate="${RATE:-1e-4}" faces="${FACES:-2500}" preset="${PRESET:-easy}"
+steps="${STEPS:-36}" prompts="${PROMPTS:-32}" group="${GROUP:-8}" rate="${RATE:-1e-4}" faces="${FACES:-2500}" preset="${PRESET:-easy}" split="${SPLIT:-test}"
 runs="${RUNS:-full-0 random-0 emotion-0 full-1 random-1 emotion-1 full-2 random-2 emotion-2}"
 threads="${THREADS:-2}" at_once="${AT_ONCE:-2}" micro=$((prompts * group / 8))   # verl wants a divisor of prompts times group
 
@@ -32,7 +33,7 @@ start="$work/start" pictures="$work/pictures"
 
 judge() {   # MODEL OUT MODE NUMBER PRESET THREADS
   [ -f "$2/$3/figures.json" ] || python "$here/learn_eval.py" "$1" "$2/$3" --mode "$3" --number "$4" --preset "$5" \
-    --pictures "$pictures" --threads "$6"
+    --split "$split" --pictures "$pictures" --threads "$6"
 }
 
 train() {   # RUN SEED OVERRIDES...
@@ -40,7 +41,7 @@ train() {   # RUN SEED OVERRIDES...
     algorithm.adv_estimator=grpo data.seed="$2" data.shuffle=True \
     data.train_files="$work/data/train/part-00000.parquet" data.val_files="$work/data/val/part-00000.parquet" \
     data.train_batch_size="$prompts" data.dataloader_num_workers=0 data.image_patch_size=16 data.return_raw_chat=True \
-    data.max_prompt_length=96 data.max_response_length=128 data.filter_overlong_prompts=False \
+    data.max_prompt_length=24 data.max_response_length=128 data.filter_overlong_prompts=False \
     actor_rollout_ref.model.path="$start" actor_rollout_ref.model.use_remove_padding=False \
     actor_rollout_ref.model.enable_gradient_checkpointing=False \
     +actor_rollout_ref.model.override_config.attn_implementation=eager \
@@ -80,7 +81,7 @@ play() {   # RUN
   settings="$(options "${run%-*}")"
   if [ ! -f "$work/runs/$run/done" ]; then
     # shellcheck disable=SC2086  # several settings in one word
-    train "$run" "${run##*-}" $settings
+    train "$run" "${run##*-}" $settings ${SETTINGS:-}
     touch "$work/runs/$run/done"
   fi
   cp -n "$start/preprocessor_config.json" "$model/" 2> /dev/null || true
