@@ -114,3 +114,19 @@ def test_requests_that_come_one_after_another_share_a_batch(tmp_path: Path, monk
     made = asyncio.run(all_of_them())
     assert batches == [6]
     assert all(1 <= len(one.token_ids) <= 3 and len(one.log_probs) == len(one.token_ids) for one in made)
+
+
+def test_a_frozen_tower_has_no_gradients_and_the_language_model_keeps_its_own(tmp_path: Path) -> None:
+    from torch import nn
+
+    from actfer_env.agents.qwen_vl import load
+    from actfer_env.agents.tiny_qwen import TinyQwenConfig, build
+    from actfer_env.verl_plugin.frozen import freeze_tower
+
+    model, _, _ = load(build(tmp_path / "model", TinyQwenConfig()), "float32")
+    freeze_tower(model)
+    asked = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    assert any(".visual." in name for name in asked)
+    assert all(wanted == (".visual." not in name) for name, wanted in asked.items())
+    with pytest.raises(ValueError, match="Linear has no vision tower"):
+        freeze_tower(nn.Linear(2, 2))

@@ -2,9 +2,11 @@
 
 import os
 
-from actfer_env.verl_plugin import cpu
+from actfer_env.verl_plugin import cpu, frozen
 
 if os.environ.get("VERL_PLATFORM", "").lower() == "cpu":
     cpu.install()
 
 from actfer_env.verl_plugin import agent_loop, trainer  # noqa: F401
+
+frozen.install()
