@@ -68,9 +68,9 @@ class SFTConfig:
     vision_steps: int = 700
     vision_batch: int = 64
     vision_lr: float = 1e-3
-    steps: int = 550
+    steps: int = 450
     batch: int = 32
-    lr: float = 1.5e-3
+    lr: float = 1e-3
     warm_up: int = 50
     weight_decay: float = 0.05
     clip: float = 1.0
@@ -417,7 +417,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m actfer_env.agents.sft", description=(main.__doc__ or "").strip())
     parser.add_argument("--out", required=True, help="folder of the taught model")
-    parser.add_argument("--faces", type=int, default=5_000, help="drawn faces to learn from")
+    parser.add_argument("--faces", type=int, default=7_000, help="drawn faces to learn from")
     parser.add_argument("--preset", default="easy", help="of the data set 'synthetic'")
     parser.add_argument("--pictures", help="folder in which drawn pictures are kept as PNG files")
     parser.add_argument("--lessons", help="folder of prepared lessons; default is beside --out")

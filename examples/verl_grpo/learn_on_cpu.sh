@@ -10,6 +10,7 @@
 # 2. For each run: GRPO in verl from there.   full: UC-GRPO;   random: random rewards;   emotion: plain GRPO whose only
 #    reward is the emotion (the variant task_only without Action Units).
 # 3. Every model over held-out faces, greedy and sampled, and the table and curves of learn_report.py.
+# The vision tower is frozen: with two cores' batches it would only be worn out by the noise of the gradients.
 # An update sees each batch once, so the rollout's own log-probabilities are the old policy's (bypass_mode).
 # Whatever is finished is kept: a second start goes on where the first one stopped.
 set -euo pipefail
@@ -45,6 +46,7 @@ train() {   # RUN SEED OVERRIDES...
     actor_rollout_ref.model.path="$start" actor_rollout_ref.model.use_remove_padding=False \
     actor_rollout_ref.model.enable_gradient_checkpointing=False \
     +actor_rollout_ref.model.override_config.attn_implementation=eager \
+    actor_rollout_ref.actor.freeze_vision_tower=True \
     actor_rollout_ref.actor.strategy=fsdp2 actor_rollout_ref.actor.ppo_mini_batch_size="$prompts" \
     actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu="$micro" actor_rollout_ref.actor.use_dynamic_bsz=False \
     actor_rollout_ref.actor.use_torch_compile=False actor_rollout_ref.actor.fsdp_config.use_torch_compile=False \
