@@ -71,6 +71,10 @@ class Codec:
             raise ModelError("the chat template rewrites earlier messages: conversations cannot be continued")
         return self._chunk("\n" + text[len(self._base) :], images)
 
+    def encode(self, text: str) -> list[int]:
+        """Return the tokens of a text, in a list of its own."""
+        return list(self.tokenizer(text, add_special_tokens=False).input_ids)
+
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of a turn's tokens, without its end."""
         kept = [token for token in ids if token != self.end_id]
@@ -88,7 +92,7 @@ class Codec:
         head, *rest = text.split(_IMAGE)
         counts = [int(np.prod(grid)) // merge for grid in grids]
         text = head + "".join(_IMAGE * count + part for count, part in zip(counts, rest, strict=True))
-        return Chunk(list(self.tokenizer(text, add_special_tokens=False).input_ids), pixels, grids)
+        return Chunk(self.encode(text), pixels, grids)
 
     def pictures(self, images: Sequence[RGB]) -> tuple[list[Any], list[tuple[int, ...]]]:
         """Return each picture's `pixel_values` and grid; what was processed lately is not processed again.
