@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from actfer_env import facs
+from actfer_env.tools.sampling import sample_box
 from benchmarks.synthetic import common
 
 QUALITIES = ("good", "poor")
@@ -70,14 +71,9 @@ def blown_up(faces: np.ndarray) -> np.ndarray:
 
 def cut_out(faces: np.ndarray, regions: np.ndarray, size: int) -> np.ndarray:
     """Return the four regions of small faces, enlarged as a zoom would show them, uint8 (n, 4, size, size, 3)."""
-    side = faces.shape[1]
-    cut = np.empty((len(faces), 4, size, size, 3), np.uint8)
-    for face, boxes, four in zip(faces, regions, cut, strict=True):
-        for (x0, y0, x1, y1), out in zip(boxes * side, four, strict=True):
-            scale = np.array([(x1 - x0) / size, (y1 - y0) / size])
-            back = np.column_stack([np.diag(scale), np.array([x0, y0]) + scale / 2 - 0.5])
-            cv2.warpAffine(face, back, (size, size), out, cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP, cv2.BORDER_REPLICATE)
-    return cut
+    frame = np.eye(2, 3) / faces.shape[1]
+    return np.stack([[sample_box(face, frame, box, (size, size)) for box in four]
+                     for face, four in zip(faces, regions, strict=True)])  # fmt: skip
 
 
 def inputs(
