@@ -52,11 +52,14 @@ train() {  # NAME STEPS LOOP OVERRIDES
 }
 
 train first 2 agent_loop_cpu.yaml "$@"
-train resumed 3 agent_loop_cpu.yaml "$@"
+# Beside each other: both begin from step 2, and mostly wait for their processes to start.
+train resumed 3 agent_loop_cpu.yaml "$@" > "$work/resumed.log" 2>&1 &
+resumed=$!
 five="$work/data/injected/part-00000.parquet"
 train injected 3 agent_loop_injected.yaml data.train_files="[$five,$five,$five]" \
   trainer.resume_mode=resume_path trainer.resume_from_path="$work/ckpt/global_step_2" \
   trainer.default_local_dir="$work/injected" "$@"
+wait "$resumed" || { tail -n 60 "$work/resumed.log"; exit 1; }
 
 python "$here/audit.py" "$work/ckpt" --steps 3 --group-size 4 --model "$work/model" \
   --metrics "$work/metrics-first.jsonl" "$work/metrics-resumed.jsonl"
