@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -130,3 +131,22 @@ def test_a_frozen_tower_has_no_gradients_and_the_language_model_keeps_its_own(tm
     assert all(wanted == (".visual." not in name) for name, wanted in asked.items())
     with pytest.raises(ValueError, match="Linear has no vision tower"):
         freeze_tower(nn.Linear(2, 2))
+
+
+def test_the_loop_scores_the_first_pass_as_the_reward_workers_would() -> None:
+    from types import SimpleNamespace
+
+    from omegaconf import OmegaConf
+
+    from actfer_env.rollout import Rollout, ToolCall
+    from actfer_env.verl_plugin.agent_loop import _Play
+    from actfer_env.verl_plugin.scoring import compute_score
+
+    calls = (ToolCall("detect_align"), ToolCall("zoom_in"))
+    text = json.dumps(Rollout("s", "-", "fear", None, "fear", None, calls, "ok", truncated=False, turns=3).to_dict())
+    for options in ({}, {"variant": "emotion_only"}):
+        reward = OmegaConf.create({"reward": {"custom_reward_function": {"reward_kwargs": options}}})
+        play = _Play.__new__(_Play)
+        play.loop = SimpleNamespace(config=reward)
+        made, wanted = play._score(text), compute_score("", "", "", {"rollout": text}, **options)
+        assert {**made, "reward_seconds": 0} == {**wanted, "reward_seconds": 0} and made["score"] > 0
