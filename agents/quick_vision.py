@@ -1,8 +1,9 @@
-"""Qwen3-VL's vision tower for small pictures on a CPU: the same sums, computed in fewer and larger pieces.
+"""Qwen3-VL's vision tower for small pictures: the same sums, computed in fewer and larger pieces.
 
 transformers embeds patches by a 3-D convolution, for which torch has no fast CPU kernel, and attends picture by
 picture. Patches do not overlap, so that the convolution is a matrix product; pictures of one batch can be padded and
-attended at once. Only the order of rounding differs.
+attended at once: on a GPU, too, where otherwise every picture costs kernels of its own. Only the order of rounding
+differs.
 """
 
 from __future__ import annotations
@@ -14,23 +15,39 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+SHORT = 256
+"""Patches of the largest picture that is padded on a GPU; chosen here."""
+
 
 def quicken() -> None:
-    """Replace both parts in transformers' classes, on CPU tensors only; calling it again changes nothing."""
+    """Replace both parts in transformers' classes; calling it again changes nothing.
+
+    On a GPU only the attention is replaced, and only where pictures are short and attention is not flash attention.
+    """
     from transformers.models.qwen3_vl import modeling_qwen3_vl as qwen
 
-    _replace(qwen.Qwen3VLVisionPatchEmbed, _embed)
-    _replace(qwen.Qwen3VLVisionAttention, functools.partial(_attend, qwen.apply_rotary_pos_emb_vision))
+    _replace(qwen.Qwen3VLVisionPatchEmbed, _embed, _on_cpu)
+    _replace(qwen.Qwen3VLVisionAttention, functools.partial(_attend, qwen.apply_rotary_pos_emb_vision), _worth)
 
 
-def _replace(kind: Any, quick: Any) -> None:
+def _on_cpu(module: Any, hidden_states: Tensor, *_: Any, **__: Any) -> bool:
+    return hidden_states.device.type == "cpu"
+
+
+def _worth(module: Any, hidden_states: Tensor, cu_seqlens: Tensor, *_: Any, **__: Any) -> bool:
+    if _on_cpu(module, hidden_states):
+        return True
+    return "flash" not in str(module.config._attn_implementation) and int(cu_seqlens.diff().max()) <= SHORT
+
+
+def _replace(kind: Any, quick: Any, fits: Any) -> None:
     slow = kind.forward
     if hasattr(slow, "quickened"):
         return
 
     @functools.wraps(slow)
     def forward(self: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        work = quick if hidden_states.device.type == "cpu" else slow
+        work = quick if fits(self, hidden_states, *args, **kwargs) else slow
         return work(self, hidden_states, *args, **kwargs)
 
     forward.quickened = True  # type: ignore[attr-defined]
@@ -60,6 +77,6 @@ def _attend(
 def _places(cu_seqlens: Tensor) -> tuple[Tensor, Tensor]:
     """Return where each picture's rows lie and which are real, int and bool (pictures, longest)."""
     starts, lengths = cu_seqlens[:-1].long(), cu_seqlens.diff()
-    steps = torch.arange(int(lengths.max()))
+    steps = torch.arange(int(lengths.max()), device=lengths.device)
     real = steps < lengths[:, None]
     return torch.where(real, starts[:, None] + steps, 0), real

@@ -1,4 +1,4 @@
-"""A small Qwen3-VL taught from scratch on a CPU: its eyes first, then the conversation. Imports torch.
+"""A small Qwen3-VL taught from scratch, on a CPU or a GPU: its eyes first, then the conversation. Imports torch.
 
 `teach` trains the vision tower on Action Units and emotions through two throw-away heads, then the whole model on the
 lessons of `actfer_env.agents.lessons`, with a loss on the tokens that a policy writes and on no other.
@@ -39,6 +39,9 @@ from actfer_env.rollout import write_bytes_atomic, write_text_atomic
 SMALL_QWEN = TinyQwenConfig(hidden=128, layers=4, vision_hidden=128, vision_layers=4, vocabulary=900,
                             max_pixels=64 * 64, initializer_range=0.05, brief=True)  # fmt: skip
 """2.4 million parameters; chosen here, after short trials."""
+MEDIUM_QWEN = replace(SMALL_QWEN, hidden=384, layers=8, vision_hidden=384, vision_layers=6, initializer_range=0.03)
+"""Tens of millions of parameters, for a GPU; chosen here."""
+SIZES = {"small": SMALL_QWEN, "medium": MEDIUM_QWEN}
 IGNORED = -100
 """The label of a token without loss."""
 LOG, DRAFT = "sft.json", "teaching.pt"
@@ -92,11 +95,12 @@ def teach(
     *,
     chat: ChatConfig = BRIEF_CHAT,
     lessons_dir: str | os.PathLike[str] | None = None,
+    device: str = "cpu",
     watch: Watch | None = None,
 ) -> dict[str, list[float]]:
     """Teach a model and write the result as a folder that `from_pretrained` reads.
 
-    The same model, data, config and number of threads give the same weights. A call that was stopped goes on from its
+    On a CPU the same model, data, config and number of threads give the same weights. A call that was stopped goes on from its
     last hundred steps when it is repeated, and ends with the weights of one that was never stopped.
 
     Args:
@@ -106,6 +110,7 @@ def teach(
         config: steps and rates.
         chat: formats and picture sizes; evaluate and train with the same.
         lessons_dir: where prepared lessons are kept; default is a folder beside `out_dir`.
+        device: such as "cpu" or "cuda".
         watch: called with the phase ("vision" or "turns"), the step and its loss.
 
     Returns:
@@ -119,6 +124,7 @@ def teach(
     config, out = config or SFTConfig(), Path(out_dir)
     lessons = prepare_lessons(dataset, model_dir, lessons_dir or out.parent / "lessons", chat)
     model, tokenizer, _ = load(model_dir, "float32")
+    model.to(device)
     model.set_attn_implementation("eager")  # short rows: faster than torch's fused attention on a CPU
     facts = {"config": asdict(config), "chat": asdict(chat), "dataset": dataset.arguments, "faces": len(dataset),
              "threads": torch.get_num_threads()}  # fmt: skip
@@ -184,7 +190,7 @@ class Teacher:
     ) -> None:
         self.model, self.lessons, self.config = model, lessons, config
         self.image_id, self.pad = image_id, int(model.config.text_config.pad_token_id or 0)
-        self.batches = Batches(lessons, config)
+        self.batches, self.device = Batches(lessons, config), model.device
         self.losses: dict[str, list[float]] = {"vision": [], "turns": []}
         self.seconds, self._since = 0.0, time.perf_counter()
         self._draft, self._held = draft, draft.read() if draft else None
@@ -197,7 +203,7 @@ class Teacher:
         """Train the vision tower through heads that are then thrown away."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
-            heads = Heads(int(self.model.config.vision_config.out_hidden_size))
+            heads = Heads(int(self.model.config.vision_config.out_hidden_size)).to(self.device)
         trained = nn.ModuleList([self.model.model.visual, heads])
         batches = self.batches.pictures(self.config.vision_steps)
         rate, steps = self.config.vision_lr, self.config.vision_steps
@@ -211,20 +217,22 @@ class Teacher:
 
     def loss(self, plays: Sequence[Play]) -> Tensor:
         """Return the mean negative log-likelihood of the tokens that a policy writes in some trajectories."""
-        inputs = collate(plays, self.lessons, self.image_id, self.pad)
+        inputs = self._here(**collate(plays, self.lessons, self.image_id, self.pad))
         labels = inputs.pop("labels")[:, 1:]
         hidden = self.model.model(**inputs, use_cache=False).last_hidden_state[:, :-1]
         mine = labels != IGNORED
         return functional.cross_entropy(self.model.lm_head(hidden[mine]), labels[mine])
 
     def _see(self, heads: Heads, pictures: NDArray[np.int64], faces: NDArray[np.int64]) -> Tensor:
-        grids = self.lessons.grids[pictures]
+        grids = torch.from_numpy(self.lessons.grids[pictures])
+        truth = {"units": torch.from_numpy(self.lessons.aus[faces]).float(),
+                 "emotions": torch.from_numpy(self.lessons.emotion[faces])}  # fmt: skip
         pixels = torch.from_numpy(self.lessons.pixels(pictures))
-        seen = self.model.model.visual(pixels, grid_thw=torch.from_numpy(grids))
-        counts = torch.from_numpy(grids.prod(1) // 4)
-        units = torch.from_numpy(self.lessons.aus[faces]).float()
-        emotions = torch.from_numpy(self.lessons.emotion[faces])
-        return heads.loss([seen.pooler_output, *seen.deepstack_features], counts, units, emotions)
+        seen = self.model.model.visual(**self._here(hidden_states=pixels, grid_thw=grids))
+        return heads.loss([seen.pooler_output, *seen.deepstack_features], grids.prod(1) // 4, **self._here(**truth))
+
+    def _here(self, **tensors: Tensor) -> dict[str, Tensor]:
+        return {name: tensor.to(self.device) for name, tensor in tensors.items()}
 
     def _descend(
         self, phase: str, trained: nn.Module, rate: float, steps: int,
@@ -289,7 +297,7 @@ class Heads(nn.Module):
             units: float (pictures, units), the targets.
             emotions: int (pictures,), the targets.
         """
-        total = torch.zeros(())
+        total = units.new_zeros(())
         for rows in features:
             pooled = _pooled(rows, counts)
             total = total + functional.binary_cross_entropy_with_logits(self.units(pooled), units)
@@ -408,10 +416,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     torch.set_num_threads(options.threads)
     out = Path(options.out)
-    start = build(out.parent / f"{out.name}-untaught", replace(SMALL_QWEN, seed=options.seed))
+    start = build(out.parent / f"{out.name}-untaught", replace(SIZES[options.size], seed=options.seed))
     dataset = load_dataset("synthetic", None, "train", preset=options.preset, n=options.faces, cache=options.pictures)
-    config = SFTConfig(vision_steps=options.vision_steps, steps=options.steps, seed=options.seed)
-    teach(start, dataset, out, config, lessons_dir=options.lessons, watch=_Progress())
+    chosen = ("vision_steps", "vision_lr", "steps", "lr", "batch", "seed")
+    config = SFTConfig(**{name: getattr(options, name) for name in chosen})
+    teach(start, dataset, out, config, lessons_dir=options.lessons, device=options.device, watch=_Progress())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -422,7 +431,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--pictures", help="folder in which drawn pictures are kept as PNG files")
     parser.add_argument("--lessons", help="folder of prepared lessons; default is beside --out")
     parser.add_argument("--vision-steps", type=int, default=SFTConfig.vision_steps)
+    parser.add_argument("--vision-lr", type=float, default=SFTConfig.vision_lr)
     parser.add_argument("--steps", type=int, default=SFTConfig.steps)
+    parser.add_argument("--lr", type=float, default=SFTConfig.lr)
+    parser.add_argument("--batch", type=int, default=SFTConfig.batch)
+    parser.add_argument("--size", choices=list(SIZES), default="small")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     return parser

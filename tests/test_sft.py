@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ pytest.importorskip("transformers", reason="needs transformers: pip install 'act
 
 from actfer_env.agents import sft  # noqa: E402
 from actfer_env.agents.lessons import BRIEF_CHAT, Lessons, codec_of, prepare_lessons  # noqa: E402
-from actfer_env.agents.quick_vision import _attend, _embed  # noqa: E402
+from actfer_env.agents.quick_vision import _attend, _embed, _worth  # noqa: E402
 from actfer_env.agents.qwen_vl import QwenVLAgent, SamplingConfig, load  # noqa: E402
 from actfer_env.agents.sft import IGNORED, SFTConfig, collate, teach  # noqa: E402
 from actfer_env.agents.tiny_qwen import TinyQwenConfig, build  # noqa: E402
@@ -156,6 +157,17 @@ def test_quick_vision_gives_the_same_features(model: Path, lessons: Lessons) -> 
     wanted = _plain(qwen.Qwen3VLVisionAttention)(attention, hidden, cu_seqlens=lengths, position_embeddings=around)
     assert len(set(grids.prod(1).tolist())) > 1
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("attention", "longest", "device", "quick"),
+    [("flash_attention_2", 900, "cpu", True), ("sdpa", 16, "meta", True), ("eager", 257, "meta", False),
+     ("flash_attention_2", 16, "meta", False)],
+)  # fmt: skip
+def test_on_a_gpu_only_short_pictures_are_padded(attention: str, longest: int, device: str, quick: bool) -> None:
+    module = SimpleNamespace(config=SimpleNamespace(_attn_implementation=attention))
+    lengths = torch.tensor([0, 4, 4 + longest], dtype=torch.int32)
+    assert _worth(module, torch.empty(1, device=device), cu_seqlens=lengths) is quick
 
 
 def _plain(kind: Any) -> Any:

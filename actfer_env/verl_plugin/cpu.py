@@ -1,4 +1,7 @@
-"""A development mode for machines without GPU: a CPU platform and a rollout by transformers, from outside verl."""
+"""A development mode for machines without GPU: a CPU platform and a rollout by transformers, from outside verl.
+
+The rollout also runs on a GPU, for models that are not worth an engine.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,11 @@ from typing import Any
 
 
 def install() -> None:
-    """Register the platform "cpu" and the rollout "hf", and mend what verl builds wrongly for them."""
-    from actfer_env.agents.quick_vision import quicken
+    """Register the platform "cpu", and mend what verl builds wrongly for it."""
     from actfer_env.agents.torchvision_guard import guard
 
     guard()
-    quicken()
     _register_platform()
-    _register_rollout()
     _mend_process_group()
 
 
@@ -74,7 +74,8 @@ def _register_platform() -> None:
     PlatformRegistry.register(platform="cpu")(type("CPUPlatform", (PlatformBase,), members))
 
 
-def _register_rollout() -> None:
+def register_rollout() -> None:
+    """Register the rollout "hf", of any platform."""
     from verl.workers.rollout.base import _ROLLOUT_REGISTRY
     from verl.workers.rollout.replica import RolloutReplicaRegistry
 

@@ -1,4 +1,4 @@
-"""A rollout for verl by transformers alone: real sampling, several sessions in a batch; for development on CPU."""
+"""A rollout for verl by transformers alone: real sampling, several sessions in a batch; for development and small models."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import ray
 import torch
+from verl.plugin.platform import get_platform
 from verl.workers.rollout.base import BaseRollout
 from verl.workers.rollout.replica import RolloutReplica, TokenOutput
 
@@ -45,13 +46,13 @@ class _Request:
 
 
 class HFServer:
-    """The model that writes turns, in a process of its own."""
+    """The model that writes turns, in a process of its own; on the GPU that this process sees, or else on the CPU."""
 
     def __init__(self, path: str, seed: int = 0) -> None:
         torch.set_num_threads(1)
         torch.manual_seed(seed)
         quicken()
-        self.agent = QwenVLAgent(path, device="cpu", dtype="float32")
+        self.agent = QwenVLAgent(path, dtype="float32")
         self.codec: Codec = self.agent.codec
         self.step, self.asleep = 0, False
         self.waiting: list[_Request] = []
@@ -154,11 +155,20 @@ class HFReplica(RolloutReplica):
     async def launch_servers(self) -> None:
         """Start the server as a named actor."""
         path = getattr(self.model_config, "local_path", None) or self.model_config["path"]
-        build = ray.remote(HFServer).options(name=_name(self.replica_rank), num_cpus=0, max_concurrency=256)
+        options = {"num_cpus": 0, "max_concurrency": 256, "runtime_env": {"env_vars": await self._environment()}}
+        build = ray.remote(HFServer).options(name=_name(self.replica_rank), **options)
         server = build.remote(path, self.replica_rank)
         await server.nothing.remote()
         self.servers, self._server_handle = [server], server
         self._server_address = f"hf://{self.replica_rank}"
+
+    async def _environment(self) -> dict[str, str]:
+        """Return what makes a server see the GPU of its trainer; Ray would hide all GPUs from it."""
+        platform = get_platform()
+        if platform.device_name == "cpu":
+            return {}
+        gpu = await self.workers[0].__ray_call__.remote(_first_gpu)
+        return {**dict.fromkeys(platform.ray_noset_envvars(), "1"), platform.visible_devices_envvar(): gpu}
 
 
 class HFWeights(BaseRollout):
@@ -194,6 +204,11 @@ class HFWeights(BaseRollout):
         """Send every weight as float32."""
         sent = {name: tensor.detach().to("cpu", torch.float32).clone() for name, tensor in weights}
         await self.server.load_weights.remote(sent, global_steps=global_steps)
+
+
+def _first_gpu(worker: Any) -> str:
+    """Return the number of the GPU that Ray gave to the calling worker."""
+    return str(ray.get_runtime_context().get_accelerator_ids()[get_platform().ray_resource_name()][0])
 
 
 def _name(rank: int) -> str:

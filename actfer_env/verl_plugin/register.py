@@ -2,10 +2,13 @@
 
 import os
 
+from actfer_env.agents.quick_vision import quicken
 from actfer_env.verl_plugin import cpu, frozen
 
 if os.environ.get("VERL_PLATFORM", "").lower() == "cpu":
     cpu.install()
+cpu.register_rollout()
+quicken()
 
 from actfer_env.verl_plugin import agent_loop, trainer  # noqa: F401
 

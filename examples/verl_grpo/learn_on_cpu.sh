@@ -3,9 +3,10 @@
 #   examples/verl_grpo/learn_on_cpu.sh [WORK_FOLDER]            needs requirements-cpu.txt and matplotlib installed
 #   RUNS="full-0 random-0"  ...   only these runs: full, random or emotion, and a seed
 #   PRESET=easy  of the faces that GRPO plays and that models are judged on; the teaching is always on "easy" ones
-#   AT_ONCE=2  runs beside each other, of one thread each;   THREADS=2  of the teaching
-#   STEPS=36 PROMPTS=32 GROUP=8 RATE=1e-4 FACES=2500  ...
+#   AT_ONCE=2  runs or evaluations beside each other, of one thread each;   THREADS=2  of the teaching
+#   STEPS=36 PROMPTS=32 GROUP=8 RATE=2e-4 FACES=2500  ...
 #   SPLIT=val  of the faces that models are judged on, for choosing constants;   SETTINGS="a.b=1 c.d=2"  more of verl's
+#   DEVICE=cuda TEACH="--size medium --lr 4e-4"  on a GPU, there with a larger model;   WORKERS=4  that play, in each run
 # 1. A Qwen3-VL of 2.4 million parameters, taught from scratch: vision warm-up, then fine-tuning on template trajectories.
 # 2. For each run: GRPO in verl from there.   full: UC-GRPO;   random: random rewards;   emotion: plain GRPO whose only
 #    reward is the emotion (the variant task_only without Action Units).
@@ -16,25 +17,31 @@
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 work="$(mkdir -p "${1:-verl-learn}" && cd "${1:-verl-learn}" && pwd)"
-steps="${STEPS:-36}" prompts="${PROMPTS:-32}" group="${GROUP:-8}" rate="${RATE:-1e-4}" faces="${FACES:-2500}" preset="${PRESET:-easy}" split="${SPLIT:-test}"
+steps="${STEPS:-36}" prompts="${PROMPTS:-32}" group="${GROUP:-8}" rate="${RATE:-2e-4}" faces="${FACES:-2500}" preset="${PRESET:-easy}" split="${SPLIT:-test}"
 runs="${RUNS:-full-0 random-0 emotion-0 full-1 random-1 emotion-1 full-2 random-2 emotion-2}"
-threads="${THREADS:-2}" at_once="${AT_ONCE:-2}" micro=$((prompts * group / 8))   # verl wants a divisor of prompts times group
+threads="${THREADS:-2}" at_once="${AT_ONCE:-2}" workers="${WORKERS:-1}" device="${DEVICE:-cpu}" micro=$((prompts * group / 8))   # verl wants a divisor of prompts times group
 
-unset CUDA_VISIBLE_DEVICES   # unset, not empty
-export VERL_PLATFORM=cpu VERL_ENGINE_DEVICE=cuda PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
+platform=(trainer.device="$device")
+if [ "$device" = cpu ]; then
+  unset CUDA_VISIBLE_DEVICES   # unset, not empty
+  export VERL_PLATFORM=cpu VERL_ENGINE_DEVICE=cuda
+  platform+=(+ray_kwargs.ray_init.num_gpus=1)
+fi
+export PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
 export VERL_USE_EXTERNAL_MODULES=actfer_env.verl_plugin.register,random_rewards
 export RAY_worker_niceness=0 HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false RAY_USAGE_STATS_ENABLED=0 HYDRA_FULL_ERROR=1
 
 start="$work/start" pictures="$work/pictures"
-[ -f "$start/sft.json" ] || python -m actfer_env.agents.sft --out "$start" --threads "$threads"
+# shellcheck disable=SC2086  # several options in one word
+[ -f "$start/sft.json" ] || python -m actfer_env.agents.sft --out "$start" --threads "$threads" --device "$device" ${TEACH:-}
 [ -d "$work/data/train" ] || python "$here/learn_data.py" "$work/data/train" --number $((steps * prompts)) \
   --preset "$preset" --pictures "$pictures"
 [ -d "$work/data/val" ] || python "$here/learn_data.py" "$work/data/val" --first 0 --number 8 \
   --preset "$preset" --pictures "$pictures"
 
-judge() {   # MODEL OUT MODE NUMBER PRESET THREADS
+judge() {   # MODEL OUT MODE NUMBER PRESET
   [ -f "$2/$3/figures.json" ] || python "$here/learn_eval.py" "$1" "$2/$3" --mode "$3" --number "$4" --preset "$5" \
-    --split "$split" --pictures "$pictures" --threads "$6"
+    --split "$split" --pictures "$pictures" --threads 1 --device "$device"
 }
 
 train() {   # RUN SEED OVERRIDES...
@@ -57,15 +64,15 @@ train() {   # RUN SEED OVERRIDES...
     "actor_rollout_ref.actor.checkpoint.save_contents=[model,optimizer,extra,hf_model]" \
     actor_rollout_ref.rollout.name=hf actor_rollout_ref.rollout.n="$group" actor_rollout_ref.rollout.temperature=1.0 \
     actor_rollout_ref.rollout.tensor_model_parallel_size=1 \
-    actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu="$micro" actor_rollout_ref.rollout.agent.num_workers=1 \
+    actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu="$micro" actor_rollout_ref.rollout.agent.num_workers="$workers" \
     actor_rollout_ref.rollout.agent.agent_loop_config_path="$here/agent_loop_learn.yaml" \
     actor_rollout_ref.rollout.agent.default_agent_loop=actfer_agent \
     reward.num_workers=1 reward.custom_reward_function.path=pkg://actfer_env.verl_plugin.scoring \
-    trainer.n_gpus_per_node=1 trainer.nnodes=1 trainer.device=cpu "trainer.logger=[console,file]" \
+    trainer.n_gpus_per_node=1 trainer.nnodes=1 "${platform[@]}" "trainer.logger=[console,file]" \
     trainer.val_before_train=False trainer.total_epochs=1 trainer.save_freq=6 trainer.test_freq=-1 \
     trainer.resume_mode=auto trainer.default_local_dir="$work/runs/$1" trainer.total_training_steps="$steps" \
     transfer_queue.backend.SimpleStorage.num_data_storage_units=1 \
-    ray_kwargs.ray_init.num_cpus=8 +ray_kwargs.ray_init.num_gpus=1 \
+    ray_kwargs.ray_init.num_cpus=8 \
     +ray_kwargs.ray_init.include_dashboard=False "${@:3}")
 }
 
@@ -87,23 +94,25 @@ play() {   # RUN
     touch "$work/runs/$run/done"
   fi
   cp -n "$start/preprocessor_config.json" "$model/" 2> /dev/null || true
-  judge "$model" "$work/eval/$run" greedy "$faces" "$preset" 1
-  judge "$model" "$work/eval/$run" sampled "$faces" "$preset" 1
+  judge "$model" "$work/eval/$run" greedy "$faces" "$preset"
+  judge "$model" "$work/eval/$run" sampled "$faces" "$preset"
+}
+
+declare -A playing
+begin() {   # NAME COMMAND...   beside at most AT_ONCE - 1 others
+  while [ "$(jobs -rp | wc -l)" -ge "$at_once" ]; do sleep 1; done
+  echo "$1: $work/runs/$1.log"
+  (set -e; "${@:2}") > "$work/runs/$1.log" 2>&1 &
+  playing[$1]=$!
 }
 
 mkdir -p "$work/runs"
-for mode in greedy sampled exchanged; do judge "$start" "$work/eval/taught" "$mode" 1000 easy "$threads"; done
-judge "$start" "$work/eval/start" greedy "$faces" "$preset" "$threads"
-judge "$start" "$work/eval/start" sampled "$faces" "$preset" "$threads"
-declare -A playing
-for run in $runs; do
-  options "${run%-*}" > /dev/null
-  while [ "$(jobs -rp | wc -l)" -ge "$at_once" ]; do sleep 1; done
-  echo "$run: $work/runs/$run.log"
-  (set -e; play "$run") > "$work/runs/$run.log" 2>&1 &
-  playing[$run]=$!
-done
+for run in $runs; do options "${run%-*}" > /dev/null; done
+for mode in greedy sampled exchanged; do begin "taught-$mode" judge "$start" "$work/eval/taught" "$mode" 1000 easy; done
+for mode in greedy sampled; do begin "start-$mode" judge "$start" "$work/eval/start" "$mode" "$faces" "$preset"; done
+for run in $runs; do begin "$run" play "$run"; done
 failed=""
-for run in "${!playing[@]}"; do wait "${playing[$run]}" || failed="$failed $run"; done
+for name in "${!playing[@]}"; do wait "${playing[$name]}" || failed="$failed $name"; done
+[ -z "$failed" ] || echo "failed:$failed; see the logs, and start again to go on" >&2
 python "$here/learn_report.py" "$work"
-[ -z "$failed" ] || { echo "failed:$failed; see the logs, and start again to go on" >&2; exit 1; }
+[ -z "$failed" ]
