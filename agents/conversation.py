@@ -7,8 +7,9 @@ a trainer scores is the history that the policy saw, and picture placeholders ca
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ _PROBE: dict[str, Any] = {
 _PLACEHOLDER = "<|vision_start|><|image_pad|><|vision_end|>"
 PICTURES_KEPT = 256
 """Pictures whose pixel values a codec keeps: the members of a query group see the same ones (chosen here)."""
+TEXTS_KEPT = 1024
+"""Rendered and encoded texts that a codec keeps: rollouts share most of theirs (chosen here)."""
 _IMAGE, _END = "<|image_pad|>", "<|im_end|>"
 
 
@@ -46,6 +49,8 @@ class Codec:
 
     def __init__(self, tokenizer: Any, image_processor: Any) -> None:
         self.tokenizer, self.image_processor = tokenizer, image_processor
+        self._tokens: dict[str, list[int]] = {}
+        self._texts: dict[str, str] = {}
         self.image_id, self.end_id = (tokenizer.convert_tokens_to_ids(token) for token in (_IMAGE, _END))
         if None in (self.image_id, self.end_id) or tokenizer.unk_token_id in (self.image_id, self.end_id):
             raise ModelError(f"the tokenizer knows no {_IMAGE} or {_END}: use a Qwen-VL checkpoint")
@@ -73,7 +78,7 @@ class Codec:
 
     def encode(self, text: str) -> list[int]:
         """Return the tokens of a text, in a list of its own."""
-        return list(self.tokenizer(text, add_special_tokens=False).input_ids)
+        return list(_remembered(self._tokens, text, lambda: self.tokenizer(text, add_special_tokens=False).input_ids))
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of a turn's tokens, without its end."""
@@ -81,8 +86,8 @@ class Codec:
         return str(self.tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
     def _render(self, messages: Sequence[Message], tools: Any = None, *, ask: bool = False) -> str:
-        template = self.tokenizer.apply_chat_template
-        return str(template(list(messages), tools=tools, add_generation_prompt=ask, tokenize=False))
+        template = partial(self.tokenizer.apply_chat_template, tools=tools, add_generation_prompt=ask, tokenize=False)
+        return str(_remembered(self._texts, repr((messages, tools, ask)), lambda: template(list(messages))))
 
     def _chunk(self, text: str, images: Sequence[RGB]) -> Chunk:
         if text.count(_PLACEHOLDER) != len(images):
@@ -116,6 +121,17 @@ class Codec:
                 if len(self._kept) > PICTURES_KEPT:
                     del self._kept[next(iter(self._kept))]
         return found
+
+
+def _remembered(memo: dict[str, Any], key: str, make: Callable[[], Any]) -> Any:
+    """Return what a memo holds under a key, or make it; a full memo is emptied. Several threads may ask at once."""
+    found = memo.get(key)
+    if found is None:
+        found = make()
+        if len(memo) >= TEXTS_KEPT:
+            memo.clear()
+        memo[key] = found
+    return found
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import os
 import pickle
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ from actfer_env import facs
 from actfer_env.agents.conversation import Codec, Conversation, ModelError
 from actfer_env.agents.torchvision_guard import guard
 from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools
-from actfer_env.chat.messages import Message
 from actfer_env.chat.turns import answer_text, call_text
 from actfer_env.data import Dataset, Sample
 from actfer_env.data.synthetic import GENERATOR_VERSION
@@ -34,7 +33,7 @@ from actfer_env.tools.schema import DETECT_ALIGN, ZOOM_IN
 
 BRIEF_CHAT = ChatConfig(brief=True, image_side=64, face_side=64, crop_side=64)
 """The conversation of a tiny model: short prompts, and pictures of four tokens at most (chosen here)."""
-_CHUNK, _MEMO = 64, 4096
+_CHUNK = 64
 
 
 @dataclass(frozen=True)
@@ -154,36 +153,15 @@ def _processors(model: str | os.PathLike[str]) -> tuple[Any, Any]:
 
 
 class _MemoCodec(Codec):
-    """Renders and encodes each text once, and remembers the pictures of a face."""
+    """Remembers the pictures of a face."""
 
     def __init__(self, tokenizer: Any, image_processor: Any) -> None:
         self.faces: dict[int, tuple[Any, tuple[int, ...]]] = {}
-        self._tokens: dict[str, list[int]] = {}
-        self._texts: dict[str, str] = {}
         super().__init__(tokenizer, image_processor)
-
-    def encode(self, text: str) -> list[int]:
-        """Return the tokens of a text, in a list of its own."""
-        if text not in self._tokens:
-            _bound(self._tokens)[text] = super().encode(text)
-        return list(self._tokens[text])
-
-    def _render(self, messages: Sequence[Message], tools: Any = None, *, ask: bool = False) -> str:
-        key = repr((messages, tools, ask))
-        if key not in self._texts:
-            _bound(self._texts)[key] = super()._render(messages, tools, ask=ask)
-        return self._texts[key]
 
     def _picture(self, image: RGB) -> tuple[Any, tuple[int, ...]]:
         found = super()._picture(image)
         return self.faces.setdefault(id(found[0]), found)
-
-
-def _bound(memo: dict[str, Any]) -> dict[str, Any]:
-    """Empty a full memo, and return it."""
-    if len(memo) >= _MEMO:
-        memo.clear()
-    return memo
 
 
 @dataclass(frozen=True)

@@ -100,8 +100,8 @@ def teach(
 ) -> dict[str, list[float]]:
     """Teach a model and write the result as a folder that `from_pretrained` reads.
 
-    On a CPU the same model, data, config and number of threads give the same weights. A call that was stopped goes on from its
-    last hundred steps when it is repeated, and ends with the weights of one that was never stopped.
+    On a CPU the same model, data, config and number of threads give the same weights. A call that was stopped goes on
+    from its last hundred steps when it is repeated, and ends with the weights of one that was never stopped.
 
     Args:
         model_dir: folder of the model to begin with, such as `tiny_qwen.build` writes.

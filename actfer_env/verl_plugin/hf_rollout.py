@@ -1,4 +1,4 @@
-"""A rollout for verl by transformers alone: real sampling, several sessions in a batch; for development and small models."""
+"""A rollout for verl by transformers alone: real sampling, several sessions in a batch; for small models."""
 
 from __future__ import annotations
 

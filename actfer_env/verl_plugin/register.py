@@ -7,9 +7,8 @@ from actfer_env.verl_plugin import cpu, frozen
 
 if os.environ.get("VERL_PLATFORM", "").lower() == "cpu":
     cpu.install()
-cpu.register_rollout()
-quicken()
-
 from actfer_env.verl_plugin import agent_loop, trainer  # noqa: F401
 
+cpu.register_rollout()
+quicken()
 frozen.install()

@@ -54,7 +54,7 @@ class UCGRPOTrainer(PPOTrainerSync):
         before = self.step_scorer.scorer.state_dict()
         padding = [bool(tag.get("is_padding", False)) for tag in batch.tags]
         kept, rollouts, scores = self.step_scorer.score(uids, fields, padding)
-        self._put(batch, "rm_scores", _last(list(data["rm_scores"].unbind(0)), kept, scores.total))
+        self._put(batch, rm_scores=_last(list(data["rm_scores"].unbind(0)), kept, scores.total))
         middle = time.perf_counter()
         batch = super()._compute_advantage(batch, metrics)
         after = time.perf_counter()
@@ -102,8 +102,7 @@ class UCGRPOTrainer(PPOTrainerSync):
         new = [torch.zeros_like(row) for row in old]
         for row, value in zip(kept, wanted, strict=True):
             new[row] = masks[row].to(old[row].dtype) * float(value)
-        self._put(batch, "advantages", new)
-        self._put(batch, "returns", new)
+        self._put(batch, advantages=new, returns=new)
         return max(float((old[row] - new[row]).abs().max()) for row in kept)
 
     def _read_back(self, batch: Any, kept: list[int]) -> dict[str, Any]:
@@ -125,9 +124,9 @@ class UCGRPOTrainer(PPOTrainerSync):
             "rows_padding": len(found) - len(kept),
         }
 
-    def _put(self, batch: Any, name: str, rows: list[Any]) -> None:
-        nested = torch.nested.as_nested_tensor(rows, layout=torch.jagged)
-        fields = TensorDict({name: nested}, batch_size=len(rows))
+    def _put(self, batch: Any, **columns: list[Any]) -> None:
+        nested = {name: torch.nested.as_nested_tensor(rows, layout=torch.jagged) for name, rows in columns.items()}
+        fields = TensorDict(nested, batch_size=len(batch.keys))
         tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=fields)
 
     def _save_checkpoint(self) -> None:

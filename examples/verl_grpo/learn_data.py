@@ -1,6 +1,6 @@
-"""Writes the prompts of learn_on_cpu.sh: drawn faces behind those of the fine-tuning, as parquet.
+"""Writes the prompts of learn_on_cpu.sh: drawn faces behind those of the fine-tuning, as parquet, and detects them.
 
-python learn_data.py OUT --first 12000 --number 1536 [--pictures FOLDER]
+python learn_data.py OUT --first 12000 --number 1536 [--pictures FOLDER] [--detections FOLDER]
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import argparse
 from actfer_env.agents.lessons import BRIEF_CHAT
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.data.parquet import ParquetConfig, write_parquet
+from actfer_env.data.precompute import PrecomputeConfig, precompute
 
 
 def main() -> None:
@@ -19,10 +20,14 @@ def main() -> None:
     parser.add_argument("--number", type=int, default=1_536)
     parser.add_argument("--preset", default="easy")
     parser.add_argument("--pictures")
+    parser.add_argument("--detections", help="folder for the detector cached:FOLDER")
+    parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
     last = options.first + options.number
     every = load_dataset("synthetic", None, "train", preset=options.preset, n=last, cache=options.pictures)
     samples = Dataset(every.name, every[options.first : last], every.arguments)
+    if options.detections:
+        precompute(samples, options.detections, PrecomputeConfig(workers=options.workers))
     write_parquet(samples, options.out, ParquetConfig(images="none"), BRIEF_CHAT)
 
 

@@ -56,7 +56,9 @@ def main() -> None:
     choice = {"preset": options.preset, "n": options.number, "cache": options.pictures}
     dataset = load_dataset("synthetic", None, options.split, **choice)
     sampling = SamplingConfig(max_new_tokens=48, temperature=MODES[options.mode], seed=options.seed)
-    agent = QwenVLAgent(options.model, device=options.device, dtype="float32", sampling=sampling, batch_size=options.batch)
+    agent = QwenVLAgent(
+        options.model, device=options.device, dtype="float32", sampling=sampling, batch_size=options.batch
+    )
     shown: Dataset = exchanged(dataset) if options.mode == "exchanged" else dataset
     run = evaluate(agent, shown, EvalConfig(chat=BRIEF_CHAT, episode=EPISODE), out)
     found = figures(list(run.rollouts))

@@ -35,7 +35,8 @@ start="$work/start" pictures="$work/pictures"
 # shellcheck disable=SC2086  # several options in one word
 [ -f "$start/sft.json" ] || python -m actfer_env.agents.sft --out "$start" --threads "$threads" --device "$device" ${TEACH:-}
 [ -d "$work/data/train" ] || python "$here/learn_data.py" "$work/data/train" --number $((steps * prompts)) \
-  --preset "$preset" --pictures "$pictures"
+  --preset "$preset" --pictures "$pictures" --detections "$work/detections" --workers "$threads"
+sed "s|^  detector: .*|  detector: \"cached:$work/detections\"|" "$here/agent_loop_learn.yaml" > "$work/agent_loop.yaml"
 [ -d "$work/data/val" ] || python "$here/learn_data.py" "$work/data/val" --first 0 --number 8 \
   --preset "$preset" --pictures "$pictures"
 
@@ -65,7 +66,7 @@ train() {   # RUN SEED OVERRIDES...
     actor_rollout_ref.rollout.name=hf actor_rollout_ref.rollout.n="$group" actor_rollout_ref.rollout.temperature=1.0 \
     actor_rollout_ref.rollout.tensor_model_parallel_size=1 \
     actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu="$micro" actor_rollout_ref.rollout.agent.num_workers="$workers" \
-    actor_rollout_ref.rollout.agent.agent_loop_config_path="$here/agent_loop_learn.yaml" \
+    actor_rollout_ref.rollout.agent.agent_loop_config_path="$work/agent_loop.yaml" \
     actor_rollout_ref.rollout.agent.default_agent_loop=actfer_agent \
     reward.num_workers=1 reward.custom_reward_function.path=pkg://actfer_env.verl_plugin.scoring \
     trainer.n_gpus_per_node=1 trainer.nnodes=1 "${platform[@]}" "trainer.logger=[console,file]" \
