@@ -25,6 +25,8 @@ from verl.trainer.ppo.v1.trainer_base import get_trainer_cls
 from actfer_env.errors import ActFERError
 from actfer_env.verl_plugin.check import check_config
 from actfer_env.verl_plugin.trainer import UCGRPOTrainer
+from verl.workers.engine.fsdp import transformer_impl
+assert not hasattr(transformer_impl.CPUOffloadPolicy(pin_memory=True), "pin_memory")  # there is no memory to pin
 assert get_trainer_cls("ucgrpo_sync") is UCGRPOTrainer and "actfer_agent" in _agent_loop_registry
 good = {"adv_estimator": "grpo", "use_kl_in_reward": False}
 check_config(OmegaConf.create({"algorithm": good}))

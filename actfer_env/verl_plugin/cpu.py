@@ -20,6 +20,7 @@ def install() -> None:
     guard()
     _register_platform()
     _mend_process_group()
+    _mend_offloading()
 
 
 def _device_module() -> types.ModuleType:
@@ -101,3 +102,11 @@ def _mend_process_group() -> None:
 
     distributed.initialize_global_process_group_ray = named
     workers.initialize_global_process_group_ray = named
+
+
+def _mend_offloading() -> None:
+    """Leave a reference model where it is: verl would pin its memory, for which there must be an accelerator."""
+    from torch.distributed.fsdp import OffloadPolicy
+    from verl.workers.engine.fsdp import transformer_impl
+
+    transformer_impl.CPUOffloadPolicy = lambda pin_memory=True: OffloadPolicy()

@@ -4,7 +4,7 @@
 #   RUNS="full-0 random-0"  ...   only these runs: full, random or emotion, and a seed
 #   PRESET=easy  of the faces that GRPO plays and that models are judged on; the teaching is always on "easy" ones
 #   AT_ONCE=2  runs or evaluations beside each other, of one thread each;   THREADS=2  of the teaching
-#   STEPS=36 PROMPTS=32 GROUP=8 RATE=2e-4 FACES=2500  ...
+#   STEPS=36 PROMPTS=32 GROUP=8 RATE=2e-4 KL=0 FACES=2500  ...
 #   SPLIT=val  of the faces that models are judged on, for choosing constants;   SETTINGS="a.b=1 c.d=2"  more of verl's
 #   DEVICE=cuda TEACH="--size medium --lr 4e-4"  on a GPU, there with a larger model;   WORKERS=4  that play, in each run
 # 1. A Qwen3-VL of 2.4 million parameters, taught from scratch: vision warm-up, then fine-tuning on template trajectories.
@@ -19,7 +19,7 @@ here="$(cd "$(dirname "$0")" && pwd)"
 work="$(mkdir -p "${1:-verl-learn}" && cd "${1:-verl-learn}" && pwd)"
 steps="${STEPS:-36}" prompts="${PROMPTS:-32}" group="${GROUP:-8}" rate="${RATE:-2e-4}" faces="${FACES:-2500}" preset="${PRESET:-easy}" split="${SPLIT:-test}"
 runs="${RUNS:-full-0 random-0 emotion-0 full-1 random-1 emotion-1 full-2 random-2 emotion-2}"
-threads="${THREADS:-2}" at_once="${AT_ONCE:-2}" workers="${WORKERS:-1}" device="${DEVICE:-cpu}" micro=$((prompts * group / 8))   # verl wants a divisor of prompts times group
+threads="${THREADS:-2}" at_once="${AT_ONCE:-2}" workers="${WORKERS:-1}" device="${DEVICE:-cpu}" kl="${KL:-0}" micro=$((prompts * group / 8))   # verl wants a divisor of prompts times group
 
 platform=(trainer.device="$device")
 if [ "$device" = cpu ]; then
@@ -40,6 +40,14 @@ sed "s|^  detector: .*|  detector: \"cached:$work/detections\"|" "$here/agent_lo
 [ -d "$work/data/val" ] || python "$here/learn_data.py" "$work/data/val" --first 0 --number 8 \
   --preset "$preset" --pictures "$pictures"
 
+fp32="mixed_precision={param_dtype:fp32,reduce_dtype:fp32,buffer_dtype:fp32}" penalty=()
+if [ "$kl" != 0 ]; then   # to the start, which is then played once more over each batch
+  penalty=(actor_rollout_ref.actor.use_kl_loss=True actor_rollout_ref.actor.kl_loss_coef="$kl"
+    actor_rollout_ref.actor.kl_loss_type=low_var_kl actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu="$micro"
+    actor_rollout_ref.ref.fsdp_config.model_dtype=fp32 "+actor_rollout_ref.ref.fsdp_config.$fp32"
+    actor_rollout_ref.ref.fsdp_config.use_torch_compile=False)
+fi
+
 judge() {   # MODEL OUT MODE NUMBER PRESET
   [ -f "$2/$3/figures.json" ] || python "$here/learn_eval.py" "$1" "$2/$3" --mode "$3" --number "$4" --preset "$5" \
     --split "$split" --pictures "$pictures" --threads 1 --device "$device"
@@ -58,7 +66,7 @@ train() {   # RUN SEED OVERRIDES...
     actor_rollout_ref.actor.strategy=fsdp2 actor_rollout_ref.actor.ppo_mini_batch_size="$prompts" \
     actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu="$micro" actor_rollout_ref.actor.use_dynamic_bsz=False \
     actor_rollout_ref.actor.use_torch_compile=False actor_rollout_ref.actor.fsdp_config.use_torch_compile=False \
-    "+actor_rollout_ref.actor.fsdp_config.mixed_precision={param_dtype:fp32,reduce_dtype:fp32,buffer_dtype:fp32}" \
+    "+actor_rollout_ref.actor.fsdp_config.$fp32" "${penalty[@]}" \
     actor_rollout_ref.actor.optim.lr="$rate" \
     actor_rollout_ref.actor.optim.lr_warmup_steps=10 actor_rollout_ref.actor.entropy_coeff=0 \
     algorithm.rollout_correction.bypass_mode=True \
