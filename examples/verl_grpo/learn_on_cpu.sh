@@ -4,22 +4,22 @@
 #   RUNS="full-0 random-0"  ...   only these runs: full, random or emotion, and a seed
 #   PRESET=easy  of the faces that GRPO plays and that models are judged on; the teaching is always on "easy" ones
 #   AT_ONCE=2  runs or evaluations beside each other, of one thread each;   THREADS=2  of the teaching
-#   STEPS=36 PROMPTS=32 GROUP=8 RATE=2e-4 KL=0 FACES=2500  ...
+#   STEPS=48 PROMPTS=32 GROUP=8 RATE=1e-4 KL=0.1 FACES=2500  ...
 #   SPLIT=val  of the faces that models are judged on, for choosing constants;   SETTINGS="a.b=1 c.d=2"  more of verl's
 #   DEVICE=cuda TEACH="--size medium --lr 4e-4"  on a GPU, there with a larger model;   WORKERS=4  that play, in each run
 # 1. A Qwen3-VL of 2.4 million parameters, taught from scratch: vision warm-up, then fine-tuning on template trajectories.
 # 2. For each run: GRPO in verl from there.   full: UC-GRPO;   random: random rewards;   emotion: plain GRPO whose only
 #    reward is the emotion (the variant task_only without Action Units).
 # 3. Every model over held-out faces, greedy and sampled, and the table and curves of learn_report.py.
-# The vision tower is frozen: with two cores' batches it would only be worn out by the noise of the gradients.
+# The vision tower is frozen, as in the paper's fine-tuning (4.1); the KL penalty is the paper's, too.
 # An update sees each batch once, so the rollout's own log-probabilities are the old policy's (bypass_mode).
 # Whatever is finished is kept: a second start goes on where the first one stopped.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 work="$(mkdir -p "${1:-verl-learn}" && cd "${1:-verl-learn}" && pwd)"
-steps="${STEPS:-36}" prompts="${PROMPTS:-32}" group="${GROUP:-8}" rate="${RATE:-2e-4}" faces="${FACES:-2500}" preset="${PRESET:-easy}" split="${SPLIT:-test}"
+steps="${STEPS:-48}" prompts="${PROMPTS:-32}" group="${GROUP:-8}" rate="${RATE:-1e-4}" faces="${FACES:-2500}" preset="${PRESET:-easy}" split="${SPLIT:-test}"
 runs="${RUNS:-full-0 random-0 emotion-0 full-1 random-1 emotion-1 full-2 random-2 emotion-2}"
-threads="${THREADS:-2}" at_once="${AT_ONCE:-2}" workers="${WORKERS:-1}" device="${DEVICE:-cpu}" kl="${KL:-0}" micro=$((prompts * group / 8))   # verl wants a divisor of prompts times group
+threads="${THREADS:-2}" at_once="${AT_ONCE:-2}" workers="${WORKERS:-1}" device="${DEVICE:-cpu}" kl="${KL:-0.1}" micro=$((prompts * group / 8))   # verl wants a divisor of prompts times group
 
 platform=(trainer.device="$device")
 if [ "$device" = cpu ]; then
