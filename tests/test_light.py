@@ -355,10 +355,11 @@ def test_an_ablation_writes_tables_and_does_not_repeat_itself(cache: Path, tmp_p
 
 @pytest.mark.slow
 def test_zoom_biased_zooms_always_and_the_gate_leaves_lost_groups_alone(cache: Path) -> None:
+    plain = {"group_size": 8, "steps": 60, "rate": 1e-3, "kl": 0.0, "entropy": 0.0}
     for seed in range(2):  # the zoom's reward far above what answers earn, so that chance cannot lead elsewhere
-        biased = trainer(cache, variant="zoom_biased", seed=seed, r=1.0, group_size=8, steps=60, rate=1e-3, kl=0.0, entropy=0.0)
+        biased = trainer(cache, variant="zoom_biased", seed=seed, r=1.0, **plain)
         biased.train()
-        assert zoom_share(biased) > 0.95 > 0.9 > zoom_share(trainer(cache, seed=seed))
+        assert zoom_share(trainer(cache, seed=seed)) < 0.9 < zoom_share(biased) - 0.05
     shaped = UCGRPOConfig.variant("zoom_biased")
     gated = replace(shaped, outcome_gate=True)
     lost = [replace(r, predicted_emotion=None, predicted_aus=None) for r in one_group(cache)]
