@@ -107,12 +107,12 @@ play() {   # RUN
   judge "$model" "$work/eval/$run" sampled "$faces" "$preset"
 }
 
-declare -A playing
-begin() {   # NAME COMMAND...   beside at most AT_ONCE - 1 others
+begin() {   # NAME COMMAND...   beside at most AT_ONCE - 1 others; a mark tells failures, since `jobs` forgets who ended
   while [ "$(jobs -rp | wc -l)" -ge "$at_once" ]; do sleep 1; done
   echo "$1: $work/runs/$1.log"
-  (set -e; "${@:2}") > "$work/runs/$1.log" 2>&1 &
-  playing[$1]=$!
+  mark="$work/runs/$1.failed"
+  rm -f "$mark"
+  (trap '[ $? = 0 ] || touch "$mark"' EXIT; set -e; "${@:2}") > "$work/runs/$1.log" 2>&1 &
 }
 
 mkdir -p "$work/runs"
@@ -120,8 +120,11 @@ for run in $runs; do options "${run%-*}" > /dev/null; done
 for mode in greedy sampled exchanged; do begin "taught-$mode" judge "$start" "$work/eval/taught" "$mode" 1000 easy; done
 for mode in greedy sampled; do begin "start-$mode" judge "$start" "$work/eval/start" "$mode" "$faces" "$preset"; done
 for run in $runs; do begin "$run" play "$run"; done
+wait
 failed=""
-for name in "${!playing[@]}"; do wait "${playing[$name]}" || failed="$failed $name"; done
+for mark in "$work"/runs/*.failed; do
+  [ ! -e "$mark" ] || failed="$failed $(basename "$mark" .failed)"
+done
 [ -z "$failed" ] || echo "failed:$failed; see the logs, and start again to go on" >&2
 python "$here/learn_report.py" "$work"
 [ -z "$failed" ]
