@@ -75,6 +75,11 @@ def row(name: str, gains: Table) -> str:
     return f"| {name} | {' | '.join(with_error(values, sign=True) for values in gains.values())} |"
 
 
+def kinds_of(runs: list[str]) -> list[str]:
+    """Return the kinds that some runs are of, in the table's order."""
+    return [kind for kind in KINDS if any(run.startswith(f"{kind}-") for run in runs)]
+
+
 def title(run: str) -> str:
     """Return a run's name for people."""
     kind, seed = run.rsplit("-", 1)
@@ -88,25 +93,26 @@ def curve(folder: Path, measure: Callable[[Rollout], float]) -> NDArray[np.float
 
 
 def draw(work: Path, runs: list[str]) -> bytes:
-    """Return the curves as PNG: thin lines are steps, thick ones means over seven."""
+    """Return the curves as PNG, a pair of lines for each run: steps, and thick their means over seven."""
     import io
 
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    figure = Figure(figsize=(12, 4), layout="constrained")
     axes = figure.subplots(1, len(MEASURES))
     colours = dict(zip(KINDS, ("tab:blue", "tab:orange", "tab:grey"), strict=True))
     for axis, (name, measure) in zip(axes, MEASURES.items(), strict=True):
         for run in runs:
             colour, values = colours[run.rsplit("-", 1)[0]], curve(work / "runs" / run, measure)
-            axis.plot(range(1, len(values) + 1), values, color=colour, alpha=0.25, linewidth=1)
+            axis.plot(range(1, len(values) + 1), values, color=colour, alpha=0.2, linewidth=1)
             if len(values) >= 7:
                 smooth = np.convolve(values, np.ones(7) / 7, "valid")
-                axis.plot(range(4, len(values) - 2), smooth, color=colour, linewidth=2, label=title(run))
+                axis.plot(range(4, len(values) - 2), smooth, color=colour, linewidth=2)
         axis.set(title=f"{name} of sampled training rollouts", xlabel="step")
         axis.grid(alpha=0.3)
-    if axes[0].get_legend_handles_labels()[0]:
-        axes[0].legend(fontsize=7)
+    lines = [Line2D([], [], color=colours[kind], linewidth=2, label=KINDS[kind]) for kind in kinds_of(runs)]
+    figure.legend(handles=lines, loc="outside lower center", ncols=len(lines), frameon=False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()
@@ -114,7 +120,8 @@ def draw(work: Path, runs: list[str]) -> bytes:
 
 def main() -> None:
     work = Path(sys.argv[1])
-    runs = sorted(path.name for path in (work / "runs").glob("*-*") if (path / "rollouts").is_dir())
+    names = sorted(path.name for path in (work / "runs").glob("*-*") if (path / "rollouts").is_dir())
+    runs = [name for kind in kinds_of(names) for name in names if name.startswith(f"{kind}-")]
     text = table(work, runs)
     write_text_atomic(work / "learn.md", text)
     write_bytes_atomic(work / "learn.png", draw(work, runs))
