@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from actfer_env import facs
+from actfer_env import __version__, facs
 from actfer_env.data.synthetic import GENERATOR_VERSION
 
 AUS = facs.CORE_AUS
@@ -70,11 +70,18 @@ def machine() -> str:
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), model)
-    names = ("actfer-env", "torch", "numpy", "opencv-python", "scikit-learn")
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in names)
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy", "opencv-python", "scikit-learn"))
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    return (f"{model}, {os.cpu_count()} cores; Python {platform.python_version()}, {versions}; "
-            f"generator version {GENERATOR_VERSION}, commit {commit.stdout.strip()}")  # fmt: skip
+    return (f"{model}, {os.cpu_count()} cores; Python {platform.python_version()}, actfer-env {__version__}, "
+            f"{versions}; generator version {GENERATOR_VERSION}, commit {commit.stdout.strip()}")  # fmt: skip
+
+
+def version(package: str) -> str:
+    """Return a package's version; not every measurement needs every package."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def batches(index: np.ndarray, size: int, rng: np.random.Generator | None) -> Iterator[np.ndarray]:
