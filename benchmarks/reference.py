@@ -2,7 +2,7 @@
 
     python benchmarks/reference.py "paper=actfer ablate --preset paper" FOLDER "cost=actfer ablate ..." FOLDER
 
-Each pair is a name with the command that made the runs, and their folder.
+Each pair is a name with the command that made the runs, and their folder. What other names hold already is kept.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def row(path: Path) -> dict[str, Any]:
 
 def main() -> None:
     names, folders = sys.argv[1::2], sys.argv[2::2]
-    parts = {}
+    parts = json.loads(OUT.read_text(encoding="utf-8"))["tasks"] if OUT.exists() else {}
     for name, folder in zip(names, folders, strict=True):
         key, command = name.split("=", 1)
         runs: dict[str, list[dict[str, Any]]] = {}
