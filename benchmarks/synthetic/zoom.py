@@ -111,7 +111,9 @@ def train(split: common.Split, epochs: int, seed: int, even: bool = False) -> Em
             nn.functional.binary_cross_entropy_with_logits(read.float(), truth)
             for read, truth in zip(reads, truths, strict=True)
         )
-        return nn.functional.cross_entropy(emotion.float(), label[batch], ignore_index=-1) + 1.5 * error
+        named = max(int((label[batch] >= 0).sum()), 1)  # a short last batch may hold practice faces alone
+        summed = nn.functional.cross_entropy(emotion.float(), label[batch], ignore_index=-1, reduction="sum")
+        return summed / named + 1.5 * error
 
     common.fit(model, loss, np.arange(len(label)), epochs, seed=seed)
     return model.eval()
