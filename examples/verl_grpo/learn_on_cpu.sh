@@ -111,11 +111,11 @@ begin() {   # NAME COMMAND...   beside at most AT_ONCE - 1 others; a mark tells 
   while [ "$(jobs -rp | wc -l)" -ge "$at_once" ]; do sleep 1; done
   echo "$1: $work/runs/$1.log"
   mark="$work/runs/$1.failed"
-  rm -f "$mark"
   (trap '[ $? = 0 ] || touch "$mark"' EXIT; set -e; "${@:2}") > "$work/runs/$1.log" 2>&1 &
 }
 
 mkdir -p "$work/runs"
+rm -f "$work"/runs/*.failed
 for run in $runs; do options "${run%-*}" > /dev/null; done
 for mode in greedy sampled exchanged; do begin "taught-$mode" judge "$start" "$work/eval/taught" "$mode" 1000 easy; done
 for mode in greedy sampled; do begin "start-$mode" judge "$start" "$work/eval/start" "$mode" "$faces" "$preset"; done
