@@ -16,10 +16,11 @@ from typing import Any
 
 import cv2
 import numpy as np
+from joblib import Parallel, delayed
 
 from actfer_env import facs
 from actfer_env.data import Sample, load_dataset
-from actfer_env.data.faces import Expression, Identity, render_scene
+from actfer_env.data.faces import Expression, Identity, RenderedScene, render_scene
 from actfer_env.data.synthetic import PRESETS, Spec, SyntheticConfig, draw_spec
 from actfer_env.tools import FaceTools
 from actfer_env.tools.align import Alignment
@@ -92,30 +93,34 @@ def practice_spec(number: int) -> Spec:
     return replace(spec, expression=expression, scene=replace(spec.scene, people=people))
 
 
+@lru_cache(maxsize=1)
+def practice_scene(number: int) -> RenderedScene:
+    return render_scene(practice_spec(number).scene)
+
+
 class Practice(Sequence[Sample]):
-    """The practice set, whose last drawn scene is kept."""
+    """The practice set, drawn when it is looked at."""
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self._scene = lru_cache(maxsize=1)(lambda number: render_scene(practice_spec(number).scene))
 
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, number: Any) -> Sample:
         return Sample(
-            id=f"practice-{number:06d}", source=lambda: np.asarray(self._scene(number).image), emotion="neutral",
-            split="practice", annotate=lambda: self._scene(number).faces,
+            id=f"practice-{number:06d}", source=lambda: np.asarray(practice_scene(number).image), emotion="neutral",
+            split="practice", annotate=lambda: practice_scene(number).faces,
         )  # fmt: skip
 
 
-def read(sample: Sample, tools: FaceTools) -> dict[str, Any]:
+def read(sample: Sample, tools: FaceTools, config: SyntheticConfig) -> dict[str, Any]:
     image = tools.image(sample)
     bgr = image[..., ::-1]
     coded = [len(cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]),
              len(cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 90])[1])]  # fmt: skip
     split, index = str(sample.split), int(sample.id.rpartition("-")[2])
-    spec = practice_spec(index) if split == "practice" else draw_spec(SyntheticConfig(), split, index)
+    spec = practice_spec(index) if split == "practice" else draw_spec(config, split, index)
     who: Identity = spec.scene.people[-1].identity
     alignment = tools.alignment(sample)
     sides = (spec.expression.left, spec.expression.right)
@@ -140,18 +145,24 @@ def pictures(image: RGB, alignment: Alignment) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def draw(samples: Sequence[Sample], folder: Path) -> None:
+def draw(samples: Sequence[Sample], folder: Path, config: SyntheticConfig, workers: int) -> None:
+    """Draw samples and keep them; workers take every so-manieth one and write into the same files."""
     folder.mkdir(parents=True, exist_ok=True)
-    arrays = {
-        name: np.lib.format.open_memmap(folder / f"{name}.npy", "w+", kind, (len(samples), *shape))
-        for name, (shape, kind) in SHAPES.items()
-    }
-    tools, start = FaceTools("simulated", zoom=ZOOM), time.perf_counter()
-    for i in range(len(samples)):
-        for name, value in read(samples[i], tools).items():
+    for name, (shape, kind) in SHAPES.items():
+        np.lib.format.open_memmap(folder / f"{name}.npy", "w+", kind, (len(samples), *shape))
+    start = time.perf_counter()
+    shares = (delayed(fill)(samples, range(first, len(samples), workers), folder, config) for first in range(workers))
+    Parallel(n_jobs=workers, backend="multiprocessing")(shares)
+    print(f"{folder.name}: {len(samples) / (time.perf_counter() - start):.0f} samples/s", flush=True)
+
+
+def fill(samples: Sequence[Sample], numbers: range, folder: Path, config: SyntheticConfig) -> None:
+    cv2.setNumThreads(1)
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r+") for name in SHAPES}
+    tools = FaceTools("simulated", zoom=ZOOM)
+    for i in numbers:
+        for name, value in read(samples[i], tools, config).items():
             arrays[name][i] = value
-        if (i + 1) % 1000 == 0:
-            print(f"{folder.name} {i + 1}: {(i + 1) / (time.perf_counter() - start):.0f} samples/s", flush=True)
 
 
 def main() -> None:
@@ -160,13 +171,16 @@ def main() -> None:
     for split, count in (("train", 12_000), ("val", 1_500), ("test", 3_500)):
         parser.add_argument(f"--{split}", type=int, default=count, help="samples; 0 leaves the split alone")
     parser.add_argument("--practice", type=int, default=6_400, help="faces to practise Action Units on")
+    parser.add_argument("--preset", choices=tuple(PRESETS), default="standard", help='of all splits but "practice"')
+    parser.add_argument("--workers", type=int, default=1)
     args = parser.parse_args()
-    cv2.setNumThreads(1)
+    config = SyntheticConfig(preset=args.preset)
     if args.practice:
-        draw(Practice(args.practice), args.cache / "practice")
+        draw(Practice(args.practice), args.cache / "practice", config, args.workers)
     for split in ("val", "train", "test"):
         if count := getattr(args, split):
-            draw(load_dataset("synthetic", split=split, n=count), args.cache / split)
+            samples = load_dataset("synthetic", split=split, n=count, preset=args.preset)
+            draw(samples, args.cache / split, config, args.workers)
 
 
 if __name__ == "__main__":

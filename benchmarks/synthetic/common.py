@@ -22,6 +22,7 @@ from actfer_env.data.synthetic import GENERATOR_VERSION
 AUS = facs.CORE_AUS
 FAST_HALVES = bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
 """Whether this processor multiplies bfloat16 itself: elsewhere it takes seven times as long as float32."""
+CPU = torch.device("cpu")
 FINE_AUS = (7, 9, 14, 15, 23)
 """Action Units that fine furrows tell, and that a small view should therefore lose."""
 
@@ -67,13 +68,22 @@ def setup(seed: int = 0, threads: int = 1) -> None:
 
 def machine() -> str:
     model = platform.processor() or platform.machine()
+    card = f"{torch.cuda.get_device_name()}, " if torch.cuda.is_available() else ""
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), model)
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy", "opencv-python", "scikit-learn"))
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    return (f"{model}, {os.cpu_count()} cores; Python {platform.python_version()}, actfer-env {__version__}, "
-            f"{versions}; generator version {GENERATOR_VERSION}, commit {commit.stdout.strip()}")  # fmt: skip
+    return (f"{card}{model}, {os.cpu_count()} cores; Python {platform.python_version()}, actfer-env {__version__}, "
+            f"{versions}; generator version {GENERATOR_VERSION}, commit {commit()}")  # fmt: skip
+
+
+def commit() -> str:
+    """Return the checkout's commit; a copy has none, and not every machine has git."""
+    try:
+        said = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return said.stdout.strip()
 
 
 def version(package: str) -> str:
@@ -82,6 +92,11 @@ def version(package: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return "not installed"
+
+
+def halves(device: torch.device) -> torch.autocast:
+    """Compute in bfloat16 where the device multiplies it itself."""
+    return torch.autocast(device.type, torch.bfloat16, FAST_HALVES or device.type == "cuda")
 
 
 def batches(index: np.ndarray, size: int, rng: np.random.Generator | None) -> Iterator[np.ndarray]:
@@ -110,11 +125,12 @@ def fit(
     optimizer = torch.optim.AdamW(model.parameters(), rate, weight_decay=0.02)
     steps = epochs * -(-len(index) // size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps, pct_start=0.15)
+    device = next(model.parameters()).device
     for epoch in range(epochs):
         model.train()
         total = 0.0
         for batch in batches(index, size, rng):
-            with torch.autocast("cpu", torch.bfloat16, FAST_HALVES):
+            with halves(device):
                 value = loss(batch, rng)
             optimizer.zero_grad()
             value.backward()
@@ -124,9 +140,11 @@ def fit(
         print(f"  epoch {epoch + 1}/{epochs}  loss {total / len(index):.4f}", flush=True)
 
 
-def predict(model: Callable[[np.ndarray], Tensor], index: np.ndarray, size: int = 256) -> np.ndarray:
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, FAST_HALVES):
-        return np.concatenate([model(batch).float().numpy() for batch in batches(index, size, None)])
+def predict(
+    model: Callable[[np.ndarray], Tensor], index: np.ndarray, size: int = 256, device: torch.device = CPU
+) -> np.ndarray:
+    with torch.no_grad(), halves(device):
+        return np.concatenate([model(batch).float().cpu().numpy() for batch in batches(index, size, None)])
 
 
 def f1(truth: np.ndarray, call: np.ndarray) -> float:

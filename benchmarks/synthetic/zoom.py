@@ -46,7 +46,7 @@ class EmotionReader(nn.Module):
         The scores are of emotions, and of Action Units from all, from the face, and from the crops.
         """
         whole = self.whole(self.face(face))
-        closer = torch.zeros(len(face), 256, dtype=whole.dtype)
+        closer = torch.zeros(len(face), 256, dtype=whole.dtype, device=whole.device)
         if len(crops):
             there = shown if len(crops) < len(face) else torch.ones_like(shown)
             seen = self.crop(crops.flatten(0, 1).contiguous(memory_format=torch.channels_last)).unflatten(0, (-1, 4))
@@ -96,16 +96,26 @@ def inputs(
     return common.to_input(face), near.view(-1, 4, *near.shape[1:]), torch.from_numpy(shown)
 
 
-def train(split: common.Split, epochs: int, seed: int, even: bool = False) -> EmotionReader:
-    """Train a network; samples whose emotion is -1 teach Action Units only."""
+def fresh(seed: int, device: torch.device) -> EmotionReader:
     common.setup(seed)
-    model = EmotionReader().to(memory_format=torch.channels_last)
-    label = torch.tensor(np.asarray(split.emotion)).long()
-    units = torch.tensor(np.asarray(split.aus)).float()
+    return EmotionReader().to(device, memory_format=torch.channels_last)
+
+
+def moved(views: tuple[Tensor, Tensor, Tensor], device: torch.device) -> tuple[Tensor, ...]:
+    return tuple(view.to(device) for view in views)
+
+
+def train(
+    split: common.Split, epochs: int, seed: int, even: bool = False, device: torch.device = common.CPU
+) -> EmotionReader:
+    """Train a network; samples whose emotion is -1 teach Action Units only."""
+    model = fresh(seed, device)
+    label = torch.tensor(np.asarray(split.emotion)).long().to(device)
+    units = torch.tensor(np.asarray(split.aus)).float().to(device)
 
     def loss(batch: np.ndarray, rng: np.random.Generator) -> Tensor:
         shown = rng.permutation(len(batch)) < (len(batch) + 1) // 2
-        emotion, *reads = model(*inputs(split, batch, shown, rng, even=even))
+        emotion, *reads = model(*moved(inputs(split, batch, shown, rng, even=even), device))
         truths = (units[batch], units[batch], units[batch[shown]])
         error = sum(
             nn.functional.binary_cross_entropy_with_logits(read.float(), truth)
@@ -121,14 +131,15 @@ def train(split: common.Split, epochs: int, seed: int, even: bool = False) -> Em
 
 def right(model: EmotionReader, split: common.Split, index: np.ndarray, zoomed: bool, even: bool = False) -> np.ndarray:
     """Return 1 where the emotion is read rightly, 0 elsewhere."""
+    device = next(model.parameters()).device
 
     def answer(batch: np.ndarray) -> Tensor:
         shown = np.full(len(batch), zoomed)
-        views = [inputs(split, batch, shown, flip=flip, even=even) for flip in (False, True)]
+        views = [moved(inputs(split, batch, shown, flip=flip, even=even), device) for flip in (False, True)]
         both = [model(*view)[0].float().softmax(1) for view in views]
         return both[0] + both[1]
 
-    return (common.predict(answer, index, 128).argmax(1) == split.emotion[index]).astype(float)
+    return (common.predict(answer, index, 128, device).argmax(1) == split.emotion[index]).astype(float)
 
 
 def row(name: list[str], plain: np.ndarray, zoomed: np.ndarray) -> list[object]:
@@ -148,6 +159,12 @@ def table(
             chosen = part & ((split.emotion[index] == number) | (number < 0))
             rows.append(row([reader, quality, emotion], hits[0][chosen], hits[1][chosen]))
     return rows
+
+
+def by_seed(reader: str, quality: np.ndarray, gains: np.ndarray) -> list[list[object]]:
+    """Return the mean gains (seed, face) of each seed's network."""
+    return [[reader, name, ", ".join(f"{100 * gain[quality == name].mean():+.1f}" for gain in gains)]
+            for name in QUALITIES]  # fmt: skip
 
 
 def plot(rows: list[list[object]], path: Path) -> None:
@@ -182,46 +199,55 @@ def kept(args: argparse.Namespace, reader: str, seed: int) -> EmotionReader | No
     path = weights(args, reader, seed)
     if not args.reuse or not path.exists():
         return None
-    common.setup(seed)
-    model = EmotionReader().to(memory_format=torch.channels_last)
-    model.load_state_dict(torch.load(path))
+    model = fresh(seed, args.device)
+    model.load_state_dict(torch.load(path, map_location=args.device))
     return model.eval()
 
 
 def taught(args: argparse.Namespace, reader: str, seed: int) -> EmotionReader:
     source, practice = (common.load(args.cache, name) for name in ("train", "practice"))
     index = source.where("good" if reader == "good only" else None)
+    index = index[index < args.train]
     more = practice.where("good")
     names = ("coarse", "crops", "aus", "emotion") + ("regions",) * args.even
     split = common.join(names, (source, index), (practice, more))
     split.emotion[len(index) :] = -1
     print(f"{reader}: {len(index)} faces, and {len(more)} to practise on", flush=True)
-    return train(split, args.epochs, seed, args.even)
+    return train(split, args.epochs, seed, args.even, args.device)
 
 
-def main() -> None:
+def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--eval", choices=("val", "test"), default="test")
+    parser.add_argument("--train", type=int, default=2**31, help="samples of train; all if left out")
     parser.add_argument("--epochs", type=int, default=7)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--even", action="store_true", help="give the view without zoom its own four regions")
+    parser.add_argument("--device", type=torch.device, default=common.CPU)
     parser.add_argument("--reuse", action="store_true", help="score the networks in --out, where there are any")
     parser.add_argument("--readers", nargs="+", default=["all", "good only"])
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = options()
     split = common.load(args.cache, args.eval)
-    index, rows = split.where(), []
+    index, rows, seeds = split.where(), [], []
     for reader in args.readers:
         models = [kept(args, reader, seed) or taught(args, reader, seed) for seed in range(args.seeds)]
         for seed, model in enumerate(models):
             torch.save(model.state_dict(), weights(args, reader, seed))
-        hits = [np.mean([right(model, split, index, zoomed, args.even) for model in models], 0)
-                for zoomed in (False, True)]  # fmt: skip
-        rows += table(reader, split, index, (hits[0], hits[1]))
+        hits = np.array([[right(model, split, index, zoomed, args.even) for zoomed in (False, True)]
+                         for model in models])  # fmt: skip
+        rows += table(reader, split, index, (hits[:, 0].mean(0), hits[:, 1].mean(0)))
+        seeds += by_seed(reader, split.quality[index], hits[:, 1] - hits[:, 0])
         header = ["trained on", "pictures", "emotion", "faces", "without, %", "with zoom, %", "gain, points"]
         title = f"Accuracy of the emotion reader without and with zoom, split {args.eval}, {args.seeds} seed(s)"
-        common.write(args.out, "zoom_even" if args.even else "zoom", title, header, rows)
+        name = "zoom_even" if args.even else "zoom"
+        common.write(args.out, name, title, header, rows)
+        common.write(args.out, f"{name}_seeds", "The same by seed", ["trained on", "pictures", "gain, points"], seeds)
     if len(args.readers) == 2:
         plot(rows, args.out / f"zoom_gain{'_even' * args.even}.png")
 
