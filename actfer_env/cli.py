@@ -229,8 +229,11 @@ def ablate(  # noqa: PLR0913, PLR0917  (each argument is an option of the comman
     preset: Annotated[str, typer.Option(help="smoke, quick, paper or long.")] = "paper",
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of each variant.")] = 5,
     variants: Annotated[
-        str, typer.Option(help="Comma-separated; all of UC-GRPO if left out. Also facial_r1, tag, sb3_ppo (one seed).")
+        str, typer.Option(help="Comma-separated; all of UC-GRPO if left out. Also facial_r1, tag, sb3_ppo.")
     ] = "",
+    baseline_seeds: Annotated[
+        int, typer.Option(min=1, help="Seeds of sb3_ppo, at most --seeds: each takes as long as dozens of others.")
+    ] = 1,
     out: OutOption = Path("actfer-ablation"),
     cache: Annotated[Path, typer.Option(help="Folder of drawn pictures and warm starts, for all runs.")] = Path(
         "actfer-cache"
@@ -257,6 +260,7 @@ def ablate(  # noqa: PLR0913, PLR0917  (each argument is an option of the comman
         cache,
         variants=names,
         seeds=seeds,
+        baseline_seeds=min(baseline_seeds, seeds),
         workers=workers,
         say=_say,
     )
