@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import compress
@@ -15,12 +16,14 @@ from numpy.typing import NDArray
 
 from actfer_env import facs
 from actfer_env.episode import ANSWER, Episode, StepResult
+from actfer_env.errors import short
 from actfer_env.rollout import Box
 from actfer_env.tools.schema import DETECT_ALIGN, ZOOM_IN
 
 ActionFormat: TypeAlias = Literal["dict", "multidiscrete", "discrete"]
 Mask: TypeAlias = NDArray[np.int8]
 
+_BITS = frozenset((0, 1))
 REGION_COUNT, EMOTION_COUNT = len(facs.REGIONS), len(facs.EMOTIONS)
 
 
@@ -67,7 +70,11 @@ class ActionCodec(Protocol):
         """Whether the answer's Action Units follow from its emotion."""
 
     def decode(self, action: Any) -> Move:
-        """Return the move that an action stands for."""
+        """Return the move that an action stands for.
+
+        Raises:
+            ValueError: the action is not of the space; the parts of it that the move uses are looked at.
+        """
 
     def encode(self, move: Move) -> Any:
         """Return the action that stands for a move."""
@@ -104,10 +111,12 @@ class DictActions:
 
     def decode(self, action: Any) -> Move:
         """Return the move; see `ActionCodec`."""
+        if not isinstance(action, Mapping) or set(action) != set(self.space):
+            raise ValueError(f"action {short(action)} must be a dict of {', '.join(self.space)}")
+        tool, emotion = _index(action["tool"], len(self.tools), "tool"), _emotion(action["emotion"])
         cx, cy, w, h = (float(value) for value in action["box"])
         box = (max(cx - w / 2, 0.0), max(cy - h / 2, 0.0), min(cx + w / 2, 1.0), min(cy + h / 2, 1.0))
-        emotion = facs.EMOTIONS[int(action["emotion"])]
-        return Move(self.tools[int(action["tool"])], None, box, emotion, _chosen(action["aus"], self.au_set))
+        return Move(self.tools[tool], None, box, emotion, _chosen(action["aus"], self.au_set))
 
     def encode(self, move: Move) -> dict[str, Any]:
         """Return the action; a region must be given as its box."""
@@ -156,10 +165,12 @@ class MultiDiscreteActions:
 
     def decode(self, action: Any) -> Move:
         """Return the move; see `ActionCodec`. What a call leaves unused, emotion and Action Units, is dropped."""
-        head = int(action[0])
+        if not hasattr(action, "__len__") or getattr(action, "ndim", 1) != 1 or len(action) != 2 + len(self.au_set):
+            raise ValueError(f"action {short(action)} must hold {2 + len(self.au_set)} whole numbers")
+        head = _index(action[0], 2 + REGION_COUNT, "tool or region")
         if head in _CALLS:
             return _CALLS[head]
-        return Move(ANSWER, None, None, facs.EMOTIONS[int(action[1])], _chosen(action[2:], self.au_set))
+        return Move(ANSWER, None, None, _emotion(action[1]), _chosen(action[2:], self.au_set))
 
     def rows(self, actions: Any) -> list[list[int]]:
         """Return the single actions of a batch; see `ActionCodec`."""
@@ -197,9 +208,8 @@ class DiscreteActions:
 
     def decode(self, action: Any) -> Move:
         """Return the move; see `ActionCodec`."""
-        if int(action) in _CALLS:
-            return _CALLS[int(action)]
-        return self._answers[int(action) - 1 - REGION_COUNT]
+        number = _index(action, self.mask_size, "action")
+        return _CALLS[number] if number in _CALLS else self._answers[number - 1 - REGION_COUNT]
 
     def rows(self, actions: Any) -> list[int]:
         """Return the single actions of a batch; see `ActionCodec`."""
@@ -250,6 +260,21 @@ _CALLS: dict[int, Move] = {
 """The first entry of a flat action -> its move, for the calls of tools."""
 
 
+def _index(value: Any, count: int, name: str) -> int:
+    """Return a whole number from 0 to count - 1; a negative one would count from the end, and choose something else."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = -1
+    if not 0 <= number < count:
+        raise ValueError(f"{name} {short(value)} must be a whole number from 0 to {count - 1}")
+    return number
+
+
+def _emotion(value: Any) -> str:
+    return facs.EMOTIONS[_index(value, EMOTION_COUNT, "emotion")]
+
+
 def _join(move: Move) -> int:
     if move.tool == DETECT_ALIGN:
         return 0
@@ -289,6 +314,8 @@ def _pick(rng: np.random.Generator, mask: NDArray[np.bool_]) -> int:
 def _chosen(bits: Any, au_set: Sequence[int]) -> frozenset[int]:
     if len(bits) != len(au_set):
         raise ValueError(f"{len(bits)} bits for {len(au_set)} Action Units: give one for each")
+    if not _BITS.issuperset(bits):
+        raise ValueError(f"Action Units {short(bits)} must be bits, 0 or 1")
     return frozenset(compress(au_set, bits))
 
 

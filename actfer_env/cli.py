@@ -278,14 +278,14 @@ def inspect(
     out: OutOption = Path("actfer-inspect"),
 ) -> None:
     """Run the tools alone: print what they find as JSON lines, and write a picture for each image."""
-    from actfer_env.inspection import inspect_image, make_tools, parse_face
+    from actfer_env.inspection import inspect_image, make_tools, parse_face, picture_names
     from actfer_env.tools import find_images
 
     tools = make_tools(detector, size, parse_face(face))
-    done = 0
-    for path in [path for given in images for path in find_images(given)]:
+    done, paths = 0, [path for given in images for path in find_images(given)]
+    for path, name in zip(paths, picture_names(paths), strict=True):
         try:
-            sys.stdout.write(json.dumps(inspect_image(path, tools, out)) + "\n")
+            sys.stdout.write(json.dumps(inspect_image(path, tools, out, name)) + "\n")
             done += 1
         except ActFERError as error:
             _complain(str(error))

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from actfer_env import facs
 from actfer_env.actions import CODECS, ActionCodec, ActionFormat
+from actfer_env.choice import choose
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.episode import Episode, EpisodeConfig
+from actfer_env.errors import DataError, short
 from actfer_env.observation import ObservationLayout, ObservationWriter
 from actfer_env.render import Panel, show_window
 from actfer_env.rewards import UCGRPO, Scores, UCGRPOConfig
@@ -46,7 +48,8 @@ class ActFEREnv(gym.Env[Observation, Any]):
     | `ActFER-Discrete-v0` | `Discrete(13)` | 0 detect_align, 1-4 zoom into a region, 5-12 answer with an emotion, |
     | | | whose FACS prototype is taken as the Action Units |
 
-    Regions and emotions are numbered as in `facs.REGIONS` and `facs.EMOTIONS`, bits as in `au_set`.
+    Regions and emotions are numbered as in `facs.REGIONS` and `facs.EMOTIONS`, bits in ascending order of Action Unit.
+    An action outside the space raises `ValueError`, and no turn is spent.
 
     ## Observation space
     A `Dict`; with the default sizes about 68 KB.
@@ -84,7 +87,7 @@ class ActFEREnv(gym.Env[Observation, Any]):
     Args:
         dataset: a registered name or a loaded `Dataset`.
         root: folder or file of the data set, for those that need one.
-        split: "train", "val", "test", or None for all.
+        split: "train", "val", "test", or None for all (of drawn data sets: "train").
         detector: a detector's spec, or a detector; "auto" is "simulated" on drawn samples and "mtcnn" on photos.
         au_set: Action Units of targets and answers.
         max_turns: calls and answer together, at least 1.
@@ -125,10 +128,16 @@ class ActFEREnv(gym.Env[Observation, Any]):
             check_size(size, name)
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"unknown render_mode {render_mode!r}: use one of {self.metadata['render_modes']}")
+        if action_format not in CODECS:
+            raise ValueError(f"unknown action_format {action_format!r}: use one of {', '.join(CODECS)}")
         self.dataset = load_dataset(dataset, root, split) if isinstance(dataset, str) else dataset
+        if not hasattr(self.dataset, "find"):
+            raise DataError(f"dataset must be a registered name or a Dataset, not {short(dataset)}")
         self.config = EpisodeConfig(max_turns, max_zooms, tuple(au_set))
         self.codec: ActionCodec = CODECS[action_format](self.config.au_set)
         self.tools = tools or FaceTools(detector, zoom=ZoomConfig(size=crop_size, stretch=True))
+        if not self.tools.zoom.stretch:
+            raise ValueError("crops of these tools are not square: build them with zoom=ZoomConfig(stretch=True)")
         self.layout = ObservationLayout(
             image_size, face_size, self.tools.zoom.size, max(max_zooms, 1), max_turns, self.codec.mask_size
         )
@@ -164,20 +173,19 @@ class ActFEREnv(gym.Env[Observation, Any]):
 
         Raises:
             DataError: no such sample.
-            ValueError: an unknown option.
+            ValueError: an unknown option, or a member that is no whole number.
             ImageError: its picture cannot be read.
         """
         super().reset(seed=seed)
+        self.episode = None
         if seed is not None:
             self._episodes, self._seed = 0, seed
         drawn = int(self.np_random.integers(len(self.dataset)))
-        chosen = self._check_options(options or {})
-        sample = self.dataset[self.dataset.find(chosen.get("sample", drawn))]
-        group, member = chosen.get("group", f"{sample.id}#{self._episodes}"), chosen.get("member", 0)
-        self.episode = Episode(sample, self.tools, self.config, group_id=group, member=member, seed=self._seed)
+        sample, group, member = choose(options, self.dataset, drawn, self._episodes)
+        episode = Episode(sample, self.tools, self.config, group_id=group, member=member, seed=self._seed)
+        self._writer.start(0, [episode])
         self._episodes += 1
-        self._scores = None
-        self._writer.start(0, [self.episode])
+        self.episode, self._scores = episode, None
         self._show()
         return self._observe(), self._info()
 
@@ -186,6 +194,7 @@ class ActFEREnv(gym.Env[Observation, Any]):
 
         Raises:
             RuntimeError: `reset` was not called, or the episode is over.
+            ValueError: the action is not of the space.
         """
         episode = self._running()
         result = self.codec.decode(action).play(episode)
@@ -213,13 +222,6 @@ class ActFEREnv(gym.Env[Observation, Any]):
     def close(self) -> None:
         """Close the window, if there is one."""
         show_window(None)
-
-    @staticmethod
-    def _check_options(options: dict[str, Any]) -> dict[str, Any]:
-        unknown = set(options) - {"sample", "group", "member"}
-        if unknown:
-            raise ValueError(f"unknown reset option {min(unknown)!r}: use 'sample', 'group' or 'member'")
-        return options
 
     def _running(self) -> Episode:
         if self.episode is None:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import cached_property, lru_cache
+from numbers import Integral
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,7 @@ class EpisodeConfig:
     Attributes:
         max_turns: calls and answer together (ActFER's horizon was lost in extraction; chosen here).
         max_zooms: crops, whether asked for in one call or in several (chosen here: one for each region).
-        au_set: the Action Units that targets and answers are restricted to.
+        au_set: the Action Units that targets and answers are restricted to; kept in ascending order.
     """
 
     max_turns: int = 6
@@ -69,8 +70,10 @@ class EpisodeConfig:
     au_set: tuple[int, ...] = facs.CORE_AUS
 
     def __post_init__(self) -> None:
-        if self.max_turns < 1 or self.max_zooms < 0:
-            raise ValueError(f"max_turns {self.max_turns} must be at least 1 and max_zooms {self.max_zooms} at least 0")
+        for name, least in (("max_turns", 1), ("max_zooms", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or value < least:
+                raise ValueError(f"{name} {short(value)} must be a whole number of at least {least}")
         object.__setattr__(self, "au_set", tuple(sorted(facs.parse_aus(self.au_set))))
 
     @cached_property
@@ -134,7 +137,8 @@ class Episode:
         step: int | None = None,
     ) -> None:
         self.sample, self.tools, self.config = sample, tools, config or EpisodeConfig()
-        self.group_id, self.member, self.seed, self.step = group_id or sample.id, member, seed, step
+        self.group_id = sample.id if group_id is None else group_id
+        self.member, self.seed, self.step = member, seed, step
         self.state = State.RAW
         self.turn = 0
         self.alignment: Alignment | None = None
@@ -399,16 +403,20 @@ def _advice(tools: tuple[str, ...], regions: tuple[str, ...]) -> str:
     return f"Legal now: {' or '.join(legal)}."
 
 
-def _json(value: Any) -> Any:
-    """Return `value` as JSON values; numbers that JSON does not know become strings."""
+def _json(value: Any, depth: int = 32) -> Any:
+    """Return `value` as JSON values, without what lies deeper; numbers that JSON does not know become strings."""
     if type(value) in (str, int, bool, NoneType):
         return value
+    if depth == 0:
+        return "..."
     if _is_mapping(value):
-        return {str(key): _json(item) for key, item in value.items()}
+        return {str(key): _json(item, depth - 1) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_json(item) for item in value]
+        return [_json(item, depth - 1) for item in value]
     if hasattr(value, "tolist"):
-        return _json(value.tolist())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    return value if isinstance(value, str | int | bool) or value is None else str(value)
+        return _json(value.tolist(), depth)
+    return value if isinstance(value, str | int) or _is_finite(value) else str(value)
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, float) and math.isfinite(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 
@@ -29,7 +30,12 @@ class WorkerError(ActFERError, RuntimeError):
     """A worker process of a vector environment that has ended before its time."""
 
 
+def plain(text: str) -> str:
+    """Return a text that UTF-8 can hold: halves of surrogate pairs, as of odd file names, become escapes."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
 def short(value: Any, most: int = 80) -> str:
-    """Return the `repr` of a value of any size for a message, cut to `most` characters."""
-    text = repr(value[: most + 1] if isinstance(value, str) else value)
+    """Return the `repr` of a value of any size for a message, in one line, cut to `most` characters."""
+    text = re.sub(r"\n\s*", " ", repr(value[: most + 1] if isinstance(value, str) else value))
     return text if len(text) <= most else text[: most - 3] + "..."

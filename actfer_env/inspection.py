@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +41,24 @@ def make_tools(detector: str, size: int, face: FaceChoice) -> FaceTools:
     return FaceTools(detector, zoom=ZoomConfig(size=size), face=face)
 
 
-def inspect_image(path: Path, tools: FaceTools, out: Path) -> dict[str, Any]:
+def picture_names(paths: Sequence[Path]) -> list[str]:
+    """Return a name for each image's picture: its stem, with a number where an earlier one has the same stem."""
+    seen: Counter[str] = Counter()
+    names = []
+    for path in paths:
+        seen[path.stem] += 1
+        names.append(path.stem if seen[path.stem] == 1 else f"{path.stem}-{seen[path.stem]}")
+    return names
+
+
+def inspect_image(path: Path, tools: FaceTools, out: Path, name: str | None = None) -> dict[str, Any]:
     """Detect, align and zoom into all four regions of one image, and write the picture of it.
 
     Args:
         path: the image.
         tools: see `make_tools`.
         out: folder for the pictures.
+        name: of the picture, without its ending; default is the image's stem.
 
     Returns:
         JSON values: the image, what detect_align and zoom_in returned, and the picture's path.
@@ -58,7 +71,7 @@ def inspect_image(path: Path, tools: FaceTools, out: Path) -> dict[str, Any]:
     episode = Episode(Sample(id=path.name, source=path, meta={"dataset": "photos", "image": str(path)}), tools)
     found = episode.detect_align()
     crops = episode.zoom_in(list(facs.REGIONS)).crops if found.alignment else ()
-    picture = out / f"{path.stem}.inspect.png"
+    picture = out / f"{name or path.stem}.inspect.png"
     save_png(Panel().draw(episode), picture)
     return {
         "image": str(path),

@@ -176,6 +176,10 @@ class Copier:
         small = layout.nbytes(n) < _SMALL
         self._blocks: list[tuple[bytearray | None, list[ref[Any]]]] = [] if small else [(None, [])] * _KEPT
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel without the blocks, which belong to copies given out here."""
+        return Copier, (self._layout, self._n)
+
     def copy(self, arrays: Mapping[str, NDArray[Any]]) -> Arrays:
         """Return arrays of their own memory with the same values."""
         for place, (memory, given) in enumerate(self._blocks):

@@ -163,7 +163,7 @@ class Panel:
         self._title(pen, (16, 344), "calls", f"turn {episode.turn} of {episode.config.max_turns}")
         for i, call in enumerate(episode.calls[-7:]):
             regions = call.arguments.get("regions", "")
-            what = ", ".join(regions) if isinstance(regions, list) else regions
+            what = ", ".join(map(str, regions)) if isinstance(regions, list) else regions
             text = f"{call.turn + 1}  {call.name}  {what or ('box' if call.boxes else '')}"
             colour = (255, 120, 110) if call.violation else self.ink
             pen.text((16, 368 + i * 22), f"{text}  {call.violation or ''}", fill=colour, font=font(14))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from actfer_env import facs
-from actfer_env.errors import DataError
+from actfer_env.errors import DataError, short
 
 SCHEMA_VERSION = 1
 """Version of the JSON-lines record; a reader refuses records of a newer one."""
@@ -133,17 +133,27 @@ class Rollout:
         """
         if not isinstance(data, dict):
             raise DataError("not a rollout record: it must be a JSON object")
-        if data.get("schema", SCHEMA_VERSION) > SCHEMA_VERSION:
-            raise DataError(f"rollout schema {data['schema']} is newer than {SCHEMA_VERSION}: update actfer-env")
+        schema = data.get("schema", SCHEMA_VERSION)
+        if not isinstance(schema, int) or schema > SCHEMA_VERSION:
+            raise DataError(f"rollout schema {short(schema)} is newer than {SCHEMA_VERSION}: update actfer-env")
+        for key in ("sample_id", "group_id"):
+            if not isinstance(data.get(key), str):
+                raise DataError(f"not a rollout record: {key} must be a text")
         known = {key: data[key] for key in cls.__dataclass_fields__ if key in data}
         try:
             known["tool_calls"] = tuple(ToolCall.from_dict(call) for call in data["tool_calls"])
-            known["texts"] = tuple(data.get("texts", ()))
+            known["texts"] = _texts(data.get("texts", ()))
             for key in ("aus", "predicted_aus"):
                 known[key] = None if data[key] is None else facs.parse_aus(data[key])
             return cls(**known)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise DataError(f"not a rollout record: {error}") from error
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    if isinstance(values, str) or not all(isinstance(value, str) for value in values):
+        raise DataError("not a rollout record: texts must be a list of texts")
+    return tuple(values)
 
 
 def _fields(record: ToolCall | Rollout) -> dict[str, Any]:
@@ -152,8 +162,11 @@ def _fields(record: ToolCall | Rollout) -> dict[str, Any]:
 
 
 def write_text_atomic(path: str | os.PathLike[str], text: str) -> None:
-    """Write a UTF-8 text file as `write_bytes_atomic` does."""
-    write_bytes_atomic(path, text.encode("utf-8"))
+    """Write a UTF-8 text file as `write_bytes_atomic` does.
+
+    Half a surrogate pair, which UTF-8 does not know, is written as JSON escapes it, such as ``\\ud83d``.
+    """
+    write_bytes_atomic(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_bytes_atomic(path: str | os.PathLike[str], content: bytes) -> None:
@@ -200,12 +213,12 @@ def read_rollouts(path: str | os.PathLike[str]) -> list[Rollout]:
 def _iterate_rollouts(path: Path) -> Iterator[Rollout]:
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
             yield Rollout.from_dict(json.loads(line))
-        except (DataError, ValueError) as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{path}, line {number}: {error}") from error

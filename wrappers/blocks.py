@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from actfer_env.actions import Move
 from actfer_env.env import ActFEREnv
 from actfer_env.episode import Episode
 from actfer_env.observation import Arrays, ObservationWriter
@@ -98,18 +99,34 @@ class GroupBlock:
         Args:
             starts: the groups to begin; their actions are ignored.
             actions: the batch of these groups' members.
+
+        Raises:
+            ValueError: an active member's action is not of the space; nothing was played then.
+            ImageError: as `start`.
         """
+        moves = self._moves(actions, {start.group for start in starts})  # first: a wrong action plays nothing
         turn = self.start(starts)
         turn.messages, turn.violations = [None] * len(self._playing), [None] * len(self._playing)
-        rows, fresh = self.env.codec.rows(actions), {begun.group for begun in turn.begun}
+        fresh = {begun.group for begun in turn.begun}
         for place, group in enumerate(self.groups):
             if self._left[place] and group not in fresh:
-                self._play(place, rows, turn)
+                self._play(place, moves, turn)
         return turn
+
+    def _moves(self, actions: Any, fresh: set[int]) -> list[Move | None]:
+        """Return the moves of the active members; None for those whose actions are ignored."""
+        decode, size = self.env.codec.decode, self.group_size
+        begins = [group in fresh for group in self.groups]
+        return [
+            decode(action) if playing and not begins[row // size] else None
+            for row, (action, playing) in enumerate(zip(self.env.codec.rows(actions), self._playing, strict=True))
+        ]
 
     def panels(self, scores: Sequence[tuple[Scores, int] | None]) -> list[RGB]:
         """Return a picture of every member's episode; `scores` and the place in them, where a group has ended."""
         episodes = [episode for members in self._episodes for episode in members]
+        if len(episodes) < len(self._playing):
+            raise RuntimeError("call reset() before render()")
         return [Panel().draw(e, *(one or ())) for e, one in zip(episodes, scores, strict=True)]
 
     def _start(self, start: Start) -> Begun:
@@ -128,13 +145,13 @@ class GroupBlock:
         self._episodes[place], self._left[place] = members, self.group_size
         return Begun(start.group, sample.id, name)
 
-    def _play(self, place: int, rows: Sequence[Any], turn: Turn) -> None:
-        decode, update = self.env.codec.decode, self._writer.update
+    def _play(self, place: int, moves: Sequence[Move | None], turn: Turn) -> None:
         for row, episode in enumerate(self._episodes[place], start=place * self.group_size):
-            if not self._playing[row]:
+            move = moves[row]
+            if move is None:
                 continue
-            result = decode(rows[row]).play(episode)
-            update(row, episode)
+            result = move.play(episode)
+            self._writer.update(row, episode)
             turn.messages[row], turn.violations[row] = result.message, result.violation
             if result.done:
                 self._playing[row] = self.active[row] = False

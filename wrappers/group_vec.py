@@ -58,8 +58,8 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
     policy update.
 
     ## Errors
-    An error in a worker is raised here as itself. After any error in `step`, call `reset`; after a `WorkerError`,
-    make a new environment.
+    An error in a worker is raised here as itself. After any error in `step`, call `reset`; after a `WorkerError`, or
+    an interrupt while workers play, make a new environment.
 
     Args:
         env_id: a registered id.
@@ -161,7 +161,7 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
 
         Raises:
             RuntimeError: `reset` was not called, or an error came since.
-            ValueError: there is not one action for each environment.
+            ValueError: there is not one action for each environment, or an active member's is not of the space.
         """
         batch = self._checked(actions)
         starts = self._draw(np.flatnonzero(self._ended).tolist())
@@ -321,6 +321,9 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
     def _checked(self, actions: Any) -> Any:
         if not self._ready:
             raise RuntimeError("call reset() before step()")
+        keys = getattr(self.single_action_space, "spaces", None)
+        if keys is not None and (not isinstance(actions, Mapping) or set(actions) != set(keys)):
+            raise ValueError(f"give the actions as one dict of arrays: {', '.join(keys)}")
         batch = dict(actions) if isinstance(actions, Mapping) else np.asarray(actions)
         for part in batch.values() if isinstance(batch, dict) else (batch,):
             if len(part) != self.num_envs:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 
 from actfer_env.errors import DataError
-from actfer_env.rollout import Rollout
+from actfer_env.rollout import Rollout, read_rollouts, write_bytes_atomic
 
 
 class RecordRollouts(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
@@ -21,10 +24,11 @@ class RecordRollouts(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructo
         path: the file, extended line by line so that a killed run keeps what it finished; None keeps a list only.
 
     Attributes:
-        rollouts: the finished episodes, in order.
+        rollouts: the finished episodes, in order. A query group that is played again, as after another
+            `reset(seed=0)`, is kept under an id of its own ("...~2").
 
     Raises:
-        DataError: the file cannot be written.
+        DataError: the file cannot be written, or holds something else.
 
     Example:
         >>> import gymnasium as gym
@@ -41,21 +45,41 @@ class RecordRollouts(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructo
         super().__init__(env)
         self.rollouts: list[Rollout] = []
         self.path = None if path is None else Path(path)
+        self._seen: Counter[tuple[str, int]] = Counter()
+        if self.path is not None and self.path.exists():
+            self._go_on(self.path)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Step the environment and keep the rollout that ends."""
         obs, reward, terminated, truncated, info = self.env.step(action)
         if "rollout" in info:
-            self.rollouts.append(info["rollout"])
-            self._append(info["rollout"])
+            self.rollouts.append(self._distinct(info["rollout"]))
+            self._append(self.rollouts[-1])
         return obs, reward, terminated, truncated, info
+
+    def _distinct(self, rollout: Rollout) -> Rollout:
+        """Give a group an id of its own where that id was kept before: two plays are not one group."""
+        member = (rollout.group_id, rollout.member)
+        self._seen[member] += 1
+        count = self._seen[member]
+        return rollout if count == 1 else replace(rollout, group_id=f"{rollout.group_id}~{count}")
+
+    def _go_on(self, path: Path) -> None:
+        """Read which groups an earlier run has kept; half a last line, of a run that was killed, is cut off."""
+        content = path.read_bytes()
+        whole, end, torn = content.rpartition(b"\n")
+        if torn and not torn.startswith(b'{"schema"'):
+            raise DataError(f"{path} holds something else than rollouts: choose another file")
+        if torn:
+            write_bytes_atomic(path, whole + end)
+        self._seen.update((re.sub(r"~\d+$", "", one.group_id), one.member) for one in read_rollouts(path))
 
     def _append(self, rollout: Rollout) -> None:
         if self.path is None:
             return
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as handle:
+            with self.path.open("a", encoding="utf-8", errors="backslashreplace") as handle:
                 handle.write(json.dumps(rollout.to_dict(), ensure_ascii=False, allow_nan=False) + "\n")
         except OSError as error:
             raise DataError(

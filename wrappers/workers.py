@@ -91,7 +91,7 @@ class WorkerPool:
         try:
             for share in self._shares:
                 self._launch(spawner, (dict(kwargs), share, num_groups, group_size, memory))
-            self._collect(range(num_workers))
+            _results([self._receive(i) for i in range(num_workers)])
         except BaseException:
             self.close()
             raise
@@ -146,24 +146,27 @@ class WorkerPool:
     def _ask(self, workers: Sequence[int], request: Callable[[int], Any]) -> list[Any]:
         if not self._pipes:
             raise WorkerError("the worker processes have ended: make a new environment")
-        for i in workers:
-            try:
-                self._pipes[i].send(request(i))
-            except OSError:
-                self._fail(i)
-        return self._collect(workers)
+        try:
+            for i in workers:
+                self._send(i, request(i))
+            replies = [self._receive(i) for i in workers]
+        except BaseException:  # such as Ctrl-C: a reply on its way would be taken for that to the next request
+            self.close()
+            raise
+        return _results(replies)
 
-    def _collect(self, workers: Sequence[int]) -> list[Any]:
-        """Return the workers' replies in order; when all have come, raise the first error among them."""
-        replies = []
-        for i in workers:
-            try:
-                replies.append(self._pipes[i].recv())
-            except (EOFError, OSError):
-                self._fail(i)
-        for error, trace in (reply[1:] for reply in replies if reply[0] == "error"):
-            raise error from RuntimeError(f"in a worker process:\n{trace}")
-        return [reply[1] for reply in replies]
+    def _send(self, i: int, request: Any) -> None:
+        try:
+            self._pipes[i].send(request)
+        except OSError:
+            self._fail(i)
+
+    def _receive(self, i: int) -> tuple[Any, ...]:
+        try:
+            reply: tuple[Any, ...] = self._pipes[i].recv()
+        except (EOFError, OSError):
+            self._fail(i)
+        return reply
 
     def _fail(self, i: int) -> NoReturn:
         process, share = self._processes[i], self._shares[i]
@@ -175,6 +178,13 @@ class WorkerPool:
             f"worker process {i} (groups {share.start} to {share.stop - 1}) {how}: make a new environment; a script "
             "that starts workers needs `if __name__ == '__main__':` around its main part"
         )
+
+
+def _results(replies: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """Return what the workers have sent, or raise the first error among it."""
+    for error, trace in (reply[1:] for reply in replies if reply[0] == "error"):
+        raise error from RuntimeError(f"in a worker process:\n{trace}")
+    return [reply[1] for reply in replies]
 
 
 def _laid_out(env: ActFEREnv, n: int, memory: Any) -> tuple[Arrays, NDArray[np.bool_]]:

@@ -11,6 +11,7 @@ import numpy as np
 from actfer_env.chat.config import ChatConfig
 from actfer_env.chat.episode import ChatEpisode, chat_tools
 from actfer_env.chat.messages import Message
+from actfer_env.choice import choose
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.episode import EpisodeConfig
 from actfer_env.render import Panel
@@ -119,18 +120,15 @@ class ActFERChatEnv(gym.Env[dict[str, Any], str]):
 
         Raises:
             DataError: no such sample.
-            ValueError: an unknown option.
+            ValueError: an unknown option, or a member that is no whole number.
             ImageError: its picture cannot be read.
         """
         super().reset(seed=seed)
+        self.episode = None
         if seed is not None:
             self._episodes, self._seed = 0, seed
-        chosen = dict(options or {})
         drawn = int(self.np_random.integers(len(self.dataset)))
-        sample = self.dataset[self.dataset.find(chosen.pop("sample", drawn))]
-        group, member = chosen.pop("group", f"{sample.id}#{self._episodes}"), chosen.pop("member", 0)
-        if chosen:
-            raise ValueError(f"unknown reset option {min(chosen)!r}: use 'sample', 'group' or 'member'")
+        sample, group, member = choose(options, self.dataset, drawn, self._episodes)
         self.episode = ChatEpisode(
             sample, self.tools, self.chat, self.config, group_id=group, member=member, seed=self._seed
         )

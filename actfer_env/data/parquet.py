@@ -80,7 +80,10 @@ def write_parquet(
     if config.images == "auto":
         config = replace(config, images="path" if _is_file(dataset[0]) else "bytes")
     count = min(len(dataset), config.number or len(dataset))
-    target.mkdir(parents=True, exist_ok=True)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot write {target}: {error.strerror}; choose a folder that can be written") from error
     shards = []
     for number, start in enumerate(range(0, count, config.shard_size)):
         stop = min(start + config.shard_size, count)

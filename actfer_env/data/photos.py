@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from actfer_env import facs
-from actfer_env.data.jsonl import OnError, read_records, to_sample
+from actfer_env.data.jsonl import OnError, check_option, read_records, read_sample
 from actfer_env.data.sample import Sample
-from actfer_env.errors import DataError, LabelError
+from actfer_env.errors import DataError, LabelError, plain
 from actfer_env.tools.image import find_images
 
 MANIFEST = "manifest.jsonl"
@@ -35,17 +37,24 @@ def load_photos(
     if root is None:
         raise DataError("data set 'photos' needs root=FOLDER or an image")
     base = Path(root)
+    check_option("labels", labels, ("auto", "none"))
+    check_option("on_error", on_error, ("raise", "skip"))
     listed = _manifest(base, on_error) if labels == "auto" and base.is_dir() else {}
     for path in find_images(base):
-        known = listed.get(path.resolve())
+        known = listed.pop(path.resolve(), None)
+        if known is not None:
+            yield replace(known, prealigned=known.prealigned or prealigned)
+            continue
         relative = path.name if base.is_file() else path.relative_to(base).as_posix()
-        yield known or Sample(
+        yield Sample(
             id=relative,
             source=path,
             emotion=_folder_label(path, base) if labels == "auto" else None,
             prealigned=prealigned,
-            meta={"dataset": "photos", "image": str(path)},
+            meta={"dataset": "photos", "image": plain(str(path))},
         )
+    for path in listed:
+        warnings.warn(f"{base / MANIFEST} lists {path}, which is not there", UserWarning, stacklevel=2)
 
 
 def _manifest(base: Path, on_error: OnError) -> dict[Path, Sample]:
@@ -54,11 +63,8 @@ def _manifest(base: Path, on_error: OnError) -> dict[Path, Sample]:
         return {}
     samples: dict[Path, Sample] = {}
     for number, record in read_records(path, on_error):
-        try:
-            sample = to_sample(record, path)
-        except (KeyError, TypeError, ValueError) as error:
-            if on_error == "raise":
-                raise DataError(f"{path}, line {number}: {error}; mend the line, or pass on_error='skip'") from error
+        sample = read_sample(record, path, number, on_error)
+        if sample is None:
             continue
         samples[Path(sample.meta["image"]).resolve()] = sample
     return samples

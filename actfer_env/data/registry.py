@@ -50,7 +50,8 @@ def load_dataset(
     Args:
         name: a registered name: "portrait", "photos", "jsonl", or one of your own.
         root: folder or file, for those that need one.
-        split: "train", "val" or "test"; None is all. A data set whose samples name no split gives all of them.
+        split: "train", "val" or "test"; None is all, of "synthetic" and "synthetic-mixed" the train split. A data set
+            none of whose samples names a split gives all of them; where some do, the others are in no split.
         **options: passed to the loader.
 
     Returns:
@@ -76,4 +77,5 @@ def _load(name: str, place: str | None, split: str | None, options: dict[str, An
         samples = list(loader(place, **options))
     except TypeError as error:
         raise DataError(f"data set {name!r}: {error}") from error
-    return [sample for sample in samples if split is None or sample.split in (None, split)]
+    named = any(sample.split for sample in samples)
+    return [sample for sample in samples if split is None or not named or sample.split == split]

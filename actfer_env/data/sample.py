@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, overload
 
-from actfer_env.errors import DataError
+from actfer_env import facs
+from actfer_env.errors import DataError, LabelError, plain, short
 from actfer_env.tools.image import RGB, ImageSource, load_image
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture and its labels.
+    """One picture and its labels; labels may come in any known spelling.
 
     Attributes:
         id: unique within the data set.
@@ -25,6 +27,9 @@ class Sample:
         prealigned: the picture is an aligned face already.
         meta: JSON values: "dataset", "image" (a reference for people), "quality", and what the source says.
         annotate: returns the true faces of a drawn picture, for the detector "simulated"; None for photos.
+
+    Raises:
+        LabelError: an emotion or Action Unit that the taxonomy does not know.
     """
 
     id: str
@@ -36,10 +41,23 @@ class Sample:
     meta: dict[str, Any] = field(default_factory=dict)
     annotate: Callable[[], Sequence[Any]] | None = field(default=None, repr=False, compare=False)
 
+    def __post_init__(self) -> None:
+        """Bring the labels into the taxonomy's spelling."""
+        try:
+            emotion = None if self.emotion is None else facs.parse_emotion(self.emotion)
+            aus = None if self.aus is None else facs.parse_aus(self.aus)
+        except (LabelError, TypeError) as error:
+            raise LabelError(f"sample {self.id!r}: {error}") from error
+        object.__setattr__(self, "id", plain(self.id))
+        object.__setattr__(self, "emotion", emotion)
+        object.__setattr__(self, "aus", aus)
+
     @cached_property
     def key(self) -> Hashable:
         """Identifies the picture and how it is taken, across data sets, for caches."""
-        return (self.meta.get("dataset"), self.id, self.meta.get("image"), self.prealigned)
+        image = self.meta.get("image")
+        picture = _picture_key(self.source) if image is None else image
+        return (self.meta.get("dataset"), self.id, picture, self.prealigned)
 
     @property
     def image(self) -> RGB:
@@ -55,6 +73,23 @@ class Sample:
         source = self.source() if callable(self.source) else self.source
         name = str(source) if isinstance(source, str | os.PathLike) else self.id
         return load_image(source, name=name)
+
+
+class _Same:
+    """Compares an object that has no value to compare by as itself, and keeps it alive."""
+
+    def __init__(self, it: object) -> None:
+        self.it = it
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.it is other.it
+
+    def __hash__(self) -> int:
+        return id(self.it)
+
+
+def _picture_key(source: object) -> Hashable:
+    return os.fspath(source) if isinstance(source, str | os.PathLike) else _Same(source)
 
 
 class Dataset(Sequence[Sample]):
@@ -79,7 +114,8 @@ class Dataset(Sequence[Sample]):
         if not self._samples:
             raise DataError(f"data set {name!r} has no samples for {self.arguments or 'these arguments'}")
         if not lazy and len(self._index) < len(self._samples):
-            raise DataError(f"data set {name!r} has two samples with one id")
+            twice = next(sample.id for i, sample in enumerate(self._samples) if self._index[sample.id] != i)
+            raise DataError(f"data set {name!r} has two samples with one id, {twice!r}")
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -105,6 +141,10 @@ class Dataset(Sequence[Sample]):
             if index is None:
                 raise DataError(f"no sample {which!r} in data set {self.name!r}; the first id is {self[0].id!r}")
             return index
-        if not 0 <= which < len(self):
-            raise DataError(f"sample {which} is beyond the {len(self)} samples of data set {self.name!r}")
-        return int(which)
+        try:
+            place = operator.index(which)
+        except TypeError:
+            raise DataError(f"sample {short(which)} is neither an index nor an id of data set {self.name!r}") from None
+        if not 0 <= place < len(self):
+            raise DataError(f"sample {place} is beyond the {len(self)} samples of data set {self.name!r}")
+        return place

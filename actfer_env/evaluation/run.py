@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from actfer_env._version import __version__
-from actfer_env.errors import DataError
+from actfer_env.errors import ActFERError, DataError
 from actfer_env.rewards import TERMS, UCGRPO, Scores, UCGRPOConfig
 from actfer_env.rollout import Rollout, read_rollouts, write_rollouts, write_text_atomic
 
@@ -104,6 +104,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
         head = json.loads((path / RUN_FILE).read_text(encoding="utf-8"))
         if head["schema"] > RUN_SCHEMA:
             raise DataError(f"{path / RUN_FILE}: schema {head['schema']} is newer than {RUN_SCHEMA}; update actfer-env")
+        _check_head(head)
         return Run(
             rollouts=tuple(read_rollouts(path / ROLLOUT_FILE)), dataset=head["dataset"], settings=head["settings"],
             reward=UCGRPOConfig.from_dict(head["reward"]), scorer_state=head["scorer_state"],
@@ -112,7 +113,18 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
     except OSError as error:
         message = f"{path}: no stored run here ({error.strerror}); give the --out folder of 'actfer rollout'"
         raise DataError(message) from error
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
+    except ActFERError:
+        raise
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise DataError(f"{path / RUN_FILE}: not a stored run ({error})") from error
+
+
+def _check_head(head: dict[str, Any]) -> None:
+    for key in ("dataset", "settings", "scorer_state", "scores"):
+        if not isinstance(head[key], dict):
+            raise TypeError(f"{key} must be an object")
+    for name in head["scores"]:
+        if name not in (*TERMS, "advantage"):
+            raise TypeError(f"unknown score {name!r}")
+    if not all(isinstance(failure, dict) for failure in head["failures"]):
+        raise TypeError("failures must be objects")

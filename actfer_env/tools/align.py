@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from numbers import Integral
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from actfer_env.errors import DetectorError, ImageError
+from actfer_env.errors import DetectorError, ImageError, short
 from actfer_env.rollout import Box
 from actfer_env.tools import geometry
 from actfer_env.tools.detectors import Detector, Face, make_detector
@@ -263,8 +264,8 @@ def align(
 
 def check_size(size: int, name: str = "size") -> None:
     """Refuse a picture side outside 16 to 4096 pixels with a `ValueError`."""
-    if not 16 <= size <= 4096:
-        raise ValueError(f"{name} is {size}; it must lie between 16 and 4096 pixels")
+    if not isinstance(size, Integral) or not 16 <= size <= 4096:
+        raise ValueError(f"{name} is {short(size)}; it must be a whole number between 16 and 4096 pixels")
 
 
 def _size(image: RGB) -> tuple[int, int]:
@@ -277,15 +278,15 @@ def _area(face: Face) -> float:
 
 
 def _choose(ordered: list[Face], image_size: tuple[int, int], choice: FaceChoice) -> int:
-    if isinstance(choice, int):
+    if isinstance(choice, int | np.integer):
         if not 0 <= choice < len(ordered):
             raise DetectorError(f"face {choice} was asked for, but {len(ordered)} found: use 0 to {len(ordered) - 1}")
-        return choice
-    if choice == "largest":
+        return int(choice)
+    if isinstance(choice, str) and choice == "largest":
         candidates = [i for i, f in enumerate(ordered) if _area(f) >= TIE_SHARE * _area(ordered[0])]
         return min(candidates, key=lambda i: _distance(ordered[i], (image_size[0] / 2, image_size[1] / 2)))
-    if isinstance(choice, str) or len(choice) != 2:
-        raise DetectorError(f"unknown face {choice!r}: use 'largest', an index, or a point (x, y) in pixels")
+    if isinstance(choice, str) or not hasattr(choice, "__len__") or len(choice) != 2:
+        raise DetectorError(f"unknown face {short(choice)}: use 'largest', an index, or a point (x, y) in pixels")
     point = choice
     return min(range(len(ordered)), key=lambda i: (not _holds(ordered[i], point), _distance(ordered[i], point)))
 

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from actfer_env.errors import ImageError
 from actfer_env.rollout import write_bytes_atomic
@@ -41,6 +41,13 @@ class ImageLimits:
 
 
 LIMITS = ImageLimits()
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+"""EXIF orientation -> what makes the picture upright."""
 _BOUND = "more than the bound of {:,} pixels; make it smaller first"
 
 
@@ -65,6 +72,8 @@ def load_image(source: ImageSource, *, name: str | None = None, limits: ImageLim
     label = name or _label(source)
     if isinstance(source, np.ndarray):
         return _from_array(source, label, limits)
+    if not isinstance(source, str | os.PathLike | bytes | Image.Image):
+        raise ImageError(f"{label} is no image: give a path, the bytes of a file, a PIL image or an array")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -73,9 +82,9 @@ def load_image(source: ImageSource, *, name: str | None = None, limits: ImageLim
         raise ImageError(f"{label}: {_BOUND.format(limits.max_pixels)}") from error
     except UnidentifiedImageError as error:
         raise ImageError(f"{label}: not an image that Pillow can read; give a JPEG, PNG, WebP, BMP or TIFF") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, ImageError):
-            raise
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:  # what Pillow's decoders raise on a broken file is not documented
         raise ImageError(_explain(label, error)) from error
 
 
@@ -151,9 +160,9 @@ def _decode(source: Any, label: str, limits: ImageLimits) -> RGB:
 def _convert(image: Image.Image, label: str, limits: ImageLimits) -> RGB:
     _check_size(*image.size, label, limits)  # the header alone; nothing is decoded yet
     image.load()
-    image = ImageOps.exif_transpose(image)
+    image = _upright(image)
     if image.mode.startswith("I;16") or image.mode == "I":
-        return _from_array(np.asarray(image).clip(0, 65535).astype(np.uint16), label, limits)
+        return _from_array(_to_uint16(np.asarray(image), label), label, limits)
     if image.mode == "F":
         raise ImageError(f"{label}: floating-point pixels have no agreed range; convert it to 8 or 16 bits")
     if "A" in image.getbands() or "transparency" in image.info:
@@ -161,6 +170,15 @@ def _convert(image: Image.Image, label: str, limits: ImageLimits) -> RGB:
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, image)
     return np.array(image.convert("RGB"), np.uint8)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Apply the EXIF orientation; `ImageOps.exif_transpose` also rewrites the tags, and fails on odd ones."""
+    try:
+        turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # a broken block of tags, beside sound pixels
+        return image
+    return image if turn is None else image.transpose(turn)
 
 
 def _from_array(array: NDArray[Any], label: str, limits: ImageLimits) -> RGB:
@@ -174,6 +192,12 @@ def _from_array(array: NDArray[Any], label: str, limits: ImageLimits) -> RGB:
         alpha = pixels[..., 3:].astype(np.float32) / 255
         pixels = np.rint(pixels[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
     return np.ascontiguousarray(pixels)
+
+
+def _to_uint16(array: NDArray[Any], label: str) -> NDArray[np.uint16]:
+    if array.min() < 0 or array.max() > 65535:
+        raise ImageError(f"{label}: 32-bit pixels have no agreed range; convert it to 8 or 16 bits")
+    return array.astype(np.uint16)
 
 
 def _to_uint8(array: NDArray[Any], label: str) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from actfer_env import facs
-from actfer_env.errors import short
+from actfer_env.errors import ImageError, short
 from actfer_env.rollout import Box
 from actfer_env.tools import geometry
 from actfer_env.tools.align import Alignment, check_size
@@ -105,6 +105,7 @@ def zoom_in(
     Raises:
         BoxError: no region or box, or one that is malformed, empty, inverted or outside the face.
         LabelError: an unknown region.
+        ImageError: the image cannot be read, or has another size than the one that was aligned.
 
     Example:
         >>> from skimage.data import astronaut
@@ -115,6 +116,12 @@ def zoom_in(
     """
     check_size(config.size)
     pixels = load_image(image)
+    found, size = (pixels.shape[1], pixels.shape[0]), tuple(alignment.image_size)
+    if found != size:
+        raise ImageError(
+            f"the image has {found[0]} x {found[1]} pixels, the aligned one had {size[0]} x {size[1]}: "
+            "give the original image that detect_align was given"
+        )
     return [
         crop_box(pixels, alignment, box, name, config)
         for name, box in resolve(alignment, regions, boxes, frame, config)

@@ -1,4 +1,4 @@
-"""What is zooming worth? One emotion reader sees the 64-pixel aligned face, or that and the four 48-pixel crops.
+"""What is zooming worth? One emotion reader sees the small aligned face, or that and the four 48-pixel crops.
 
 Both views are trained in one network (crops are withheld from half of each batch, as in an episode without zooms), with
 an agent's view sizes. It also learns to name Action Units, from the face, from each crop, and from all together, on
@@ -7,7 +7,7 @@ reader that never met one. A gain is (accuracy with zoom - without) on the same 
 over faces, after averaging the seeds.
 
 Crops bring detail, but also four more looks by layers of their own. With --even the view without zoom gets them too:
-the same four regions, cut out of its 64-pixel face. What is gained then is detail alone.
+the same four regions, cut out of its small face. What is gained then is detail alone.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ from actfer_env.tools.sampling import sample_box
 from benchmarks.synthetic import common
 
 QUALITIES = ("good", "poor")
+MIDDLE = {64: (12, 5, 52, 61), 48: (9, 4, 39, 46)}
+"""Side of the small face -> x1, y1, x2, y2 of its brow, cheeks and chin."""
+FACES = {64: "coarse", 48: "small"}
+"""Side of the small face -> its array in the cache."""
 
 
 class EmotionReader(nn.Module):
@@ -65,8 +69,9 @@ def trunk(width: int) -> nn.Sequential:
 
 
 def blown_up(faces: np.ndarray) -> np.ndarray:
-    """Cut brow, cheeks and chin out of 64-pixel faces and double their side, so that the trunk loses no detail."""
-    return np.stack([cv2.resize(face[5:61, 12:52], (80, 112), interpolation=cv2.INTER_CUBIC) for face in faces])
+    """Cut brow, cheeks and chin out of small faces and enlarge them, so that the trunk loses no detail."""
+    x1, y1, x2, y2 = MIDDLE[faces.shape[1]]
+    return np.stack([cv2.resize(face[y1:y2, x1:x2], (80, 112), interpolation=cv2.INTER_CUBIC) for face in faces])
 
 
 def cut_out(faces: np.ndarray, regions: np.ndarray, size: int) -> np.ndarray:
@@ -189,9 +194,14 @@ def plot(rows: list[list[object]], path: Path) -> None:
     figure.savefig(path)
 
 
+def seen(split: common.Split, side: int) -> common.Split:
+    """Return the split with the small face of that side under the name of the default's."""
+    return common.Split({**split.arrays, "coarse": split.arrays[FACES[side]]})
+
+
 def weights(args: argparse.Namespace, reader: str, seed: int) -> Path:
     args.out.mkdir(parents=True, exist_ok=True)
-    return args.out / f"emotion_{reader.replace(' ', '_')}{'_even' * args.even}_{seed}.pt"
+    return args.out / f"emotion_{reader.replace(' ', '_')}{'_even' * args.even}_{args.face}_{seed}.pt"
 
 
 def kept(args: argparse.Namespace, reader: str, seed: int) -> EmotionReader | None:
@@ -209,7 +219,8 @@ def taught(args: argparse.Namespace, reader: str, seed: int) -> EmotionReader:
     index = source.where("good" if reader == "good only" else None)
     index = index[index < args.train]
     more = practice.where("good")
-    names = ("coarse", "crops", "aus", "emotion") + ("regions",) * args.even
+    names = ("coarse", "crops", "aus", "emotion", "regions")
+    source, practice = seen(source, args.face), seen(practice, args.face)
     split = common.join(names, (source, index), (practice, more))
     split.emotion[len(index) :] = -1
     print(f"{reader}: {len(index)} faces, and {len(more)} to practise on", flush=True)
@@ -225,6 +236,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=7)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--even", action="store_true", help="give the view without zoom its own four regions")
+    parser.add_argument("--face", type=int, choices=tuple(FACES), default=64, help="side of the small face, pixels")
     parser.add_argument("--device", type=torch.device, default=common.CPU)
     parser.add_argument("--reuse", action="store_true", help="score the networks in --out, where there are any")
     parser.add_argument("--readers", nargs="+", default=["all", "good only"])
@@ -233,7 +245,7 @@ def options() -> argparse.Namespace:
 
 def main() -> None:
     args = options()
-    split = common.load(args.cache, args.eval)
+    split = seen(common.load(args.cache, args.eval), args.face)
     index, rows, seeds = split.where(), [], []
     for reader in args.readers:
         models = [kept(args, reader, seed) or taught(args, reader, seed) for seed in range(args.seeds)]

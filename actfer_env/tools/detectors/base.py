@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from actfer_env.errors import DetectorError
+from actfer_env.errors import DetectorError, short
 
 if TYPE_CHECKING:
     from actfer_env.data.sample import Sample
@@ -101,11 +102,27 @@ def make_detector(spec: str | Detector, **kwargs: Any) -> Detector:
         DetectorError: the name is unknown, or the detector lacks its extra or weights.
     """
     if not isinstance(spec, str):
+        if not callable(getattr(spec, "detect", None)):
+            raise DetectorError(
+                f"{short(spec)} is no detector: give a spec such as 'mtcnn', or an object with detect()"
+            )
         return spec
     name, _, argument = spec.partition(":")
     if name not in _FACTORIES:
         raise DetectorError(f"unknown detector {name!r}: use one of {', '.join(sorted(_FACTORIES))}")
+    if argument and not _takes_argument(_FACTORIES[name]):
+        raise DetectorError(f"detector {name!r} takes no argument: leave out {':' + argument!r}")
     return _FACTORIES[name](*([argument] if argument else []), **kwargs)
+
+
+def _takes_argument(factory: DetectorFactory) -> bool:
+    try:
+        inspect.signature(factory).bind("argument")
+    except TypeError:
+        return False
+    except ValueError:  # a factory without a signature, such as one written in C
+        return True
+    return True
 
 
 def detect_in(detector: Detector, sample: Sample, image: NDArray[np.uint8]) -> list[Face]:
