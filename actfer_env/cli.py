@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from actfer_env.errors import ActFERError, DataError
+from actfer_env.errors import ActFERError, AgentError, DataError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +44,12 @@ LookOption = Annotated[
     int, typer.Option(min=0, max=4, help="Regions that an episode may magnify; fewer than 4 make the policy choose.")
 ]
 OutOption = Annotated[Path, typer.Option(help="Folder for the results; made if it is not there.")]
+SplitOption = Annotated[
+    str | None,
+    typer.Option(help="train, val or test; all if left out (of drawn faces: train, and test for eval)."),
+]
+DRAWN = ("synthetic", "synthetic-mixed")
+"""Data sets that are drawn on demand."""
 SeedOption = Annotated[int, typer.Option(help="Fixes every random draw.")]
 
 
@@ -73,7 +80,7 @@ def rollout(  # noqa: PLR0913, PLR0917  (each argument is an option of the comma
         str, typer.Option(help="full, simplified, degraded (each with :truth or :EMOTION), random; commas mix them.")
     ] = "full",
     detector: DetectorOption = "auto",
-    split: Annotated[str | None, typer.Option(help="train, val or test; all if left out.")] = None,
+    split: SplitOption = None,
     number: Annotated[
         int | None, typer.Option("--number", "-n", min=1, help="Samples to play; all if left out.")
     ] = None,
@@ -122,7 +129,7 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
     model: Annotated[str, typer.Option(help="A model's folder or hub name; with --endpoint its name there.")],
     endpoint: Annotated[str | None, typer.Option(help="Address of an OpenAI-compatible server.")] = None,
     out: OutOption = Path("actfer-eval"),
-    split: Annotated[str | None, typer.Option(help="train, val or test; all if left out.")] = None,
+    split: SplitOption = None,
     number: Annotated[int | None, typer.Option("--number", "-n", min=1, help="Samples; all if left out.")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Conversations of each sample.")] = 1,
     preset: Annotated[str, typer.Option(help="actfer, or a passive baseline: facial_r1, tag, ferbench.")] = "actfer",
@@ -142,12 +149,13 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; the GPU where there is one.")] = None,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     max_pixels: Annotated[int | None, typer.Option(min=1024, help="Local model: bound on a picture's pixels.")] = None,
-    token_budget: Annotated[int | None, typer.Option(min=1, help="Endpoint: tokens in all.")] = None,
+    token_budget: Annotated[int | None, typer.Option(min=1, help="Endpoint: tokens of this start.")] = None,
     cache: Annotated[
         Path | None, typer.Option(help="Endpoint: folder of answers that are not asked for again.")
     ] = None,
     dry_run: Annotated[bool, typer.Option(help="Count calls, tokens and cost; call nothing.")] = False,
     price: Annotated[tuple[float, float], typer.Option(help="Of a million tokens read and written.")] = (0.0, 0.0),
+    skip_broken: Annotated[bool, typer.Option(help="Leave out broken lines of a .jsonl file.")] = False,
 ) -> None:
     """Evaluate a vision-language model; what is finished is kept, and the same command goes on where it stopped.
 
@@ -162,7 +170,7 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
     chosen |= {} if coordinates is None else {"coordinates": coordinates}
     chat = ChatConfig(**chosen, schemas_in_prompt=endpoint is not None and not native_calls)
     config = EvalConfig(chat, EpisodeConfig(max_turns, max_zooms), detector, number, repeats)
-    dataset = _open(target, split, skip_broken=False)
+    dataset = _open(target, split, skip_broken, drawn="test")
     if dry_run:
         _estimate(dataset, config, price)
         return
@@ -215,6 +223,7 @@ def train(  # noqa: PLR0913, PLR0917  (each argument is an option of the command
     session = _session()
     from actfer_env.agents.light.examples import write_examples
 
+    session.check_variant(variant)
     config = replace(_preset(preset), variant=variant, seed=seed, zoom_cost=zoom_cost, outcome_gate=outcome_gate,
                      normalize_std=not no_std, max_zooms=max_zooms, reward=_fields(fields))  # fmt: skip
     _check_writable(out)
@@ -348,7 +357,7 @@ def gallery(
 def data_verl(
     target: Annotated[str, typer.Argument(help="A folder, an image, a .jsonl file, or a registered data set.")],
     out: OutOption = Path("actfer-verl"),
-    split: Annotated[str | None, typer.Option(help="train, val or test; all if left out.")] = None,
+    split: SplitOption = None,
     number: Annotated[int | None, typer.Option("--number", "-n", min=1, help="Rows; all if left out.")] = None,
     shard_size: Annotated[int, typer.Option(min=1, help="Rows of a file.")] = 10_000,
     images: Annotated[str, typer.Option(help="auto, path, bytes or none.")] = "auto",
@@ -367,7 +376,7 @@ def data_precompute(  # noqa: PLR0913, PLR0917  (each argument is an option of t
     target: Annotated[str, typer.Argument(help="A folder, an image, a .jsonl file, or a registered data set.")],
     out: OutOption = Path("actfer-detections"),
     detector: DetectorOption = "auto",
-    split: Annotated[str | None, typer.Option(help="train, val or test; all if left out.")] = None,
+    split: SplitOption = None,
     number: Annotated[int | None, typer.Option("--number", "-n", min=1, help="Samples; all if left out.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     part: Annotated[tuple[int, int], typer.Option(help="I N: the I-th of N parts, from 0; one a machine.")] = (0, 1),
@@ -398,6 +407,7 @@ def data_precompute(  # noqa: PLR0913, PLR0917  (each argument is an option of t
 
 def main() -> None:
     """Run the command line; every error that a user can cause ends as one line on stderr and a non-zero code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is finished is kept, as after Ctrl-C
     try:
         code = app(standalone_mode=False)
     except ActFERError as error:
@@ -409,13 +419,17 @@ def main() -> None:
     except Exception as error:  # usage errors of typer's own click, whose class has no public name
         if not hasattr(error, "format_message"):
             raise
-        _complain(f"{error.format_message()} Try 'actfer --help'.")
+        if error.format_message():  # without a command, the help was printed already
+            _complain(f"{error.format_message()} Try 'actfer --help'.")
         code = 2
     sys.exit(code or 0)
 
 
-def _open(target: str, split: str | None, skip_broken: bool) -> Dataset:
-    """Return the data set that a path or name stands for; an existing path comes first."""
+def _open(target: str, split: str | None, skip_broken: bool, drawn: str = "train") -> Dataset:
+    """Return the data set that a path or name stands for; an existing path comes first.
+
+    `drawn` is the split of drawn faces, which have no end that "all" could mean.
+    """
     from actfer_env.data import load_dataset, registered_datasets
 
     options: dict[str, Any] = {"on_error": "skip"} if skip_broken else {}
@@ -425,7 +439,7 @@ def _open(target: str, split: str | None, skip_broken: bool) -> Dataset:
     if path.exists():
         return load_dataset("photos", path, split, **options)
     if target in registered_datasets():
-        return load_dataset(target, None, split)
+        return load_dataset(target, None, split or (drawn if target in DRAWN else None))
     known = ", ".join(registered_datasets())
     raise DataError(f"{target}: no such file or folder, and no data set of that name ({known})")
 
@@ -435,6 +449,7 @@ def _play(dataset: Dataset, config: RolloutConfig, out: Path) -> None:
     from actfer_env.runner import play
 
     _check_writable(out)
+    _check_kind(out)
     total = min(config.number or len(dataset), len(dataset)) * config.group_size
     with _progress() as progress:
         task = progress.add_task("episodes", total=total)
@@ -447,6 +462,18 @@ def _play(dataset: Dataset, config: RolloutConfig, out: Path) -> None:
     path = write_report(out, run)
     _print_summary(run)
     _say(f"rollouts: {out / 'rollouts.jsonl'}\nreport:   {path}")
+    if any(not failure["sample_id"] for failure in run.failures):  # it ended before the last sample
+        raise typer.Exit(1)
+
+
+def _check_kind(out: Path) -> None:
+    """Keep rollouts out of the folder of an evaluation, and say so when an earlier run is replaced."""
+    from actfer_env.evaluation.evaluate import SETTINGS
+
+    if (out / SETTINGS).exists():
+        raise DataError(f"{out} holds an evaluation: choose another folder with --out")
+    if (out / "run.json").exists():
+        _say(f"the earlier run in {out} will be replaced")
 
 
 def _evaluate(agent: Any, dataset: Dataset, config: EvalConfig, out: Path) -> None:
@@ -456,7 +483,12 @@ def _evaluate(agent: Any, dataset: Dataset, config: EvalConfig, out: Path) -> No
     total = min(config.number or len(dataset), len(dataset)) * config.repeats
     with _progress() as progress:
         task = progress.add_task("conversations", total=total)
-        run = evaluate(agent, dataset, config, out, lambda done: progress.update(task, completed=done))
+        try:
+            run = evaluate(agent, dataset, config, out, lambda done: progress.update(task, completed=done))
+        except AgentError as error:
+            if error.run is None:
+                raise
+            run = error.run
     for failure in run.failures:
         _complain(failure["error"])
     if not run.rollouts:

@@ -12,7 +12,7 @@ from actfer_env._version import __version__
 PACKAGES = {
     "gymnasium": "core", "numpy": "core", "opencv-python": "core", "scikit-image": "core", "pillow": "core",
     "mtcnn": "core", "insightface": "insightface", "onnxruntime": "insightface", "torch": "torch",
-    "stable-baselines3": "sb3", "transformers": "vlm", "verl": "verl",
+    "stable-baselines3": "sb3", "transformers": "vlm", "openai": "api", "verl": "verl",
 }  # fmt: skip
 """Distribution -> the extra that brings it."""
 

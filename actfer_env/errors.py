@@ -26,6 +26,16 @@ class LabelError(DataError):
     """An emotion, Action Unit or region that the taxonomy does not know."""
 
 
+class AgentError(ActFERError, RuntimeError):
+    """An agent that cannot play on, such as an endpoint that stopped answering.
+
+    Attributes:
+        run: the `Run` of what `evaluate` had finished by then, or None.
+    """
+
+    run: Any = None
+
+
 class WorkerError(ActFERError, RuntimeError):
     """A worker process of a vector environment that has ended before its time."""
 

@@ -136,9 +136,7 @@ class Rollout:
         schema = data.get("schema", SCHEMA_VERSION)
         if not isinstance(schema, int) or schema > SCHEMA_VERSION:
             raise DataError(f"rollout schema {short(schema)} is newer than {SCHEMA_VERSION}: update actfer-env")
-        for key in ("sample_id", "group_id"):
-            if not isinstance(data.get(key), str):
-                raise DataError(f"not a rollout record: {key} must be a text")
+        _check_types(data)
         known = {key: data[key] for key in cls.__dataclass_fields__ if key in data}
         try:
             known["tool_calls"] = tuple(ToolCall.from_dict(call) for call in data["tool_calls"])
@@ -148,6 +146,12 @@ class Rollout:
             return cls(**known)
         except (KeyError, TypeError, AttributeError) as error:
             raise DataError(f"not a rollout record: {error}") from error
+
+
+def _check_types(data: dict[str, Any]) -> None:
+    for key, kind in (("sample_id", str), ("group_id", str), ("turns", int), ("member", int)):
+        if not isinstance(data.get(key, 0), kind):
+            raise DataError(f"not a rollout record: {key} must be {'a text' if kind is str else 'a whole number'}")
 
 
 def _texts(values: Any) -> tuple[str, ...]:

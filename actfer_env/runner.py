@@ -11,7 +11,7 @@ import gymnasium as gym
 from actfer_env.agents import Agent, make_agent
 from actfer_env.data import Dataset
 from actfer_env.env import ActFEREnv
-from actfer_env.errors import DataError, ImageError
+from actfer_env.errors import DataError, DetectorError, ImageError
 from actfer_env.evaluation.run import Run, scored_columns
 from actfer_env.rewards import UCGRPO, UCGRPOConfig
 from actfer_env.rollout import Rollout
@@ -60,8 +60,8 @@ class RolloutConfig:
 def play(dataset: Dataset, config: RolloutConfig, advance: Callable[[str], None] | None = None) -> Run:
     """Play episodes over a data set.
 
-    A sample whose picture cannot be read is left out and listed in the run's failures. An interrupt (Ctrl-C) ends
-    the playing; what was finished is returned, its last group perhaps incomplete.
+    A sample whose picture cannot be read is left out and listed in the run's failures. An interrupt (Ctrl-C), or a
+    detector that fails on the way, ends the playing; what was finished is returned, its last group perhaps incomplete.
 
     Args:
         dataset: the samples.
@@ -72,7 +72,7 @@ def play(dataset: Dataset, config: RolloutConfig, advance: Callable[[str], None]
         The run, scored as one step of a fresh scorer.
 
     Raises:
-        DetectorError: the detector lacks its extra or weights.
+        DetectorError: the detector lacks its extra or weights, or fails on the first sample.
         DataError: an agent is unknown.
     """
     env = make_env(dataset, config)
@@ -88,6 +88,10 @@ def play(dataset: Dataset, config: RolloutConfig, advance: Callable[[str], None]
                 advance(name)
     except KeyboardInterrupt:
         failures.append({"sample_id": "", "error": "interrupted: the samples after this were not played"})
+    except DetectorError as error:
+        if not rollouts:
+            raise
+        failures.append({"sample_id": "", "error": f"{error}; the samples after this were not played"})
     finally:
         env.close()
     return _to_run(rollouts, failures, dataset, config)

@@ -9,25 +9,33 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import threading
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from queue import SimpleQueue
+from typing import Any, TypeAlias
 
 from actfer_env.agents.base import Usage
 from actfer_env.chat import ChatEpisode, to_openai
-from actfer_env.errors import ActFERError
+from actfer_env.errors import AgentError
 from actfer_env.rollout import write_text_atomic
 
 _NO_CHAT = "did not answer as a chat endpoint (is the address right, with its /v1?)"
+_KEPT = "; finished episodes are kept, run again to go on"
+_REFUSALS = 3
+"""Conversations refused in a row after which the fault is taken to be every request's (chosen here)."""
+_ADAPTABLE = {"max_tokens": "max_completion_tokens", "temperature": "", "seed": ""}
+"""Parameter that some endpoints do not take -> the name that they take instead, or none."""
+_UNSUPPORTED = re.compile(r"[Uu]nsupported (?:parameter|value): '(\w+)'|does not support|[Uu]n(?:supported|recognized)")
 _TOO_LONG = ("context_length_exceeded", "context length", "maximum context", "too many tokens", "prompt is too long")
 """How servers say that a conversation has outgrown the model: OpenAI, vLLM, SGLang, Anthropic's bridge."""
 
 
-class EndpointError(ActFERError, RuntimeError):
+class EndpointError(AgentError):
     """An endpoint that cannot be used, or that stopped answering."""
 
 
@@ -46,7 +54,7 @@ class EndpointConfig:
         temperature: None leaves it to the server.
         seed: sent with every call, plus the episode's member; None sends none.
         images_in_tool: send pictures inside tool messages; most servers take them from users only.
-        token_budget: tokens of all calls together, after which no episode is begun; None is no bound.
+        token_budget: tokens of all calls of this agent, after which no episode is begun; None is no bound.
         cache: folder of answers, which are not asked for again; None keeps none.
     """
 
@@ -72,9 +80,22 @@ class EndpointConfig:
 
 @dataclass(frozen=True)
 class Dialogue:
-    """A finished conversation with an endpoint."""
+    """A conversation with an endpoint that is over.
+
+    Attributes:
+        episode: finished, unless there is an error.
+        error: why the endpoint refuses this conversation, though it answers others; None where it was played.
+    """
 
     episode: ChatEpisode
+    error: str | None = None
+
+
+class _RefusedError(EndpointError):
+    """A request that the endpoint refuses, for its own sake or for what all requests have."""
+
+
+_Result: TypeAlias = tuple[Dialogue, Usage, BaseException | None]
 
 
 class OpenAIChatAgent:
@@ -101,6 +122,7 @@ class OpenAIChatAgent:
         """What all conversations have cost so far; cached answers cost nothing."""
         self._client = client or _client(config)
         self._lock = threading.Lock()
+        self._names: dict[str, str] = {}
 
     def play(self, episodes: Iterable[ChatEpisode]) -> Iterator[tuple[Dialogue, Usage]]:
         """Play episodes to their ends, `concurrency` at once.
@@ -112,38 +134,42 @@ class OpenAIChatAgent:
             EndpointError: the endpoint stopped answering, refuses the key or the request, or the token budget is
                 used up; what was finished before is yielded first.
         """
-        waiting = iter(episodes)
+        waiting, results = iter(episodes), SimpleQueue[_Result]()
         failed: BaseException | None = None
-        running: set[Future[tuple[Dialogue, Usage]]] = set()
-        with ThreadPoolExecutor(self.config.concurrency) as pool:
-            while True:
+        running = refused = 0
+        while True:
+            while failed is None and running < self.config.concurrency and (episode := next(waiting, None)) is not None:
+                failed = self._spent_up()
                 if failed is None:
-                    failed = self._fill(pool, running, waiting)
-                if not running:
-                    break
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    error = future.exception()
-                    if error is None:
-                        yield future.result()
-                    else:
-                        failed = failed or error
+                    # A daemon, so that an interrupt need not wait for calls that are under way.
+                    threading.Thread(target=self._work, args=(episode, results), daemon=True).start()
+                    running += 1
+            if not running:
+                break
+            dialogue, usage, error = results.get()
+            running -= 1
+            refused = refused + 1 if isinstance(error, _RefusedError) else 0
+            if error is None:
+                yield dialogue, usage
+            elif refused and refused < _REFUSALS:
+                yield Dialogue(dialogue.episode, str(error)), usage
+            else:
+                failed = failed or error
         if failed is not None:
             raise failed
 
-    def _fill(
-        self, pool: ThreadPoolExecutor, running: set[Any], waiting: Iterator[ChatEpisode]
-    ) -> BaseException | None:
-        """Begin episodes while there is room; return why no further one may begin."""
-        while len(running) < self.config.concurrency:
-            episode = next(waiting, None)
-            if episode is None:
-                return None
-            budget, used = self.config.token_budget, self.total.prompt_tokens + self.total.completion_tokens
-            if budget is not None and used >= budget:
-                return EndpointError(f"the token budget of {budget} is used up ({used}); raise it and run again")
-            running.add(pool.submit(self._play_one, episode))
-        return None
+    def _spent_up(self) -> EndpointError | None:
+        budget, used = self.config.token_budget, self.total.prompt_tokens + self.total.completion_tokens
+        if budget is None or used < budget:
+            return None
+        return EndpointError(f"the token budget of {budget} is used up ({used}); raise it and run again")
+
+    def _work(self, episode: ChatEpisode, results: SimpleQueue[_Result]) -> None:
+        """Play an episode, in a thread of its own."""
+        try:
+            results.put((*self._play_one(episode), None))
+        except BaseException as error:
+            results.put((Dialogue(episode), Usage(), error))
 
     def _play_one(self, episode: ChatEpisode) -> tuple[Dialogue, Usage]:
         usage = Usage()
@@ -154,14 +180,17 @@ class OpenAIChatAgent:
                 break
             calls = answer.get("tool_calls") if episode.chat.calls == "native" else None
             episode.step(answer.get("content") or "", calls or None)
+            if answer.get("cut"):
+                episode.note_cut()
         return Dialogue(episode), usage
 
     def _answer(self, episode: ChatEpisode, usage: Usage) -> dict[str, Any]:
         """Ask for the next turn, or take it from the cache."""
         request = self._request(episode)
         place = self._place(request, episode)
-        if place is not None and place.exists():
-            return dict(json.loads(place.read_text(encoding="utf-8")))
+        kept = _kept(place)
+        if kept is not None:
+            return kept
         start = time.perf_counter()
         answer, spent = self._ask(request)
         self._count(usage, *spent, time.perf_counter() - start)
@@ -184,29 +213,69 @@ class OpenAIChatAgent:
     def _ask(self, request: dict[str, Any]) -> tuple[dict[str, Any], tuple[int, int]]:
         import openai
 
+        sent = self._adapted(request)
         try:
-            response = self._client.chat.completions.create(**request)
+            response = self._client.chat.completions.create(**sent)
         except openai.APIConnectionError as error:
-            tries = self.config.retries + 1
-            why = f"{self.config.url} did not answer ({tries} tries): {error.__cause__ or error}"
-            raise self._error(why, "; finished episodes are kept, run again to go on") from None
+            why = f"{self.config.url} did not answer ({self._tries}): {error.__cause__ or error}"
+            raise self._error(why, _KEPT) from None
         except openai.APIStatusError as error:
+            if self._adapt(error, sent):
+                return self._ask(request)
             outcome = _outcome(error)
             if outcome is not None:
                 return {"stop": outcome, "why": _line(error.message)}, (0, 0)
-            why = f"{self.config.url} answered {error.status_code}: {error.message}"
-            raise self._error(why) from None
+            raise self._refusal(error) from None
         except (openai.APIError, ValueError) as error:
             raise self._error(f"{self.config.url} {_NO_CHAT}: {error}") from None
-        if not getattr(response, "choices", None):
+        if not getattr(response, "choices", None) or getattr(response.choices[0], "message", None) is None:
             why = getattr(response, "error", None) or str(response)
             raise self._error(f"{self.config.url} {_NO_CHAT}: {why}")
         return _reply(response), _spent(response)
 
-    def _error(self, why: str, cure: str = "") -> EndpointError:
+    @property
+    def _tries(self) -> str:
+        return f"{self.config.retries + 1} tries"
+
+    def _adapted(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Return the request without what the endpoint has refused, or under the name that it takes."""
+        with self._lock:
+            renamed = {self._names.get(key, key): value for key, value in request.items()}
+        return {key: value for key, value in renamed.items() if key}
+
+    def _adapt(self, error: Any, sent: dict[str, Any]) -> bool:
+        """Note a parameter that the endpoint does not take, and return whether to ask again without it.
+
+        Reasoning models call `max_tokens` otherwise, and fix temperature and seed.
+        """
+        found = _UNSUPPORTED.search(str(error.message))
+        name = getattr(error, "param", None) or (found and found[1])
+        if error.status_code != 400 or not found or name not in _ADAPTABLE or name not in sent:
+            return False
+        with self._lock:
+            known, self._names[name] = name in self._names, _ADAPTABLE[name]
+        if known:  # another conversation was faster
+            return True
+        left = f"sent as {_ADAPTABLE[name]}" if _ADAPTABLE[name] else "left to the endpoint"
+        warnings.warn(f"{self.config.url} takes no {name} for {self.config.model}: {left}", UserWarning, stacklevel=2)
+        return True
+
+    def _refusal(self, error: Any) -> EndpointError:
+        """Return the error of an answer that is none, with its cure."""
+        status = error.status_code
+        why = f"{self.config.url} answered {status}: {error.message}"
+        if status in (404, 405):
+            return self._error(why, "; is the address right, with its /v1, and the model's name?")
+        if status in (401, 403):
+            return self._error(why, f"; the key is read from the environment variable {self.config.key_variable}")
+        if status == 429 or status >= 500:
+            return self._error(f"{why} ({self._tries})", _KEPT)
+        return self._error(why, kind=_RefusedError)
+
+    def _error(self, why: str, cure: str = "", kind: type[EndpointError] = EndpointError) -> EndpointError:
         """Return the error in one line, without the key: some servers quote it when they refuse it."""
         key = os.environ.get(self.config.key_variable)
-        return EndpointError(_line(why.replace(key, "***") if key else why) + cure)
+        return kind(_line(why.replace(key, "***") if key else why) + cure)
 
     def _count(self, usage: Usage, prompt: int, completion: int, seconds: float) -> None:
         with self._lock:
@@ -292,7 +361,21 @@ def _client(config: EndpointConfig) -> Any:
     except ImportError:
         raise EndpointError("openai is missing: pip install 'actfer-env[api]'") from None
     key = os.environ.get(config.key_variable) or "none"
-    return openai.OpenAI(base_url=config.url, api_key=key, max_retries=config.retries, timeout=config.timeout)
+    try:
+        return openai.OpenAI(base_url=config.url, api_key=key, max_retries=config.retries, timeout=config.timeout)
+    except Exception as error:  # the HTTP library's own complaint about the address
+        raise EndpointError(f"endpoint {config.url!r} is no address ({_line(str(error))})") from error
+
+
+def _kept(place: Path | None) -> dict[str, Any] | None:
+    """Return a kept answer; one that is broken is asked for again."""
+    if place is None or not place.exists():
+        return None
+    try:
+        answer = json.loads(place.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return answer if isinstance(answer, dict) else None
 
 
 def _reply(response: Any) -> dict[str, Any]:
@@ -302,12 +385,23 @@ def _reply(response: Any) -> dict[str, Any]:
     if getattr(message, "refusal", None) or choice.finish_reason == "content_filter":
         return {"stop": "refused", "why": getattr(message, "refusal", None) or "content filter"}
     calls = [call.model_dump(exclude_none=True) for call in message.tool_calls or []]
-    return {"content": message.content or "", "tool_calls": calls}
+    answer = {"content": _text(message.content), "tool_calls": calls}
+    return answer | ({"cut": True} if choice.finish_reason == "length" else {})
+
+
+def _text(content: Any) -> str:
+    """Return the text of a message whose content may be a list of parts, or nothing that is known."""
+    if isinstance(content, list):
+        texts = [part.get("text") for part in content if isinstance(part, dict)]
+        return "".join(text for text in texts if isinstance(text, str))
+    return content if isinstance(content, str) else ""
 
 
 def _spent(response: Any) -> tuple[int, int]:
     usage = getattr(response, "usage", None)
-    return (usage.prompt_tokens or 0, usage.completion_tokens or 0) if usage else (0, 0)
+    found = [getattr(usage, name, 0) for name in ("prompt_tokens", "completion_tokens")]
+    prompt, written = (value if isinstance(value, int) else 0 for value in found)
+    return prompt, written
 
 
 def _outcome(error: Any) -> str | None:

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 CALL_END = "</tool_call>"
 
 
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+"""Precisions that a model is loaded in."""
+
+
 @dataclass(frozen=True)
 class SamplingConfig:
     """How turns are generated; chosen here.
@@ -88,8 +92,7 @@ class QwenVLAgent:
         else:
             self.name = type(model).__name__
         _bound_pixels(image_processor, min_pixels, max_pixels)
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.model = model.to(self.device).eval()
+        self.device, self.model = _placed(model, device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.codec = Codec(tokenizer, image_processor)
         self.settings = {**asdict(self.sampling), "dtype": str(model.dtype), **self._picture_bounds()}
         """What the turns depend on, as JSON values."""
@@ -142,6 +145,8 @@ class QwenVLAgent:
             usage.completion_tokens += len(ids)
             usage.seconds += share
             conversation.write(ids)
+            if len(ids) >= self.sampling.max_new_tokens and ids[-1] not in self._stops:
+                conversation.episode.note_cut()
 
     def _fits(self, conversation: Conversation) -> bool:
         fits = len(conversation.ids) + self.sampling.max_new_tokens <= self.sampling.max_length
@@ -246,6 +251,16 @@ class QwenVLAgent:
         return ids
 
 
+def _placed(model: Any, device: str) -> tuple[Any, Any]:
+    """Return a device and the model on it, ready to be read."""
+    import torch
+
+    try:
+        return torch.device(device), model.to(torch.device(device)).eval()
+    except (RuntimeError, AssertionError) as error:  # torch's own words have many lines
+        raise ModelError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from error
+
+
 def load(source: str | os.PathLike[str], dtype: str = "auto") -> tuple[Any, Any, Any]:
     """Load a model, its tokenizer and its image processor.
 
@@ -260,6 +275,10 @@ def load(source: str | os.PathLike[str], dtype: str = "auto") -> tuple[Any, Any,
     except ImportError as error:
         raise ModelError(f"{error.name or 'transformers'} is missing: pip install 'actfer-env[vlm]'") from error
     name = os.fspath(source)
+    if dtype not in DTYPES:
+        raise ModelError(f"unknown dtype {dtype!r}: use one of {', '.join(DTYPES)}")
+    if Path(name).is_dir() and not (Path(name) / "config.json").exists():
+        raise ModelError(f"{name} holds no model: it has no config.json")
     if (Path(name).is_absolute() or name.startswith(".")) and not Path(name).is_dir():
         raise ModelError(f"no model folder {name}")
     try:

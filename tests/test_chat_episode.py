@@ -179,7 +179,7 @@ def test_native_calls_leave_the_same_rollout(samples: Dataset) -> None:
 
 
 def test_openai_messages_carry_data_urls_where_the_server_takes_them(good: ChatEpisode) -> None:
-    good.step(DETECT)
+    good.step("", [{"id": "1", "type": "function", "function": {"name": "detect_align", "arguments": "{}"}}])
     inside = to_openai(good.messages, good.images)
     assert [part["type"] for part in inside[-1]["content"]] == ["image_url", "text"]
     outside = to_openai(good.messages, good.images, images_in_tool=False)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import signal
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -287,3 +290,121 @@ def test_tools_are_shared_between_conversations(samples: Dataset) -> None:
     for _ in range(3):
         ChatEpisode(samples[0], tools).step(DETECT)
     assert tools.detections == 1
+
+
+def test_what_was_finished_before_an_endpoint_stopped_can_be_reported(samples: Dataset, tmp_path: Path) -> None:
+    with Server(die_after=10) as server, pytest.raises(EndpointError) as caught:
+        evaluate(player(server), samples, out=tmp_path)
+    kept = (tmp_path / "episodes.jsonl").read_text().splitlines()
+    assert len(caught.value.run.rollouts) == len(kept)
+    assert caught.value.run.failures[-1]["error"] == str(caught.value)
+
+
+class Picky(Server):
+    """Answers like OpenAI's reasoning models, and refuses pictures of some samples."""
+
+    def __init__(self, wrong: tuple[str, ...] = (), bad: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.wrong, self.bad, self.first = wrong, bad, ""
+
+    def reply(self, body: dict[str, Any], key: str) -> tuple[int | None, Any]:
+        for name in self.wrong:
+            if name in body:
+                error = {"message": f"Unsupported parameter: '{name}' is not supported with this model.", "param": name,
+                         "code": "unsupported_parameter"}  # fmt: skip
+                return 400, {"error": error}
+        picture = json.dumps(body["messages"][1])
+        self.first = self.first or picture
+        if self.bad is not None and (picture == self.first or self.bad == 2):
+            return 400, {"error": {"message": "invalid_image_format", "code": "invalid_image_format"}}
+        return super().reply(body, key)
+
+
+def test_parameters_that_a_model_does_not_take_are_renamed_or_left_out(samples: Dataset) -> None:
+    with Picky(("max_tokens", "temperature", "seed")) as server, pytest.warns(UserWarning, match="takes no"):
+        run = evaluate(player(server, temperature=0.0, seed=1, max_tokens=99), samples, EvalConfig(number=3))
+    assert len(run.rollouts) == 3
+    assert {key for request in server.requests for key in request} <= {"model", "messages", "max_completion_tokens"}
+    assert all(request["max_completion_tokens"] == 99 for request in server.requests)
+
+
+def test_a_sample_that_the_endpoint_refuses_is_listed_and_the_others_are_played(samples: Dataset) -> None:
+    with Picky(bad=1) as server:
+        run = evaluate(player(server, concurrency=1), samples, EvalConfig(number=4))
+    assert len(run.rollouts) == 3
+    assert [failure["sample_id"] for failure in run.failures] == [samples[0].id]
+    assert "invalid_image_format" in run.failures[0]["error"]
+    with Picky(bad=2) as server, pytest.raises(EndpointError, match="invalid_image_format"):
+        evaluate(player(server, concurrency=1), samples)
+    assert server.requests == []
+
+
+def test_a_start_that_failed_before_any_conversation_claims_no_folder(samples: Dataset, tmp_path: Path) -> None:
+    with Server(answer=(404, {"error": {"message": "no model"}})) as server:
+        with pytest.raises(EndpointError, match="with its /v1, and the model's name"):
+            evaluate(player(server), samples, out=tmp_path)
+        server.answer = None
+        config = EvalConfig(ChatConfig(calls="native"), number=1)
+        assert len(evaluate(player(server), samples, config, out=tmp_path).rollouts) == 1
+
+
+@pytest.mark.parametrize("content", [[{"type": "text", "text": SCRIPT[2]}, {"type": "image"}], 5, None])
+def test_odd_content_is_read_as_far_as_it_can_be(content: Any, samples: Dataset) -> None:
+    message = {"role": "assistant", "content": content}
+    usage = {"prompt_tokens": "a", "completion_tokens": None}
+    body = {"id": "x", "object": "chat.completion", "created": 0, "model": "m", "usage": usage,
+            "choices": [{"index": 0, "finish_reason": "length", "message": message}]}  # fmt: skip
+    with Server(answer=(200, body)) as server:
+        run = evaluate(player(server), samples, EvalConfig(number=1))
+    (rollout,) = run.rollouts
+    assert (rollout.predicted_aus == {1, 2}) == isinstance(content, list)
+    assert rollout.meta["cut_turns"] == rollout.turns == summarize(run.rollouts).cut_turns
+
+
+def test_a_choice_without_a_message_gives_one_line(samples: Dataset) -> None:
+    body = {"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": [{"index": 0}]}
+    with Server(answer=(200, body)) as server, pytest.raises(EndpointError, match="did not answer as a chat endpoint"):
+        evaluate(player(server), samples, EvalConfig(number=1))
+
+
+def test_a_broken_cached_answer_is_asked_for_again(samples: Dataset, tmp_path: Path) -> None:
+    with Server() as server:
+        evaluate(player(server, cache=str(tmp_path)), samples, EvalConfig(number=1))
+        for path, text in zip(tmp_path.glob("*.json"), ("{", "[1]", "{}x"), strict=False):
+            path.write_text(text)
+        asked = len(server.requests)
+        assert len(evaluate(player(server, cache=str(tmp_path)), samples, EvalConfig(number=1)).rollouts) == 1
+    assert len(server.requests) > asked
+
+
+def test_endpoints_get_no_tool_message_without_a_call(samples: Dataset) -> None:
+    with Server() as server:
+        evaluate(player(server), samples, EvalConfig(number=2))
+    for request in server.requests:
+        roles = [message["role"] for message in request["messages"]]
+        assert "tool" not in roles and all(one != two for one, two in itertools.pairwise(roles))
+    said = server.requests[-1]["messages"][-1]["content"]
+    texts = [part["text"] for part in said if part["type"] == "text"]
+    assert texts[0] == "<tool_response>\n" and texts[-1] == "\n</tool_response>"
+
+
+def test_an_interrupt_does_not_wait_for_calls_under_way(samples: Dataset) -> None:
+    release = threading.Event()
+
+    class Slow(Server):
+        def reply(self, body: dict[str, Any], key: str) -> tuple[int | None, Any]:
+            release.wait(60)
+            return super().reply(body, key)
+
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    start = time.perf_counter()
+    with Slow() as server:
+        signal.setitimer(signal.ITIMER_REAL, 1.0)
+        try:
+            run = evaluate(player(server), samples)
+        finally:
+            signal.signal(signal.SIGALRM, before)
+        assert time.perf_counter() - start < 20
+        assert not run.rollouts and "interrupted" in run.failures[-1]["error"]
+        assert all(thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread())
+        release.set()

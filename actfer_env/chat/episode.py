@@ -138,6 +138,13 @@ class ChatEpisode:
             self.outcome = "truncated"
         return ChatStep(tuple(self.messages[start[0] :]), tuple(self.images[start[1] :]), self.done, violations, parsed)
 
+    def note_cut(self) -> None:
+        """Note that the last turn ended at the bound on its tokens, not where the policy would have ended it."""
+        turn = len(self.texts) - 1
+        if not self._log or self._log[-1]["turn"] != turn:
+            self._log.append({"turn": turn})
+        self._log[-1]["cut"] = True
+
     def stop(self, outcome: str) -> None:
         """End the episode without an answer.
 
@@ -153,15 +160,16 @@ class ChatEpisode:
     def rollout(self, meta: Mapping[str, Any] | None = None) -> Rollout:
         """Return the record of the finished episode.
 
-        Its texts are whole assistant turns. Its meta adds `outcome`, `parse_failures`, `chat` (one entry for each
-        turn that had a problem or was mended), and `evidence_boxes` for presets with a canvas, as shares of the
-        picture.
+        Its texts are whole assistant turns. Its meta adds `outcome`, `parse_failures`, `cut_turns` (at the bound on a
+        turn's tokens), `chat` (one entry for each turn that had a problem, was mended or cut), and `evidence_boxes`
+        for presets with a canvas, as shares of the picture.
 
         Raises:
             RuntimeError: the episode is not over.
         """
         kept: dict[str, Any] = {"outcome": self.outcome, "preset": self.chat.preset, "chat": self._log}
         kept["parse_failures"] = sum("problem" in entry for entry in self._log)
+        kept["cut_turns"] = sum("cut" in entry for entry in self._log)
         if self.chat.form.canvas:
             kept["evidence_boxes"] = self._evidence
         return self.episode.rollout(self.texts, {**kept, **(meta or {})})

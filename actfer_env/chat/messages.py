@@ -76,6 +76,10 @@ def data_url(image: RGB) -> str:
 def to_openai(messages: Sequence[Message], images: Sequence[RGB], *, images_in_tool: bool = True) -> list[Message]:
     """Return messages as an OpenAI-compatible endpoint takes them, pictures as data URLs.
 
+    Endpoints refuse a tool message that answers no native call. What a tool says to a call in the turn's text becomes
+    a user message between ``<tool_response>`` tags, as Qwen's chat template writes it, and neighbouring user messages
+    become one.
+
     Args:
         messages: of a `ChatEpisode`.
         images: its pictures.
@@ -89,7 +93,7 @@ def to_openai(messages: Sequence[Message], images: Sequence[RGB], *, images_in_t
     urls = iter(images)
     sent: list[Message] = []
     moved: list[dict[str, Any]] = []
-    for message in messages:
+    for message in map(_said_by_user, messages):
         if moved and message["role"] != "tool":
             sent.append({"role": "user", "content": moved})
             moved = []
@@ -97,8 +101,22 @@ def to_openai(messages: Sequence[Message], images: Sequence[RGB], *, images_in_t
         if message["role"] == "tool" and not images_in_tool:
             moved += [part for part in parts if part["type"] == "image_url"]
             parts = [part for part in parts if part["type"] == "text"]
-        sent.append({**message, "content": _content(message["role"], parts)})
-    return sent + ([{"role": "user", "content": moved}] if moved else [])
+        if message["role"] == "user" and sent and sent[-1]["role"] == "user":
+            sent[-1]["content"] += parts
+        else:
+            sent.append({**message, "content": parts})
+    sent += [{"role": "user", "content": moved}] if moved else []
+    return [{**message, "content": _content(message["content"])} for message in sent]
+
+
+def _said_by_user(message: Message) -> Message:
+    """Turn a tool message that answers no native call into a user message."""
+    if message["role"] != "tool" or "tool_call_id" in message:
+        return message
+    head, *rest = [text_part("<tool_response>\n"), *_parts(message), text_part("\n</tool_response>")]
+    if all(part["type"] == "text" for part in rest):
+        return {"role": "user", "content": [text_part("".join(part["text"] for part in (head, *rest)))]}
+    return {"role": "user", "content": [head, *rest]}
 
 
 def to_transformers(messages: Sequence[Message], images: Sequence[RGB]) -> tuple[list[Message], list[Image.Image]]:
@@ -145,7 +163,7 @@ def _openai_part(part: dict[str, Any], images: Iterator[RGB]) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": data_url(next(images))}}
 
 
-def _content(role: str, parts: list[dict[str, Any]]) -> Any:
+def _content(parts: list[dict[str, Any]]) -> Any:
     """Return plain text where there is nothing else; some servers take lists from users only."""
     if all(part["type"] == "text" for part in parts):
         return "\n".join(part["text"] for part in parts)

@@ -66,7 +66,8 @@ def read_sample(
     try:
         return to_sample(record, path, empty_aus)
     except KeyError as error:
-        _fail(path, number, f"KeyError: {error}", on_error)
+        line = '{"id": "a", "image": "a.jpg", "labels": ["happiness"], "AUs": ["AU6", "AU12"]}'
+        _fail(path, number, f"key {error} is missing; a line looks like {line}", on_error)
     except (TypeError, ValueError, OSError) as error:
         _fail(path, number, error, on_error)
     return None

@@ -14,8 +14,8 @@ import numpy as np
 from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools
 from actfer_env.data import Dataset
 from actfer_env.episode import EpisodeConfig
-from actfer_env.errors import DataError, ImageError
-from actfer_env.evaluation.run import Run, scored_columns
+from actfer_env.errors import AgentError, DataError, ImageError
+from actfer_env.evaluation.run import RUN_FILE, Run, scored_columns
 from actfer_env.rewards import UCGRPO, UCGRPOConfig, au_f1
 from actfer_env.rollout import Rollout, write_text_atomic
 
@@ -69,11 +69,12 @@ def evaluate(
 
     Returns:
         The run, in the data set's order, scored as one step of a fresh scorer. After Ctrl-C it holds what was
-        finished.
+        finished. A conversation that the endpoint refuses, while it answers others, is listed in `failures`.
 
     Raises:
         DataError: the folder holds another evaluation, or cannot be written.
-        ActFERError: what the agent raises; finished conversations are kept.
+        AgentError: the agent cannot play on; finished conversations are kept, and its `run` holds them.
+        ActFERError: what else the agent raises; finished conversations are kept.
     """
     config = config or EvalConfig()
     settings = _settings(agent, dataset, config)
@@ -81,12 +82,19 @@ def evaluate(
     failures: list[dict[str, str]] = []
     try:
         for played, usage in agent.play(_missing(dataset, config, journal, failures, advance)):
-            rollout = played.episode.rollout({"usage": asdict(usage)})
-            journal.keep(rollout)
+            error = getattr(played, "error", None)
+            if error is not None:
+                failures.append({"sample_id": played.episode.sample.id, "error": error})
+                continue
+            journal.keep(played.episode.rollout({"usage": asdict(usage)}))
             if advance is not None:
                 advance(len(journal.kept))
     except KeyboardInterrupt:
         failures.append({"sample_id": "", "error": "interrupted: run again to play what is missing"})
+    except AgentError as error:
+        failures.append({"sample_id": "", "error": str(error)})
+        error.run = _to_run(journal, dataset, config, settings, failures) if journal.kept else None
+        raise
     return _to_run(journal, dataset, config, settings, failures)
 
 
@@ -126,27 +134,30 @@ class _Journal:
         assert self._path is not None
         if not self._path.exists():
             return
-        text = self._path.read_text(encoding="utf-8")
+        text = self._path.read_text(encoding="utf-8", errors="surrogateescape")  # the line is named below
         whole = text[: text.rfind("\n") + 1]
         if whole != text:
             write_text_atomic(self._path, whole)
         for number, line in enumerate(whole.splitlines(), 1):
             try:
                 rollout = Rollout.from_dict(json.loads(line))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise DataError(f"{self._path}, line {number}: {error}; delete the line or the file") from error
             self.kept[rollout.sample_id, rollout.member] = rollout
 
 
 def _claim(folder: Path, settings: dict[str, Any]) -> None:
     """Write the settings into a new folder; refuse a folder of other settings."""
-    path = folder / SETTINGS
-    if not path.exists():
+    path, journal = folder / SETTINGS, folder / JOURNAL
+    if (folder / RUN_FILE).exists() and not path.exists():
+        raise DataError(f"{folder} holds a run of another kind: choose another folder")
+    begun = journal.exists() and journal.stat().st_size > 0
+    if not (begun and path.exists()):
         write_text_atomic(path, json.dumps(settings, indent=1) + "\n")
         return
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        found = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (TypeError, ValueError) as error:
         raise DataError(f"{path} is broken ({error}): delete it or choose another folder") from error
     other = [name for name in settings if found.get(name) != settings[name]]
     if other:

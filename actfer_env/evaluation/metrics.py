@@ -47,6 +47,7 @@ class Summary:
         mean_turns: turns used, on average.
         terms: mean of each reward term; empty without scores.
         parse_failure_rate: share of conversations with a turn that could not be read; None without conversations.
+        cut_turns: turns that ended at the bound on their tokens, in all conversations.
         outcomes: how conversations ended -> how many; empty without conversations.
         usage: calls, tokens and seconds of a conversation, on average; empty without conversations.
     """
@@ -73,6 +74,7 @@ class Summary:
     mean_turns: float | None
     terms: Mapping[str, float] = field(default_factory=dict)
     parse_failure_rate: float | None = None
+    cut_turns: int = 0
     outcomes: Mapping[str, int] = field(default_factory=dict)
     usage: Mapping[str, float] = field(default_factory=dict)
 
@@ -161,6 +163,7 @@ def _conversations(rollouts: Sequence[Rollout]) -> dict[str, Any]:
     used = [rollout.meta["usage"] for rollout in rollouts if "usage" in rollout.meta]
     return {
         "parse_failure_rate": _mean(bool(rollout.meta.get("parse_failures")) for rollout in rollouts),
+        "cut_turns": sum(rollout.meta.get("cut_turns", 0) for rollout in rollouts),
         "outcomes": dict(Counter(rollout.meta["outcome"] for rollout in rollouts)),
         "usage": {name: float(np.mean([each[name] for each in used])) for name in (used[0] if used else ())},
     }

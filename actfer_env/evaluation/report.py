@@ -254,7 +254,8 @@ def _cost(summary: Summary) -> list[tuple[str, str, str]]:
     used = summary.usage
     tokens = used.get("prompt_tokens", 0) + used.get("completion_tokens", 0)
     note = f"{tokens:.0f} tokens, {used.get('seconds', 0):.1f} seconds an episode" if used else ""
-    return [("parse failures", _share(summary.parse_failure_rate), note)]
+    cut = [("cut turns", str(summary.cut_turns), "at the bound on a turn's tokens: raise it")] * bool(summary.cut_turns)
+    return [("parse failures", _share(summary.parse_failure_rate), note), *cut]
 
 
 def _conversations(summary: Summary) -> list[tuple[str, str, str]]:

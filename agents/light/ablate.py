@@ -156,7 +156,8 @@ def gate_table(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[
         for label in ("never", "once", "always"):
             gaps = [each["figures"]["task"] - each["figures"][f"task_{label}"] for each in runs]
             found = Interval.of(gaps)
-            row[f"gate - {label}"] = f"{found} ({found.mean / found.error:.1f} SE)" if found.error else str(found)
+            ratio = f" ({found.mean / found.error:.1f} SE)" if 0 < found.error < np.inf else ""
+            row[f"gate - {label}"] = f"{found}{ratio}"
         rows.append(row)
     return rows
 

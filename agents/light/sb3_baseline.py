@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from actfer_env.agents.light.evaluate import free_figures, task_of
-from actfer_env.agents.light.session import RESULT, SessionConfig, Stage, stage
+from actfer_env.agents.light.session import RESULT, SessionConfig, Stage, read_result, stage
 from actfer_env.agents.light.trainer import LOG
 from actfer_env.data.synthetic import GENERATOR_VERSION
 from actfer_env.errors import DataError
@@ -47,7 +47,7 @@ def run_sb3(
     made = {"config": json.loads(json.dumps(asdict(config))), "generator": GENERATOR_VERSION, "steps": steps}
     path = folder / RESULT
     if path.exists():
-        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        result = read_result(path)
         if {key: result.get(key) for key in made} != made:
             raise DataError(f"{folder} holds another run: choose another folder")
         return result

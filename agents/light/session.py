@@ -29,7 +29,7 @@ from actfer_env.agents.light.warmstart import WarmStartConfig, warm_start
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.data.synthetic import GENERATOR_VERSION
 from actfer_env.errors import DataError
-from actfer_env.rewards import FacialR1Reward, TAGReward, UCGRPOConfig
+from actfer_env.rewards import VARIANTS, FacialR1Reward, TAGReward, UCGRPOConfig
 from actfer_env.rewards.presets import AnswerReward
 from actfer_env.rollout import write_text_atomic
 from actfer_env.wrappers.group_vec import GroupVectorEnv
@@ -224,11 +224,32 @@ def known_features(policy: LightPolicy, part: Stage, cache: Path) -> Features:
     return image, face, crops, fine
 
 
+def check_variant(name: str) -> None:
+    """Refuse an unknown variant of the reward with a `DataError`."""
+    known = (*VARIANTS, *OTHER_REWARDS)
+    if name not in known:
+        raise DataError(f"unknown variant {name!r}: use one of {', '.join(known)}")
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """Read a finished run's figures.
+
+    Raises:
+        DataError: the file is broken.
+    """
+    try:
+        result = dict(json.loads(path.read_text(encoding="utf-8")))
+        result["config"], result["generator"], result["figures"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is broken ({error}): delete its folder and run again") from error
+    return result
+
+
 def _finished(folder: Path, config: SessionConfig) -> dict[str, Any] | None:
     path = folder / RESULT
     if not path.exists():
         return None
-    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    result = read_result(path)
     if result["config"] != json.loads(json.dumps(asdict(config))) or result["generator"] != GENERATOR_VERSION:
         raise DataError(f"{folder} holds another run: choose another folder")
     return result

@@ -257,7 +257,8 @@ def load_checkpoint(path: Path) -> Any:
     try:
         return torch.load(path, weights_only=True)
     except Exception as error:
-        raise DataError(f"{path} is no checkpoint ({type(error).__name__}): delete it and run again") from error
+        what = path.parent if path.name == CHECKPOINT else path  # a run's result would outlive its checkpoint
+        raise DataError(f"{path} is no checkpoint ({type(error).__name__}): delete {what} and run again") from error
 
 
 def _csv(rows: list[dict[str, float]]) -> str:

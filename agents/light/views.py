@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from actfer_env import facs
 from actfer_env.data import Dataset, Sample
 from actfer_env.data.synthetic import GENERATOR_VERSION
+from actfer_env.errors import DataError
 from actfer_env.rollout import Box
 from actfer_env.tools import FaceTools
 from actfer_env.tools.align import Alignment
@@ -109,8 +110,11 @@ def prepare(
     config = config or ViewConfig()
     target = Path(folder) / _name(dataset, config)
     if not target.is_dir():
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(dir=folder, prefix=".draft-"))
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            draft = Path(tempfile.mkdtemp(dir=folder, prefix=".draft-"))
+        except OSError as error:
+            raise DataError(f"cannot write {folder}: {error.strerror}; choose a folder that can be written") from error
         try:
             _draw_all(dataset, config, draft, workers or os.cpu_count() or 1, advance)
             _settle(draft, target)
