@@ -141,5 +141,5 @@ def _locate(record: dict[str, Any], path: Path) -> Path:
 def _fail(path: Path, number: int, reason: object, on_error: OnError) -> None:
     message = f"{path}, line {number}: {reason}"
     if on_error == "raise":
-        raise DataError(f"{message}; mend the line, or pass on_error='skip'")
+        raise DataError(f"{message}; mend the line, or pass on_error='skip' (--skip-broken)")
     warnings.warn(f"{message}; line skipped", UserWarning, stacklevel=3)
