@@ -48,7 +48,7 @@ class Sample:
             aus = None if self.aus is None else facs.parse_aus(self.aus)
         except (LabelError, TypeError) as error:
             raise LabelError(f"sample {self.id!r}: {error}") from error
-        object.__setattr__(self, "id", plain(self.id))
+        object.__setattr__(self, "id", plain(str(self.id)))
         object.__setattr__(self, "emotion", emotion)
         object.__setattr__(self, "aus", aus)
 

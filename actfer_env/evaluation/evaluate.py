@@ -134,7 +134,7 @@ class _Journal:
         assert self._path is not None
         if not self._path.exists():
             return
-        text = self._path.read_text(encoding="utf-8", errors="surrogateescape")  # the line is named below
+        text = self._path.read_text(encoding="utf-8", errors="surrogateescape")  # one bad byte spoils no other line
         whole = text[: text.rfind("\n") + 1]
         if whole != text:
             write_text_atomic(self._path, whole)
