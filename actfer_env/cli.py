@@ -241,7 +241,7 @@ def ablate(  # noqa: PLR0913, PLR0917  (each argument is an option of the comman
         str, typer.Option(help="Comma-separated; all of UC-GRPO if left out. Also facial_r1, tag, sb3_ppo.")
     ] = "",
     baseline_seeds: Annotated[
-        int, typer.Option(min=1, help="Seeds of sb3_ppo, at most --seeds: each takes as long as dozens of others.")
+        int, typer.Option(min=1, help="Seeds of sb3_ppo, at most --seeds; each takes about as long as ten others.")
     ] = 1,
     out: OutOption = Path("actfer-ablation"),
     cache: Annotated[Path, typer.Option(help="Folder of drawn pictures and warm starts, for all runs.")] = Path(
