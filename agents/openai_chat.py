@@ -188,7 +188,7 @@ class OpenAIChatAgent:
         """Ask for the next turn, or take it from the cache."""
         request = self._request(episode)
         place = self._place(request, episode)
-        kept = _kept(place)
+        kept = _cached(place)
         if kept is not None:
             return kept
         start = time.perf_counter()
@@ -367,7 +367,7 @@ def _client(config: EndpointConfig) -> Any:
         raise EndpointError(f"endpoint {config.url!r} is no address ({_line(str(error))})") from error
 
 
-def _kept(place: Path | None) -> dict[str, Any] | None:
+def _cached(place: Path | None) -> dict[str, Any] | None:
     """Return a kept answer; one that is broken is asked for again."""
     if place is None or not place.exists():
         return None
