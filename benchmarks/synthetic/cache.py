@@ -43,13 +43,18 @@ SHAPE = ("width", "jaw", "eye_size", "lip_upper", "age")
 
 SHAPES: dict[str, tuple[tuple[int, ...], str]] = {
     "native": ((NATIVE_SIZE[1], NATIVE_SIZE[0], 3), "u1"), "small": ((SMALL, SMALL, 3), "u1"),
-    "coarse": ((COARSE, COARSE, 3), "u1"), "crops": ((4, ZOOM.size, ZOOM.size, 3), "u1"),
+    "coarse": ((COARSE, COARSE, 3), "u1"),
     "aus": ((len(facs.CORE_AUS),), "?"), "strength": ((len(facs.CORE_AUS),), "f4"), "emotion": ((), "i4"),
     "quality": ((), "U4"), "found": ((), "?"), "identity": ((), "i4"), "tone": ((), "i4"),
     "shape": ((len(SHAPE),), "f4"), "regions": ((4, 4), "f4"), "faces": ((), "i4"), "score": ((), "f4"),
     "side": ((), "i4"), "bytes": ((2,), "f4"), "statistics": ((12,), "f4"), "box": ((4,), "f4"),
     "scale": ((), "f4"), "landmarks": ((5, 2), "f4"),
 }  # fmt: skip
+
+
+def shapes(zoom: ZoomConfig) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Return each array's shape for one sample, and its type."""
+    return SHAPES | {"crops": ((len(facs.REGIONS), zoom.size, zoom.size, 3), "u1")}
 
 
 def native_view(image: RGB, alignment: Alignment) -> RGB:
@@ -131,35 +136,37 @@ def read(sample: Sample, tools: FaceTools, config: SyntheticConfig) -> dict[str,
         "shape": [getattr(who, name) for name in SHAPE], "side": image.shape[0], "bytes": coded,
         "statistics": statistics(image),
     }  # fmt: skip
-    return row if alignment is None else row | pictures(image, alignment)
+    return row if alignment is None else row | pictures(image, alignment, tools.zoom)
 
 
-def pictures(image: RGB, alignment: Alignment) -> dict[str, Any]:
+def pictures(image: RGB, alignment: Alignment, zoom: ZoomConfig) -> dict[str, Any]:
     boxes = alignment.regions
     return {
         "native": native_view(image, alignment), "small": alignment.draw(image, SMALL),
         "coarse": alignment.draw(image, COARSE), "faces": alignment.faces, "score": alignment.score,
-        "crops": np.stack([crop_box(image, alignment, boxes[name], name, ZOOM).image for name in facs.REGIONS]),
+        "crops": np.stack([crop_box(image, alignment, boxes[name], name, zoom).image for name in facs.REGIONS]),
         "regions": [boxes[name] for name in facs.REGIONS], "box": alignment.box,
         "scale": np.hypot(*(alignment.landmarks[1] - alignment.landmarks[0])), "landmarks": alignment.landmarks,
     }  # fmt: skip
 
 
-def draw(samples: Sequence[Sample], folder: Path, config: SyntheticConfig, workers: int) -> None:
+def draw(samples: Sequence[Sample], folder: Path, config: SyntheticConfig, zoom: ZoomConfig, workers: int) -> None:
     """Draw samples and keep them; workers take every so-manieth one and write into the same files."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, (shape, kind) in SHAPES.items():
+    for name, (shape, kind) in shapes(zoom).items():
         np.lib.format.open_memmap(folder / f"{name}.npy", "w+", kind, (len(samples), *shape))
     start = time.perf_counter()
-    shares = (delayed(fill)(samples, range(first, len(samples), workers), folder, config) for first in range(workers))
+    shares = (
+        delayed(fill)(samples, range(first, len(samples), workers), folder, config, zoom) for first in range(workers)
+    )
     Parallel(n_jobs=workers, backend="multiprocessing")(shares)
     print(f"{folder.name}: {len(samples) / (time.perf_counter() - start):.0f} samples/s", flush=True)
 
 
-def fill(samples: Sequence[Sample], numbers: range, folder: Path, config: SyntheticConfig) -> None:
+def fill(samples: Sequence[Sample], numbers: range, folder: Path, config: SyntheticConfig, zoom: ZoomConfig) -> None:
     cv2.setNumThreads(1)
-    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r+") for name in SHAPES}
-    tools = FaceTools("simulated", zoom=ZOOM)
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r+") for name in shapes(zoom)}
+    tools = FaceTools("simulated", zoom=zoom)
     for i in numbers:
         for name, value in read(samples[i], tools, config).items():
             arrays[name][i] = value
@@ -172,15 +179,16 @@ def main() -> None:
         parser.add_argument(f"--{split}", type=int, default=count, help="samples; 0 leaves the split alone")
     parser.add_argument("--practice", type=int, default=6_400, help="faces to practise Action Units on")
     parser.add_argument("--preset", choices=tuple(PRESETS), default="standard", help='of all splits but "practice"')
+    parser.add_argument("--crop", type=int, choices=(48, 96), default=ZOOM.size, help="side of a crop, pixels")
     parser.add_argument("--workers", type=int, default=1)
     args = parser.parse_args()
-    config = SyntheticConfig(preset=args.preset)
+    config, zoom = SyntheticConfig(preset=args.preset), replace(ZOOM, size=args.crop)
     if args.practice:
-        draw(Practice(args.practice), args.cache / "practice", config, args.workers)
+        draw(Practice(args.practice), args.cache / "practice", config, zoom, args.workers)
     for split in ("val", "train", "test"):
         if count := getattr(args, split):
             samples = load_dataset("synthetic", split=split, n=count, preset=args.preset)
-            draw(samples, args.cache / split, config, args.workers)
+            draw(samples, args.cache / split, config, zoom, args.workers)
 
 
 if __name__ == "__main__":

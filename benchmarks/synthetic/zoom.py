@@ -1,4 +1,4 @@
-"""What is zooming worth? One emotion reader sees the small aligned face, or that and the four 48-pixel crops.
+"""What is zooming worth? One emotion reader sees the small aligned face, or that and the four crops.
 
 Both views are trained in one network (crops are withheld from half of each batch, as in an episode without zooms), with
 an agent's view sizes. It also learns to name Action Units, from the face, from each crop, and from all together, on
@@ -34,9 +34,9 @@ FACES = {64: "coarse", 48: "small"}
 class EmotionReader(nn.Module):
     """Features of the face and of each crop, joined; crops pass through one trunk and a layer of their region's own."""
 
-    def __init__(self, width: int = 32) -> None:
+    def __init__(self, crop: int = 48, width: int = 32) -> None:
         super().__init__()
-        self.face, self.crop = trunk(width), trunk(width)
+        self.face, self.crop = trunk(width), trunk(width, halvings=1 + crop // 48)
         self.whole = nn.Sequential(nn.Linear(width * 140, 128), nn.ReLU())
         self.regions = nn.ModuleList(nn.Sequential(nn.Linear(width * 36, 64), nn.ReLU()) for _ in facs.REGIONS)
         self.join = nn.Sequential(nn.Linear(385, 128), nn.ReLU(), nn.Dropout(0.3), nn.Linear(128, 8))
@@ -59,10 +59,12 @@ class EmotionReader(nn.Module):
         return self.join(joined), self.units(joined), self.far_units(whole), self.near_units(closer[shown])
 
 
-def trunk(width: int) -> nn.Sequential:
-    w = width
+def trunk(width: int, halvings: int = 2) -> nn.Sequential:
+    """Return convolutions that halve the picture once, and then so many times."""
+    w, first = width, 3 * width // 2
+    more = [common.block(first, first, 2) for _ in range(halvings - 2)]
     return nn.Sequential(
-        nn.PixelUnshuffle(2), common.block(12, 3 * w // 2), common.block(3 * w // 2, 2 * w, 2),
+        nn.PixelUnshuffle(2), common.block(12, first), *more, common.block(first, 2 * w, 2),
         common.block(2 * w, 3 * w, 2), common.block(3 * w, 3 * w), nn.Conv2d(3 * w, w, 1), nn.ReLU(), nn.Flatten(),
         nn.Dropout(0.3),
     )  # fmt: skip
@@ -88,8 +90,7 @@ def inputs(
     """Return a batch as `EmotionReader` takes it, varied by `rng`, or mirrored by `flip`."""
     face, crops, n = blown_up(split.coarse[batch]), split.crops[batch], len(batch)
     if even:
-        cut = cut_out(split.coarse[batch], split.regions[batch], crops.shape[2])
-        crops = np.where(shown[:, None, None, None, None], crops, cut)
+        crops = np.where(shown[:, None, None, None, None], crops, split.cuts[batch])
     turned = np.full(n, flip) if rng is None else rng.random(n) < 0.5
     face = common.mirror(face, turned)
     crops = np.where(turned[:, None, None, None, None], crops[:, :, :, ::-1], crops)
@@ -101,9 +102,9 @@ def inputs(
     return common.to_input(face), near.view(-1, 4, *near.shape[1:]), torch.from_numpy(shown)
 
 
-def fresh(seed: int, device: torch.device) -> EmotionReader:
+def fresh(seed: int, crop: int, device: torch.device) -> EmotionReader:
     common.setup(seed)
-    return EmotionReader().to(device, memory_format=torch.channels_last)
+    return EmotionReader(crop).to(device, memory_format=torch.channels_last)
 
 
 def moved(views: tuple[Tensor, Tensor, Tensor], device: torch.device) -> tuple[Tensor, ...]:
@@ -114,7 +115,7 @@ def train(
     split: common.Split, epochs: int, seed: int, even: bool = False, device: torch.device = common.CPU
 ) -> EmotionReader:
     """Train a network; samples whose emotion is -1 teach Action Units only."""
-    model = fresh(seed, device)
+    model = fresh(seed, split.crops.shape[2], device)
     label = torch.tensor(np.asarray(split.emotion)).long().to(device)
     units = torch.tensor(np.asarray(split.aus)).float().to(device)
 
@@ -194,9 +195,11 @@ def plot(rows: list[list[object]], path: Path) -> None:
     figure.savefig(path)
 
 
-def seen(split: common.Split, side: int) -> common.Split:
-    """Return the split with the small face of that side under the name of the default's."""
-    return common.Split({**split.arrays, "coarse": split.arrays[FACES[side]]})
+def seen(split: common.Split, args: argparse.Namespace) -> common.Split:
+    """Return the split with the small face of the chosen side under the name of the default's, and its cut-outs."""
+    small = split.arrays[FACES[args.face]]
+    cuts = {"cuts": cut_out(small, split.regions, split.crops.shape[2])} if args.even else {}
+    return common.Split({**split.arrays, "coarse": small, **cuts})
 
 
 def weights(args: argparse.Namespace, reader: str, seed: int) -> Path:
@@ -204,12 +207,12 @@ def weights(args: argparse.Namespace, reader: str, seed: int) -> Path:
     return args.out / f"emotion_{reader.replace(' ', '_')}{'_even' * args.even}_{args.face}_{seed}.pt"
 
 
-def kept(args: argparse.Namespace, reader: str, seed: int) -> EmotionReader | None:
+def kept(args: argparse.Namespace, reader: str, seed: int, crop: int) -> EmotionReader | None:
     """Return the network of an earlier run, if it is to be used again."""
     path = weights(args, reader, seed)
     if not args.reuse or not path.exists():
         return None
-    model = fresh(seed, args.device)
+    model = fresh(seed, crop, args.device)
     model.load_state_dict(torch.load(path, map_location=args.device))
     return model.eval()
 
@@ -219,9 +222,8 @@ def taught(args: argparse.Namespace, reader: str, seed: int) -> EmotionReader:
     index = source.where("good" if reader == "good only" else None)
     index = index[index < args.train]
     more = practice.where("good")
-    names = ("coarse", "crops", "aus", "emotion", "regions")
-    source, practice = seen(source, args.face), seen(practice, args.face)
-    split = common.join(names, (source, index), (practice, more))
+    names = (FACES[args.face], "crops", "aus", "emotion", "regions")
+    split = seen(common.join(names, (source, index), (practice, more)), args)
     split.emotion[len(index) :] = -1
     print(f"{reader}: {len(index)} faces, and {len(more)} to practise on", flush=True)
     return train(split, args.epochs, seed, args.even, args.device)
@@ -245,10 +247,10 @@ def options() -> argparse.Namespace:
 
 def main() -> None:
     args = options()
-    split = seen(common.load(args.cache, args.eval), args.face)
-    index, rows, seeds = split.where(), [], []
+    split = seen(common.load(args.cache, args.eval), args)
+    index, crop, rows, seeds = split.where(), split.crops.shape[2], [], []
     for reader in args.readers:
-        models = [kept(args, reader, seed) or taught(args, reader, seed) for seed in range(args.seeds)]
+        models = [kept(args, reader, seed, crop) or taught(args, reader, seed) for seed in range(args.seeds)]
         for seed, model in enumerate(models):
             torch.save(model.state_dict(), weights(args, reader, seed))
         hits = np.array([[right(model, split, index, zoomed, args.even) for zoomed in (False, True)]
