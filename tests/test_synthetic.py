@@ -164,3 +164,13 @@ def test_auto_is_simulated_on_drawn_samples_and_mtcnn_on_photos():
     sample = next(s for s in load_dataset("synthetic", split="val") if is_detectable(s.annotate()[-1]))
     drawn, photo = tools.alignment(sample), tools.alignment(load_dataset("portrait")[0])
     assert drawn.score == 1.0 and 0.9 < photo.score < 1.0
+
+
+def test_subtle_faces_are_weak_large_and_found():
+    specs = [draw_spec(SyntheticConfig(preset="subtle"), "train", i) for i in range(300)]
+    for spec in specs:
+        # the sides of a face differ by a little noise
+        assert all(value <= 4 for value in [*spec.expression.left.values(), *spec.expression.right.values()])
+    good = [spec for spec in specs if spec.quality == "good"]
+    assert min(spec.scene.people[-1].scale for spec in good) >= 76
+    assert 0.15 < np.mean([spec.quality == "poor" for spec in specs]) < 0.4

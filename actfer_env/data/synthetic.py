@@ -96,8 +96,15 @@ PRESETS: Mapping[str, Difficulty] = MappingProxyType({
         drop=0.2, add=0.3, variant=0.35,
     ),
     "mixed": Difficulty(poor=0.5),
+    "subtle": Difficulty(
+        scale=(76.0, 92.0), yaw=8.0, roll=8.0, second=0.0, hand=0.0, intensity=(1.0, 2.5), drop=0.1, add=0.1,
+    ),
 })  # fmt: skip
-"""Difficulty by name; "mixed" is "standard" with as many poor pictures as good ones, for the benchmark tasks."""
+"""Difficulty by name.
+
+"mixed" is "standard" with as many poor pictures as good ones, for the benchmark tasks. In "subtle" large, frontal faces
+show weak expressions (FACS A to B), which a small face hardly holds: the world in which detail is worth the most.
+"""
 
 # Units that may come along with any expression, and pairs that a face cannot show together.
 _GUESTS = (1, 2, 4, 6, 7, 10, 14, 17, 20, 24, 25, 26, 43)
@@ -400,7 +407,7 @@ def load_synthetic(
         root: must be None.
         split: the split; None is "train".
         seed: of the whole data set.
-        preset: "easy", "standard", "hard" or "mixed".
+        preset: "easy", "standard", "hard", "mixed" or "subtle".
         emotions: "balanced" or "prior".
         n: samples; default is `SIZES`.
         cache: a folder in which drawn pictures are kept as PNG files; without it they are drawn again.
