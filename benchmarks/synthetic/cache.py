@@ -179,15 +179,16 @@ def main() -> None:
         parser.add_argument(f"--{split}", type=int, default=count, help="samples; 0 leaves the split alone")
     parser.add_argument("--practice", type=int, default=6_400, help="faces to practise Action Units on")
     parser.add_argument("--preset", choices=tuple(PRESETS), default="standard", help='of all splits but "practice"')
+    parser.add_argument("--emotions", choices=("balanced", "prior"), default="balanced", help="of the same splits")
     parser.add_argument("--crop", type=int, choices=(48, 96), default=ZOOM.size, help="side of a crop, pixels")
     parser.add_argument("--workers", type=int, default=1)
     args = parser.parse_args()
-    config, zoom = SyntheticConfig(preset=args.preset), replace(ZOOM, size=args.crop)
+    config, zoom = SyntheticConfig(preset=args.preset, emotions=args.emotions), replace(ZOOM, size=args.crop)
     if args.practice:
         draw(Practice(args.practice), args.cache / "practice", config, zoom, args.workers)
     for split in ("val", "train", "test"):
         if count := getattr(args, split):
-            samples = load_dataset("synthetic", split=split, n=count, preset=args.preset)
+            samples = load_dataset("synthetic", split=split, n=count, preset=args.preset, emotions=args.emotions)
             draw(samples, args.cache / split, config, zoom, args.workers)
 
 

@@ -77,10 +77,15 @@ def blown_up(faces: np.ndarray) -> np.ndarray:
 
 
 def cut_out(faces: np.ndarray, regions: np.ndarray, size: int) -> np.ndarray:
-    """Return the four regions of small faces, enlarged as a zoom would show them, uint8 (n, 4, size, size, 3)."""
+    """Return the four regions of small faces, enlarged as a zoom would show them, uint8 (n, 4, size, size, 3).
+
+    Faces that were not found have no regions, and stay black.
+    """
     frame = np.eye(2, 3) / faces.shape[1]
-    return np.stack([[sample_box(face, frame, box, (size, size)) for box in four]
-                     for face, four in zip(faces, regions, strict=True)])  # fmt: skip
+    cuts = np.zeros((len(faces), len(facs.REGIONS), size, size, 3), np.uint8)
+    for i in np.flatnonzero(regions.any(axis=(1, 2))):
+        cuts[i] = [sample_box(faces[i], frame, box, (size, size)) for box in regions[i]]
+    return cuts
 
 
 def inputs(
