@@ -8,7 +8,7 @@ picture from another, so that the optics know nothing of the emotion.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from types import MappingProxyType
 from typing import Any, Literal, overload
@@ -62,6 +62,7 @@ class Difficulty:
         yaw: largest turn in degrees; pitch goes to two thirds of it.
         roll: largest tilt in degrees.
         poor: share of pictures with less native detail than a zoom asks for.
+        poor_detail: their camera's detail is multiplied by this: larger faces need less to hold as little.
         second: share with a second, smaller face.
         hand: share with a hand near the face.
         lost: share in which no face should be found: too small, cut by the border, covered, or too dark.
@@ -76,6 +77,7 @@ class Difficulty:
     yaw: float = 20.0
     roll: float = 18.0
     poor: float = 0.3
+    poor_detail: float = 1.0
     second: float = 0.08
     hand: float = 0.06
     lost: float = 0.08
@@ -97,13 +99,15 @@ PRESETS: Mapping[str, Difficulty] = MappingProxyType({
     ),
     "mixed": Difficulty(poor=0.5),
     "subtle": Difficulty(
-        scale=(76.0, 92.0), yaw=8.0, roll=8.0, second=0.0, hand=0.0, intensity=(1.0, 2.5), drop=0.1, add=0.1,
+        scale=(76.0, 92.0), yaw=8.0, roll=8.0, poor_detail=0.73, second=0.0, hand=0.0, intensity=(1.0, 2.0), drop=0.0,
+        add=0.0, variant=1.0,
     ),
 })  # fmt: skip
 """Difficulty by name.
 
 "mixed" is "standard" with as many poor pictures as good ones, for the benchmark tasks. In "subtle" large, frontal faces
-show weak expressions (FACS A to B), which a small face hardly holds: the world in which detail is worth the most.
+show weak expressions (FACS A to B) by a prototype's variants, which have fewer units: a small face hardly holds them.
+Poor pictures hold as little of these larger faces as of those in "standard".
 """
 
 # Units that may come along with any expression, and pairs that a face cannot show together.
@@ -240,6 +244,8 @@ def _draw_scene(
     )  # fmt: skip
     background = Background(int(rng.integers(2**31)), float(rng.random()), float(rng.random()))
     camera = Camera.sample(rng, 1.0 if quality == "poor" else 0.0)
+    if quality == "poor":
+        camera = replace(camera, detail=camera.detail * level.poor_detail)
     scene = Scene(side, side, tuple(people), light, background, camera)
     return (_lose(scene, rng) if quality == "lost" else scene), quality
 
