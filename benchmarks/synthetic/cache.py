@@ -1,7 +1,8 @@
 """Draw the samples once and keep what the measurements need as arrays.
 
 "practice" is a further training set for the reader of Action Units: people and scenes of the train split, pictures of
-quality "good", each unit active with the same chance whatever the emotion. Emotions hardly ever show some units.
+quality "good", each unit active with the same chance whatever the emotion, as strongly as in the preset. Emotions
+hardly ever show some units.
 """
 
 from __future__ import annotations
@@ -75,10 +76,10 @@ def statistics(image: RGB) -> np.ndarray:
     return np.concatenate([mean, deviation, *np.percentile(flat, [10, 90], axis=0)])
 
 
-def practice_spec(number: int) -> Spec:
+def practice_spec(config: SyntheticConfig, number: int) -> Spec:
     """Return a good train scene, beyond those of the split, whose face shows units drawn one by one."""
     rng = np.random.default_rng([PRACTICE, number])
-    spec = next(s for s in (draw_spec(SyntheticConfig(), "train", PRACTICE + 64 * number + i) for i in range(64))
+    spec = next(s for s in (draw_spec(config, "train", PRACTICE + 64 * number + i) for i in range(64))
                 if s.quality == "good")  # fmt: skip
     active = {au for au in facs.CORE_AUS if rng.random() < 0.2}
     for pair in CLASHES:
@@ -88,7 +89,7 @@ def practice_spec(number: int) -> Spec:
         active.add(25)
     sides: tuple[dict[int, float], dict[int, float]] = ({}, {})
     for au in sorted(active):
-        value = rng.uniform(*PRESETS["standard"].intensity)
+        value = rng.uniform(*PRESETS[config.preset].intensity)
         both = au not in (12, 14) or rng.random() < 0.6
         for side in (0, 1) if both else (int(rng.integers(2)),):
             sides[side][au] = float(np.clip(value + 0.2 * rng.normal(), 1, 5))
@@ -99,23 +100,23 @@ def practice_spec(number: int) -> Spec:
 
 
 @lru_cache(maxsize=1)
-def practice_scene(number: int) -> RenderedScene:
-    return render_scene(practice_spec(number).scene)
+def practice_scene(config: SyntheticConfig, number: int) -> RenderedScene:
+    return render_scene(practice_spec(config, number).scene)
 
 
 class Practice(Sequence[Sample]):
     """The practice set, drawn when it is looked at."""
 
-    def __init__(self, count: int) -> None:
-        self.count = count
+    def __init__(self, config: SyntheticConfig, count: int) -> None:
+        self.config, self.count = config, count
 
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, number: Any) -> Sample:
         return Sample(
-            id=f"practice-{number:06d}", source=lambda: np.asarray(practice_scene(number).image), emotion="neutral",
-            split="practice", annotate=lambda: practice_scene(number).faces,
+            id=f"practice-{number:06d}", source=lambda: np.asarray(practice_scene(self.config, number).image),
+            emotion="neutral", split="practice", annotate=lambda: practice_scene(self.config, number).faces,
         )  # fmt: skip
 
 
@@ -125,7 +126,7 @@ def read(sample: Sample, tools: FaceTools, config: SyntheticConfig) -> dict[str,
     coded = [len(cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]),
              len(cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 90])[1])]  # fmt: skip
     split, index = str(sample.split), int(sample.id.rpartition("-")[2])
-    spec = practice_spec(index) if split == "practice" else draw_spec(config, split, index)
+    spec = practice_spec(config, index) if split == "practice" else draw_spec(config, split, index)
     who: Identity = spec.scene.people[-1].identity
     alignment = tools.alignment(sample)
     sides = (spec.expression.left, spec.expression.right)
@@ -178,14 +179,14 @@ def main() -> None:
     for split, count in (("train", 12_000), ("val", 1_500), ("test", 3_500)):
         parser.add_argument(f"--{split}", type=int, default=count, help="samples; 0 leaves the split alone")
     parser.add_argument("--practice", type=int, default=6_400, help="faces to practise Action Units on")
-    parser.add_argument("--preset", choices=tuple(PRESETS), default="standard", help='of all splits but "practice"')
-    parser.add_argument("--emotions", choices=("balanced", "prior"), default="balanced", help="of the same splits")
-    parser.add_argument("--crop", type=int, choices=(48, 96), default=ZOOM.size, help="side of a crop, pixels")
+    parser.add_argument("--preset", choices=tuple(PRESETS), default="standard", help="what is drawn")
+    parser.add_argument("--emotions", choices=("balanced", "prior"), default="balanced")
+    parser.add_argument("--crop", type=int, choices=(48, 96, 144), default=ZOOM.size, help="side of a crop, pixels")
     parser.add_argument("--workers", type=int, default=1)
     args = parser.parse_args()
     config, zoom = SyntheticConfig(preset=args.preset, emotions=args.emotions), replace(ZOOM, size=args.crop)
     if args.practice:
-        draw(Practice(args.practice), args.cache / "practice", config, zoom, args.workers)
+        draw(Practice(config, args.practice), args.cache / "practice", config, zoom, args.workers)
     for split in ("val", "train", "test"):
         if count := getattr(args, split):
             samples = load_dataset("synthetic", split=split, n=count, preset=args.preset, emotions=args.emotions)

@@ -107,7 +107,11 @@ def batches(index: np.ndarray, size: int, rng: np.random.Generator | None) -> It
 
 def to_input(images: np.ndarray) -> Tensor:
     """Turn (n, h, w, 3) bytes into a (n, 3, h, w) tensor around zero, channels last in memory."""
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float().div_(64).sub_(2)
+    return around_zero(torch.from_numpy(np.ascontiguousarray(images)))
+
+
+def around_zero(images: Tensor) -> Tensor:
+    return images.permute(0, 3, 1, 2).float().div(64).sub_(2)
 
 
 def block(inside: int, outside: int, stride: int = 1) -> nn.Sequential:
@@ -128,7 +132,7 @@ def fit(
     device = next(model.parameters()).device
     for epoch in range(epochs):
         model.train()
-        total = 0.0
+        total = torch.zeros((), device=device)
         for batch in batches(index, size, rng):
             with halves(device):
                 value = loss(batch, rng)
@@ -136,8 +140,8 @@ def fit(
             value.backward()
             optimizer.step()
             schedule.step()
-            total += value.item() * len(batch)
-        print(f"  epoch {epoch + 1}/{epochs}  loss {total / len(index):.4f}", flush=True)
+            total += value.detach() * len(batch)
+        print(f"  epoch {epoch + 1}/{epochs}  loss {float(total) / len(index):.4f}", flush=True)
 
 
 def predict(

@@ -36,9 +36,11 @@ class EmotionReader(nn.Module):
 
     def __init__(self, crop: int = 48, width: int = 32) -> None:
         super().__init__()
-        self.face, self.crop = trunk(width), trunk(width, halvings=1 + crop // 48)
+        halvings = 2 if crop < 96 else 3
+        side = crop // 2 ** (halvings + 1)
+        self.face, self.crop = trunk(width), trunk(width, halvings)
         self.whole = nn.Sequential(nn.Linear(width * 140, 128), nn.ReLU())
-        self.regions = nn.ModuleList(nn.Sequential(nn.Linear(width * 36, 64), nn.ReLU()) for _ in facs.REGIONS)
+        self.regions = nn.ModuleList(nn.Sequential(nn.Linear(width * side**2, 64), nn.ReLU()) for _ in facs.REGIONS)
         self.join = nn.Sequential(nn.Linear(385, 128), nn.ReLU(), nn.Dropout(0.3), nn.Linear(128, 8))
         self.units = nn.Linear(385, len(common.AUS))
         self.far_units = nn.Linear(128, len(common.AUS))
@@ -88,32 +90,43 @@ def cut_out(faces: np.ndarray, regions: np.ndarray, size: int) -> np.ndarray:
     return cuts
 
 
+def pictures(split: common.Split, batch: np.ndarray, shown: np.ndarray, even: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return the faces, and the crops of those faces that are to have any, as bytes."""
+    face = blown_up(split.coarse[batch])
+    if not even:
+        return face, split.crops[batch[shown]]
+    crops = np.empty((len(batch), *split.crops.shape[1:]), np.uint8)
+    crops[shown], crops[~shown] = split.crops[batch[shown]], split.cuts[batch[~shown]]
+    return face, crops
+
+
 def inputs(
     split: common.Split, batch: np.ndarray, shown: np.ndarray, rng: np.random.Generator | None = None,
-    flip: bool = False, even: bool = False,
+    flip: bool = False, even: bool = False, device: torch.device = common.CPU,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Return a batch as `EmotionReader` takes it, varied by `rng`, or mirrored by `flip`."""
-    face, crops, n = blown_up(split.coarse[batch]), split.crops[batch], len(batch)
-    if even:
-        crops = np.where(shown[:, None, None, None, None], crops, split.cuts[batch])
+    n, there = len(batch), np.ones_like(shown) if even else shown
+    face, crops = (torch.from_numpy(bytes_).to(device) for bytes_ in pictures(split, batch, shown, even))
     turned = np.full(n, flip) if rng is None else rng.random(n) < 0.5
-    face = common.mirror(face, turned)
-    crops = np.where(turned[:, None, None, None, None], crops[:, :, :, ::-1], crops)
+    face, crops = mirrored(face, turned), mirrored(crops, turned[there])
     if rng is not None:
-        gain = (rng.uniform(0.8, 1.25, (n, 1, 1, 1)) * rng.uniform(0.92, 1.08, (n, 1, 1, 3))).astype(np.float32)
-        face = np.clip(face * gain, 0, 255)
-        crops = np.clip(crops * gain[:, None], 0, 255)
-    near = common.to_input((crops if even else crops[shown]).reshape(-1, *crops.shape[2:]))
-    return common.to_input(face), near.view(-1, 4, *near.shape[1:]), torch.from_numpy(shown)
+        gain = rng.uniform(0.8, 1.25, (n, 1, 1, 1)) * rng.uniform(0.92, 1.08, (n, 1, 1, 3))
+        light = torch.tensor(gain, dtype=torch.float32, device=device)
+        near_light = light[torch.from_numpy(there).to(device)].unsqueeze(1)
+        face, crops = (face * light).clamp_(0, 255), (crops * near_light).clamp_(0, 255)
+    near = common.around_zero(crops.flatten(0, 1)).unflatten(0, (-1, len(facs.REGIONS)))
+    return common.around_zero(face), near, torch.from_numpy(shown).to(device)
+
+
+def mirrored(images: Tensor, turned: np.ndarray) -> Tensor:
+    """Mirror some pictures; the width is the last but one axis."""
+    chosen = torch.from_numpy(turned).to(images.device).view(-1, *[1] * (images.ndim - 1))
+    return torch.where(chosen, images.flip(-2), images)
 
 
 def fresh(seed: int, crop: int, device: torch.device) -> EmotionReader:
     common.setup(seed)
     return EmotionReader(crop).to(device, memory_format=torch.channels_last)
-
-
-def moved(views: tuple[Tensor, Tensor, Tensor], device: torch.device) -> tuple[Tensor, ...]:
-    return tuple(view.to(device) for view in views)
 
 
 def train(
@@ -126,7 +139,7 @@ def train(
 
     def loss(batch: np.ndarray, rng: np.random.Generator) -> Tensor:
         shown = rng.permutation(len(batch)) < (len(batch) + 1) // 2
-        emotion, *reads = model(*moved(inputs(split, batch, shown, rng, even=even), device))
+        emotion, *reads = model(*inputs(split, batch, shown, rng, even=even, device=device))
         truths = (units[batch], units[batch], units[batch[shown]])
         error = sum(
             nn.functional.binary_cross_entropy_with_logits(read.float(), truth)
@@ -146,7 +159,7 @@ def right(model: EmotionReader, split: common.Split, index: np.ndarray, zoomed: 
 
     def answer(batch: np.ndarray) -> Tensor:
         shown = np.full(len(batch), zoomed)
-        views = [moved(inputs(split, batch, shown, flip=flip, even=even), device) for flip in (False, True)]
+        views = [inputs(split, batch, shown, flip=flip, even=even, device=device) for flip in (False, True)]
         both = [model(*view)[0].float().softmax(1) for view in views]
         return both[0] + both[1]
 
