@@ -99,15 +99,15 @@ PRESETS: Mapping[str, Difficulty] = MappingProxyType({
     ),
     "mixed": Difficulty(poor=0.5),
     "subtle": Difficulty(
-        scale=(76.0, 92.0), yaw=8.0, roll=8.0, poor_detail=0.73, second=0.0, hand=0.0, intensity=(1.0, 2.0), drop=0.0,
-        add=0.0, variant=1.0,
+        side=(448, 512), scale=(108.0, 138.0), yaw=10.0, roll=10.0, poor_detail=0.5, second=0.0, hand=0.0,
+        intensity=(1.0, 2.5), drop=0.0, add=0.0,
     ),
 })  # fmt: skip
 """Difficulty by name.
 
 "mixed" is "standard" with as many poor pictures as good ones, for the benchmark tasks. In "subtle" large, frontal faces
-show weak expressions (FACS A to B) by a prototype's variants, which have fewer units: a small face hardly holds them.
-Poor pictures hold as little of these larger faces as of those in "standard".
+show prototypes and variants whole but weakly (FACS A to C): the picture holds what a small face loses. Poor pictures hold
+as little of these larger faces as of those in "standard".
 """
 
 # Units that may come along with any expression, and pairs that a face cannot show together.
