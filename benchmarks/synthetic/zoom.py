@@ -10,7 +10,7 @@ Crops bring detail, but also four more looks by layers of their own. With --even
 the same four regions, cut out of its small face. What is gained then is detail alone.
 
 With --stem gradients the networks begin with fixed gradient energies (as histograms of oriented gradients do) instead
-of learned convolutions: they learn from fewer faces, and three times as fast.
+of learned convolutions, and train three times as fast.
 """
 
 from __future__ import annotations
