@@ -106,8 +106,8 @@ PRESETS: Mapping[str, Difficulty] = MappingProxyType({
 """Difficulty by name.
 
 "mixed" is "standard" with as many poor pictures as good ones, for the benchmark tasks. In "subtle" large, frontal faces
-show whole prototypes and variants, weakly (FACS A to C): the picture holds what a small face loses. Poor pictures hold as
-little of these larger faces as of those in "standard".
+show whole prototypes and variants, weakly (FACS A to C): the picture holds what a small face loses. Poor pictures hold
+as little of these larger faces as of those in "standard".
 """
 
 # Units that may come along with any expression, and pairs that a face cannot show together.
