@@ -34,24 +34,24 @@ MIDDLE = {64: (12, 5, 52, 61), 48: (9, 4, 39, 46)}
 """Side of the small face -> x1, y1, x2, y2 of its brow, cheeks and chin."""
 FACES = {64: "coarse", 48: "small"}
 """Side of the small face -> its array in the cache."""
-
-
+AXES = 8
+"""Axes of the gradient energies (chosen here); even, since each half of them is the other's opposite."""
 Stem = Literal["learned", "gradients"]
 
 
 class Gradients(nn.Module):
-    """Energy of the gradients along eight axes, and the colours, averaged over square cells; nothing is learned."""
+    """Energy of the gradients along some axes, and the colours, averaged over square cells; nothing is learned."""
 
-    def __init__(self, cell: int, axes: int = 8) -> None:
+    def __init__(self, cell: int) -> None:
         super().__init__()
-        self.cell, self.axes = cell, axes
+        self.cell = cell
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
-        """Turn pictures around zero, (n, 3, h, w), into (n, axes + 3, h / cell, w / cell)."""
+        """Turn pictures around zero, (n, 3, h, w), into (n, AXES + 3, h / cell, w / cell)."""
         even, odd = doubled(images.float().mean(1, keepdim=True))
         lobes = [math.cos(turn) * even + math.sin(turn) * odd
-                 for turn in (2 * math.pi * k / self.axes for k in range(self.axes // 2))]  # fmt: skip
+                 for turn in (2 * math.pi * k / AXES for k in range(AXES // 2))]  # fmt: skip
         ahead = [self.averaged(lobe.clamp(min=0)) for lobe in lobes]
         across = [part - self.averaged(lobe) for part, lobe in zip(ahead, lobes, strict=True)]
         energy = torch.cat([*ahead, *across], 1)
@@ -116,9 +116,10 @@ def trunk(width: int, side: int, stem: Stem) -> nn.Sequential:
 
 
 def start(side: int, stem: Stem, channels: int) -> list[nn.Module]:
+    """Return the stem of a trunk."""
     step = stride(side, stem)
     if stem == "gradients":
-        return [Gradients(step), common.block(11, channels)]
+        return [Gradients(step), common.block(AXES + 3, channels)]
     more = [common.block(channels, channels, 2)] if step == 4 else []
     return [nn.PixelUnshuffle(2), common.block(12, channels), *more]
 
