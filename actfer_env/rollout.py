@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,6 +12,12 @@ from typing import Any, Literal
 
 from actfer_env import facs
 from actfer_env.errors import DataError, short
+from actfer_env.files import write_bytes_atomic, write_text_atomic
+
+__all__ = [
+    "VIOLATIONS", "Box", "Detection", "Rollout", "ToolCall", "read_rollouts", "write_bytes_atomic", "write_rollouts",
+    "write_text_atomic",
+]  # fmt: skip
 
 SCHEMA_VERSION = 1
 """Version of the JSON-lines record; a reader refuses records of a newer one."""
@@ -163,36 +168,6 @@ def _texts(values: Any) -> tuple[str, ...]:
 def _fields(record: ToolCall | Rollout) -> dict[str, Any]:
     """Return the fields of a record by name; `dataclasses.asdict`, which copies, takes twenty times as long."""
     return {name: getattr(record, name) for name in record.__dataclass_fields__}
-
-
-def write_text_atomic(path: str | os.PathLike[str], text: str) -> None:
-    """Write a UTF-8 text file as `write_bytes_atomic` does.
-
-    Half a surrogate pair, which UTF-8 does not know, is written as JSON escapes it, such as ``\\ud83d``.
-    """
-    write_bytes_atomic(path, text.encode("utf-8", "backslashreplace"))
-
-
-def write_bytes_atomic(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file so that a reader sees the old file or the whole new one, never a part of it.
-
-    Raises:
-        DataError: the folder cannot be written (read-only, full disk).
-    """
-    path = Path(path)
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("wb", dir=path.parent, delete=False) as handle:
-            temporary = Path(handle.name)
-            handle.write(content)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        reason = error.strerror or error
-        raise DataError(f"cannot write {path}: {reason}; choose a folder that can be written") from error
 
 
 def write_rollouts(path: str | os.PathLike[str], rollouts: Iterable[Rollout]) -> None:

@@ -10,8 +10,6 @@ import hashlib
 import json
 import os
 import pickle
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +25,7 @@ from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools
 from actfer_env.chat.turns import answer_text, call_text
 from actfer_env.data import Dataset, Sample
 from actfer_env.data.synthetic import GENERATOR_VERSION
+from actfer_env.files import draft_folder
 from actfer_env.tools import FaceTools
 from actfer_env.tools.image import RGB
 from actfer_env.tools.schema import DETECT_ALIGN, ZOOM_IN
@@ -102,17 +101,13 @@ def prepare_lessons(
     Raises:
         ModelError: the model's pictures are no bytes behind a normalisation.
         ImageError: a picture cannot be read.
+        DataError: the folder cannot be written.
     """
     work = _Work(dataset, str(model), chat, detector)
     target = Path(folder) / work.name()
     if not target.is_dir():
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(dir=folder, prefix=".draft-"))
-        try:
+        with draft_folder(target) as draft:
             _write(work.all(workers or os.cpu_count() or 1, advance), draft, work.codec())
-            draft.rename(target)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
     return read_lessons(target)
 
 

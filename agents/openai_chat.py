@@ -22,7 +22,7 @@ from typing import Any, TypeAlias
 from actfer_env.agents.base import Usage
 from actfer_env.chat import ChatEpisode, to_openai
 from actfer_env.errors import AgentError
-from actfer_env.rollout import write_text_atomic
+from actfer_env.files import write_text_atomic
 
 _NO_CHAT = "did not answer as a chat endpoint (is the address right, with its /v1?)"
 _KEPT = "; finished episodes are kept, run again to go on"

@@ -34,7 +34,7 @@ from actfer_env.agents.tiny_qwen import TinyQwenConfig, build
 from actfer_env.chat import ChatConfig
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.errors import DataError
-from actfer_env.rollout import write_bytes_atomic, write_text_atomic
+from actfer_env.files import write_bytes_atomic, write_text_atomic
 
 SMALL_QWEN = TinyQwenConfig(hidden=128, layers=4, vision_hidden=128, vision_layers=4, vocabulary=900,
                             max_pixels=64 * 64, initializer_range=0.05, brief=True)  # fmt: skip

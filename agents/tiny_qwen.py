@@ -8,8 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
@@ -23,7 +21,7 @@ from actfer_env.chat import CHAT_PRESETS, ChatConfig, ChatEpisode, chat_tools, s
 from actfer_env.chat.turns import answer_text, call_text
 from actfer_env.data import load_dataset
 from actfer_env.episode import EpisodeConfig
-from actfer_env.rollout import write_text_atomic
+from actfer_env.files import draft_folder, write_text_atomic
 from actfer_env.tools.schema import DETECT_ALIGN, ZOOM_IN, tool_schemas
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
@@ -72,20 +70,16 @@ def build(folder: str | os.PathLike[str], config: TinyQwenConfig | None = None) 
 
     Returns:
         The folder.
+
+    Raises:
+        DataError: the folder cannot be written.
     """
     config, target = config or TinyQwenConfig(), Path(folder)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
-    try:
+    with draft_folder(target, replace=True) as draft:
         tokenizer = _brief_tokenizer(config) if config.brief else _tokenizer(config)
         tokenizer.save_pretrained(draft)
         _save_processor(config, draft)
         _model(config, tokenizer).save_pretrained(draft)
-        shutil.rmtree(target, ignore_errors=True)
-        draft.rename(target)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
     return target
 
 

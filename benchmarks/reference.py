@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from actfer_env.data.synthetic import GENERATOR_VERSION
-from actfer_env.rollout import write_text_atomic
+from actfer_env.files import write_text_atomic
 
 OUT = Path(__file__).with_name("reference_scores.json")
 

@@ -13,7 +13,7 @@ from actfer_env.agents.lessons import BRIEF_CHAT
 from actfer_env.chat import ChatEpisode, chat_tools
 from actfer_env.data import Sample
 from actfer_env.errors import DataError
-from actfer_env.rollout import write_text_atomic
+from actfer_env.files import write_text_atomic
 from actfer_env.verl_plugin.scoring import STATE_FILE, StepScorer, write_step
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "verl_grpo"

@@ -13,7 +13,8 @@ from typing import Any
 import gymnasium as gym
 
 from actfer_env.errors import DataError
-from actfer_env.rollout import Rollout, read_rollouts, write_bytes_atomic
+from actfer_env.files import append_line, write_bytes_atomic
+from actfer_env.rollout import Rollout, read_rollouts
 
 
 class RecordRollouts(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
@@ -77,11 +78,4 @@ class RecordRollouts(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructo
     def _append(self, rollout: Rollout) -> None:
         if self.path is None:
             return
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8", errors="backslashreplace") as handle:
-                handle.write(json.dumps(rollout.to_dict(), ensure_ascii=False, allow_nan=False) + "\n")
-        except OSError as error:
-            raise DataError(
-                f"cannot write {self.path}: {error.strerror}; choose a folder that can be written"
-            ) from error
+        append_line(self.path, json.dumps(rollout.to_dict(), ensure_ascii=False, allow_nan=False), sync=False)

@@ -16,8 +16,8 @@ from PIL import Image, ImageDraw
 from actfer_env import facs
 from actfer_env.data.faces import RENDERED_AUS, Expression, Identity, Light, Pose, render_face
 from actfer_env.data.synthetic import GENERATOR_VERSION, SyntheticConfig, draw_spec
+from actfer_env.files import write_text_atomic
 from actfer_env.render import font
-from actfer_env.rollout import write_text_atomic
 from actfer_env.tools.image import RGB, save_png
 
 BACKDROP = (196, 202, 208)

@@ -18,6 +18,7 @@ from actfer_env.data.registry import load_dataset
 from actfer_env.data.sample import Dataset, Sample
 from actfer_env.episode import EpisodeConfig
 from actfer_env.errors import DataError
+from actfer_env.files import draft_file, make_folder
 
 AGENT = "actfer_agent"
 """The agent loop that plays these rows."""
@@ -80,10 +81,7 @@ def write_parquet(
     if config.images == "auto":
         config = replace(config, images="path" if _is_file(dataset[0]) else "bytes")
     count = min(len(dataset), config.number or len(dataset))
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"cannot write {target}: {error.strerror}; choose a folder that can be written") from error
+    make_folder(target)
     shards = []
     for number, start in enumerate(range(0, count, config.shard_size)):
         stop = min(start + config.shard_size, count)
@@ -217,17 +215,11 @@ def _schema(embedded: bool) -> Any:
 
 
 def _write_shard(path: Path, rows: Iterator[dict[str, Any]], config: ParquetConfig) -> None:
-    """Write a shard beside its place, then rename it."""
-    arrow, draft, schema = _pyarrow(), path.with_suffix(".draft"), _schema(config.images == "bytes")
-    try:
-        with arrow.parquet.ParquetWriter(draft, schema) as writer:
-            while batch := list(islice(rows, config.batch_size)):
-                writer.write_batch(arrow.RecordBatch.from_pylist(batch, schema=schema))
-        draft.replace(path)
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        draft.unlink(missing_ok=True)
+    """Write a shard, all or nothing."""
+    arrow, schema = _pyarrow(), _schema(config.images == "bytes")
+    with draft_file(path) as draft, arrow.parquet.ParquetWriter(draft, schema) as writer:
+        while batch := list(islice(rows, config.batch_size)):
+            writer.write_batch(arrow.RecordBatch.from_pylist(batch, schema=schema))
 
 
 def _check_row(row: dict[str, Any], path: Path) -> None:

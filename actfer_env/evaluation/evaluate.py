@@ -16,8 +16,9 @@ from actfer_env.data import Dataset
 from actfer_env.episode import EpisodeConfig
 from actfer_env.errors import AgentError, DataError, ImageError
 from actfer_env.evaluation.run import RUN_FILE, Run, scored_columns
+from actfer_env.files import append_line, write_text_atomic
 from actfer_env.rewards import UCGRPO, UCGRPOConfig, au_f1
-from actfer_env.rollout import Rollout, write_text_atomic
+from actfer_env.rollout import Rollout
 
 if TYPE_CHECKING:
     from actfer_env.agents.base import ChatAgent
@@ -120,14 +121,7 @@ class _Journal:
         self.kept[rollout.sample_id, rollout.member] = rollout
         if self._path is None:
             return
-        line = json.dumps(rollout.to_dict(), ensure_ascii=True, allow_nan=False) + "\n"
-        try:
-            with self._path.open("a", encoding="utf-8") as handle:
-                handle.write(line)
-                handle.flush()
-                os.fsync(handle.fileno())
-        except OSError as error:
-            raise DataError(f"cannot write {self._path}: {error.strerror}; what was finished is kept") from error
+        append_line(self._path, json.dumps(rollout.to_dict(), ensure_ascii=True, allow_nan=False))
 
     def _read(self) -> None:
         """Read what an earlier start has kept; a torn last line is cut off."""

@@ -16,8 +16,9 @@ import numpy as np
 
 from actfer_env._version import __version__
 from actfer_env.errors import ActFERError, DataError
+from actfer_env.files import write_text_atomic
 from actfer_env.rewards import TERMS, UCGRPO, Scores, UCGRPOConfig
-from actfer_env.rollout import Rollout, read_rollouts, write_rollouts, write_text_atomic
+from actfer_env.rollout import Rollout, read_rollouts, write_rollouts
 
 RUN_SCHEMA = 1
 RUN_FILE, ROLLOUT_FILE, REPORT_FILE = "run.json", "rollouts.jsonl", "report.html"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from actfer_env.errors import ImageError
-from actfer_env.rollout import write_bytes_atomic
+from actfer_env.files import write_bytes_atomic
 
 RGB: TypeAlias = NDArray[np.uint8]
 """An RGB image, uint8, shape (height, width, 3)."""

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from actfer_env.errors import DataError
+from actfer_env.files import write_text_atomic
 from actfer_env.rewards import UCGRPO, Scores, UCGRPOConfig
 from actfer_env.rewards.config import VARIANTS, RewardError
 from actfer_env.rewards.task import task_reward
-from actfer_env.rollout import VIOLATIONS, Rollout, write_rollouts, write_text_atomic
+from actfer_env.rollout import VIOLATIONS, Rollout, write_rollouts
 
 STATE_FILE = "ucgrpo_state.json"
 """The scorer's state within a checkpoint's folder."""

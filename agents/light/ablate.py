@@ -18,8 +18,8 @@ from actfer_env.agents.light.sb3_baseline import SB3_PPO, run_sb3, steps_of
 from actfer_env.agents.light.session import OTHER_REWARDS, SessionConfig, run, stage
 from actfer_env.agents.light.trainer import CHECKPOINT
 from actfer_env.errors import DataError
+from actfer_env.files import write_text_atomic
 from actfer_env.rewards import VARIANTS
-from actfer_env.rollout import write_text_atomic
 
 Say = Callable[[str], None]
 METRICS = (

@@ -20,7 +20,8 @@ from actfer_env.agents.light.session import RESULT, SessionConfig, Stage, read_r
 from actfer_env.agents.light.trainer import LOG
 from actfer_env.data.synthetic import GENERATOR_VERSION
 from actfer_env.errors import DataError
-from actfer_env.rollout import Rollout, write_text_atomic
+from actfer_env.files import write_text_atomic
+from actfer_env.rollout import Rollout
 
 SB3_PPO = "sb3_ppo"
 """The name under which the baseline stands among the variants."""
@@ -58,7 +59,6 @@ def run_sb3(
     rollouts = play(model, held, n, config)
     figures = free_figures(rollouts, task_of(rollouts, reward), np.array(held.views.good))
     result = {**made, "split": split, "figures": figures}
-    folder.mkdir(parents=True, exist_ok=True)
     write_text_atomic(path, json.dumps(result, indent=1) + "\n")
     return result
 

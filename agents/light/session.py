@@ -29,9 +29,9 @@ from actfer_env.agents.light.warmstart import WarmStartConfig, warm_start
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.data.synthetic import GENERATOR_VERSION
 from actfer_env.errors import DataError
+from actfer_env.files import write_text_atomic
 from actfer_env.rewards import VARIANTS, FacialR1Reward, TAGReward, UCGRPOConfig
 from actfer_env.rewards.presets import AnswerReward
-from actfer_env.rollout import write_text_atomic
 from actfer_env.wrappers.group_vec import GroupVectorEnv
 
 ENV_ID = "ActFER-MultiDiscrete-v0"

@@ -10,7 +10,6 @@ import csv
 import hashlib
 import io
 import json
-import tempfile
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
@@ -24,9 +23,9 @@ from actfer_env import facs
 from actfer_env.agents.light.policy import ANSWER, Features, LightPolicy, Outputs, divergence, entropy, log_prob
 from actfer_env.agents.light.rollouts import Batch, Player
 from actfer_env.errors import DataError
+from actfer_env.files import write_bytes_atomic, write_text_atomic
 from actfer_env.rewards import UCGRPO, UCGRPOConfig
 from actfer_env.rewards.presets import AnswerReward
-from actfer_env.rollout import write_text_atomic
 from actfer_env.wrappers.group_vec import GroupVectorEnv
 
 CHECKPOINT, LOG = "checkpoint.pt", "log.csv"
@@ -165,7 +164,6 @@ class Trainer:
             "generator": self.generator.get_state(), "log": self.log, "config": asdict(self.config),
             "reward": facts_of(self.venv.scorer), "seed": self.seed,
         }  # fmt: skip
-        self.folder.mkdir(parents=True, exist_ok=True)
         save_atomic(self.folder / CHECKPOINT, state)
         write_text_atomic(self.folder / LOG, _csv(self.log))
 
@@ -233,19 +231,14 @@ def weights_hash(module: torch.nn.Module) -> str:
 
 
 def save_atomic(path: Path, state: Any) -> None:
-    """Write a torch file to a temporary one, then rename it.
+    """Write a torch file, all or nothing.
 
     Raises:
         DataError: the folder cannot be written.
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as handle:
-            handle.write(buffer.getvalue())
-        Path(handle.name).replace(path)
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror}; choose a folder that can be written") from error
+    write_bytes_atomic(path, buffer.getvalue())
 
 
 def load_checkpoint(path: Path) -> Any:

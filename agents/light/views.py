@@ -10,8 +10,6 @@ import hashlib
 import json
 import os
 import pickle
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +21,7 @@ from numpy.typing import NDArray
 from actfer_env import facs
 from actfer_env.data import Dataset, Sample
 from actfer_env.data.synthetic import GENERATOR_VERSION
-from actfer_env.errors import DataError
+from actfer_env.files import draft_folder
 from actfer_env.rollout import Box
 from actfer_env.tools import FaceTools
 from actfer_env.tools.align import Alignment
@@ -110,31 +108,14 @@ def prepare(
     config = config or ViewConfig()
     target = Path(folder) / _name(dataset, config)
     if not target.is_dir():
-        try:
-            Path(folder).mkdir(parents=True, exist_ok=True)
-            draft = Path(tempfile.mkdtemp(dir=folder, prefix=".draft-"))
-        except OSError as error:
-            raise DataError(f"cannot write {folder}: {error.strerror}; choose a folder that can be written") from error
-        try:
+        with draft_folder(target) as draft:
             _draw_all(dataset, config, draft, workers or os.cpu_count() or 1, advance)
-            _settle(draft, target)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
     return _read(target)
 
 
 def _name(dataset: Dataset, config: ViewConfig) -> str:
     facts = [GENERATOR_VERSION, dataset.arguments, len(dataset), vars(config), vars(SimulatedConfig())]
     return "views-" + hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def _settle(draft: Path, target: Path) -> None:
-    """Move the finished folder into place; another process may have been faster."""
-    try:
-        draft.rename(target)
-    except OSError:
-        if not target.is_dir():
-            raise
 
 
 def _draw_all(

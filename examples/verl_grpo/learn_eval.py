@@ -20,7 +20,8 @@ from actfer_env.agents.torchvision_guard import guard
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.episode import EpisodeConfig
 from actfer_env.evaluation import EvalConfig, evaluate
-from actfer_env.rollout import Rollout, write_text_atomic
+from actfer_env.files import write_text_atomic
+from actfer_env.rollout import Rollout
 
 MODES = {"greedy": 0.0, "sampled": 1.0, "exchanged": 0.0}
 """Mode -> temperature; "exchanged" is greedy, with each face's label beside the picture of another."""

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from actfer_env.rollout import Rollout, read_rollouts, write_bytes_atomic, write_text_atomic
+from actfer_env.files import write_bytes_atomic, write_text_atomic
+from actfer_env.rollout import Rollout, read_rollouts
 
 START = "start"
 KINDS = {"full": "UC-GRPO", "emotion": "plain GRPO, emotion alone", "random": "random rewards"}

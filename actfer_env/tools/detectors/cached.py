@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import sqlite3
-import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -23,8 +22,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from actfer_env.errors import DetectorError
-from actfer_env.rollout import write_text_atomic
+from actfer_env.errors import DataError, DetectorError
+from actfer_env.files import draft_file, write_text_atomic
 from actfer_env.tools.detectors.base import Detector, Face, detect_in, make_detector, settings_of
 
 if TYPE_CHECKING:
@@ -160,20 +159,11 @@ class DetectionStore:
         Raises:
             DetectorError: the folder cannot be written.
         """
-        draft = None
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(suffix=".draft", dir=path.parent)
-            os.close(handle)
-            draft = Path(name)
-            _fill(draft, rows)
-            draft.chmod(0o644)
-            draft.replace(path)
-        except (OSError, sqlite3.Error) as error:
+            with draft_file(path) as draft:
+                _fill(draft, rows)
+        except (DataError, sqlite3.Error) as error:
             raise DetectorError(f"cannot write {path}: {error}; choose a folder that can be written") from error
-        finally:
-            if draft is not None:
-                draft.unlink(missing_ok=True)
 
 
 class CachedDetector:

@@ -1,0 +1,132 @@
+"""The command that evaluates a vision-language model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from actfer_env.cli.options import (
+    DetectorOption,
+    OutOption,
+    SeedOption,
+    SkipBrokenOption,
+    SplitOption,
+    TargetArgument,
+    open_dataset,
+)
+from actfer_env.cli.output import complain, print_summary, progress_bar, say
+from actfer_env.errors import AgentError, DataError
+from actfer_env.files import check_writable, write_text_atomic
+
+if TYPE_CHECKING:
+    from actfer_env.data import Dataset
+    from actfer_env.evaluation import EvalConfig
+
+
+def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the command)
+    target: TargetArgument,
+    model: Annotated[str, typer.Option(help="A model's folder or hub name; with --endpoint its name there.")],
+    endpoint: Annotated[str | None, typer.Option(help="Address of an OpenAI-compatible server.")] = None,
+    out: OutOption = Path("actfer-eval"),
+    split: SplitOption = None,
+    number: Annotated[int | None, typer.Option("--number", "-n", min=1, help="Samples; all if left out.")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Conversations of each sample.")] = 1,
+    preset: Annotated[str, typer.Option(help="actfer, or a passive baseline: facial_r1, tag, ferbench.")] = "actfer",
+    coordinates: Annotated[
+        str | None, typer.Option(help="Boxes: relative_1000, pixels or unit; the local model's own if left out.")
+    ] = None,
+    parsing: Annotated[str, typer.Option(help="lenient or strict.")] = "lenient",
+    native_calls: Annotated[bool, typer.Option(help="Endpoint: pass tools beside the messages.")] = False,
+    images_in_tool: Annotated[bool, typer.Option(help="Endpoint: send pictures inside tool messages.")] = False,
+    detector: DetectorOption = "auto",
+    max_turns: Annotated[int, typer.Option(min=1, help="Calls and answer together.")] = 6,
+    max_zooms: Annotated[int, typer.Option(min=0, help="Crops of an episode.")] = 4,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens of a turn.")] = 1024,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
+    seed: SeedOption = 0,
+    batch: Annotated[int, typer.Option(min=1, help="Conversations side by side.")] = 8,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; the GPU where there is one.")] = None,
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    max_pixels: Annotated[int | None, typer.Option(min=1024, help="Local model: bound on a picture's pixels.")] = None,
+    token_budget: Annotated[int | None, typer.Option(min=1, help="Endpoint: tokens of this start.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Endpoint: folder of answers that are not asked for again.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option(help="Count calls, tokens and cost; call nothing.")] = False,
+    price: Annotated[tuple[float, float], typer.Option(help="Of a million tokens read and written.")] = (0.0, 0.0),
+    skip_broken: SkipBrokenOption = False,
+) -> None:
+    """Evaluate a vision-language model; what is finished is kept, and the same command goes on where it stopped.
+
+    Pictures leave this machine only with --endpoint, and go to that address alone. Its key is read from
+    OPENAI_API_KEY.
+    """
+    from actfer_env.chat import ChatConfig
+    from actfer_env.episode import EpisodeConfig
+    from actfer_env.evaluation import EvalConfig
+
+    chosen: dict[str, Any] = {"preset": preset, "parsing": parsing, "calls": "native" if native_calls else "text"}
+    chosen |= {} if coordinates is None else {"coordinates": coordinates}
+    chat = ChatConfig(**chosen, schemas_in_prompt=endpoint is not None and not native_calls)
+    config = EvalConfig(chat, EpisodeConfig(max_turns, max_zooms), detector, number, repeats)
+    dataset = open_dataset(target, split, skip_broken, drawn="test")
+    if dry_run:
+        _estimate(dataset, config, price)
+        return
+    check_writable(out)
+    if endpoint is None:
+        from actfer_env.agents.qwen_vl import QwenVLAgent, SamplingConfig
+
+        sampling = SamplingConfig(max_new_tokens, temperature, seed=seed)
+        agent: Any = QwenVLAgent(
+            model, device=device, dtype=dtype, sampling=sampling, batch_size=batch, max_pixels=max_pixels
+        )
+        config = replace(config, chat=replace(agent.chat, **chosen))
+    else:
+        from actfer_env.agents.openai_chat import EndpointConfig, OpenAIChatAgent
+
+        agent = OpenAIChatAgent(EndpointConfig(
+            endpoint, model, concurrency=batch, max_tokens=max_new_tokens, temperature=temperature, seed=seed,
+            images_in_tool=images_in_tool, token_budget=token_budget, cache=None if cache is None else str(cache),
+        ))  # fmt: skip
+    _evaluate(agent, dataset, config, out)
+
+
+def _evaluate(agent: Any, dataset: Dataset, config: EvalConfig, out: Path) -> None:
+    from actfer_env.evaluation import evaluate, summarize, write_report, write_run
+
+    total = min(config.number or len(dataset), len(dataset)) * config.repeats
+    with progress_bar() as progress:
+        task = progress.add_task("conversations", total=total)
+        try:
+            run = evaluate(agent, dataset, config, out, lambda done: progress.update(task, completed=done))
+        except AgentError as error:
+            if error.run is None:
+                raise
+            run = error.run
+    for failure in run.failures:
+        complain(failure["error"])
+    if not run.rollouts:
+        raise DataError("no conversation was finished")
+    write_run(out, run)
+    write_text_atomic(out / "summary.json", json.dumps(summarize(run.rollouts, run.score()).to_dict(), indent=1) + "\n")
+    path = write_report(out, run)
+    print_summary(run)
+    say(f"rollouts: {out / 'rollouts.jsonl'}\nreport:   {path}")
+    if len(run.rollouts) < total:
+        raise typer.Exit(1)
+
+
+def _estimate(dataset: Dataset, config: EvalConfig, price: tuple[float, float]) -> None:
+    from actfer_env.agents.openai_chat import estimate
+    from actfer_env.evaluation.evaluate import fresh_episodes
+
+    found = estimate(fresh_episodes(dataset, config), *price)
+    say(
+        f"{found.episodes} conversations, about {found.calls} calls, {found.prompt_tokens} tokens read, "
+        f"{found.completion_tokens} written, cost {found.cost:.2f}; nothing was sent"
+    )

@@ -1,0 +1,154 @@
+"""Commands that play the tools: demo, rollout, report, inspect."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from actfer_env.cli.options import (
+    DetectorOption,
+    OutOption,
+    SeedOption,
+    SkipBrokenOption,
+    SplitOption,
+    TargetArgument,
+    open_dataset,
+)
+from actfer_env.cli.output import complain, print_summary, progress_bar, say
+from actfer_env.errors import ActFERError, DataError
+from actfer_env.files import check_writable
+
+if TYPE_CHECKING:
+    from actfer_env.data import Dataset
+    from actfer_env.runner import RolloutConfig
+
+DEMO_AGENTS = ("full:truth", "simplified:happiness", "degraded:neutral", "random:unmasked")
+DEMO_SAMPLES = 12
+
+
+def demo(
+    out: OutOption = Path("actfer-demo"),
+    detector: DetectorOption = "auto",
+    seed: SeedOption = 0,
+    number: Annotated[int, typer.Option("--number", "-n", min=1, help="Pictures.")] = DEMO_SAMPLES,
+) -> None:
+    """Play scripted and random episodes on drawn faces and the astronaut portrait, and write a report.
+
+    Each picture is played four times, as a query group: with zooming, without, without looking at all, and at
+    random. No agent here looks at pictures; the demo shows the tools and the rewards.
+    """
+    from actfer_env.data import load_dataset
+    from actfer_env.runner import RolloutConfig
+
+    config = RolloutConfig(agents=DEMO_AGENTS, group_size=len(DEMO_AGENTS), detector=detector, seed=seed, number=number)
+    _play(load_dataset("demo"), config, out)
+
+
+def rollout(  # noqa: PLR0913, PLR0917  (each argument is an option of the command)
+    target: TargetArgument,
+    out: OutOption = Path("actfer-out"),
+    agent: Annotated[
+        str, typer.Option(help="full, simplified, degraded (each with :truth or :EMOTION), random; commas mix them.")
+    ] = "full",
+    detector: DetectorOption = "auto",
+    split: SplitOption = None,
+    number: Annotated[
+        int | None, typer.Option("--number", "-n", min=1, help="Samples to play; all if left out.")
+    ] = None,
+    group_size: Annotated[int, typer.Option(min=1, help="Episodes of one sample, which form a query group.")] = 1,
+    seed: SeedOption = 0,
+    max_turns: Annotated[int, typer.Option(min=1, help="Turns of an episode.")] = 6,
+    max_zooms: Annotated[int, typer.Option(min=0, help="Crops of an episode.")] = 4,
+    variant: Annotated[
+        str, typer.Option(help="Reward: full, no_ema, zoom_biased, au_grounded, emotion_only.")
+    ] = "full",
+    skip_broken: SkipBrokenOption = False,
+) -> None:
+    """Play episodes over photos or a data set; write rollouts.jsonl, run.json and report.html."""
+    from actfer_env.rewards import UCGRPOConfig
+    from actfer_env.runner import RolloutConfig
+
+    agents = tuple(part.strip() for part in agent.split(","))
+    config = RolloutConfig(
+        agents=agents, detector=detector, group_size=group_size, number=number, seed=seed,
+        max_turns=max_turns, max_zooms=max_zooms, reward=UCGRPOConfig.variant(variant),
+    )  # fmt: skip
+    _play(open_dataset(target, split, skip_broken), config, out)
+
+
+def report(folder: Annotated[Path, typer.Argument(help="The --out folder of a run.")]) -> None:
+    """Rebuild a run's report from its stored rollouts; recompute every reward and compare it with the stored one."""
+    from actfer_env.evaluation import read_run, write_report
+
+    run = read_run(folder)
+    path = write_report(folder, run)
+    differences = run.mismatches()
+    for line in differences:
+        complain(line)
+    say(
+        f"{len(run.rollouts)} rollouts, rewards recomputed: {len(differences) or 'no'} differences from the stored ones"
+    )
+    say(f"report: {path}")
+    if differences:
+        raise typer.Exit(1)
+
+
+def inspect(
+    images: Annotated[list[Path], typer.Argument(help="Images or folders.")],
+    detector: DetectorOption = "auto",
+    size: Annotated[
+        int, typer.Option(min=16, max=4096, help="Side of the aligned face and of crops, in pixels.")
+    ] = 224,
+    face: Annotated[str, typer.Option(help="largest, an index by size from 0, or a point X,Y in pixels.")] = "largest",
+    out: OutOption = Path("actfer-inspect"),
+) -> None:
+    """Run the tools alone: print what they find as JSON lines, and write a picture for each image."""
+    from actfer_env.inspection import inspect_image, make_tools, parse_face, picture_names
+    from actfer_env.tools import find_images
+
+    tools = make_tools(detector, size, parse_face(face))
+    done, paths = 0, [path for given in images for path in find_images(given)]
+    for path, name in zip(paths, picture_names(paths), strict=True):
+        try:
+            sys.stdout.write(json.dumps(inspect_image(path, tools, out, name)) + "\n")
+            done += 1
+        except ActFERError as error:
+            complain(str(error))
+    if not done:
+        raise typer.Exit(1)
+
+
+def _play(dataset: Dataset, config: RolloutConfig, out: Path) -> None:
+    from actfer_env.evaluation import write_report, write_run
+    from actfer_env.runner import play
+
+    check_writable(out)
+    _check_kind(out)
+    total = min(config.number or len(dataset), len(dataset)) * config.group_size
+    with progress_bar() as progress:
+        task = progress.add_task("episodes", total=total)
+        run = play(dataset, config, lambda name: progress.advance(task))
+    for failure in run.failures:
+        complain(failure["error"])
+    if not run.rollouts:
+        raise DataError("no episode could be played")
+    write_run(out, run)
+    path = write_report(out, run)
+    print_summary(run)
+    say(f"rollouts: {out / 'rollouts.jsonl'}\nreport:   {path}")
+    if any(not failure["sample_id"] for failure in run.failures):  # it ended before the last sample
+        raise typer.Exit(1)
+
+
+def _check_kind(out: Path) -> None:
+    """Keep rollouts out of the folder of an evaluation, and say so when an earlier run is replaced."""
+    from actfer_env.evaluation.evaluate import SETTINGS
+
+    if (out / SETTINGS).exists():
+        raise DataError(f"{out} holds an evaluation: choose another folder with --out")
+    if (out / "run.json").exists():
+        say(f"the earlier run in {out} will be replaced")

@@ -1,0 +1,138 @@
+"""Commands that train a light policy: train, ablate."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from actfer_env.cli.options import (
+    CacheOption,
+    FieldsOption,
+    LookOption,
+    OutOption,
+    SeedOption,
+    reward_fields,
+)
+from actfer_env.cli.output import console, progress_bar, say
+from actfer_env.errors import DataError
+from actfer_env.files import check_writable
+
+
+def train(  # noqa: PLR0913, PLR0917  (each argument is an option of the command)
+    preset: Annotated[str, typer.Option(help="smoke, quick (three minutes), paper or long.")] = "quick",
+    variant: Annotated[
+        str,
+        typer.Option(help="Reward: full, no_ema, zoom_biased, au_grounded, emotion_only, task_only, facial_r1, tag."),
+    ] = "full",
+    seed: SeedOption = 0,
+    out: OutOption = Path("actfer-train"),
+    cache: CacheOption = Path("actfer-cache"),
+    zoom_cost: Annotated[
+        float, typer.Option(min=0.0, help="Taken from a rollout that zooms; ours, not the paper's.")
+    ] = 0.0,
+    outcome_gate: Annotated[bool, typer.Option(help="Task reward alone in groups without a right answer.")] = False,
+    no_std: Annotated[bool, typer.Option(help="Do not divide advantages by the group's std.")] = False,
+    max_zooms: LookOption = 4,
+    fields: FieldsOption = [],  # noqa: B006
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes that draw; all cores if left out.")] = None,
+) -> None:
+    """Train a light inspection policy with UC-GRPO on drawn faces, and measure it on held-out people.
+
+    The same command goes on where an interrupted one stopped.
+    """
+    session = light_session()
+    from actfer_env.agents.light.examples import write_examples
+
+    session.check_variant(variant)
+    config = replace(light_preset(preset), variant=variant, seed=seed, zoom_cost=zoom_cost, outcome_gate=outcome_gate,
+                     normalize_std=not no_std, max_zooms=max_zooms, reward=reward_fields(fields))  # fmt: skip
+    check_writable(out)
+    with progress_bar() as progress:
+        result = session.run(config, out, cache, say, workers, _watch(progress))
+    _print_figures(result)
+    say(f"result: {out / session.RESULT}\nexamples: {write_examples(config, out, cache)}")
+
+
+def ablate(  # noqa: PLR0913, PLR0917  (each argument is an option of the command)
+    preset: Annotated[str, typer.Option(help="smoke, quick, paper or long.")] = "paper",
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of each variant.")] = 5,
+    variants: Annotated[
+        str, typer.Option(help="Comma-separated; all of UC-GRPO if left out. Also facial_r1, tag, sb3_ppo.")
+    ] = "",
+    baseline_seeds: Annotated[
+        int, typer.Option(min=1, help="Seeds of sb3_ppo, at most --seeds; each takes about as long as ten others.")
+    ] = 1,
+    out: OutOption = Path("actfer-ablation"),
+    cache: CacheOption = Path("actfer-cache"),
+    zoom_cost: Annotated[float, typer.Option(min=0.0, help="Taken from a rollout that zooms; ours.")] = 0.0,
+    max_zooms: LookOption = 4,
+    fields: FieldsOption = [],  # noqa: B006
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+) -> None:
+    """Train variants x seeds in parallel and write tables and learning curves; finished runs are not made again."""
+    from actfer_env.rewards import VARIANTS
+
+    light_session()
+    from actfer_env.agents.light.ablate import ablate as run_all
+    from actfer_env.agents.light.claims import WARM_START
+
+    names = tuple(part.strip() for part in variants.split(",") if part.strip()) or (*VARIANTS, WARM_START)
+    check_writable(out)
+    run_all(
+        replace(light_preset(preset), zoom_cost=zoom_cost, max_zooms=max_zooms, reward=reward_fields(fields)),
+        out,
+        cache,
+        variants=names,
+        seeds=seeds,
+        baseline_seeds=min(baseline_seeds, seeds),
+        workers=workers,
+        say=say,
+    )
+    say(f"tables: {out / 'ablation.md'}\ncurves: {out / 'curves.png'}")
+
+
+def light_session() -> Any:
+    """Return the module of training sessions, or say what is missing."""
+    try:
+        from actfer_env.agents.light import session
+    except ImportError as error:
+        raise DataError(f"{error.name} is missing: pip install 'actfer-env[torch]'") from error
+    return session
+
+
+def light_preset(name: str) -> Any:
+    """Return the settings of a preset's name."""
+    presets = light_session().PRESETS
+    if name not in presets:
+        raise DataError(f"unknown preset {name!r}: use one of {', '.join(presets)}")
+    return presets[name]
+
+
+def _watch(progress: Any) -> Any:
+    """Return what moves a bar by one step of training, its figures beside it."""
+    task = progress.add_task("training", total=None)
+
+    def watch(row: dict[str, float], steps: int) -> None:
+        from actfer_env.agents.light.session import line_of
+
+        progress.update(task, description=line_of(row, steps), total=steps, completed=row["step"] + 1)
+
+    return watch
+
+
+def _print_figures(result: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    found = result["figures"]
+    table = Table(show_header=False, title=f"held-out faces ({result['split']})")
+    names = {"accuracy": "accuracy", "macro_f1": "macro-F1", "au_f1": "AU F1", "zoom": "zoomed, of faces found",
+             "zoom_good": "zoomed, good pictures", "zoom_poor": "zoomed, poor pictures", "task": "task reward",
+             "task_never": "  same weights, never zooming", "task_once": "  same weights, zooming once or more",
+             "task_always": "  same weights, zooming while they can",
+             "task_oracle": "  the better of the two for each sample"}  # fmt: skip
+    for key, text in names.items():
+        table.add_row(text, f"{found[key]:.3f}")
+    console().print(table)
