@@ -164,14 +164,18 @@ class _Play:
             self.shown = len(conversation.episode.images)
 
     def _clean(self, ids: list[int]) -> list[int]:
-        """Cut a turn before a special token: a sampled picture placeholder would break the feature count."""
-        for place, token in enumerate(ids):
-            if token in self.loop.forbidden:
-                return ids[:place] or [self.loop.codec.end_id]
-        return ids or [self.loop.codec.end_id]
+        """Cut a turn before a special token: a sampled picture placeholder would break the feature count.
+
+        A turn of which nothing is left stays empty: an end that was not sampled carries no loss.
+        """
+        cut = (place for place, token in enumerate(ids) if token in self.loop.forbidden)
+        return ids[: next(cut, len(ids))]
 
     def output(self, spent: Mapping[str, float]) -> AgentLoopOutput:
         conversation, start = self.conversation, self.prompt
+        if len(conversation.ids) == start:  # verl takes no response without a token
+            conversation.ids.append(self.loop.codec.end_id)
+            conversation.written.append(False)
         self._check()
         length = len(conversation.ids) - start
         logs = (self.logs + [0.0] * length)[:length] if self.logged else None

@@ -1,8 +1,8 @@
-"""Settings of verl under which a run would not be UC-GRPO, refused with one line before anything starts."""
+"""Settings of verl under which a run would not be UC-GRPO, or would stop later, refused before anything starts."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from actfer_env.errors import ActFERError
 from actfer_env.rewards import UCGRPOConfig
 from actfer_env.rewards.config import RewardError
 from actfer_env.verl_plugin import TRAINER
+from actfer_env.verl_plugin.launch import machine_problems
 from actfer_env.verl_plugin.scoring import reward_config
 
 PASS_ONE = "actfer_env.verl_plugin.scoring"
@@ -23,19 +24,34 @@ _OWN = frozenset({"name", "_target_", "detector", "turn_tokens", "tool_threads",
 
 
 def check_launch(config: Any, trainers: Collection[str] = (TRAINER,)) -> None:
-    """Check a whole configuration before verl starts, the trainer's name included.
+    """Check a whole configuration and the machine before verl starts, and say all that is wrong at once.
 
     Args:
         config: verl's configuration, as Hydra composed it.
         trainers: names of the trainers that score as this project does.
 
     Raises:
-        RewardError: one line that names the setting and the cure.
+        LaunchError: a line for each thing that is wrong, with its cure.
     """
-    mode = config.trainer.v1.trainer_mode
+    mode, problems = config.trainer.v1.trainer_mode, []
     if not config.trainer.get("use_v1", True) or mode not in trainers:
-        raise RewardError(f"trainer.v1.trainer_mode is {mode!r}: set it to {TRAINER}, with trainer.use_v1=True")
-    check_config(config)
+        problems.append(f"trainer.v1.trainer_mode is {mode!r}: set it to {TRAINER}, with trainer.use_v1=True")
+    problems += [*_config_problems(config), *machine_problems(config)]
+    if problems:
+        raise LaunchError(problems)
+
+
+class LaunchError(RewardError):
+    """A run that would stop or mislead.
+
+    Attributes:
+        problems: a line for each thing that is wrong.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        many = f"{len(self.problems)} things would stop this run:\n" + "\n".join(f"  - {one}" for one in self.problems)
+        super().__init__(self.problems[0] if len(self.problems) == 1 else many)
 
 
 def check_config(config: Any) -> None:
@@ -45,16 +61,27 @@ def check_config(config: Any) -> None:
         config: verl's configuration.
 
     Raises:
-        RewardError: one line that names the setting and the cure.
+        RewardError: the first of them: one line that names the setting and the cure.
     """
-    _check_algorithm(config.algorithm)
-    split_options(config.get("ucgrpo"))
+    for problem in _config_problems(config):
+        raise RewardError(problem)
+
+
+def _config_problems(config: Any) -> Iterator[str]:
+    yield from _algorithm_problems(config.algorithm)
+    try:
+        split_options(config.get("ucgrpo"))
+    except RewardError as error:
+        yield str(error)
     path = ((config.get("reward") or {}).get("custom_reward_function") or {}).get("path")
     if path is not None and PASS_ONE not in str(path) and not str(path).endswith("scoring.py"):
-        raise RewardError(f"reward.custom_reward_function.path is {path}: set it to pkg://{PASS_ONE}")
+        yield f"reward.custom_reward_function.path is {path}: set it to pkg://{PASS_ONE}"
     agent = ((config.get("actor_rollout_ref") or {}).get("rollout") or {}).get("agent") or {}
-    if agent.get("agent_loop_config_path"):
-        check_agent_loop(agent["agent_loop_config_path"])
+    try:
+        if agent.get("agent_loop_config_path"):
+            check_agent_loop(agent["agent_loop_config_path"])
+    except RewardError as error:
+        yield str(error)
 
 
 def split_options(options: Mapping[str, Any] | None) -> tuple[UCGRPOConfig, bool]:
@@ -119,10 +146,10 @@ def _build(kind: Any, values: Any, where: str) -> None:
         raise RewardError(f"{where}: {str(error).splitlines()[0]}") from error
 
 
-def _check_algorithm(algorithm: Any) -> None:
+def _algorithm_problems(algorithm: Any) -> Iterator[str]:
     if algorithm.adv_estimator != "grpo":
-        raise RewardError(f"{TRAINER} needs algorithm.adv_estimator=grpo, not {algorithm.adv_estimator}")
+        yield f"{TRAINER} needs algorithm.adv_estimator=grpo, not {algorithm.adv_estimator}"
     if algorithm.get("use_kl_in_reward", False):
-        raise RewardError(f"{TRAINER} needs algorithm.use_kl_in_reward=False: set actor.use_kl_loss=True instead")
+        yield f"{TRAINER} needs algorithm.use_kl_in_reward=False: set actor.use_kl_loss=True instead"
     if (algorithm.get("filter_groups") or {}).get("enable", False):
-        raise RewardError(f"{TRAINER} needs algorithm.filter_groups.enable=False: the filter would read pass 1 alone")
+        yield f"{TRAINER} needs algorithm.filter_groups.enable=False: the filter would read pass 1 alone"

@@ -15,6 +15,7 @@ from actfer_env.errors import DataError
 from actfer_env.files import write_text_atomic
 from actfer_env.rewards import UCGRPO, Scores, UCGRPOConfig
 from actfer_env.rewards.config import VARIANTS, RewardError
+from actfer_env.rewards.guards import collapse_figures
 from actfer_env.rewards.task import task_reward
 from actfer_env.rollout import VIOLATIONS, Rollout, write_rollouts
 
@@ -126,7 +127,7 @@ class StepScorer:
         found = {f"ucgrpo/{name}": float(getattr(scores, name).mean())
                  for name in ("task", "structure", "utility", "quality", "total")}  # fmt: skip
         found["ucgrpo/accuracy"] = float(np.mean([bool(rollout.correct) for rollout in rollouts]))
-        found["ucgrpo/zoom"] = float(scores.zoomed.mean())
+        found |= {f"ucgrpo/{name}": value for name, value in collapse_figures(rollouts, scores).items()}
         found["ucgrpo/detection_failed"] = float(np.mean([rollout.detection == "failed" for rollout in rollouts]))
         for name in VIOLATIONS:
             found[f"ucgrpo/violations/{name}"] = float(np.mean([name in rollout.violations for rollout in rollouts]))

@@ -1,7 +1,7 @@
 """verl's main program behind a check of the settings: ``python -m actfer_env.verl_plugin.train OVERRIDES``.
 
-It takes the overrides of ``python -m verl.trainer.main_ppo``. A wrong setting ends it with one line before Ray starts,
-and so does an error of this project's in one of Ray's processes.
+It takes the overrides of ``python -m verl.trainer.main_ppo``. What is wrong with the settings or the machine ends it
+before Ray starts, one line for each thing, and so does an error of this project's in one of Ray's processes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import hydra
 
 from actfer_env.errors import ActFERError
-from actfer_env.verl_plugin.check import check_launch
+from actfer_env.verl_plugin.check import LaunchError, check_launch
 
 
 def run(config: Any) -> None:
@@ -27,6 +27,8 @@ def run(config: Any) -> None:
     try:
         check_launch(config, _trainers())
         _start(config)
+    except LaunchError as error:
+        sys.exit(f"error: {error}")
     except ActFERError as error:
         sys.exit(f"error: {_last_line(error)}")
 

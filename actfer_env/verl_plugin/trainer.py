@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ from tensordict import TensorDict
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
+from actfer_env.rewards.guards import collapse_figures, collapse_warnings
 from actfer_env.verl_plugin import TRAINER
 from actfer_env.verl_plugin.check import check_config, split_options
 from actfer_env.verl_plugin.scoring import StepScorer, cost_metrics, spent_seconds, write_step, write_tokens
 
+logger = logging.getLogger(__name__)
 _FIELDS = ["uid", "rm_scores", "extra_fields"]
 
 
@@ -60,6 +63,8 @@ class UCGRPOTrainer(PPOTrainerSync):
         after = time.perf_counter()
         gap = self._replace_advantages(batch, kept, scores.advantage)
         metrics.update(self.step_scorer.metrics(rollouts, scores) | self._row_metrics(kept, gap))
+        for line in collapse_warnings(collapse_figures(rollouts, scores)):
+            logger.warning("step %d: %s", self.global_steps, line)
         record = {"state": before, "step": self.global_steps, **self._read_back(batch, kept)}
         self._write(batch, kept, rollouts, record)
         tools, rewards = spent_seconds([fields[row] for row in kept])
@@ -103,24 +108,25 @@ class UCGRPOTrainer(PPOTrainerSync):
         for row, value in zip(kept, wanted, strict=True):
             new[row] = masks[row].to(old[row].dtype) * float(value)
         self._put(batch, advantages=new, returns=new)
-        return max(float((old[row] - new[row]).abs().max()) for row in kept)
+        return max((float((old[row] - new[row]).abs().max()) for row in kept if len(old[row])), default=0.0)
 
     def _read_back(self, batch: Any, kept: list[int]) -> dict[str, Any]:
         """Return the scores and advantages that lie in verl's queue, from where the update takes them.
 
-        "leak" is the largest advantage on a token that the policy did not write, "rows_padding" how many rows are
-        padding.
+        A sequence none of whose tokens carries a loss, as verl's `rollout_correction.rollout_rs` leaves it, has the
+        advantage None. "leak" is the largest advantage on a token that the policy did not write, "rows_padding" how
+        many rows are padding.
         """
         names = ["rm_scores", "advantages", "response_mask"]
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=names)
         scores, found, masks = (list(data[name].unbind(0)) for name in names)
-        mine = [masks[row].bool() for row in kept]
-        rows = [found[row] for row in kept]
+        pairs = [(found[row], masks[row].bool()) for row in kept]
+        kept_values = [row[mask] for row, mask in pairs]
         return {
             "total": [float(scores[row].sum()) for row in kept],
-            "advantage": [float(row[mask].mean()) for row, mask in zip(rows, mine, strict=True)],
-            "spread": max(float(row[mask].max() - row[mask].min()) for row, mask in zip(rows, mine, strict=True)),
-            "leak": max(float(row[~mask].abs().sum()) for row, mask in zip(rows, mine, strict=True)),
+            "advantage": [float(values.mean()) if len(values) else None for values in kept_values],
+            "spread": max((float(values.max() - values.min()) for values in kept_values if len(values)), default=0.0),
+            "leak": max((float(row[~mask].abs().sum()) for row, mask in pairs), default=0.0),
             "rows_padding": len(found) - len(kept),
         }
 

@@ -1,0 +1,60 @@
+"""Collapse guards: what a policy update should say of itself, so that a run that learns nothing is seen at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from actfer_env.rewards.scores import Scores
+from actfer_env.rollout import Rollout
+
+FLAT = 1e-9
+"""Spread of rewards below which a group counts as without spread: all its advantages are zero."""
+
+
+def collapse_figures(rollouts: Sequence[Rollout], scores: Scores) -> dict[str, float]:
+    """Return the shares by which a collapse shows, each in [0, 1].
+
+    Args:
+        rollouts: of one policy update, n of them.
+        scores: their scores, in the same order.
+
+    Returns:
+        "flat_groups": query groups whose rewards do not differ, so that nothing is learnt from them.
+        "wrong_groups": query groups in which every answer is wrong; what they teach comes from shaped terms alone.
+        "zoom": rollouts that zoomed. At 0 and at 1 no group has a contrast, and the symmetric fallback is all there is.
+    """
+    members: dict[str, list[int]] = {}
+    for row, group in enumerate(scores.group_ids):
+        members.setdefault(group, []).append(row)
+    groups = list(members.values())
+    if not groups:
+        return {"flat_groups": 0.0, "wrong_groups": 0.0, "zoom": 0.0}
+    flat = [float(np.ptp(scores.total[rows])) < FLAT for rows in groups]
+    wrong = [not any(rollouts[row].correct for row in rows) for rows in groups]
+    return {
+        "flat_groups": float(np.mean(flat)), "wrong_groups": float(np.mean(wrong)), "zoom": float(scores.zoomed.mean())
+    }  # fmt: skip
+
+
+def collapse_warnings(figures: Mapping[str, float]) -> list[str]:
+    """Return a line, with what to do, for each sign of a collapse; empty if there is none.
+
+    Args:
+        figures: of `collapse_figures`.
+    """
+    lines = []
+    if figures["zoom"] in (0.0, 1.0):
+        lines.append(
+            f"{'every' if figures['zoom'] else 'no'} rollout zoomed: no group has a contrast; raise the entropy bonus "
+            "or the temperature, or begin from a warm start that zooms in about half of its episodes"
+        )
+    if figures["flat_groups"] == 1.0:
+        lines.append("no group has rewards that differ: nothing is learnt; raise the temperature or the group size")
+    if figures["wrong_groups"] == 1.0:
+        lines.append(
+            "every answer is wrong: what is learnt comes from shaped terms alone; begin from a better start, or set "
+            "outcome_gate=True"
+        )
+    return lines
