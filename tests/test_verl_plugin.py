@@ -61,9 +61,10 @@ from hydra import compose, initialize_config_module
 from actfer_env.verl_plugin.train import run
 with initialize_config_module("verl.trainer.config", version_base=None):
     for wrong in {list(WRONG)!r}:
-        good = ["trainer.v1.trainer_mode=ucgrpo_sync"] if "trainer_mode" not in wrong else []
+        good = ["algorithm.adv_estimator=grpo", "trainer.logger=[console]", "actor_rollout_ref.rollout.name=hf"]
+        good += ["trainer.v1.trainer_mode=ucgrpo_sync"] if "trainer_mode" not in wrong else []
         try:
-            run(compose("ppo_trainer", overrides=[*good, "algorithm.adv_estimator=grpo", wrong]))
+            run(compose("ppo_trainer", overrides=[*good, wrong]))
         except SystemExit as end:
             print(wrong, "|", end.code)
 """
@@ -87,7 +88,10 @@ def test_the_launcher_exits_with_an_error_code(tmp_path: Path) -> None:
         capture_output=True, text=True, env={**os.environ, "VERL_PLATFORM": "cpu"}, check=False,
     )  # fmt: skip
     assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].startswith("error: trainer.v1.trainer_mode is 'sync'")
+    head, *lines = done.stderr[done.stderr.index("error: ") :].strip().splitlines()
+    assert head == f"error: {len(lines)} things would stop this run:" and all(line.startswith("  - ") for line in lines)
+    for wanted in ("trainer.v1.trainer_mode is 'sync'", "unknown ucgrpo.variant 'typo'", "trainer.logger has wandb"):
+        assert sum(wanted in line for line in lines) == 1
 
 
 def test_requests_that_come_one_after_another_share_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,3 +156,75 @@ def test_the_loop_scores_the_first_pass_as_the_reward_workers_would() -> None:
         play.loop = SimpleNamespace(config=reward)
         made, wanted = play._score(text), compute_score("", "", "", {"rollout": text}, **options)
         assert {**made, "reward_seconds": 0} == {**wanted, "reward_seconds": 0} and made["score"] > 0
+
+
+@pytest.fixture(scope="module")
+def loop(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """An agent loop without verl's servers."""
+    os.environ.setdefault("VERL_PLATFORM", "cpu")
+    from types import SimpleNamespace
+
+    from actfer_env.agents.conversation import Codec
+    from actfer_env.agents.qwen_vl import load
+    from actfer_env.agents.tiny_qwen import TinyQwenConfig, build
+    from actfer_env.chat import ChatConfig, chat_tools
+    from actfer_env.episode import EpisodeConfig
+    from actfer_env.verl_plugin.agent_loop import ActFERAgentLoop
+
+    folder = build(tmp_path_factory.mktemp("tiny") / "model", TinyQwenConfig())
+    _, tokenizer, image_processor = load(folder, "float32")
+    made = ActFERAgentLoop.__new__(ActFERAgentLoop)
+    made.tokenizer, made.codec = tokenizer, Codec(tokenizer, image_processor)
+    made.rollout_config = SimpleNamespace(prompt_length=8192, response_length=4096)
+    made.chat, made.limits, made.turn_tokens, made.score_here = ChatConfig(), EpisodeConfig(), 1024, False
+    made.tools = chat_tools("simulated", made.chat)
+    made.forbidden = (set(tokenizer.all_special_ids) | {made.codec.image_id}) - {made.codec.end_id}
+    return made
+
+
+CALL = '<tool_call>{"name": "detect_align", "arguments": {}}</tool_call>'
+TURNS = {
+    "a special token at its head": ("<|endoftext|>", ""), "nothing at all": ("", ""),
+    "a special token behind its text": ("<think>x<|im_start|>y", "<think>x"), "a call": (CALL, CALL),
+    "an end alone": ("<|im_end|>", "<|im_end|>"), "a picture's placeholder": ("a<|image_pad|>", "a"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TURNS)
+def test_tokens_that_were_not_sampled_carry_no_loss(name: str, loop: Any) -> None:
+    from types import SimpleNamespace
+
+    from actfer_env.data import load_dataset
+    from actfer_env.data.parquet import reference
+    from actfer_env.verl_plugin.agent_loop import _Play
+
+    written, kept = TURNS[name]
+    ids = loop.tokenizer(written, add_special_tokens=False).input_ids
+    dataset = load_dataset("synthetic", split="train", n=1)
+    row = {"extra_info": {"sample": json.dumps(reference(dataset[0], dataset))}, "uid": "u"}
+    play = _Play(loop, row)
+    conversation = play.begin()
+    start = len(conversation.ids)
+    logs = [-float(place + 1) for place in range(len(ids))]
+    play.write(SimpleNamespace(token_ids=ids, log_probs=logs, extra_fields={}))
+    output = play.output({})
+    mine = [place for place, flag in enumerate(conversation.written[start:]) if flag]
+    wanted = loop.tokenizer(kept, add_special_tokens=False).input_ids
+    assert [output.response_ids[place] for place in mine] == wanted == ids[: len(wanted)]
+    assert [output.response_logprobs[place] for place in mine] == logs[: len(wanted)]
+    assert sum(output.response_mask) == len(wanted) and len(output.response_ids) > 0
+
+
+def test_a_sequence_without_a_loss_has_no_advantage_to_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from actfer_env.verl_plugin import trainer
+
+    rows = {"rm_scores": [[0.0, 1.0], [0.0, 2.0]], "advantages": [[0.5, 0.5], [0.0, 0.0]],
+            "response_mask": [[1, 1], [0, 0]]}  # fmt: skip
+    columns = {name: torch.tensor(values) for name, values in rows.items()}
+    monkeypatch.setattr(trainer.tq, "kv_batch_get", lambda **asked: columns)
+    made = trainer.UCGRPOTrainer.__new__(trainer.UCGRPOTrainer)
+    batch = type("Batch", (), {"keys": ["a", "b"], "partition_id": "p"})()
+    found = made._read_back(batch, [0, 1])
+    assert found == {"total": [1.0, 2.0], "advantage": [0.5, None], "spread": 0.0, "leak": 0.0, "rows_padding": 0}

@@ -3,8 +3,8 @@
 #   two steps; a resume and a third; the checkpoint of step 2 resumed by path, with sessions that follow a script and
 #   whose numbers are worked out by hand (injected.py); an audit of all that was stored (audit.py).
 #   examples/verl_grpo/train_cpu_smoke.sh [WORK_FOLDER [HYDRA OVERRIDES]]     needs requirements-cpu.txt installed
-# It proves wiring, masks, both reward passes, the checkpointed EMA and the resume. It does not prove learning, vLLM,
-# SGLang or several GPUs.
+# It proves wiring, masks, both reward passes, the checkpointed EMA and the resume. It does not prove learning, vLLM
+# or several GPUs.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 work="$(mkdir -p "${1:-verl-smoke}" && cd "${1:-verl-smoke}" && pwd)"
