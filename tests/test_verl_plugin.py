@@ -207,6 +207,7 @@ def test_tokens_that_were_not_sampled_carry_no_loss(name: str, loop: Any) -> Non
     start = len(conversation.ids)
     logs = [-float(place + 1) for place in range(len(ids))]
     play.write(SimpleNamespace(token_ids=ids, log_probs=logs, extra_fields={}))
+    conversation.episode.stop("failed")
     output = play.output({})
     mine = [place for place, flag in enumerate(conversation.written[start:]) if flag]
     wanted = loop.tokenizer(kept, add_special_tokens=False).input_ids
