@@ -229,3 +229,37 @@ def test_a_sequence_without_a_loss_has_no_advantage_to_read_back(monkeypatch: py
     batch = type("Batch", (), {"keys": ["a", "b"], "partition_id": "p"})()
     found = made._read_back(batch, [0, 1])
     assert found == {"total": [1.0, 2.0], "advantage": [0.5, None], "spread": 0.0, "leak": 0.0, "rows_padding": 0}
+
+
+COMPOSED = """
+import shlex, sys
+from hydra import compose, initialize_config_module
+import verl.trainer.main_ppo
+from verl.trainer.ppo.utils import need_critic, need_reference_policy
+from verl.utils.config import omega_conf_to_dataclass, validate_config
+overrides = shlex.split(sys.stdin.read())[3:]
+with initialize_config_module("verl.trainer.config", version_base=None):
+    config = compose("ppo_trainer", overrides=overrides)
+validate_config(config=config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
+for name in ("actor", "rollout", "model"):
+    print(type(omega_conf_to_dataclass(config.actor_rollout_ref[name])).__name__)
+print(config.actor_rollout_ref.rollout.engine_kwargs.vllm.limit_mm_per_prompt.image)
+"""
+
+
+def test_verl_itself_takes_the_gpu_scripts_settings(tmp_path: Path) -> None:
+    from actfer_env.agents.tiny_qwen import TinyQwenConfig, build
+
+    build(tmp_path / "sft", TinyQwenConfig())
+    for split in ("train", "val"):
+        (tmp_path / "data" / split).mkdir(parents=True)
+        (tmp_path / "data" / split / "part-00000.parquet").write_bytes(b"")
+    script = Path(__file__).parent.parent / "examples" / "verl_grpo" / "train_qwen3vl_4b.sh"
+    places = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "ATTN": "sdpa",
+              "SFT": "sft", "DATA": "data", "OUT": "out", "VERL_PLATFORM": "cpu", "VERL_ENGINE_DEVICE": "cuda"}  # fmt: skip
+    command = subprocess.run(["bash", str(script)], cwd=tmp_path, capture_output=True, text=True, check=True,
+                             env={**places, "DRY_RUN": "1"}).stdout  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", COMPOSED], input=command, cwd=tmp_path, capture_output=True,
+                          text=True, env=places, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.split()[-4:] == ["FSDPActorConfig", "RolloutConfig", "HFModelConfig", "6"]
