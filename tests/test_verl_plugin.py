@@ -256,7 +256,8 @@ def test_verl_itself_takes_the_gpu_scripts_settings(tmp_path: Path) -> None:
         (tmp_path / "data" / split / "part-00000.parquet").write_bytes(b"")
     script = Path(__file__).parent.parent / "examples" / "verl_grpo" / "train_qwen3vl_4b.sh"
     places = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "ATTN": "sdpa",
-              "SFT": "sft", "DATA": "data", "OUT": "out", "VERL_PLATFORM": "cpu", "VERL_ENGINE_DEVICE": "cuda"}  # fmt: skip
+              "SFT": "sft", "DATA": "data", "OUT": "out", "VERL_PLATFORM": "cpu",
+              "VERL_ENGINE_DEVICE": "cuda"}  # fmt: skip
     command = subprocess.run(["bash", str(script)], cwd=tmp_path, capture_output=True, text=True, check=True,
                              env={**places, "DRY_RUN": "1"}).stdout  # fmt: skip
     done = subprocess.run([sys.executable, "-c", COMPOSED], input=command, cwd=tmp_path, capture_output=True,
