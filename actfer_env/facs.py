@@ -130,12 +130,12 @@ _UNIT = re.compile(
       | (?: (?: AUs? | action[\s_-]units? ) [\s_:-]* )? (?P<before>[LRUB])? 0* (?P<number>\d{{1,2}})
         (?: _(?:R|C|INTENSITY) | [A-E] | (?P<after>[LR])[A-E]? )?
     ) (?!\w)
-    (?: \s* \( (?P<note>[^()]*) \) )?
+    (?: \s* \( (?P<note>[^()]*) \) | \s* [:=–-] \s* (?P<alias>{_LONGEST_FIRST}) (?!\w) )?
     """,
     re.IGNORECASE | re.VERBOSE,
 )
-_GAP = re.compile(r"\s*(?:[,;+/|&]|(?:and|plus)(?!\w))?\s*", re.IGNORECASE)
-_HEADING = re.compile(r"(?:AUs|action[\s_-]units)\s*:?\s*(?=\D)", re.IGNORECASE)
+_GAP = re.compile(r"(?:[\s,;+/|&]|(?<!\w)(?:and|plus)(?!\w))*", re.IGNORECASE)
+_HEADING = re.compile(r"(?:AUs|action[\s_-]units)\b\s*:?\s*(?=\S)", re.IGNORECASE)
 
 
 def parse_emotion(label: str) -> str:
@@ -285,14 +285,14 @@ def _units_of(labels: str | Iterable[str | int]) -> list[tuple[int, str]]:
 
 @lru_cache(maxsize=4096)
 def _read_units(text: str) -> tuple[tuple[int, str], ...]:
-    """Read a text from left to right: units, with one separator or blanks between them."""
-    rest = text.strip()
+    """Read a text from left to right: units, with separators between them."""
+    rest = text.strip().rstrip(".").rstrip()
     if rest.lower() in _NO_AUS:
         return ()
-    if rest[0] + rest[-1] in ("[]", "()", "{}"):
+    if rest[0] + rest[-1] in ("[]", "()", "{}") and rest[0] not in rest[1:]:
         rest = rest[1:-1].replace('"', "").replace("'", "").strip()
-    heading = _HEADING.match(rest)
-    at, found = heading.end() if heading else 0, []
+    rest = _HEADING.sub("", rest, count=1) if _HEADING.match(rest) else rest
+    at, found = _skip(rest, 0), []
     while at < len(rest):
         match = _UNIT.match(rest, at)
         unit = None if match is None else _NAME_TABLE.get(re.sub(r"[\s-]+", " ", match["name"] or "").lower())
@@ -302,18 +302,22 @@ def _read_units(text: str) -> tuple[tuple[int, str], ...]:
             part = (match[0] if match else re.split(r"[,;+/|&]", rest[at:].lstrip(",;+/|&"))[0]).strip()
             _refuse(text, part or rest[at:].strip())
         found.append((unit, _side_of(match, unit, text)))
-        gap = _GAP.match(rest, match.end())
-        assert gap is not None
-        if gap.end() == match.end() < len(rest):
+        at = _skip(rest, match.end())
+        if at == match.end() < len(rest):
             _refuse(text, rest[match.start() :].split()[0])
-        at = gap.end()
     return tuple(found)
+
+
+def _skip(text: str, at: int) -> int:
+    """Return where the separators that begin at a place end."""
+    gap = _GAP.match(text, at)
+    return at if gap is None else gap.end()
 
 
 def _side_of(match: re.Match[str], unit: int, text: str) -> str:
     """Return a unit's side, and check what stands in parentheses: its name, its side, or its intensity."""
     side = _SIDES.get((match["side"] or match["before"] or match["after"] or "").lower(), "")
-    note = re.sub(r"[\s-]+", " ", match["note"] or "").strip().lower()
+    note = re.sub(r"[\s-]+", " ", match["note"] or match["alias"] or "").strip().lower()
     if note in _SIDES:
         return _SIDES[note]
     if note and note not in (AU_NAMES[unit].lower(), format_au(unit).lower(), str(unit), *"abcde"):
