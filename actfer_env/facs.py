@@ -108,6 +108,7 @@ _EMOTION_ALIASES = {
     "contempt": ("contemptuous",),
 }
 _EMOTION_TABLE = {alias: emotion for emotion, many in _EMOTION_ALIASES.items() for alias in (emotion, *many)}
+_NO_LABEL = ("", "none", "null", "nan", "n/a", "na", "unlabelled", "unlabeled", "no label", "no_label", "nolabel")
 _REGION_ALIASES = {
     "forehead-eyebrow": ("forehead", "eyebrow", "eyebrows", "brow", "brows"),
     "eye-periorbital": ("eye", "eyes", "periorbital"),
@@ -122,7 +123,8 @@ _NO_AUS = ("", "null", "none", "nil", "-", "[]")
 _LONGEST_FIRST = "|".join(
     re.escape(name).replace(r"\ ", r"[\s-]+") for name in sorted(_NAME_TABLE, key=len, reverse=True)
 )
-# "AU12", "AU 12", "AU01", "au_1", "AU01_r", "AU01_c", "au_1_intensity", "12", a coder's "R12B", "AU12C", "12L", "left AU14".
+# "AU12", "AU 12", "AU01", "au_1", "AU01_r", "AU01_c", "au_1_intensity", "12", "left AU14", "AU12 (Lip Corner Puller)",
+# and a coder's "R12B", "AU12C" and "12L".
 _UNIT = re.compile(
     rf"""
     (?: (?P<side>left|right) [\s-]+ )?
@@ -136,6 +138,14 @@ _UNIT = re.compile(
 )
 _GAP = re.compile(r"(?:[\s,;+/|&]|(?<!\w)(?:and|plus)(?!\w))*", re.IGNORECASE)
 _HEADING = re.compile(r"(?:AUs|action[\s_-]units)\b\s*:?\s*(?=\S)", re.IGNORECASE)
+
+
+def is_no_label(label: object) -> bool:
+    """Whether a label, or the name of a class, says that there is none: None, ``"None"``, ``"null"``, an empty text.
+
+    No label is not "neutral", which is an expression of its own.
+    """
+    return label is None or (isinstance(label, str) and label.strip().lower() in _NO_LABEL)
 
 
 def parse_emotion(label: str) -> str:
