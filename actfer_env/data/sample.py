@@ -150,7 +150,7 @@ class Dataset(Sequence[Sample]):
         else:
             split = f"split {split or self[0].split}"
         of = "" if count == len(self) else f" of {len(self)}"
-        return f"{self.name}: {count}{of} samples, {split}"
+        return f"{self.name}: {count}{of} sample{'' if count == 1 and not of else 's'}, {split}"
 
     def find(self, which: int | str) -> int:
         """Return the index of a sample, given its index or id.
