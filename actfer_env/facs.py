@@ -309,8 +309,8 @@ def _read_units(text: str) -> tuple[tuple[int, str], ...]:
         if match is not None and match["number"]:
             unit = int(match["number"])
         if match is None or unit not in AU_NAMES:
-            part = (match[0] if match else re.split(r"[,;+/|&]", rest[at:].lstrip(",;+/|&"))[0]).strip()
-            _refuse(text, part or rest[at:].strip())
+            part = re.split(r"[,;+/|&]", rest[at:])[0].strip() or rest[at:]
+            _refuse(text, match[0] if match else part.split()[0] if re.match(r"\S*\d", part) else part)
         found.append((unit, _side_of(match, unit, text)))
         at = _skip(rest, match.end())
         if at == match.end() < len(rest):
