@@ -46,13 +46,14 @@ def test_unknown_au_is_refused(label):
 
 @pytest.mark.parametrize(
     ("text", "units"),
-    [("AU 12", {12}), ("AU 6, AU 12", {6, 12}), ("AU6/AU12", {6, 12}), ("6 and 12", {6, 12}), ("AU6, and AU12", {6, 12}),
-     ("AU6+12", {6, 12}), ("AU 6 12", {6, 12}), ("AUs: 6, 12", {6, 12}), ("Action Units 6 and 12.", {6, 12}),
+    [("AU 12", {12}), ("AU 6, AU 12", {6, 12}), ("AU6/AU12", {6, 12}), ("6 and 12", {6, 12}),
+     ("AU6, and AU12", {6, 12}), ("AU6+12", {6, 12}), ("AU 6 12", {6, 12}), ("AUs: 6, 12", {6, 12}), ("Action Units 6 and 12.", {6, 12}),
      ("['AU6', 'AU12']", {6, 12}), ("[6, 12]", {6, 12}), ("Cheek Raiser, Lip Corner Puller", {6, 12}),
      ("cheek raiser and lip-corner puller", {6, 12}), ("Lips Part", {25}), ("Chin Raiser Lips Part", {17, 25}),
      ("AU12 (Lip Corner Puller)", {12}), ("Lip Corner Puller (AU12)", {12}), ("AU12: Lip Corner Puller", {12}),
      ("AU6 (A), AU12 (C)", {6, 12}), ("AU06_r AU12_c", {6, 12}), ("6B+12C", {6, 12}), ("4+25+L12  ", {4, 12, 25}),
-     ("left AU14 and AU6", {6, 14}), ("null", set()), ("None", set()), ("[]", set()), ("", set()), ("AU6,,AU12,", {6, 12})],
+     ("left AU14 and AU6", {6, 14}), ("null", set()), ("None", set()), ("[]", set()), ("", set()),
+     ("AU6,,AU12,", {6, 12})],
 )  # fmt: skip
 def test_units_in_one_text(text, units):
     assert facs.parse_aus(text) == units
@@ -66,9 +67,9 @@ def test_units_in_one_text(text, units):
      ("AU12x AU6", "'AU12x' in"), ("AUs", "'AUs'"), ("AU12: Cheek Raiser", "'AU12: Cheek Raiser'")],
 )  # fmt: skip
 def test_a_wrong_part_of_a_text_is_named(text, part):
-    for given in (text, [text]):
+    for labels in (text, [text]):
         with pytest.raises(LabelError, match=f"unknown Action Unit {part}"):
-            facs.parse_aus(given)
+            facs.parse_aus(labels)
 
 
 def test_a_table_of_values_is_no_list_of_active_units():

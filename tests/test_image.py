@@ -208,14 +208,14 @@ def test_pictures_that_cannot_be_read_are_named_in_one_line(tmp_path):
         find_images(tmp_path)
 
 
-def test_a_format_counts_where_pillow_has_it(tmp_path, monkeypatch):
+def test_a_format_counts_where_pillow_has_it(monkeypatch):
     monkeypatch.setattr(Image, "registered_extensions", lambda: {".png": "PNG", ".heic": "HEIF"})
     readable_suffixes.cache_clear()
     try:
-        assert readable_suffixes() == {".png"}
+        assert {".png"} <= readable_suffixes() and ".heic" not in readable_suffixes()
         monkeypatch.setitem(Image.OPEN, "HEIF", None)
         readable_suffixes.cache_clear()
-        assert readable_suffixes() == {".png", ".heic"}
+        assert {".png", ".heic"} <= readable_suffixes()
     finally:
         readable_suffixes.cache_clear()
 
