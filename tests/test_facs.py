@@ -47,7 +47,8 @@ def test_unknown_au_is_refused(label):
 @pytest.mark.parametrize(
     ("text", "units"),
     [("AU 12", {12}), ("AU 6, AU 12", {6, 12}), ("AU6/AU12", {6, 12}), ("6 and 12", {6, 12}),
-     ("AU6, and AU12", {6, 12}), ("AU6+12", {6, 12}), ("AU 6 12", {6, 12}), ("AUs: 6, 12", {6, 12}), ("Action Units 6 and 12.", {6, 12}),
+     ("AU6, and AU12", {6, 12}), ("AU6+12", {6, 12}), ("AU 6 12", {6, 12}),
+     ("AUs: 6, 12", {6, 12}), ("Action Units 6 and 12.", {6, 12}),
      ("['AU6', 'AU12']", {6, 12}), ("[6, 12]", {6, 12}), ("Cheek Raiser, Lip Corner Puller", {6, 12}),
      ("cheek raiser and lip-corner puller", {6, 12}), ("Lips Part", {25}), ("Chin Raiser Lips Part", {17, 25}),
      ("AU12 (Lip Corner Puller)", {12}), ("Lip Corner Puller (AU12)", {12}), ("AU12: Lip Corner Puller", {12}),
