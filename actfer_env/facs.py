@@ -302,12 +302,11 @@ def _read_units(text: str) -> tuple[tuple[int, str], ...]:
     if rest[0] + rest[-1] in ("[]", "()", "{}") and rest[0] not in rest[1:]:
         rest = rest[1:-1].replace('"', "").replace("'", "").strip()
     rest = _HEADING.sub("", rest, count=1) if _HEADING.match(rest) else rest
-    at, found = _skip(rest, 0), []
+    at, found = _skip(rest, 0), list[tuple[int, str]]()
     while at < len(rest):
         match = _UNIT.match(rest, at)
-        unit = None if match is None else _NAME_TABLE.get(re.sub(r"[\s-]+", " ", match["name"] or "").lower())
-        if match is not None and match["number"]:
-            unit = int(match["number"])
+        name = re.sub(r"[\s-]+", " ", (match and match["name"]) or "").lower()
+        unit = int(match["number"]) if match and match["number"] else _NAME_TABLE.get(name, -1)
         if match is None or unit not in AU_NAMES:
             part = re.split(r"[,;+/|&]", rest[at:])[0].strip() or rest[at:]
             _refuse(text, match[0] if match else part.split()[0] if re.match(r"\S*\d", part) else part)

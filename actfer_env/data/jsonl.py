@@ -7,7 +7,7 @@ import json
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath, PureWindowsPath
 from typing import Any, Literal
 
@@ -210,7 +210,7 @@ def read_records(path: Path, on_error: OnError = "raise") -> Iterator[tuple[int,
             _fail(path, number, "not a JSON object", on_error)
 
 
-def _lines_of(data: bytes) -> list[bytes] | list[str]:
+def _lines_of(data: bytes) -> Sequence[bytes | str]:
     """Return a file's lines, of UTF-8 undecoded, so that one broken line spoils no other."""
     encoding = next((name for mark, name in _BOMS if data.startswith(mark)), None)
     if encoding is None and b"\0" in data[:4]:  # JSON begins with two ASCII characters; so does UTF-16 without a mark

@@ -89,7 +89,7 @@ def choose_split(samples: Sequence[Sample], split: str | None, name: str) -> tup
     return [sample for sample in samples if sample.split == wanted], wanted
 
 
-def _lacks(name: str, wanted: str, counts: Counter[str | None]) -> str:
+def _lacks(name: str, wanted: str, counts: Counter[str]) -> str:
     if not counts:
         return (
             f"data set {name!r} names no splits, so there is no {wanted!r}: leave the split out to take every sample, "

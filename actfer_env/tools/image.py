@@ -239,7 +239,7 @@ def _decode(source: Any, label: str, limits: ImageLimits) -> RGB:
     if isinstance(source, Image.Image):
         return _convert(source, label, limits)
     with Image.open(source) as image:
-        _check_size(*image.size, label, limits)  # the header alone; nothing is decoded yet
+        _check_size(image.width, image.height, label, limits)  # the header alone; nothing is decoded yet
         if _is_deep(image) and (shallow := _open_deep(source)) is not None:
             shallow.getexif()[_ORIENTATION] = image.getexif().get(_ORIENTATION, 1)
             return _convert(shallow, label, limits)
@@ -257,18 +257,17 @@ def _open_deep(source: Any) -> Image.Image | None:
     import cv2
 
     data = source.getvalue() if isinstance(source, io.BytesIO) else Path(source).read_bytes()
-    flags = cv2.IMREAD_UNCHANGED
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    pixels: NDArray[Any] | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 3:
         return None
     order = [2, 1, 0, 3][: pixels.shape[2]]
-    colours = pixels[..., :3]
-    scaled = np.concatenate([_to_uint8(colours, ""), (pixels[..., 3:] >> 8).astype(np.uint8)], axis=2)
+    colours, alpha = pixels[..., :3].astype(np.uint16), pixels[..., 3:].astype(np.uint16)
+    scaled = np.concatenate([_to_uint8(colours, ""), _to_uint8(alpha, "")], axis=2)
     return Image.fromarray(scaled[..., order])
 
 
 def _convert(image: Image.Image, label: str, limits: ImageLimits) -> RGB:
-    _check_size(*image.size, label, limits)
+    _check_size(image.width, image.height, label, limits)
     image.load()
     image = _upright(image)
     if image.mode.startswith("I;16") or image.mode == "I":
