@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from actfer_env import facs
 from actfer_env.actions import CODECS, ActionCodec, ActionFormat
 from actfer_env.choice import choose
-from actfer_env.data import Dataset, load_dataset
+from actfer_env.data import Dataset
+from actfer_env.data.registry import as_dataset
 from actfer_env.episode import Episode, EpisodeConfig
-from actfer_env.errors import DataError, short
 from actfer_env.observation import ObservationLayout, ObservationWriter
 from actfer_env.render import Panel, show_window
 from actfer_env.rewards import UCGRPO, Scores, UCGRPOConfig
@@ -87,9 +87,10 @@ class ActFEREnv(gym.Env[Observation, Any]):
     Args:
         dataset: a registered name or a loaded `Dataset`.
         root: folder or file of the data set, for those that need one.
-        split: "train", "val", "test", or None for all (of drawn data sets: "train").
+        split: "auto" is the train split where the data set has splits, and all where it has none; "train", "val" or
+            "test" is refused where the data set lacks it; None is all (of drawn data sets: "train").
         detector: a detector's spec, or a detector; "auto" is "simulated" on drawn samples and "mtcnn" on photos.
-        au_set: Action Units of targets and answers.
+        au_set: Action Units of targets and answers, or the name of a set: "core", "disfa", "disfa12", "facial_r1".
         max_turns: calls and answer together, at least 1.
         max_zooms: crops in an episode; the observation has as many slots.
         image_size: side of `image` in pixels, at least 16.
@@ -99,6 +100,7 @@ class ActFEREnv(gym.Env[Observation, Any]):
         render_mode: "rgb_array" (a panel, uint8 (540, 960, 3)), "human" (the same in a window), or None.
         action_format: "dict", "multidiscrete" or "discrete"; fixed by the registered ids.
         tools: tools to share with other environments; overrides `detector` and `crop_size`.
+        preset: of drawn data sets: "easy", "standard", "hard", "mixed" or "subtle"; None is the data set's own.
 
     Raises:
         DataError: the data set is unknown or empty.
@@ -111,9 +113,9 @@ class ActFEREnv(gym.Env[Observation, Any]):
         self,
         dataset: str | Dataset = "synthetic",
         root: str | None = None,
-        split: str | None = "train",
+        split: str | None = "auto",
         detector: str | Detector = "auto",
-        au_set: Sequence[int] = facs.CORE_AUS,
+        au_set: str | Sequence[int] = facs.CORE_AUS,
         max_turns: int = 6,
         max_zooms: int = 4,
         image_size: int = 96,
@@ -123,6 +125,7 @@ class ActFEREnv(gym.Env[Observation, Any]):
         render_mode: str | None = None,
         action_format: ActionFormat = "dict",
         tools: FaceTools | None = None,
+        preset: str | None = None,
     ) -> None:
         for name, size in (("image_size", image_size), ("face_size", face_size), ("crop_size", crop_size)):
             check_size(size, name)
@@ -130,10 +133,9 @@ class ActFEREnv(gym.Env[Observation, Any]):
             raise ValueError(f"unknown render_mode {render_mode!r}: use one of {self.metadata['render_modes']}")
         if action_format not in CODECS:
             raise ValueError(f"unknown action_format {action_format!r}: use one of {', '.join(CODECS)}")
-        self.dataset = load_dataset(dataset, root, split) if isinstance(dataset, str) else dataset
-        if not hasattr(self.dataset, "find"):
-            raise DataError(f"dataset must be a registered name or a Dataset, not {short(dataset)}")
-        self.config = EpisodeConfig(max_turns, max_zooms, tuple(au_set))
+        self.dataset = as_dataset(dataset, root, split, preset)
+        units = facs.parse_au_set(au_set) if isinstance(au_set, str) else tuple(au_set)
+        self.config = EpisodeConfig(max_turns, max_zooms, units)
         self.codec: ActionCodec = CODECS[action_format](self.config.au_set)
         self.tools = tools or FaceTools(detector, zoom=ZoomConfig(size=crop_size, stretch=True))
         if not self.tools.zoom.stretch:

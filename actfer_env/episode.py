@@ -62,7 +62,8 @@ class EpisodeConfig:
     Attributes:
         max_turns: calls and answer together (ActFER's horizon was lost in extraction; chosen here).
         max_zooms: crops, whether asked for in one call or in several (chosen here: one for each region).
-        au_set: the Action Units that targets and answers are restricted to; kept in ascending order.
+        au_set: the Action Units that targets and answers are restricted to, or the name of a set (a key of
+            `facs.AU_SETS`); kept in ascending order.
     """
 
     max_turns: int = 6
@@ -74,7 +75,9 @@ class EpisodeConfig:
             value = getattr(self, name)
             if not isinstance(value, Integral) or value < least:
                 raise ValueError(f"{name} {short(value)} must be a whole number of at least {least}")
-        object.__setattr__(self, "au_set", tuple(sorted(facs.parse_aus(self.au_set))))
+        given: Any = self.au_set
+        units = facs.parse_au_set(given) if isinstance(given, str) else facs.parse_aus(given)
+        object.__setattr__(self, "au_set", tuple(sorted(units)))
 
     @cached_property
     def known_aus(self) -> frozenset[int]:

@@ -1,16 +1,18 @@
 """Emotions, Action Units, their prototypes and regions: the only place that spells them.
 
 Inside the package an emotion is one of `EMOTIONS` (lower-case noun), an Action Unit an `int`, a region one of
-`REGIONS`. Every other spelling passes through `parse_emotion`, `parse_au`, `parse_aus` or `parse_region`,
-which refuse what they do not know.
+`REGIONS`. Every other spelling passes through `parse_emotion`, `parse_au`, `parse_aus`, `parse_au_sides`,
+`parse_au_set` or `parse_region`, which refuse what they do not know.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
+from typing import NoReturn
 
 from actfer_env.errors import LabelError, short
 
@@ -43,6 +45,14 @@ DISFA_AUS: tuple[int, ...] = (1, 2, 4, 6, 9, 12, 25, 26)
 
 FACIAL_R1_AUS: tuple[int, ...] = (*range(1, 3), *range(4, 8), *range(9, 21), *range(22, 33), 43)
 """The thirty Action Units that Facial-R1 defines."""
+
+AU_SETS = MappingProxyType({
+    "core": CORE_AUS,
+    "disfa": DISFA_AUS,
+    "disfa12": (1, 2, 4, 5, 6, 9, 12, 15, 17, 20, 25, 26),
+    "facial_r1": FACIAL_R1_AUS,
+})  # fmt: skip
+"""Name -> Action Units: the default, DISFA's eight of the tables and all twelve that it annotates, Facial-R1's."""
 
 _EYE, _BROW, _NOSE, _MOUTH = REGIONS[1], REGIONS[0], REGIONS[2], REGIONS[3]
 AU_REGIONS = MappingProxyType({
@@ -88,7 +98,7 @@ PROTOTYPES = MappingProxyType({
 """Emotion -> its FACS prototype."""
 
 _EMOTION_ALIASES = {
-    "neutral": ("neutrality", "none", "no expression"),
+    "neutral": ("neutrality", "no expression"),
     "happiness": ("happy", "joy", "joyful"),
     "sadness": ("sad",),
     "surprise": ("surprised",),
@@ -98,6 +108,7 @@ _EMOTION_ALIASES = {
     "contempt": ("contemptuous",),
 }
 _EMOTION_TABLE = {alias: emotion for emotion, many in _EMOTION_ALIASES.items() for alias in (emotion, *many)}
+_NO_LABEL = ("", "none", "null", "nan", "n/a", "na", "unlabelled", "unlabeled", "no label", "no_label", "nolabel")
 _REGION_ALIASES = {
     "forehead-eyebrow": ("forehead", "eyebrow", "eyebrows", "brow", "brows"),
     "eye-periorbital": ("eye", "eyes", "periorbital"),
@@ -106,8 +117,35 @@ _REGION_ALIASES = {
 }
 _REGION_TABLE = {alias: region for region, many in _REGION_ALIASES.items() for alias in (region, *many)}
 _NAME_TABLE = {name.lower(): au for au, name in AU_NAMES.items()}
-# "AU1", "AU01", "au_1", "AU01_r", "AU01_c", "au_1_intensity", "12", and a FACS coder's "R12B" or "AU12C".
-_AU_PATTERN = re.compile(r"(?:AU)?[\s_-]*[LRUB]?0*(\d{1,2})(?:_(?:R|C|INTENSITY)|[A-E])?", re.IGNORECASE)
+_SIDES = {"l": "L", "r": "R", "left": "L", "right": "R"}
+_NO_AUS = ("", "null", "none", "nil", "-", "[]")
+"""Texts for "no Action Unit is active"."""
+_LONGEST_FIRST = "|".join(
+    re.escape(name).replace(r"\ ", r"[\s-]+") for name in sorted(_NAME_TABLE, key=len, reverse=True)
+)
+# "AU12", "AU 12", "AU01", "au_1", "AU01_r", "AU01_c", "au_1_intensity", "12", "left AU14", "AU12 (Lip Corner Puller)",
+# and a coder's "R12B", "AU12C" and "12L".
+_UNIT = re.compile(
+    rf"""
+    (?: (?P<side>left|right) [\s-]+ )?
+    (?: (?P<name>{_LONGEST_FIRST})
+      | (?: (?: AUs? | action[\s_-]units? ) [\s_:-]* )? (?P<before>[LRUB])? 0* (?P<number>\d{{1,2}})
+        (?: _(?:R|C|INTENSITY) | [A-E] | (?P<after>[LR])[A-E]? )?
+    ) (?!\w)
+    (?: \s* \( (?P<note>[^()]*) \) | \s* [:=–-] \s* (?P<alias>{_LONGEST_FIRST}) (?!\w) )?
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+_GAP = re.compile(r"(?:[\s,;+/|&]|(?<!\w)(?:and|plus)(?!\w))*", re.IGNORECASE)
+_HEADING = re.compile(r"(?:AUs|action[\s_-]units)\b\s*:?\s*(?=\S)", re.IGNORECASE)
+
+
+def is_no_label(label: object) -> bool:
+    """Whether a label, or the name of a class, says that there is none: None, ``"None"``, ``"null"``, an empty text.
+
+    No label is not "neutral", which is an expression of its own.
+    """
+    return label is None or (isinstance(label, str) and label.strip().lower() in _NO_LABEL)
 
 
 def parse_emotion(label: str) -> str:
@@ -158,21 +196,79 @@ def parse_au(label: str | int) -> int:
     """
     if type(label) is int and label in AU_NAMES:
         return label
-    number = _au_number(label)
-    if number is None or number not in AU_NAMES:
-        raise LabelError(f"unknown Action Unit {short(label)}: write it as 'AU12', 12 or 'Lip Corner Puller'")
-    return number
+    if isinstance(label, str):
+        units = [unit for unit, _ in _read_units(label)]
+        if len(units) != 1:
+            _refuse(label)
+        return units[0]
+    if isinstance(label, bool) or not hasattr(label, "__index__") or int(label) not in AU_NAMES:
+        _refuse(label)
+    return int(label)
 
 
 def parse_aus(labels: str | Iterable[str | int]) -> frozenset[int]:
-    """Parse a list of Action Units, or one string with commas, semicolons, plus signs or spaces between them.
+    """Parse Action Units: a list of them, or one text.
+
+    Args:
+        labels: a list, each entry as of `parse_au` or a text of several, or one text such as ``"AU 6, AU 12"``,
+            ``"AU6/AU12"``, ``"6 and 12"``, ``"AU6+12"``, ``"4+25+L12"``, ``"Cheek Raiser, Lip Corner Puller"`` or
+            ``"AU12 (Lip Corner Puller)"``; an empty text, ``"null"`` and ``"none"`` name no unit.
+
+    Returns:
+        The Action Units, without sides and intensities; see `parse_au_sides`.
 
     Raises:
-        LabelError: one of them is not an Action Unit.
+        LabelError: a part is not an Action Unit; the message names the part.
     """
-    if isinstance(labels, str):
-        labels = [part for part in re.split(r"[,;+\s]+", labels) if part]
-    return frozenset(parse_au(label) for label in labels)
+    return frozenset(unit for unit, _ in _units_of(labels))
+
+
+def parse_au_sides(labels: str | Iterable[str | int]) -> dict[int, str]:
+    """Return the side of each Action Unit that shows on one side of the face alone.
+
+    Args:
+        labels: as of `parse_aus`.
+
+    Returns:
+        Action Unit -> "L" (the person's left) or "R"; units without a side, and those on both, are left out.
+
+    Raises:
+        LabelError: a part is not an Action Unit.
+
+    >>> parse_au_sides("4+25+L12")
+    {12: 'L'}
+    """
+    sides: dict[int, set[str]] = {}
+    for unit, side in _units_of(labels):
+        sides.setdefault(unit, set()).add(side)
+    return {unit: min(found) for unit, found in sorted(sides.items()) if len(found) == 1 and found != {""}}
+
+
+def parse_au_set(text: str | Iterable[str | int]) -> tuple[int, ...]:
+    """Return the Action Units of a set's name, or of a list, in ascending order.
+
+    Args:
+        text: a key of `AU_SETS`, or what `parse_aus` takes.
+
+    Raises:
+        LabelError: neither a set nor Action Units, or an empty list.
+    """
+    if isinstance(text, str) and text.strip().lower().replace("-", "_") in AU_SETS:
+        return AU_SETS[text.strip().lower().replace("-", "_")]
+    try:
+        units = tuple(sorted(parse_aus(text)))
+    except LabelError as error:
+        raise LabelError(f"{error}; sets are {', '.join(AU_SETS)}") from error
+    if not units:
+        raise LabelError(f"the set of Action Units is empty: name some, or one of {', '.join(AU_SETS)}")
+    return units
+
+
+def format_au_set(units: Iterable[int]) -> str:
+    """Return the name of a set of Action Units, or the units themselves: ``"disfa"``, ``"AU6 AU12"``."""
+    wanted = tuple(sorted(units))
+    names = (name for name, known in AU_SETS.items() if known == wanted)
+    return next(names, " ".join(format_au(unit) for unit in wanted))
 
 
 def format_au(au: int) -> str:
@@ -185,13 +281,65 @@ def prototype_aus(emotion: str, au_set: Iterable[int] = CORE_AUS) -> frozenset[i
     return PROTOTYPES[parse_emotion(emotion)].aus & frozenset(au_set)
 
 
-def _au_number(label: str | int) -> int | None:
-    if isinstance(label, bool):
-        return None
-    if not isinstance(label, str):
-        return int(label) if hasattr(label, "__index__") else None
-    match = _AU_PATTERN.fullmatch(label.strip())
-    return int(match.group(1)) if match else _NAME_TABLE.get(label.strip().lower())
+def _units_of(labels: str | Iterable[str | int]) -> list[tuple[int, str]]:
+    """Return (Action Unit, side) of every part; the side is "L", "R" or empty."""
+    if isinstance(labels, str):
+        return list(_read_units(labels))
+    if isinstance(labels, Mapping):
+        raise LabelError(f"Action Units {short(labels)} must be a list of the active ones, not a table of values")
+    found: list[tuple[int, str]] = []
+    for label in labels:
+        found += _read_units(label) if isinstance(label, str) and label.strip() else [(parse_au(label), "")]
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _read_units(text: str) -> tuple[tuple[int, str], ...]:
+    """Read a text from left to right: units, with separators between them."""
+    rest = text.strip().rstrip(".").rstrip()
+    if rest.lower() in _NO_AUS:
+        return ()
+    if rest[0] + rest[-1] in ("[]", "()", "{}") and rest[0] not in rest[1:]:
+        rest = rest[1:-1].replace('"', "").replace("'", "").strip()
+    rest = _HEADING.sub("", rest, count=1) if _HEADING.match(rest) else rest
+    at, found = _skip(rest, 0), list[tuple[int, str]]()
+    while at < len(rest):
+        match = _UNIT.match(rest, at)
+        name = re.sub(r"[\s-]+", " ", (match and match["name"]) or "").lower()
+        unit = int(match["number"]) if match and match["number"] else _NAME_TABLE.get(name, -1)
+        if match is None or unit not in AU_NAMES:
+            part = re.split(r"[,;+/|&]", rest[at:])[0].strip() or rest[at:]
+            _refuse(text, match[0] if match else part.split()[0] if re.match(r"\S*\d", part) else part)
+        found.append((unit, _side_of(match, unit, text)))
+        at = _skip(rest, match.end())
+        if at == match.end() < len(rest):
+            _refuse(text, rest[match.start() :].split()[0])
+    return tuple(found)
+
+
+def _skip(text: str, at: int) -> int:
+    """Return where the separators that begin at a place end."""
+    gap = _GAP.match(text, at)
+    return at if gap is None else gap.end()
+
+
+def _side_of(match: re.Match[str], unit: int, text: str) -> str:
+    """Return a unit's side, and check what stands in parentheses: its name, its side, or its intensity."""
+    side = _SIDES.get((match["side"] or match["before"] or match["after"] or "").lower(), "")
+    note = re.sub(r"[\s-]+", " ", match["note"] or match["alias"] or "").strip().lower()
+    if note in _SIDES:
+        return _SIDES[note]
+    if note and note not in (AU_NAMES[unit].lower(), format_au(unit).lower(), str(unit), *"abcde"):
+        _refuse(text, match[0])
+    return side
+
+
+def _refuse(label: object, part: str | None = None) -> NoReturn:
+    where = "" if part is None or part == label else f" in {short(label)}"
+    raise LabelError(
+        f"unknown Action Unit {short(label if part is None else part)}{where}: "
+        "write it as 'AU12', 12 or 'Lip Corner Puller'"
+    )
 
 
 def _look_up(table: dict[str, str], label: str, kind: str, known: tuple[str, ...]) -> str:

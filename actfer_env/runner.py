@@ -8,6 +8,7 @@ from typing import Any
 
 import gymnasium as gym
 
+from actfer_env import facs
 from actfer_env.agents import Agent, make_agent
 from actfer_env.data import Dataset
 from actfer_env.env import ActFEREnv
@@ -31,6 +32,7 @@ class RolloutConfig:
         max_turns: see `ActFEREnv`.
         max_zooms: see `ActFEREnv`.
         reward: constants of the reward.
+        au_set: Action Units that count, in targets and answers.
     """
 
     env_id: str = "ActFER-MultiDiscrete-v0"
@@ -42,6 +44,7 @@ class RolloutConfig:
     max_turns: int = 6
     max_zooms: int = 4
     reward: UCGRPOConfig = field(default_factory=UCGRPOConfig)
+    au_set: tuple[int, ...] = facs.CORE_AUS
 
     def __post_init__(self) -> None:
         for name in ("group_size", "number", "max_turns"):
@@ -53,8 +56,8 @@ class RolloutConfig:
 
     def settings(self) -> dict[str, Any]:
         """Return what a stored run says about its making, as JSON values."""
-        kept = {key: value for key, value in asdict(self).items() if key not in ("reward", "agents")}
-        return {"agent": ", ".join(self.agents), **kept}
+        kept = {key: value for key, value in asdict(self).items() if key not in ("reward", "agents", "au_set")}
+        return {"agent": ", ".join(self.agents), **kept, "au_set": facs.format_au_set(self.au_set)}
 
 
 def play(dataset: Dataset, config: RolloutConfig, advance: Callable[[str], None] | None = None) -> Run:
@@ -101,7 +104,7 @@ def make_env(dataset: Dataset, config: RolloutConfig) -> gym.Env[Any, Any]:
     """Return the environment that `play` uses."""
     return gym.make(
         config.env_id, dataset=dataset, detector=config.detector, max_turns=config.max_turns,
-        max_zooms=config.max_zooms, reward=config.reward,
+        max_zooms=config.max_zooms, reward=config.reward, au_set=config.au_set,
         disable_env_checker=True,  # gymnasium's checker loses its state when reset raises, as on a broken image
     )  # fmt: skip
 

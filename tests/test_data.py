@@ -60,11 +60,13 @@ def test_jsonl_finds_the_image_where_facial_r1_keeps_it(tmp_path, place):
     assert sample.meta["quality"] == "good" and sample.meta["description"] == "smiles"
 
 
-def test_an_empty_list_of_aus_means_not_annotated_unless_told_otherwise(tmp_path):
+def test_an_empty_list_of_aus_means_that_none_is_active_unless_told_otherwise(tmp_path):
     picture(tmp_path / "a.png")
-    (tmp_path / "f.jsonl").write_text(record(AUs=[]))
-    assert load_dataset("jsonl", tmp_path / "f.jsonl")[0].aus is None
-    assert load_dataset("jsonl", tmp_path / "f.jsonl", empty_aus="none")[0].aus == frozenset()
+    (tmp_path / "f.jsonl").write_text(record(labels=["neutral"], AUs=[]))
+    assert load_dataset("jsonl", tmp_path / "f.jsonl")[0].aus == frozenset()
+    for value in ("unlabelled", "unknown"):
+        with pytest.warns(UserWarning, match="left out as not annotated in 1 line"):
+            assert load_dataset("jsonl", tmp_path / "f.jsonl", empty_aus=value)[0].aus is None
 
 
 @pytest.mark.parametrize(

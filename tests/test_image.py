@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,7 +12,7 @@ from skimage.data import astronaut
 
 from actfer_env.errors import ImageError
 from actfer_env.tools import find_images, load_image
-from actfer_env.tools.image import ImageLimits
+from actfer_env.tools.image import ImageLimits, readable_suffixes
 
 
 @pytest.fixture
@@ -58,6 +59,37 @@ def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path):
     Image.fromarray(ramp).save(tmp_path / "deep.png")
     image = load_image(tmp_path / "deep.png")
     assert image[0, 0, 0] == 0 and image[-1, -1, 0] == 255 and 120 < image[32, 0, 0] < 136
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_pixels_of_sixteen_bits_are_scaled_by_the_depth_that_they_use(tmp_path, portrait, bits):
+    white, colours = 2**bits - 1, np.asarray(portrait)
+    deep = np.rint(colours / 255.0 * white).astype(np.uint16)
+    Image.fromarray(deep[..., 1]).save(tmp_path / "grey.png")
+    Image.fromarray(deep[..., 1]).save(tmp_path / "grey.tif")
+    for name in ("colour.png", "colour.tif"):
+        cv2.imwrite(str(tmp_path / name), deep[..., ::-1])
+    cv2.imwrite(str(tmp_path / "alpha.png"), np.dstack([deep[..., ::-1], np.full((512, 512), 65535, np.uint16)]))
+    grey = np.repeat(colours[..., 1:2], 3, axis=2)
+    for source in (deep[..., 1], tmp_path / "grey.png", tmp_path / "grey.tif"):
+        assert (load_image(source) == grey).all()
+    for source in (deep, tmp_path / "colour.png", (tmp_path / "colour.png").read_bytes(), tmp_path / "colour.tif",
+                   tmp_path / "alpha.png"):  # fmt: skip
+        assert (load_image(source) == colours).all()
+
+
+def test_black_of_sixteen_bits_stays_black(tmp_path):
+    Image.fromarray(np.zeros((20, 20), np.uint16)).save(tmp_path / "black.png")
+    assert load_image(tmp_path / "black.png").max() == 0
+
+
+@pytest.mark.parametrize("size", [(6000, 20), (20, 6000), (16, 5000)])
+def test_pictures_too_narrow_to_hold_a_face_are_refused_in_one_line(tmp_path, portrait, size):
+    portrait.resize(size).save(tmp_path / "a.png")
+    for source in (tmp_path / "a.png", np.asarray(portrait.resize(size))):
+        with pytest.raises(ImageError, match="is too narrow; crop it to at most 100 to 1"):
+            load_image(source)
+    assert load_image(portrait.resize((2000, 20))).shape == (20, 2000, 3)
 
 
 def test_transparency_lies_over_white(portrait):
@@ -115,6 +147,77 @@ def test_missing_file_and_folder(tmp_path):
 def test_limits_are_adjustable(portrait):
     with pytest.raises(ImageError, match="512 x 512"):
         load_image(portrait, limits=ImageLimits(max_pixels=1000))
+
+
+def files(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 20)).save(folder / name, "PNG")
+
+
+def found(folder):
+    return [path.relative_to(folder).as_posix() for path in find_images(folder)]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["happy/.ipynb_checkpoints/a-checkpoint.png", "happy/._a.png", "__MACOSX/happy/._a.png", "__MACOSX/a.png",
+     ".trashed-1700000000-a.png", ".thumbnails/a.png", "@eaDir/a.png", "Thumbs.db/a.png", ".DS_Store/a.png",
+     "$RECYCLE.BIN/a.png"],
+)  # fmt: skip
+def test_what_systems_leave_behind_is_no_photo(tmp_path, name):
+    files(tmp_path, "happy/a.png", name)
+    assert found(tmp_path) == ["happy/a.png"]
+
+
+def test_a_folder_that_is_hidden_itself_can_be_named(tmp_path):
+    files(tmp_path / ".photos", "a.png")
+    assert found(tmp_path / ".photos") == ["a.png"] and find_images(tmp_path / ".photos" / "a.png")
+
+
+def test_links_to_folders_are_followed_once(tmp_path):
+    files(tmp_path / "store", "1.png")
+    files(tmp_path / "set", "happy/a.png")
+    (tmp_path / "set" / "sad").symlink_to(tmp_path / "store")  # from elsewhere: followed
+    (tmp_path / "set" / "sorrow").symlink_to(tmp_path / "store")  # a second way there: not
+    (tmp_path / "set" / "all").symlink_to(tmp_path / "set" / "happy")  # what lies here goes by its own name
+    (tmp_path / "set" / "happy" / "loop").symlink_to(tmp_path / "set")
+    (tmp_path / "set" / "gone").symlink_to(tmp_path / "nowhere")
+    assert found(tmp_path / "set") == ["happy/a.png", "sad/1.png"]
+    (tmp_path / "link").symlink_to(tmp_path / "set")
+    assert found(tmp_path / "link") == ["happy/a.png", "sad/1.png"]
+
+
+@pytest.mark.parametrize(
+    "suffix", [".jfif", ".jpe", ".JPG", ".pgm", ".ppm", ".pbm", ".pnm", ".TIF", ".webp", ".bmp", ".mpo"]
+)
+def test_pictures_that_pillow_reads_are_found(tmp_path, suffix):
+    files(tmp_path, f"a{suffix}", "notes.txt", "b.pdf")
+    assert found(tmp_path) == [f"a{suffix}"] and load_image(tmp_path / f"a{suffix}").shape == (20, 20, 3)
+
+
+def test_pictures_that_cannot_be_read_are_named_in_one_line(tmp_path):
+    files(tmp_path, "a.png", "b.CR2", "c.dng", "sub/d.nef")
+    with pytest.warns(
+        UserWarning, match=r"left out 3 pictures that cannot be read here \(\.cr2, \.dng, \.nef\), such as"
+    ) as told:
+        assert found(tmp_path) == ["a.png"]
+    assert len(told) == 1
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(ImageError, match="no images in this folder but 3 pictures that cannot be read"):
+        find_images(tmp_path)
+
+
+def test_a_format_counts_where_pillow_has_it(monkeypatch):
+    monkeypatch.setattr(Image, "registered_extensions", lambda: {".png": "PNG", ".heic": "HEIF"})
+    readable_suffixes.cache_clear()
+    try:
+        assert {".png"} <= readable_suffixes() and ".heic" not in readable_suffixes()
+        monkeypatch.setitem(Image.OPEN, "HEIF", None)
+        readable_suffixes.cache_clear()
+        assert {".png", ".heic"} <= readable_suffixes()
+    finally:
+        readable_suffixes.cache_clear()
 
 
 def test_find_images(tmp_path):

@@ -227,7 +227,7 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
         first, groups = self._template, (self.num_groups, self.group_size)
         if self.num_workers == 0:
             return LocalBlock(first, *groups)
-        sent = {**kwargs, "dataset": first.dataset, "root": None, "split": None, "render_mode": None}
+        sent = {**kwargs, "dataset": first.dataset, "root": None, "split": None, "preset": None, "render_mode": None}
         return WorkerPool(first, sent, *groups, self.num_workers, context)
 
     @property

@@ -12,7 +12,8 @@ from actfer_env.chat.config import ChatConfig
 from actfer_env.chat.episode import ChatEpisode, chat_tools
 from actfer_env.chat.messages import Message
 from actfer_env.choice import choose
-from actfer_env.data import Dataset, load_dataset
+from actfer_env.data import Dataset
+from actfer_env.data.registry import as_dataset
 from actfer_env.episode import EpisodeConfig
 from actfer_env.render import Panel
 from actfer_env.rewards import UCGRPO, Scores, UCGRPOConfig
@@ -56,7 +57,7 @@ class ActFERChatEnv(gym.Env[dict[str, Any], str]):
     Args:
         dataset: a registered name or a loaded `Dataset`.
         root: folder or file of the data set, for those that need one.
-        split: "train", "val", "test", or None for all.
+        split: "auto", "train", "val", "test", or None for all; as of `ActFEREnv`.
         detector: a detector's spec, or a detector.
         chat: formats and picture sizes.
         config: budgets and Action Units.
@@ -66,6 +67,7 @@ class ActFERChatEnv(gym.Env[dict[str, Any], str]):
         reward: constants of the reward.
         render_mode: "rgb_array" (a panel, uint8 (540, 960, 3)), "ansi" (the conversation as text), or None.
         tools: tools to share; overrides `detector`.
+        preset: of drawn data sets; as of `ActFEREnv`.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array", "ansi"], "render_fps": 2}
@@ -74,7 +76,7 @@ class ActFERChatEnv(gym.Env[dict[str, Any], str]):
         self,
         dataset: str | Dataset = "synthetic",
         root: str | None = None,
-        split: str | None = "train",
+        split: str | None = "auto",
         detector: str | Detector = "auto",
         chat: ChatConfig | None = None,
         config: EpisodeConfig | None = None,
@@ -84,11 +86,12 @@ class ActFERChatEnv(gym.Env[dict[str, Any], str]):
         reward: UCGRPOConfig | None = None,
         render_mode: str | None = None,
         tools: FaceTools | None = None,
+        preset: str | None = None,
     ) -> None:
         check_size(slot_size, "slot_size")
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"unknown render_mode {render_mode!r}: use one of {self.metadata['render_modes']}")
-        self.dataset = load_dataset(dataset, root, split) if isinstance(dataset, str) else dataset
+        self.dataset = as_dataset(dataset, root, split, preset)
         self.chat, config = chat or ChatConfig(), config or EpisodeConfig()
         self.config = config if max_turns is None else EpisodeConfig(max_turns, config.max_zooms, config.au_set)
         self.tools = tools or chat_tools(detector, self.chat)

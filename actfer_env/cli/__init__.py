@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Callable
 
 import typer
 
@@ -19,6 +20,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+command: Callable[..., None]
 for command in (play.demo, play.rollout, play.report):
     app.command()(command)
 app.command(name="eval")(evaluate.evaluate_)

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from actfer_env.cli.options import (
+    AUSetOption,
     DetectorOption,
+    EmptyAUsOption,
     OutOption,
     SeedOption,
     SkipBrokenOption,
     SplitOption,
     TargetArgument,
+    au_set_of,
     open_dataset,
 )
 from actfer_env.cli.output import complain, print_summary, progress_bar, say
@@ -58,6 +61,11 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
     ] = None,
     dry_run: Annotated[bool, typer.Option(help="Count calls, tokens and cost; call nothing.")] = False,
     price: Annotated[tuple[float, float], typer.Option(help="Of a million tokens read and written.")] = (0.0, 0.0),
+    data_preset: Annotated[
+        str | None, typer.Option(help="Of drawn faces: easy, standard, hard, mixed or subtle.")
+    ] = None,
+    empty_aus: EmptyAUsOption = None,
+    au_set: AUSetOption = None,
     skip_broken: SkipBrokenOption = False,
 ) -> None:
     """Evaluate a vision-language model; what is finished is kept, and the same command goes on where it stopped.
@@ -72,8 +80,8 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
     chosen: dict[str, Any] = {"preset": preset, "parsing": parsing, "calls": "native" if native_calls else "text"}
     chosen |= {} if coordinates is None else {"coordinates": coordinates}
     chat = ChatConfig(**chosen, schemas_in_prompt=endpoint is not None and not native_calls)
-    config = EvalConfig(chat, EpisodeConfig(max_turns, max_zooms), detector, number, repeats)
-    dataset = open_dataset(target, split, skip_broken, drawn="test")
+    config = EvalConfig(chat, EpisodeConfig(max_turns, max_zooms, au_set_of(au_set)), detector, number, repeats)
+    dataset = open_dataset(target, split, skip_broken, "test", empty_aus=empty_aus, preset=data_preset, number=number)
     if dry_run:
         _estimate(dataset, config, price)
         return
@@ -113,7 +121,8 @@ def _evaluate(agent: Any, dataset: Dataset, config: EvalConfig, out: Path) -> No
     if not run.rollouts:
         raise DataError("no conversation was finished")
     write_run(out, run)
-    write_text_atomic(out / "summary.json", json.dumps(summarize(run.rollouts, run.score()).to_dict(), indent=1) + "\n")
+    summary = summarize(run.rollouts, run.score(), run.au_set)
+    write_text_atomic(out / "summary.json", json.dumps(summary.to_dict(), indent=1) + "\n")
     path = write_report(out, run)
     print_summary(run)
     say(f"rollouts: {out / 'rollouts.jsonl'}\nreport:   {path}")

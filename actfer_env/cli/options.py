@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from actfer_env import facs
+from actfer_env.cli.output import complain, say
 from actfer_env.errors import DataError
 
 if TYPE_CHECKING:
@@ -30,6 +33,18 @@ SplitOption = Annotated[
     str | None,
     typer.Option(help="train, val or test; all if left out (of drawn faces: train, and test for eval)."),
 ]
+EmptyAUsOption = Annotated[
+    str | None,
+    typer.Option(help="What an empty list of AUs in a .jsonl file means: none (is active, the default) or unlabelled."),
+]
+AUSetOption = Annotated[
+    str | None,
+    typer.Option(metavar="SET", help="AUs that count: core (default), disfa, disfa12, facial_r1, or a list: 6,12."),
+]
+PresetOption = Annotated[
+    str | None,
+    typer.Option("--preset", "--data-preset", help="Of drawn faces: easy, standard, hard, mixed or subtle."),
+]
 SeedOption = Annotated[int, typer.Option(help="Fixes every random draw.")]
 SkipBrokenOption = Annotated[bool, typer.Option(help="Leave out broken lines of a .jsonl file.")]
 CacheOption = Annotated[Path, typer.Option(help="Folder of drawn pictures and warm starts, for all runs.")]
@@ -38,23 +53,56 @@ DRAWN = ("synthetic", "synthetic-mixed")
 """Data sets that are drawn on demand."""
 
 
-def open_dataset(target: str, split: str | None, skip_broken: bool, drawn: str = "train") -> Dataset:
-    """Return the data set that a path or name stands for; an existing path comes first.
+def open_dataset(
+    target: str, split: str | None, skip_broken: bool, drawn: str = "train", *, empty_aus: str | None = None,
+    preset: str | None = None, number: int | None = None,
+) -> Dataset:  # fmt: skip
+    """Return the data set that a path or name stands for, and say how many samples of which split are taken.
 
-    `drawn` is the split of drawn faces, which have no end that "all" could mean.
+    Args:
+        target: a path or a registered name; an existing path comes first.
+        split: None is all.
+        skip_broken: leave out broken lines.
+        drawn: the split of drawn faces, which have no end that "all" could mean.
+        empty_aus: what an empty list of AUs means; None is the loader's default.
+        preset: of drawn faces; None is the loader's default.
+        number: how many samples the command takes; None is all.
     """
-    from actfer_env.data import load_dataset, registered_datasets
+    from actfer_env.data import registered_datasets
 
-    options: dict[str, Any] = {"on_error": "skip"} if skip_broken else {}
     path = Path(target)
-    if path.suffix == ".jsonl":
-        return load_dataset("jsonl", path, split, **options)
-    if path.exists():
-        return load_dataset("photos", path, split, **options)
-    if target in registered_datasets():
-        return load_dataset(target, None, split or (drawn if target in DRAWN else None))
-    known = ", ".join(registered_datasets())
-    raise DataError(f"{target}: no such file or folder, and no data set of that name ({known})")
+    found = {"on_error": "skip" if skip_broken else None, "empty_aus": empty_aus, "preset": preset}
+    options = {name: value for name, value in found.items() if value is not None}
+    if path.suffix.lower() == ".jsonl":
+        dataset = _load("jsonl", path, split, options)
+    elif path.exists():
+        dataset = _load("photos", path, split, options)
+    elif target in registered_datasets():
+        options.pop("on_error", None)
+        dataset = _load(target, None, split or (drawn if target in DRAWN else None), options)
+    else:
+        known = ", ".join(registered_datasets())
+        raise DataError(f"{target}: no such file or folder, and no data set of that name ({known})")
+    say(dataset.describe(number))
+    return dataset
+
+
+def _load(name: str, root: Path | None, split: str | None, options: dict[str, Any]) -> Dataset:
+    """Load a data set; what its loader warns of is printed as the other complaints are."""
+    from actfer_env.data import load_dataset
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        try:
+            return load_dataset(name, root, split, **options)
+        finally:
+            for warning in told:
+                complain(str(warning.message))
+
+
+def au_set_of(text: str | None) -> tuple[int, ...]:
+    """Return the Action Units of ``--au-set``; the default is the core set."""
+    return facs.CORE_AUS if text is None else facs.parse_au_set(text)
 
 
 def reward_fields(given: Sequence[str]) -> tuple[tuple[str, Any], ...]:

@@ -6,6 +6,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from actfer_env.evaluation import Run
 
 
@@ -35,13 +37,13 @@ def progress_bar() -> Any:
     return Progress(*columns, console=Console(stderr=True))
 
 
-def print_summary(run: Run) -> None:
-    """Print a run's figures as a table."""
+def print_summary(run: Run, au_set: Iterable[int] | None = None) -> None:
+    """Print a run's figures as a table, those of Action Units over a set; None is the run's own."""
     from rich.table import Table
 
     from actfer_env.evaluation import summarize, summary_rows
 
     table = Table(show_header=False, title=f"{len(run.rollouts)} episodes")
-    for row in summary_rows(summarize(run.rollouts, run.score())):
+    for row in summary_rows(summarize(run.rollouts, run.score(), run.au_set if au_set is None else au_set)):
         table.add_row(*row)
     console().print(table)

@@ -9,13 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from actfer_env import facs
 from actfer_env.cli.options import (
+    AUSetOption,
     DetectorOption,
+    EmptyAUsOption,
     OutOption,
+    PresetOption,
     SeedOption,
     SkipBrokenOption,
     SplitOption,
     TargetArgument,
+    au_set_of,
     open_dataset,
 )
 from actfer_env.cli.output import complain, print_summary, progress_bar, say
@@ -35,6 +40,7 @@ def demo(
     detector: DetectorOption = "auto",
     seed: SeedOption = 0,
     number: Annotated[int, typer.Option("--number", "-n", min=1, help="Pictures.")] = DEMO_SAMPLES,
+    au_set: AUSetOption = None,
 ) -> None:
     """Play scripted and random episodes on drawn faces and the astronaut portrait, and write a report.
 
@@ -44,8 +50,11 @@ def demo(
     from actfer_env.data import load_dataset
     from actfer_env.runner import RolloutConfig
 
-    config = RolloutConfig(agents=DEMO_AGENTS, group_size=len(DEMO_AGENTS), detector=detector, seed=seed, number=number)
-    _play(load_dataset("demo"), config, out)
+    config = RolloutConfig(agents=DEMO_AGENTS, group_size=len(DEMO_AGENTS), detector=detector, seed=seed, number=number,
+                           au_set=au_set_of(au_set))  # fmt: skip
+    dataset = load_dataset("demo")
+    say(dataset.describe(number))
+    _play(dataset, config, out)
 
 
 def rollout(  # noqa: PLR0913, PLR0917  (each argument is an option of the command)
@@ -66,6 +75,9 @@ def rollout(  # noqa: PLR0913, PLR0917  (each argument is an option of the comma
     variant: Annotated[
         str, typer.Option(help="Reward: full, no_ema, zoom_biased, au_grounded, emotion_only.")
     ] = "full",
+    preset: PresetOption = None,
+    empty_aus: EmptyAUsOption = None,
+    au_set: AUSetOption = None,
     skip_broken: SkipBrokenOption = False,
 ) -> None:
     """Play episodes over photos or a data set; write rollouts.jsonl, run.json and report.html."""
@@ -75,17 +87,21 @@ def rollout(  # noqa: PLR0913, PLR0917  (each argument is an option of the comma
     agents = tuple(part.strip() for part in agent.split(","))
     config = RolloutConfig(
         agents=agents, detector=detector, group_size=group_size, number=number, seed=seed,
-        max_turns=max_turns, max_zooms=max_zooms, reward=UCGRPOConfig.variant(variant),
+        max_turns=max_turns, max_zooms=max_zooms, reward=UCGRPOConfig.variant(variant), au_set=au_set_of(au_set),
     )  # fmt: skip
-    _play(open_dataset(target, split, skip_broken), config, out)
+    dataset = open_dataset(target, split, skip_broken, empty_aus=empty_aus, preset=preset, number=number)
+    _play(dataset, config, out)
 
 
-def report(folder: Annotated[Path, typer.Argument(help="The --out folder of a run.")]) -> None:
+def report(
+    folder: Annotated[Path, typer.Argument(help="The --out folder of a run.")], au_set: AUSetOption = None
+) -> None:
     """Rebuild a run's report from its stored rollouts; recompute every reward and compare it with the stored one."""
     from actfer_env.evaluation import read_run, write_report
 
     run = read_run(folder)
-    path = write_report(folder, run)
+    units = None if au_set is None else au_set_of(au_set)
+    path = write_report(folder, run, au_set=units)
     differences = run.mismatches()
     for line in differences:
         complain(line)
@@ -93,6 +109,9 @@ def report(folder: Annotated[Path, typer.Argument(help="The --out folder of a ru
         f"{len(run.rollouts)} rollouts, rewards recomputed: {len(differences) or 'no'} differences from the stored ones"
     )
     say(f"report: {path}")
+    if units is not None:
+        print_summary(run, units)
+        say(f"Action Units: {facs.format_au_set(units)} in the tables; the rewards are those of the stored run")
     if differences:
         raise typer.Exit(1)
 

@@ -50,6 +50,7 @@ def train(  # noqa: PLR0913, PLR0917  (each argument is an option of the command
     config = replace(light_preset(preset), variant=variant, seed=seed, zoom_cost=zoom_cost, outcome_gate=outcome_gate,
                      normalize_std=not no_std, max_zooms=max_zooms, reward=reward_fields(fields))  # fmt: skip
     check_writable(out)
+    say(_data_of(config))
     with progress_bar() as progress:
         result = session.run(config, out, cache, say, workers, _watch(progress))
     _print_figures(result)
@@ -80,9 +81,11 @@ def ablate(  # noqa: PLR0913, PLR0917  (each argument is an option of the comman
     from actfer_env.agents.light.claims import WARM_START
 
     names = tuple(part.strip() for part in variants.split(",") if part.strip()) or (*VARIANTS, WARM_START)
+    config = replace(light_preset(preset), zoom_cost=zoom_cost, max_zooms=max_zooms, reward=reward_fields(fields))
     check_writable(out)
+    say(_data_of(config))
     run_all(
-        replace(light_preset(preset), zoom_cost=zoom_cost, max_zooms=max_zooms, reward=reward_fields(fields)),
+        config,
         out,
         cache,
         variants=names,
@@ -109,6 +112,12 @@ def light_preset(name: str) -> Any:
     if name not in presets:
         raise DataError(f"unknown preset {name!r}: use one of {', '.join(presets)}")
     return presets[name]
+
+
+def _data_of(config: Any) -> str:
+    """Return in one line how many samples of which split a session takes."""
+    held = f"test {config.test}" if config.test else "figures are of val"
+    return f"{config.dataset}: train {config.train}, val {config.val}, {held} samples"
 
 
 def _watch(progress: Any) -> Any:

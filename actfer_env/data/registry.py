@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from actfer_env.data.sample import Dataset, Sample
-from actfer_env.errors import DataError
-
-SPLITS = ("train", "val", "test")
-"""The names of splits."""
-
+from actfer_env.data.splits import AUTO, SPLITS, choose_split
+from actfer_env.errors import DataError, short
 
 Loader: TypeAlias = Callable[..., Iterable[Sample]]
 """What is registered for a data set: called as ``loader(root, **options)``, where `root` is a folder or file or None,
@@ -50,32 +48,91 @@ def load_dataset(
     Args:
         name: a registered name: "portrait", "photos", "jsonl", or one of your own.
         root: folder or file, for those that need one.
-        split: "train", "val" or "test"; None is all, of "synthetic" and "synthetic-mixed" the train split. A data set
-            none of whose samples names a split gives all of them; where some do, the others are in no split.
+        split: "train", "val" or "test"; None is all, of "synthetic" and "synthetic-mixed" the train split; "auto" is
+            the train split where the data set has splits, and all where it has none. Samples that name no split,
+            beside others that do, are in no split.
         **options: passed to the loader.
 
     Returns:
         The samples, in the loader's order.
 
     Raises:
-        DataError: unknown name, wrong option, or nothing to load.
+        DataError: unknown name, wrong option, a split that the data set does not have, a picture that is in two
+            splits, or nothing to load.
         ImageError: the root does not exist or holds no image.
     """
     if name not in _LOADERS:
         raise DataError(f"unknown data set {name!r}: use one of {', '.join(sorted(_LOADERS))}")
-    if split is not None and split not in SPLITS:
+    if split not in (None, AUTO, *SPLITS):
         raise DataError(f"unknown split {split!r}: use one of {', '.join(SPLITS)}")
     place = None if root is None else os.fspath(root)
-    return Dataset(name, _load(name, place, split, options), {"name": name, "root": place, "split": split, **options})
+    samples, taken = _load(name, place, split, options)
+    return Dataset(name, samples, {"name": name, "root": place, "split": taken, **options})
 
 
-def _load(name: str, place: str | None, split: str | None, options: dict[str, Any]) -> Iterable[Sample]:
+def as_dataset(
+    dataset: str | Dataset, root: str | os.PathLike[str] | None = None, split: str | None = AUTO,
+    preset: str | None = None,
+) -> Dataset:  # fmt: skip
+    """Return the data set of an environment's arguments: loaded by its name, or the given one.
+
+    Args:
+        dataset: a registered name, or a data set.
+        root: see `load_dataset`.
+        split: see `load_dataset`; of a given data set it is not asked.
+        preset: of drawn data sets; None is the data set's own.
+
+    Raises:
+        DataError: it is neither, or cannot be loaded, or a given data set with a preset.
+    """
+    if isinstance(dataset, str):
+        return load_dataset(dataset, root, split, **({} if preset is None else {"preset": preset}))
+    if not hasattr(dataset, "find"):
+        raise DataError(f"dataset must be a registered name or a Dataset, not {short(dataset)}")
+    if preset is not None:
+        raise DataError(f"preset={preset!r} goes with a data set's name; load this one with load_dataset(..., preset=)")
+    return dataset
+
+
+def _load(
+    name: str, place: str | None, split: str | None, options: dict[str, Any]
+) -> tuple[Iterable[Sample], str | None]:
+    """Return the samples of a split, and the split that was taken."""
     loader = _LOADERS[name]
+    parameters = inspect.signature(loader).parameters
+    _check_options(name, parameters, options)
     try:
-        if "split" in inspect.signature(loader).parameters:
-            return loader(place, split=split, **options)
+        if "split" in parameters:
+            taken = "train" if split == AUTO else split
+            return loader(place, split=taken, **options), taken
         samples = list(loader(place, **options))
     except TypeError as error:
         raise DataError(f"data set {name!r}: {error}") from error
-    named = any(sample.split for sample in samples)
-    return [sample for sample in samples if split is None or not named or sample.split == split]
+    _check_leak(name, samples)
+    return choose_split(samples, split, name)
+
+
+def _check_options(name: str, parameters: Mapping[str, inspect.Parameter], options: Mapping[str, Any]) -> None:
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    known = [option for option in list(parameters)[1:] if option != "split"]
+    for option in options:
+        if option not in known:
+            raise DataError(f"data set {name!r} has no option {option!r}: it takes {', '.join(known) or 'none'}")
+
+
+def _check_leak(name: str, samples: Sequence[Sample]) -> None:
+    """Refuse a picture that lies in two splits, under whatever names."""
+    if len({sample.split for sample in samples} - {None}) < 2:
+        return
+    first: dict[str, Sample] = {}
+    for sample in samples:
+        if sample.split is None or not isinstance(sample.source, str | os.PathLike):
+            continue
+        path = os.path.realpath(sample.source)
+        other = first.setdefault(path, sample)
+        if other.split != sample.split and Path(path).exists():
+            raise DataError(
+                f"data set {name!r}: {path} is in {other.split} (sample {other.id!r}) and in {sample.split} "
+                f"(sample {sample.id!r}): leave it in one split alone"
+            )

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, overload
 
 from actfer_env import facs
+from actfer_env.data.splits import format_splits
 from actfer_env.errors import DataError, LabelError, plain, short
 from actfer_env.tools.image import RGB, ImageSource, load_image
 
@@ -25,7 +26,8 @@ class Sample:
         aus: Action Units, or None where they were not annotated; an empty set means that none is active.
         split: "train", "val" or "test", or None.
         prealigned: the picture is an aligned face already.
-        meta: JSON values: "dataset", "image" (a reference for people), "quality", and what the source says.
+        meta: JSON values: "dataset", "image" (a reference for people), "quality", "au_sides" (Action Units on one side
+            of the face, {"AU12": "L"}), and what the source says.
         annotate: returns the true faces of a drawn picture, for the detector "simulated"; None for photos.
 
     Raises:
@@ -46,11 +48,15 @@ class Sample:
         try:
             emotion = None if self.emotion is None else facs.parse_emotion(self.emotion)
             aus = None if self.aus is None else facs.parse_aus(self.aus)
+            sides = {} if self.aus is None or self.aus == aus else facs.parse_au_sides(self.aus)
         except (LabelError, TypeError) as error:
             raise LabelError(f"sample {self.id!r}: {error}") from error
         object.__setattr__(self, "id", plain(str(self.id)))
         object.__setattr__(self, "emotion", emotion)
         object.__setattr__(self, "aus", aus)
+        if sides:
+            spelled = {facs.format_au(unit): side for unit, side in sides.items()}
+            object.__setattr__(self, "meta", {**self.meta, "au_sides": spelled})
 
     @cached_property
     def key(self) -> Hashable:
@@ -129,6 +135,22 @@ class Dataset(Sequence[Sample]):
 
     def __repr__(self) -> str:
         return f"Dataset({self.name!r}, {len(self)} samples)"
+
+    def describe(self, number: int | None = None) -> str:
+        """Return in one line how many samples of which split these are.
+
+        Args:
+            number: how many are taken, from the first on; None is all.
+        """
+        count = min(number or len(self), len(self))
+        split = self.arguments.get("split")
+        if split is None and self._index:
+            split = format_splits(self[index] for index in range(count))
+            split = f"splits: {split}" if "no splits" not in split else split
+        else:
+            split = f"split {split or self[0].split}"
+        of = "" if count == len(self) else f" of {len(self)}"
+        return f"{self.name}: {count}{of} sample{'' if count == 1 and not of else 's'}, {split}"
 
     def find(self, which: int | str) -> int:
         """Return the index of a sample, given its index or id.

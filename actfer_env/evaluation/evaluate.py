@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from actfer_env import facs
 from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools
 from actfer_env.data import Dataset
 from actfer_env.episode import EpisodeConfig
@@ -197,7 +198,8 @@ def _to_run(
     sampling = {name: value for name, value in settings["sampling"].items() if value is not None}
     shown = {"agent": settings["agent"], **sampling, "detector": config.detector, "preset": config.chat.preset,
              "parsing": config.chat.parsing, "coordinates": config.chat.coordinates, "repeats": config.repeats,
-             "max_turns": config.episode.max_turns, "max_zooms": config.episode.max_zooms}  # fmt: skip
+             "max_turns": config.episode.max_turns, "max_zooms": config.episode.max_zooms,
+             "au_set": facs.format_au_set(config.episode.au_set)}  # fmt: skip
     return Run(
         rollouts=rollouts, dataset=dataset.arguments, settings=shown, reward=config.reward,
         scorer_state=scorer.state_dict(), stored_scores=scored_columns(scorer.score(rollouts)),

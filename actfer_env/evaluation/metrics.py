@@ -32,9 +32,10 @@ class Summary:
         macro_f1: mean of `emotion_f1`.
         emotion_f1: F1 of each emotion that occurs as a target.
         au_labelled: rollouts with an Action Unit target.
-        au_macro_f1: mean of `au_f1`.
+        au_set: the set of Action Units that count on both sides; None is those that occur.
+        au_macro_f1: mean of `au_f1`, over the units of the set that occur.
         au_instance_f1: mean over rollouts of the F1 of answer and target as sets; no answer counts as 0.
-        au_f1: F1 of each Action Unit that occurs in a target or an answer (it is undefined for the others).
+        au_f1: F1 of each Action Unit of the set that occurs in a target or an answer (it is undefined for the others).
         aus_derived: the Action Units follow from the emotion for some rollouts, and say nothing beyond it.
         zoom_ratio: share of rollouts with a legal zoom_in.
         with_face: rollouts with an aligned face.
@@ -77,6 +78,7 @@ class Summary:
     cut_turns: int = 0
     outcomes: Mapping[str, int] = field(default_factory=dict)
     usage: Mapping[str, float] = field(default_factory=dict)
+    au_set: tuple[int, ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -84,25 +86,28 @@ class Summary:
 
 
 def summarize(
-    rollouts: Iterable[Rollout], scores: Scores | None = None, au_set: Iterable[int] | None = None
+    rollouts: Iterable[Rollout], scores: Scores | None = None, au_set: str | Iterable[int] | None = None
 ) -> Summary:
     """Summarise finished episodes, labelled or not.
 
     Args:
         rollouts: finished episodes.
         scores: their scores, in the same order; gives the mean reward terms.
-        au_set: Action Units that count; None is all that occur.
+        au_set: Action Units that count, as of `facs.parse_au_set`: others are ignored in targets and answers, so that a
+            unit which nobody annotated costs nothing. None is all that occur.
 
     Raises:
+        LabelError: an unknown set or unit.
         ValueError: the scores are of another number of rollouts.
     """
     rollouts = tuple(rollouts)
     if scores is not None and len(scores) != len(rollouts):
         raise ValueError(f"{len(scores)} scores for {len(rollouts)} rollouts: pass the scores of these rollouts")
+    units = None if au_set is None else facs.parse_au_set(au_set)
     return Summary(
-        n=len(rollouts), answered=sum(rollout.predicted_emotion is not None for rollout in rollouts),
+        au_set=units, n=len(rollouts), answered=sum(rollout.predicted_emotion is not None for rollout in rollouts),
         **_emotions([rollout for rollout in rollouts if rollout.emotion is not None]),
-        **_units([rollout for rollout in rollouts if rollout.aus is not None], au_set),
+        **_units([rollout for rollout in rollouts if rollout.aus is not None], units),
         **_zooms(rollouts), **_violations(rollouts),
         detections=dict(Counter(rollout.detection for rollout in rollouts)),
         truncated=_mean(rollout.truncated for rollout in rollouts),
@@ -124,9 +129,9 @@ def _emotions(labelled: Sequence[Rollout]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _units(labelled: Sequence[Rollout], au_set: Iterable[int] | None) -> dict[str, Any]:
+def _units(labelled: Sequence[Rollout], au_set: tuple[int, ...] | None) -> dict[str, Any]:
     pairs = [(rollout.aus or frozenset(), rollout.predicted_aus or frozenset()) for rollout in labelled]
-    units = sorted(frozenset().union(*(one | two for one, two in pairs)) if au_set is None else frozenset(au_set))
+    units = sorted(frozenset().union(*(one | two for one, two in pairs)) if au_set is None else au_set)
     known = frozenset(units)
     target = np.array([[unit in pair[0] for unit in units] for pair in pairs], bool)
     answer = np.array([[unit in pair[1] for unit in units] for pair in pairs], bool)

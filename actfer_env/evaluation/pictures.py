@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -89,7 +90,9 @@ class Pictures:
         self._last: tuple[str, RGB] | None = None
         self._drawn = 0
         try:
-            self._dataset = load_dataset(**run.dataset)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # said when the run was made
+                self._dataset = load_dataset(**run.dataset)
         except _BROKEN as error:
             self.problem = str(error)
 

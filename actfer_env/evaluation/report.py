@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -108,14 +108,16 @@ class GroupView:
 
 
 def write_report(
-    folder: str | os.PathLike[str], run: Run | None = None, *, pictures: PictureConfig | None = None
-) -> Path:
+    folder: str | os.PathLike[str], run: Run | None = None, *, pictures: PictureConfig | None = None,
+    au_set: Iterable[int] | None = None,
+) -> Path:  # fmt: skip
     """Write `report.html` of a run, rebuilt from the stored run alone; no detector and no model runs.
 
     Args:
         folder: where the run lies, and where the report goes.
         run: the run, if it is at hand; else it is read from the folder.
         pictures: sizes and number of the pictures.
+        au_set: Action Units that the tables average; None is the run's own set.
 
     Returns:
         The report's path.
@@ -125,25 +127,26 @@ def write_report(
     """
     path = Path(folder) / REPORT_FILE
     run = read_run(folder) if run is None else run
-    write_text_atomic(path, render_report(run, pictures=pictures))
+    write_text_atomic(path, render_report(run, pictures=pictures, au_set=au_set))
     return path
 
 
-def render_report(run: Run, *, pictures: PictureConfig | None = None) -> str:
+def render_report(run: Run, *, pictures: PictureConfig | None = None, au_set: Iterable[int] | None = None) -> str:
     """Return the report of a run as one HTML document.
 
     Args:
         run: the run.
         pictures: sizes and number of the pictures.
+        au_set: Action Units that the tables average; None is the run's own set.
 
     Raises:
         DataError: its rollouts are malformed.
     """
-    scores = run.score()
+    scores, units = run.score(), run.au_set if au_set is None else au_set
     script, style = _asset("report.js"), _asset("report.css")
     html = _environment().get_template("report.html.j2").render(
         title=_title(run), facts=_facts(run), audit=audit(run), failures=run.failures,
-        tiles=summary_rows(summary := summarize(run.rollouts, scores)), tables=_tables(summary),
+        tiles=summary_rows(summary := summarize(run.rollouts, scores, units)), tables=_tables(summary),
         groups=_groups(run, scores, Pictures(run, pictures)), outcomes=OUTCOMES, legend=legend(),
         emotions=[name for name in facs.EMOTIONS if any(rollout.emotion == name for rollout in run.rollouts)],
         total=len(run.rollouts), version=__version__, style=style, script=script, script_hash=_hash(script),
@@ -208,6 +211,7 @@ def _rounded(value: Any) -> Any:
 def summary_rows(summary: Summary) -> list[tuple[str, str, str]]:
     """Return the headline figures as (name, value, note), for the report's tiles and for a terminal."""
     derived = "derived from the emotion" if summary.aus_derived else f"macro, {summary.au_labelled} labelled"
+    derived += f"; {_named_set(summary)}"
     return [
         ("accuracy", _share(summary.accuracy), f"{summary.labelled} labelled of {summary.n}"),
         ("macro-F1", _number(summary.macro_f1), _count(len(summary.emotion_f1), "emotion")),
@@ -227,7 +231,7 @@ def _tables(summary: Summary) -> list[tuple[str, list[tuple[str, str, str]]]]:
         ("accuracy", _share(summary.accuracy), "no answer counts as wrong"),
         ("macro-F1", _number(summary.macro_f1), "over the emotions that occur as targets"),
         *((f"F1 {name}", _number(value), "") for name, value in summary.emotion_f1.items()),
-        ("AU F1, macro", _number(summary.au_macro_f1), note or _count(len(summary.au_f1), "Action Unit")),
+        ("AU F1, macro", _number(summary.au_macro_f1), _named_set(summary) + f"; {note}" * bool(note)),
         ("AU F1, per episode", _number(summary.au_instance_f1), note or f"{summary.au_labelled} with AU labels"),
     ]
     return [
@@ -235,6 +239,14 @@ def _tables(summary: Summary) -> list[tuple[str, list[tuple[str, str, str]]]]:
         ("Reward, mean", [(name, _signed(value), "") for name, value in summary.terms.items()]),
         ("Violations", _violations(summary)),
     ]  # fmt: skip
+
+
+def _named_set(summary: Summary) -> str:
+    """Return which Action Units are averaged: "8 of 18 Action Units of core"."""
+    count = len(summary.au_f1)
+    if summary.au_set is None:
+        return f"{_count(count, 'Action Unit')} that occur"
+    return f"{count} of {_count(len(summary.au_set), 'Action Unit')} of {facs.format_au_set(summary.au_set)}"
 
 
 def _behaviour(summary: Summary) -> list[tuple[str, str, str]]:

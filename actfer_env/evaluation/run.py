@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from actfer_env import facs
 from actfer_env._version import __version__
 from actfer_env.errors import ActFERError, DataError
 from actfer_env.files import write_text_atomic
@@ -47,6 +48,12 @@ class Run:
     stored_scores: dict[str, list[float]] = field(default_factory=dict)
     failures: tuple[dict[str, str], ...] = ()
     version: str = __version__
+
+    @property
+    def au_set(self) -> tuple[int, ...] | None:
+        """The Action Units that counted when the run was made; None where it does not say."""
+        stored = self.settings.get("au_set")
+        return None if stored is None else facs.parse_au_set(stored)
 
     def scorer(self) -> UCGRPO:
         """Return the scorer as it stood before this run."""

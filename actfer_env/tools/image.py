@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import os
 import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 
 from actfer_env.errors import ImageError
 from actfer_env.files import write_bytes_atomic
@@ -22,8 +24,26 @@ RGB: TypeAlias = NDArray[np.uint8]
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any]
 """What `load_image` takes: a path, the bytes of a file, a PIL image, or an array."""
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-"""File endings that count as images when a folder is searched (compared in lower case)."""
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jpe", ".jfif", ".mpo", ".apng", ".dib",
+    ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".jpf", ".jpx", ".jpc", ".avif", ".avifs", ".heic", ".heif", ".hif",
+    ".tga", ".qoi",
+)  # fmt: skip
+"""File endings that count as images when a folder is searched (compared in lower case), where Pillow reads them; see
+`readable_suffixes`."""
+
+RAW_SUFFIXES = (
+    ".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2", ".pef", ".srw", ".jxl", ".psd", ".svg", ".exr",
+    ".hdr",
+)  # fmt: skip
+"""File endings of pictures that are never read, and are named where they lie among others."""
+
+_CODECS = {"JPEG": "jpg", "JPEG2000": "jpg_2000", "WEBP": "webp", "AVIF": "avif"}
+"""Formats that a build of Pillow may register and yet lack."""
+_LEFT_BEHIND = frozenset({
+    "__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found", "thumbs.db", "__pycache__",
+})  # fmt: skip
+"""Folders, in lower case, that systems and programs leave among photos."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +54,12 @@ class ImageLimits:
         max_pixels: largest width x height; guards against decompression bombs (chosen here: 64 megapixels,
             above any camera photo that these tools need).
         min_side: smallest side in pixels (chosen here: a face needs about twice that to be found).
+        max_ratio: largest ratio of the sides (chosen here: beyond any panorama; Qwen-VL's own bound is 200).
     """
 
     max_pixels: int = 64_000_000
     min_side: int = 16
+    max_ratio: float = 100.0
 
 
 LIMITS = ImageLimits()
@@ -54,8 +76,9 @@ _BOUND = "more than the bound of {:,} pixels; make it smaller first"
 def load_image(source: ImageSource, *, name: str | None = None, limits: ImageLimits = LIMITS) -> RGB:
     """Read an image as people see it.
 
-    The EXIF orientation is applied; grey and palette images become RGB; transparency is laid over white;
-    16-bit grey is scaled to 8 bits; CMYK is converted; of an animation the first frame is taken.
+    The EXIF orientation is applied; grey and palette images become RGB; transparency is laid over white; CMYK is
+    converted; of an animation the first frame is taken. Pixels of 16 bits are scaled to 8 by the depth that their
+    largest value needs, 8, 10, 12, 14 or 16 bits: cameras and scanners store 10 or 12 bits in files of 16.
 
     Args:
         source: path, encoded bytes, PIL image, or array: (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA of
@@ -67,7 +90,7 @@ def load_image(source: ImageSource, *, name: str | None = None, limits: ImageLim
         RGB image, uint8, (H, W, 3), C-contiguous.
 
     Raises:
-        ImageError: not found, not an image, truncated, too large, too small, or of an unsupported kind.
+        ImageError: not found, not an image, truncated, too large, too small, too narrow, or of an unsupported kind.
     """
     label = name or _label(source)
     if isinstance(source, np.ndarray):
@@ -88,8 +111,22 @@ def load_image(source: ImageSource, *, name: str | None = None, limits: ImageLim
         raise ImageError(_explain(label, error)) from error
 
 
+@lru_cache(maxsize=1)
+def readable_suffixes() -> frozenset[str]:
+    """Return those of `IMAGE_SUFFIXES` that the installed Pillow, with its plug-ins, can read."""
+    kinds = {**Image.registered_extensions(), ".mpo": "JPEG"}  # MPO is saved alone; read it is as JPEG
+    lacking = {kind for kind, codec in _CODECS.items() if kind in Image.OPEN and not features.check(codec)}
+    return frozenset(
+        suffix for suffix in IMAGE_SUFFIXES if kinds.get(suffix) in Image.OPEN and kinds[suffix] not in lacking
+    )
+
+
 def find_images(root: str | os.PathLike[str]) -> list[Path]:
     """Return the images below a folder (sorted by path), or the one file that `root` names.
+
+    Hidden files and folders, and what systems leave behind (``._a.jpg``, ``__MACOSX``, ``.ipynb_checkpoints``), are
+    left out. Links to folders are followed, each folder once. Pictures in formats that cannot be read are named in
+    one warning.
 
     Raises:
         ImageError: the path does not exist, or the folder holds no image.
@@ -99,10 +136,56 @@ def find_images(root: str | os.PathLike[str]) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise ImageError(f"{path}: no such file or folder; check the spelling")
-    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    files = [Path(file) for file in _walk(path)]
+    readable = readable_suffixes()
+    found = sorted(file for file in files if file.suffix.lower() in readable)
+    pictures = {*IMAGE_SUFFIXES, *RAW_SUFFIXES} - readable
+    other = sorted(file for file in files if file.suffix.lower() in pictures)
+    if not found and not other:
+        raise ImageError(f"{path}: no images in this folder; it needs files ending in {', '.join(sorted(readable))}")
     if not found:
-        raise ImageError(f"{path}: no images in this folder; it needs files ending in {', '.join(IMAGE_SUFFIXES)}")
+        raise ImageError(f"{path}: no images in this folder but {_unread(other)}")
+    if other:
+        warnings.warn(f"{path}: left out {_unread(other)}", UserWarning, stacklevel=2)
     return found
+
+
+def _unread(files: Sequence[Path]) -> str:
+    kinds = ", ".join(sorted({file.suffix.lower() for file in files}))
+    count = "1 picture" if len(files) == 1 else f"{len(files)} pictures"
+    return f"{count} that cannot be read here ({kinds}), such as {files[0].name}: convert to JPEG or PNG"
+
+
+def _walk(root: Path) -> Iterator[str]:
+    """Yield the files below a folder: first what lies there, then what links to other folders lead to."""
+    seen: set[str] = set()
+    links = [str(root)]
+    while links:
+        folders = [links.pop(0)]
+        while folders:
+            folder = folders.pop()
+            real = os.path.realpath(folder)
+            if real in seen:
+                continue
+            seen.add(real)
+            for entry in _entries(folder):
+                if not entry.is_dir():
+                    if entry.is_file():
+                        yield entry.path
+                elif entry.is_symlink():
+                    links.append(entry.path)
+                else:
+                    folders.append(entry.path)
+        links.sort()
+
+
+def _entries(folder: str) -> Iterable[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return [one for one in entries if one.name[0] != "." and one.name.lower() not in _LEFT_BEHIND]
+    except OSError as error:
+        warnings.warn(f"{folder}: left out, cannot be read ({error.strerror})", UserWarning, stacklevel=4)
+        return []
 
 
 def save_png(image: RGB, path: str | os.PathLike[str], *, quick: bool = False) -> None:
@@ -142,6 +225,8 @@ def _check_size(width: int, height: int, label: str, limits: ImageLimits) -> Non
         raise ImageError(f"{label}: {width} x {height}, {_BOUND.format(limits.max_pixels)}")
     if min(width, height) < limits.min_side:
         raise ImageError(f"{label}: {width} x {height} is too small; both sides need at least {limits.min_side} pixels")
+    if max(width, height) > limits.max_ratio * min(width, height):
+        raise ImageError(f"{label}: {width} x {height} is too narrow; crop it to at most {limits.max_ratio:g} to 1")
 
 
 def _decode(source: Any, label: str, limits: ImageLimits) -> RGB:
@@ -154,11 +239,35 @@ def _decode(source: Any, label: str, limits: ImageLimits) -> RGB:
     if isinstance(source, Image.Image):
         return _convert(source, label, limits)
     with Image.open(source) as image:
+        _check_size(image.width, image.height, label, limits)  # the header alone; nothing is decoded yet
+        if _is_deep(image) and (shallow := _open_deep(source)) is not None:
+            shallow.getexif()[_ORIENTATION] = image.getexif().get(_ORIENTATION, 1)
+            return _convert(shallow, label, limits)
         return _convert(image, label, limits)
 
 
+def _is_deep(image: Image.Image) -> bool:
+    """Whether a file holds colours of 16 bits, of which Pillow keeps the upper 8 alone."""
+    tiles = getattr(image, "tile", None) or ()
+    return image.mode in ("RGB", "RGBA", "LA") and any(";16" in str(tile[3]) for tile in tiles)
+
+
+def _open_deep(source: Any) -> Image.Image | None:
+    """Return a picture with colours of 16 bits scaled to 8, not turned upright; None where OpenCV cannot read it."""
+    import cv2
+
+    data = source.getvalue() if isinstance(source, io.BytesIO) else Path(source).read_bytes()
+    pixels: NDArray[Any] | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 3:
+        return None
+    order = [2, 1, 0, 3][: pixels.shape[2]]
+    colours, alpha = pixels[..., :3].astype(np.uint16), pixels[..., 3:].astype(np.uint16)
+    scaled = np.concatenate([_to_uint8(colours, ""), _to_uint8(alpha, "")], axis=2)
+    return Image.fromarray(scaled[..., order])
+
+
 def _convert(image: Image.Image, label: str, limits: ImageLimits) -> RGB:
-    _check_size(*image.size, label, limits)  # the header alone; nothing is decoded yet
+    _check_size(image.width, image.height, label, limits)
     image.load()
     image = _upright(image)
     if image.mode.startswith("I;16") or image.mode == "I":
@@ -200,11 +309,16 @@ def _to_uint16(array: NDArray[Any], label: str) -> NDArray[np.uint16]:
     return array.astype(np.uint16)
 
 
+def _white(largest: int) -> int:
+    """Return the value of white in pixels whose largest value is this: that of the smallest depth which holds it."""
+    return next(white for bits in (8, 10, 12, 14, 16) if largest <= (white := 2**bits - 1))
+
+
 def _to_uint8(array: NDArray[Any], label: str) -> NDArray[np.uint8]:
     if array.dtype == np.uint8:
         return array
     if array.dtype == np.uint16:
-        return np.rint(array / 257.0).astype(np.uint8)
+        return np.rint(array * (255.0 / _white(int(array.max(initial=0))))).astype(np.uint8)
     if np.issubdtype(array.dtype, np.floating):
         if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
             raise ImageError(f"{label}: a float image must be finite and within [0, 1]; scale it first")
