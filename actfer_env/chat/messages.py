@@ -73,18 +73,23 @@ def data_url(image: RGB) -> str:
     return "data:image/png;base64," + base64.b64encode(coded.tobytes()).decode("ascii")
 
 
-def to_openai(messages: Sequence[Message], images: Sequence[RGB], *, images_in_tool: bool = True) -> list[Message]:
+def to_openai(
+    messages: Sequence[Message], images: Sequence[RGB], *, images_in_tool: bool = True, reasoning: bool = False
+) -> list[Message]:
     """Return messages as an OpenAI-compatible endpoint takes them, pictures as data URLs.
 
     Endpoints refuse a tool message that answers no native call. What a tool says to a call in the turn's text becomes
     a user message between ``<tool_response>`` tags, as Qwen's chat template writes it, and neighbouring user messages
-    become one.
+    become one. An assistant's turn of calls alone has the content None; one of nothing at all is left out, since many
+    endpoints refuse empty texts.
 
     Args:
         messages: of a `ChatEpisode`.
         images: its pictures.
         images_in_tool: leave pictures in tool messages; False moves them to a user message behind each run of tool
             messages, for the many servers whose tool messages hold text only.
+        reasoning: send back the reasoning that a server had cut out, as ``reasoning_content``. Most servers drop it,
+            some refuse it, and a few ask for it.
 
     Raises:
         ValueError: placeholders and pictures differ in number.
@@ -98,6 +103,10 @@ def to_openai(messages: Sequence[Message], images: Sequence[RGB], *, images_in_t
             sent.append({"role": "user", "content": moved})
             moved = []
         parts = [_openai_part(part, urls) for part in _parts(message)]
+        if not reasoning:
+            message = {key: value for key, value in message.items() if key != "reasoning_content"}
+        if message["role"] == "assistant" and not parts and "tool_calls" not in message:
+            continue
         if message["role"] == "tool" and not images_in_tool:
             moved += [part for part in parts if part["type"] == "image_url"]
             parts = [part for part in parts if part["type"] == "text"]
@@ -165,6 +174,8 @@ def _openai_part(part: dict[str, Any], images: Iterator[RGB]) -> dict[str, Any]:
 
 def _content(parts: list[dict[str, Any]]) -> Any:
     """Return plain text where there is nothing else; some servers take lists from users only."""
+    if not parts:
+        return None
     if all(part["type"] == "text" for part in parts):
         return "\n".join(part["text"] for part in parts)
     return parts
