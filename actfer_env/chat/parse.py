@@ -546,15 +546,13 @@ def _as_regions(value: Any) -> Any:
 
 def _as_list(value: Any) -> Any:
     """Return one region or box as a list of one, and numbers or lists written as strings as what they are."""
-    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{", "("):
-        read = _read(value.strip())
-        if isinstance(read, list | dict):
-            return _as_list(read)
+    if isinstance(value, str):
+        numbers = re.findall(r"-?\d+(?:\.\d+)?", value) if value[:1] in "[(" and "{" not in value else []
+        if len(numbers) == 4:
+            return [[float(number) for number in numbers]]
+        value = _read(value.strip()) or [value]
     if isinstance(value, dict):
         value = [value]
-    if isinstance(value, str):
-        numbers = re.findall(r"-?\d+(?:\.\d+)?", value) if value[:1] in "[(" else []
-        return [[float(number) for number in numbers]] if len(numbers) == 4 else [value]
     if isinstance(value, list) and len(value) == 4 and all(_number(item) is not None for item in value):
         value = [value]
     if isinstance(value, list):
@@ -564,15 +562,18 @@ def _as_list(value: Any) -> Any:
 
 def _read(text: str) -> Any:
     """Return a list or mapping that stands in a text, as JSON or as a Python literal; None where there is none."""
+    if text[:1] not in ("[", "{", "("):
+        return None
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         value = literal(text)
-    return None if _is_deep(value) else value
+    return value if isinstance(value, list | dict) and not _is_deep(value) else None
 
 
 def _as_box(item: Any) -> Any:
     """Return the four numbers of a box that is written as an object, such as with a label beside them, or as text."""
+    item = (_read(item.strip()) or item) if isinstance(item, str) else item
     if isinstance(item, dict):
         named = next((item[key] for key in _BOX_KEYS if isinstance(item.get(key), list)), None)
         corners = [item.get(key) for key in ("x1", "y1", "x2", "y2")]
