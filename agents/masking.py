@@ -16,7 +16,9 @@ from actfer_env.errors import AgentError
 
 SHOWN = "***"
 """What stands in place of a secret."""
-_LOGGERS = ("openai", "openai._base_client", "httpx", "httpcore.connection", "httpcore.http11", "httpcore.proxy")
+_LOGGERS = ("openai", "openai._base_client", *(f"{name}{version}{part}" for version in ("", "2") for name, part in (
+    ("httpx", ""), ("httpcore", ".connection"), ("httpcore", ".http11"), ("httpcore", ".http2"), ("httpcore", ".proxy"),
+)))  # fmt: skip
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 _SHORT = 8
 """Shorter secrets are masked as whole words only, so that a password "on" does not spoil every message."""
@@ -36,15 +38,22 @@ class Mask(logging.Filter):
     def __init__(self, *secrets: str) -> None:
         super().__init__()
         forms = sorted({form for secret in secrets if secret for form in _forms(secret)}, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(_as_pattern, forms)), re.IGNORECASE) if forms else None
+        self._all, self._long = (_union(forms), _union([form for form in forms if len(form) >= _SHORT]))
 
-    def hide(self, value: Any) -> Any:
-        """Return a text, or the texts of a JSON value, without the secrets."""
+    def hide(self, text: str) -> str:
+        """Return a message without the secrets."""
+        return text if self._all is None else self._all.sub(SHOWN, text)
+
+    def hide_in(self, value: Any) -> Any:
+        """Return what a model wrote, as a JSON value, without the secrets.
+
+        Short ones are let be: a placeholder for a key, such as "none", must not change an answer.
+        """
         if isinstance(value, str):
-            return value if self._pattern is None else self._pattern.sub(SHOWN, value)
+            return value if self._long is None else self._long.sub(SHOWN, value)
         if isinstance(value, dict):
-            return {key: self.hide(item) for key, item in value.items()}
-        return [self.hide(item) for item in value] if isinstance(value, list) else value
+            return {key: self.hide_in(item) for key, item in value.items()}
+        return [self.hide_in(item) for item in value] if isinstance(value, list) else value
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Hide the secrets of a log record; none is dropped."""
@@ -56,7 +65,7 @@ class Mask(logging.Filter):
 
     def guard_logs(self) -> None:
         """Hide the secrets in what the HTTP client logs: addresses and requests."""
-        if self._pattern is not None:
+        if self._all is not None:
             for name in _LOGGERS:
                 logging.getLogger(name).addFilter(self)
 
@@ -70,6 +79,10 @@ def _forms(secret: str) -> Iterator[str]:
         yield from (coded.rstrip("="), coded.rstrip("=").replace("+", "-").replace("/", "_"), quote(coded, safe=""))
     if len(secret) >= 2 * _SHORT:
         yield secret[: len(secret) // 2]  # a server may quote the beginning
+
+
+def _union(forms: list[str]) -> re.Pattern[str] | None:
+    return re.compile("|".join(map(_as_pattern, forms)), re.IGNORECASE) if forms else None
 
 
 def _as_pattern(form: str) -> str:

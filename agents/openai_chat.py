@@ -223,7 +223,7 @@ class OpenAIChatAgent:
             return kept
         start = time.perf_counter()
         answer, spent = self._ask(request, first=not episode.texts)
-        answer = self._mask.hide(answer)
+        answer = self._mask.hide_in(answer)
         self._count(usage, *spent, time.perf_counter() - start)
         if place is not None and answer.get("status") is None:  # a server's refusal may be mended
             write_text_atomic(place, json.dumps(answer, ensure_ascii=False))

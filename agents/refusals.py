@@ -23,6 +23,7 @@ _LENGTH = re.compile(
     r"\b(?:too (?:long|large|big|many)|exceed\w*|longer|larger|greater|beyond)\b"
     r"|too (?:long|large|many tokens)|tokens?\b.{0,60}\b(?:exceed\w*|limit|maximum|longer|larger|greater|more than)\b"
     r"|\b(?:exceed\w*|maximum|reduce|limit|longer|more than|up to|at most|fewer)\b.{0,60}\btokens?\b"
+    r"|\btokens?\b.{0,60}\d{3,}\s*>=?\s*\d{3,}|\breduce the (?:length|size)|shorten"
     r"|above_max_length|input.?length|prompt.?length|sequence.?length|长度|上下文|最大.{0,12}token",
     re.IGNORECASE | re.DOTALL,
 )

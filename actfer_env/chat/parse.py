@@ -309,7 +309,7 @@ class _Parser:
 
     def _calls(self, body: str) -> list[ParsedCall]:
         """Read what stands in one tag: one call as a rule."""
-        if not self.lenient:
+        if not self.lenient or not body.strip():
             return [self._call(body)]
         found = foreign_calls(body)
         if found:
