@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import threading
 import time
@@ -24,6 +23,7 @@ from actfer_env.agents.base import Usage
 from actfer_env.agents.masking import EndpointError, Mask, address, login_header, read_key, secrets_of
 from actfer_env.agents.refusals import cure_of, kind_of
 from actfer_env.chat import ChatEpisode, to_openai
+from actfer_env.chat.messages import without_reasoning
 from actfer_env.files import write_text_atomic
 
 _NO_CHAT = "did not answer as a chat endpoint (is the address right, with its /v1?)"
@@ -149,7 +149,7 @@ class OpenAIChatAgent:
         self._names: dict[str, str] = {}
         self._reasoning_wanted = False
 
-    def play(self, episodes: Iterable[ChatEpisode]) -> Iterator[tuple[Dialogue, Usage]]:
+    def play(self, episodes: Iterable[ChatEpisode]) -> Iterator[tuple[Dialogue, Usage]]:  # noqa: C901, PLR0915
         """Play episodes to their ends, `concurrency` at once.
 
         Yields:
@@ -298,7 +298,8 @@ class OpenAIChatAgent:
         if known:  # another conversation was faster
             return True
         left = f"sent as {_ADAPTABLE[name]}" if _ADAPTABLE[name] else "left to the endpoint"
-        warnings.warn(f"{self.config.address} takes no {name} for {self.config.model}: {left}", UserWarning, stacklevel=2)
+        told = f"{self.config.address} takes no {name} for {self.config.model}: {left}"
+        warnings.warn(told, UserWarning, stacklevel=2)
         return True
 
     def _refused(self, status: int | None, said: str, first: bool) -> dict[str, Any]:
@@ -499,7 +500,7 @@ def _history(message: dict[str, Any], reasoning: bool) -> dict[str, Any]:
         return message
     if reasoning:
         return {**message, "reasoning_content": message.get("reasoning_content", "")}
-    return {key: value for key, value in message.items() if key != "reasoning_content"}
+    return without_reasoning(message)
 
 
 def _has_reasoning(request: dict[str, Any]) -> bool:

@@ -1,6 +1,6 @@
 """How servers say no, and whose fault it is: by what was asked first, by the words only then.
 
-Every server words its refusals in its own way (vLLM, SGLang, llama.cpp, Ollama, LM Studio, hosted APIs and gateways), and
+Every server words its refusals in its own way (vLLM, SGLang, llama.cpp, Ollama, LM Studio, hosted APIs, gateways), and
 changes the words. So the words only tell an outgrown model from other faults, widely where the server has answered the
 conversation's earlier turns under the same settings: what has changed since is the conversation alone.
 """
@@ -28,8 +28,8 @@ _LENGTH = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _OTHER = re.compile(
-    r"at most \d+ (?:image|picture|multi)|\d+ images?\b.{0,40}(?:per|in one)|too many images|limit.?mm|rate.?limit|quota"
-    r"|\broles?\b|alternat|tool_call|reasoning|template|invalid.?image|unsupported|context\W+(?:cancel|deadline)"
+    r"at most \d+ (?:image|picture|multi)|\d+ images?\b.{0,40}(?:per|in one)|too many images|limit.?mm|rate.?limit"
+    r"|quota|\broles?\b|alternat|tool_call|reasoning|template|invalid.?image|unsupported|context\W+(?:cancel|deadline)"
     r"|unexpected token|invalid token|expired|json",
     re.IGNORECASE,
 )

@@ -41,7 +41,8 @@ def zoom(episode: ChatEpisode, boxes: Any, **more: Any) -> tuple[tuple[str, ...]
 
 
 @pytest.mark.parametrize(("coordinates", "box", "said", "bounds"), [
-    ("relative_1000", [50, 50, 1200, 900], "1200", "within 0 and 1000"), ("pixels", [5, 5, 500, 200], "500", "within 0 and 224"),
+    ("relative_1000", [50, 50, 1200, 900], "1200", "within 0 and 1000"),
+    ("pixels", [5, 5, 500, 200], "500", "within 0 and 224"),
     ("unit", [0.1, 0.1, 1.9, 0.9], "1.9", "within 0 and 1:"), ("unit", [100, 100, 900, 900], "900", "within 0 and 1:"),
     ("relative_1000", [-300, 50, 500, 900], "-300", "within 0 and 1000"),
 ])  # fmt: skip
@@ -62,7 +63,9 @@ def test_an_inverted_box_is_quoted_as_it_was_written(box: Any, sample: Sample, t
 
 
 @pytest.mark.parametrize("parsing", ["strict", "lenient"])
-@pytest.mark.parametrize(("coordinates", "meant"), [("relative_1000", "(100, 200, 900, 800)"), ("pixels", "(22, 45, 202, 179)")])
+@pytest.mark.parametrize(
+    ("coordinates", "meant"), [("relative_1000", "(100, 200, 900, 800)"), ("pixels", "(22, 45, 202, 179)")]
+)
 def test_a_box_in_shares_is_questioned_with_what_was_meant(
     coordinates: Any, meant: str, parsing: Any, sample: Sample, tools: FaceTools
 ) -> None:

@@ -1,4 +1,4 @@
-"""Calls and answers in the notations of other models: read by lenient parsing with a note, refused by strict parsing."""
+"""Calls and answers in other models' notations: read by lenient parsing with a note, refused by strict parsing."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ CALLS: dict[str, tuple[str, list[tuple[str, Any]], str]] = {
     "qwen, bare word": ("<tool_call><function=zoom_in><parameter=regions>\nnose\n</parameter></function></tool_call>",
                         NOSE, "coerced"),
     "qwen, cut": ('<tool_call>\n<function=zoom_in>\n<parameter=regions>\n["nose"]\n', NOSE, "closed_tag"),
-    "qwen, no tag": ('<function=zoom_in>\n<parameter=regions>\n["nose"]\n</parameter>\n</function>', NOSE, "foreign_call"),
+    "qwen, no tag": ('<function=zoom_in>\n<parameter=regions>\n["nose"]\n</parameter>\n</function>', NOSE,
+                     "foreign_call"),
     "qwen, closing tag alone": ('<function=zoom_in><parameter=regions>["nose"]</parameter></function></tool_call>',
                                 NOSE, "foreign_call"),
     "qwen, no arguments": ("<tool_call><function=detect_align>\n</function></tool_call>", TWO[:1], "foreign_call"),
-    "qwen, two": ('<tool_call><function=detect_align></function><function=zoom_in><parameter=regions>["nose"]</parameter>'
-                  "</function></tool_call>", TWO, "foreign_call"),
+    "qwen, two": ('<tool_call><function=detect_align></function><function=zoom_in><parameter=regions>["nose"]'
+                  "</parameter></function></tool_call>", TWO, "foreign_call"),
     "qwen, boxes": ("<tool_call><function=zoom_in><parameter=boxes>[[1, 2, 300, 400]]</parameter><parameter=image>"
                     "original</parameter></function></tool_call>",
                     [("zoom_in", {"boxes": [[1, 2, 300, 400]], "image": "original"})], "foreign_call"),
@@ -52,15 +53,16 @@ CALLS: dict[str, tuple[str, list[tuple[str, Any]], str]] = {
     "openai's shape": ('<tool_call>{"type": "function", "function": {"name": "zoom_in", "arguments": '
                        '"{\\"regions\\": [\\"nose\\"]}"}}</tool_call>', NOSE, "renamed"),
     "a label beside a box": ('<tool_call>{"name": "zoom_in", "arguments": {"boxes": [{"bbox_2d": [1, 2, 300, 400], '
-                             '"label": "mouth"}]}}</tool_call>', [("zoom_in", {"boxes": [[1, 2, 300, 400]]})], "coerced"),
+                             '"label": "mouth"}]}}</tool_call>', [("zoom_in", {"boxes": [[1, 2, 300, 400]]})],
+                             "coerced"),
     "a labelled box in no list": ('<tool_call>{"name": "zoom_in", "arguments": {"boxes": {"bbox_2d": [1, 2, 300, 400], '
                                   '"label": "mouth"}}}</tool_call>', [("zoom_in", {"boxes": [[1, 2, 300, 400]]})],
                                   "coerced"),
     "a label among the arguments": ('<tool_call>{"name": "zoom_in", "arguments": {"bbox_2d": [1, 2, 300, 400], '
                                     '"label": "mouth"}}</tool_call>', [("zoom_in", {"boxes": [[1, 2, 300, 400]]})],
                                     "label"),
-    "corners by name": ('<tool_call>{"name": "zoom_in", "arguments": {"boxes": [{"x1": 1, "y1": 2, "x2": 300, "y2": 400}'
-                        "]}}</tool_call>", [("zoom_in", {"boxes": [[1, 2, 300, 400]]})], "coerced"),
+    "corners by name": ('<tool_call>{"name": "zoom_in", "arguments": {"boxes": [{"x1": 1, "y1": 2, "x2": 300, '
+                        '"y2": 400}]}}</tool_call>', [("zoom_in", {"boxes": [[1, 2, 300, 400]]})], "coerced"),
     "boxes in a text": ('<tool_call>{"name": "zoom_in", "arguments": {"boxes": "[[1, 2, 3, 400], [5, 6, 7, 800]]"}}'
                         "</tool_call>", [("zoom_in", {"boxes": [[1, 2, 3, 400], [5, 6, 7, 800]]})], "coerced"),
     "regions with commas": ('<tool_call>{"name": "zoom_in", "arguments": {"regions": "nose, mouth-chin"}}</tool_call>',
@@ -156,9 +158,9 @@ def test_units_beside_an_emotion_in_words_are_kept() -> None:
 
 HOSTILE = {
     "functions": "<function=a>", "spaces": "<function=a" + " " * 20, "parameters": "<function=a><parameter=b>",
-    "open": "<parameter=", "invoke": "<invoke name=", "keys": "<arg_key>a</arg_key> <arg_value>", "marks": "[TOOL_CALLS]a{",
-    "marks and quotes": '[TOOL_CALLS]a{"', "objects": '{"name": "a"}', "lists": '[{"name": "a"},', "words": "happiness is ",
-    "tags": "<|python_tag|>{", "n't": "isn", "stars": "*",
+    "open": "<parameter=", "invoke": "<invoke name=", "keys": "<arg_key>a</arg_key> <arg_value>",
+    "marks": "[TOOL_CALLS]a{", "marks and quotes": '[TOOL_CALLS]a{"', "objects": '{"name": "a"}',
+    "lists": '[{"name": "a"},', "words": "happiness is ", "tags": "<|python_tag|>{", "n't": "isn", "stars": "*",
 }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from actfer_env.agents.base import Usage
 from actfer_env.agents.openai_chat import EndpointConfig, EndpointError, OpenAIChatAgent
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.errors import AgentError
@@ -241,3 +242,17 @@ def test_the_end_of_a_conversation_by_its_server_is_asked_for_again(samples: Dat
     evaluate(agent(later(refused(OUTGROWN["vllm"])), cache=str(tmp_path)), samples, EvalConfig(number=2))
     run = evaluate(agent(later(said(ANSWER)), cache=str(tmp_path)), samples, EvalConfig(number=2))
     assert summarize(run.rollouts).outcomes == {"answered": 2}
+
+
+def test_a_local_models_bound_that_no_first_turn_fits_is_the_settings_fault(samples: Dataset, tmp_path: Any) -> None:
+    class Small:
+        name, settings = "small", {}
+
+        def play(self, episodes: Any) -> Any:
+            for episode in episodes:
+                episode.stop("too_long", "1200 tokens and 20000 more for a turn are beyond 16384 (max_length)")
+                yield Names(episode=episode), Usage()
+
+    with pytest.raises(AgentError, match=r"6 of 6 .* beyond 16384 .*; lower --max-new-tokens"):
+        evaluate(Small(), samples, EvalConfig(), tmp_path)
+    assert not (tmp_path / "episodes.jsonl").exists()

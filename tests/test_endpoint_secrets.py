@@ -165,9 +165,7 @@ def test_an_address_without_credentials(url: str, shown: str) -> None:
     assert address(url) == shown
 
 
-def test_two_addresses_of_one_endpoint_share_answers_and_two_endpoints_do_not(
-    samples: Dataset, tmp_path: Path
-) -> None:
+def test_two_addresses_of_one_endpoint_share_answers_and_two_endpoints_do_not(samples: Dataset, tmp_path: Path) -> None:
     with Server() as one, Server() as other:
         for url in (one.url, f"{one.url}/", with_credentials(one.url).partition("?")[0], other.url):
             agent = OpenAIChatAgent(EndpointConfig(url, "m", retries=0, cache=str(tmp_path)))
@@ -181,9 +179,7 @@ def test_a_short_password_is_masked_as_a_word_only(secret: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["none", "EMPTY", "AU1"])
-def test_a_placeholder_for_a_key_changes_no_answer(
-    key: str, samples: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_placeholder_for_a_key_changes_no_answer(key: str, samples: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = []
     for value in ("", key):
         monkeypatch.setenv("OPENAI_API_KEY", value)

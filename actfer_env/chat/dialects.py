@@ -36,11 +36,13 @@ _NEGATION = re.compile(
     r"|exclud\w*|far from|ruled? out|rules out|fail\w*|(?:is|are|do|does|was|ca|wo|did)n['’]?t)\b",
     re.IGNORECASE,
 )
-_STATED = re.compile(r"(?:the )?(?:final )?(?:answer|emotion|expression|label)?(?: shown)?(?: is|:| :|=)? ?([a-z]+)", re.I)
+_STATED = re.compile(
+    r"(?:the )?(?:final )?(?:answer|emotion|expression|label)?(?: shown)?(?: is|:| :|=)? ?([a-z]+)", re.IGNORECASE
+)
 
 
 def foreign_calls(text: str) -> list[dict[str, Any]]:
-    """Return the calls of a text in another model's notation as ``{"name", "arguments"}``; empty where there is none."""
+    """Return the calls of a text in another model's notation as ``{"name", "arguments"}``; often none."""
     return _xml_calls(text) or _glm_calls(text) or _mistral_calls(text)
 
 
@@ -89,7 +91,9 @@ def _xml_calls(text: str) -> list[dict[str, Any]]:
 def _glm_calls(text: str) -> list[dict[str, Any]]:
     keys = list(_ARGUMENT.finditer(text))
     name = text[: keys[0].start()].strip() if keys else ""
-    return [{"name": name, "arguments": _keyed(text, keys, "</arg_value>")}] if re.fullmatch(r"[\w.-]{1,80}", name) else []
+    if not re.fullmatch(r"[\w.-]{1,80}", name):
+        return []
+    return [{"name": name, "arguments": _keyed(text, keys, "</arg_value>")}]
 
 
 def _keyed(body: str, keys: list[re.Match[str]], end: str) -> dict[str, Any]:

@@ -85,7 +85,7 @@ class ChatEpisode:
         self.messages: list[Message] = []
         self.images: list[RGB] = []
         self.texts: list[str] = []
-        self.outcome = "answered"
+        self.outcome, self.why = "answered", ""
         self._log: list[dict[str, Any]] = []
         self._stop: dict[str, Any] = {}
         self._evidence: list[list[float]] = []
@@ -168,7 +168,7 @@ class ChatEpisode:
             RuntimeError: the episode is over.
         """
         self.episode.stop()
-        self.outcome = outcome
+        self.outcome, self.why = outcome, why
         if why or status is not None:
             self._stop = {"stop": {"why": why, "status": status}}
 

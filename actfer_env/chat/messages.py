@@ -98,13 +98,11 @@ def to_openai(
     urls = iter(images)
     sent: list[Message] = []
     moved: list[dict[str, Any]] = []
-    for message in map(_said_by_user, messages):
+    for message in (_said_by_user(message if reasoning else without_reasoning(message)) for message in messages):
         if moved and message["role"] != "tool":
             sent.append({"role": "user", "content": moved})
             moved = []
         parts = [_openai_part(part, urls) for part in _parts(message)]
-        if not reasoning:
-            message = {key: value for key, value in message.items() if key != "reasoning_content"}
         if message["role"] == "assistant" and not parts and "tool_calls" not in message:
             continue
         if message["role"] == "tool" and not images_in_tool:
@@ -116,6 +114,11 @@ def to_openai(
             sent.append({**message, "content": parts})
     sent += [{"role": "user", "content": moved}] if moved else []
     return [{**message, "content": _content(message["content"])} for message in sent]
+
+
+def without_reasoning(message: Message) -> Message:
+    """Return a message without the reasoning that a server had cut out of it."""
+    return {key: value for key, value in message.items() if key != "reasoning_content"}
 
 
 def _said_by_user(message: Message) -> Message:

@@ -415,7 +415,7 @@ class _Parser:
         return ParsedAnswer(emotion, [] if empty else aus)
 
     def _plain_answer(self, body: str) -> ParsedAnswer:
-        """Read an answer in words, such as "The emotion is happiness (AU6, AU12)."; what may mean two things is left."""
+        """Read an answer in words, such as "The emotion is happiness (AU6, AU12)."; nothing is guessed."""
         self.notes.append("plain_answer")
         units = _AU.findall(body)
         emotion = said_emotion(body) or body.strip().strip(".!\"'*` ").split("\n")[0]
