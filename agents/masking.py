@@ -106,9 +106,9 @@ def read_key(variable: str) -> str:
     return key
 
 
-def secrets_of(url: str, key: str) -> tuple[str, ...]:
+def secrets_of(url: str, key: str, variable: str) -> tuple[str, ...]:
     """Return all that must not be shown of an endpoint: key, user and password, query, and the proxies' passwords."""
-    found = [key]
+    found = [key, os.environ.get(variable, "").strip()]
     for address in (url, *(os.environ.get(name) or os.environ.get(name.lower()) or "" for name in _PROXIES)):
         found += _credentials(address)
     return tuple(found)

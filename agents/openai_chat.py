@@ -141,8 +141,8 @@ class OpenAIChatAgent:
         """What the turns depend on, as JSON values; no secret is among them."""
         self.total = Usage()
         """What all conversations have cost so far; cached answers cost nothing."""
-        key = read_key(config.key_variable)
-        self._mask = Mask(*secrets_of(config.url, key))
+        key = read_key(config.key_variable) if client is None else str(getattr(client, "api_key", None) or "")
+        self._mask = Mask(*secrets_of(config.url, key, config.key_variable))
         self._mask.guard_logs()
         self._client = client or _client(config, key, self._mask)
         self._lock = threading.Lock()
@@ -256,6 +256,8 @@ class OpenAIChatAgent:
                 return self._ask(request, first)
             return self._refused(error.status_code, _said(error), first), (0, 0)
         except (openai.OpenAIError, ValueError) as error:
+            if not first and kind_of(None, str(error), first) == "length":
+                return self._refused(None, str(error), first), (0, 0)
             raise self._error(f"{self.config.address} {_NO_CHAT}: {error}") from None
         status, said = _inner_error(response)
         if said is not None and (not first or kind_of(status, said, first) == "length"):
@@ -453,7 +455,8 @@ def _reply(response: Any) -> dict[str, Any]:
         return {"stop": "refused", "why": message.refusal}
     if choice.finish_reason == "content_filter":
         return {"stop": "refused", "why": "content filter", "status": 200}
-    calls = [call.model_dump(exclude_none=True) for call in message.tool_calls or []]
+    found = getattr(message, "tool_calls", None) or []
+    calls = [call if isinstance(call, dict) else call.model_dump(exclude_none=True) for call in found]
     answer = {"content": _text(message.content), "tool_calls": calls}
     reasoning = _reasoning(message)
     answer |= {"reasoning": reasoning} if reasoning else {}

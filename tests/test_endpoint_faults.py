@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace as Names
 from typing import Any
 
@@ -12,6 +15,7 @@ from actfer_env.agents.openai_chat import EndpointConfig, EndpointError, OpenAIC
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.errors import AgentError
 from actfer_env.evaluation import EvalConfig, evaluate, read_run, summarize, write_run
+from tests.test_evaluate import Server
 
 openai = pytest.importorskip("openai", reason="needs openai: pip install 'actfer-env[api]'")
 httpx = pytest.importorskip("httpx")
@@ -256,3 +260,23 @@ def test_a_local_models_bound_that_no_first_turn_fits_is_the_settings_fault(samp
     with pytest.raises(AgentError, match=r"6 of 6 .* beyond 16384 .*; lower --max-new-tokens"):
         evaluate(Small(), samples, EvalConfig(), tmp_path)
     assert not (tmp_path / "episodes.jsonl").exists()
+
+
+@pytest.mark.parametrize(("first", "words", "kept"), [(True, OUTGROWN["vllm"], False), (False, OUTGROWN["vllm"], True)])
+def test_the_command_ends_with_the_cause_and_a_non_zero_code(
+    first: bool, words: str, kept: bool, tmp_path: Path
+) -> None:
+    class Small(Server):
+        def reply(self, body: dict[str, Any], key: str) -> tuple[int | None, Any]:
+            if first or len(body["messages"]) > 2:
+                return 400, {"error": {"message": words}}
+            return super().reply(body, key)
+
+    with Small() as server:
+        command = [sys.executable, "-m", "actfer_env", "eval", "synthetic", "-n", "3", "--model", "m", "--endpoint",
+                   server.url, "--out", str(tmp_path)]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "--max-new-tokens" in done.stderr and "longer context" in done.stderr
+    assert (tmp_path / "report.html").exists() == kept
+    assert ("3 of 3 conversations ended as 'too_long'" in done.stderr) == kept
