@@ -241,7 +241,7 @@ class OpenAIChatAgent:
             request["tools"] = episode.tools
         return request
 
-    def _ask(self, request: dict[str, Any], first: bool) -> tuple[dict[str, Any], tuple[int, int]]:
+    def _ask(self, request: dict[str, Any], first: bool) -> tuple[dict[str, Any], tuple[int, int]]:  # noqa: C901
         """Send a request, and return the turn, or how the endpoint ends the conversation, and the tokens spent."""
         import openai
 

@@ -95,8 +95,9 @@ def samples() -> Dataset:
     return load_dataset("synthetic", split="test", n=6)
 
 
-@pytest.mark.parametrize("words", OUTGROWN)
-@pytest.mark.parametrize("status", [400, 413, 422, 500])
+@pytest.mark.parametrize(("words", "status"), [
+    *((name, 400 if number % 2 else 500) for number, name in enumerate(OUTGROWN)), ("vllm", 413), ("vllm", 422),
+])  # fmt: skip
 def test_an_outgrown_conversation_ends_alone_whatever_the_words(words: str, status: int, samples: Dataset) -> None:
     run = evaluate(agent(later(refused(OUTGROWN[words], status), 4)), samples, EvalConfig())
     assert summarize(run.rollouts).outcomes == {"answered": 4, "too_long": 2} and run.failures == ()
@@ -104,7 +105,7 @@ def test_an_outgrown_conversation_ends_alone_whatever_the_words(words: str, stat
 
 
 @pytest.mark.parametrize("words", [*NONSENSE, *NOT_LENGTH])
-@pytest.mark.parametrize("status", [400, 422, 500])
+@pytest.mark.parametrize("status", [400, 500])
 def test_other_refusals_of_a_later_turn_are_listed_alone_and_not_scored(
     words: str, status: int, samples: Dataset
 ) -> None:
@@ -149,10 +150,9 @@ def test_hidden_reasoning_that_used_up_a_turn_is_no_outgrown_conversation(sample
     "max_tokens is too large: 8192. This model supports at most 4096 completion tokens",
     "`max_new_tokens` must be strictly positive and <= 2048", *OUTGROWN.values(),
 ])  # fmt: skip
-@pytest.mark.parametrize("status", [400, 500])
-def test_a_first_turn_beyond_the_model_is_the_settings_fault(words: str, status: int, samples: Dataset) -> None:
+def test_a_first_turn_beyond_the_model_is_the_settings_fault(words: str, samples: Dataset) -> None:
     def reply(_: Any) -> Any:
-        raise refused(words, status)
+        raise refused(words, 500 if len(words) % 2 else 400)
 
     with pytest.raises(AgentError, match="--max-new-tokens") as caught:
         evaluate(agent(reply, max_tokens=8192), samples, EvalConfig())

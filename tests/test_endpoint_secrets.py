@@ -47,7 +47,7 @@ def clean(text: str) -> bool:
 
 @pytest.fixture(scope="module")
 def samples() -> Dataset:
-    return load_dataset("synthetic", split="test", n=3)
+    return load_dataset("synthetic", split="test", n=2)
 
 
 class Gossip(Server):
@@ -77,7 +77,7 @@ def with_credentials(url: str) -> str:
     return f"http://{login}@{parts.netloc}{parts.path}?api_key={TOKEN}&api-version=2024-10-21"
 
 
-@pytest.mark.parametrize("status", [200, 400, 401, 403, 404, 413, 422, 429, 500, 503])
+@pytest.mark.parametrize("status", [200, 400, 401, 413, 503])
 @pytest.mark.parametrize("later", [False, True])
 def test_a_gossiping_server_cannot_make_us_show_or_store_a_secret(
     status: int, later: bool, samples: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
