@@ -28,7 +28,7 @@ from actfer_env.rollout import VIOLATIONS, Box, Detection, Rollout, ToolCall
 from actfer_env.tools.align import Alignment
 from actfer_env.tools.cache import FaceTools
 from actfer_env.tools.schema import ARGUMENTS, DETECT_ALIGN, TOOLS, ZOOM_IN
-from actfer_env.tools.zoom import BoxError, Crop, is_repeat, repeated_regions, resolve
+from actfer_env.tools.zoom import UNIT, BoxError, Crop, in_shares, is_repeat, repeated_regions, resolve
 
 if TYPE_CHECKING:
     from actfer_env.data.sample import Sample
@@ -212,12 +212,14 @@ class Episode:
         """
         return self._turn(ANSWER, {"emotion": emotion, "aus": aus}, lambda: self._answer(emotion, aus))
 
-    def call(self, name: str, arguments: Any = None) -> StepResult:
+    def call(self, name: str, arguments: Any = None, extent: tuple[float, float] = UNIT) -> StepResult:
         """Call a tool by name with JSON arguments, legal or not.
 
         Args:
             name: "detect_align" or "zoom_in"; any other is the violation `unknown_tool`.
             arguments: the tool's arguments.
+            extent: width and height, in the caller's coordinates, of the picture that its boxes refer to. What the
+                policy is told speaks them too; the record has shares of the picture.
 
         Raises:
             RuntimeError: the episode is over.
@@ -225,7 +227,7 @@ class Episode:
             DetectorError: the detector lacks its extra or weights.
         """
         arguments = {} if arguments is None else arguments
-        return self._turn(name, arguments, lambda: self._execute(name, arguments))
+        return self._turn(name, in_shares(arguments, extent), lambda: self._execute(name, arguments, extent))
 
     def violate(self, violation: str, message: str, name: str = "", arguments: Any = None) -> StepResult:
         """Record a turn that a front end could not turn into a call, such as one that did not parse.
@@ -313,14 +315,14 @@ class Episode:
             result=details, elapsed_ms=round(elapsed, 3),
         )  # fmt: skip
 
-    def _execute(self, name: str, arguments: Any) -> StepResult:
+    def _execute(self, name: str, arguments: Any, extent: tuple[float, float]) -> StepResult:
         if name not in TOOLS:
             raise _ViolationError("unknown_tool", f"there is no tool {short(name)}")
         self._check_order(name)
         if not _is_mapping(arguments) or not arguments.keys() <= _ARGUMENTS[name]:
             allowed = ", ".join(ARGUMENTS[name]) or "none"
             raise _ViolationError("bad_arguments", f"{name} takes these arguments: {allowed}")
-        return self._detect_align() if name == DETECT_ALIGN else self._zoom_in(**arguments)
+        return self._detect_align() if name == DETECT_ALIGN else self._zoom_in(**arguments, extent=extent)
 
     def _check_order(self, name: str) -> None:
         if name in self.legal_tools():
@@ -346,10 +348,12 @@ class Episode:
         which = "one face" if count == 1 else f"face {place} of {count} by size"
         return StepResult(True, f"Aligned {which}. {self._advice()}", alignment=self.alignment)
 
-    def _zoom_in(self, regions: Any = None, boxes: Any = None, image: Any = "face") -> StepResult:
+    def _zoom_in(
+        self, regions: Any = None, boxes: Any = None, image: Any = "face", *, extent: tuple[float, float]
+    ) -> StepResult:
         assert self.alignment is not None
         try:
-            wanted = resolve(self.alignment, regions, boxes, image, self.tools.zoom)
+            wanted = resolve(self.alignment, regions, boxes, image, self.tools.zoom, extent)
         except (BoxError, LabelError) as error:
             raise _ViolationError("bad_arguments", str(error)) from error
         if len(wanted) > 1 or wanted[0][0] not in self.legal_regions():

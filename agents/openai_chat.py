@@ -1,52 +1,57 @@
 """`OpenAIChatAgent`: any OpenAI-compatible endpoint as the policy of conversations. Needs `[api]`.
 
-Nothing is sent anywhere unless the user names the endpoint. The key is read from an environment variable and never
-stored or logged.
+Nothing is sent anywhere unless the user names the endpoint. The key is read from an environment variable, once. Neither
+it nor what an address holds of user, password and query is stored, printed or logged.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import threading
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from actfer_env.agents.base import Usage
+from actfer_env.agents.masking import EndpointError, Mask, address, login_header, read_key, secrets_of
+from actfer_env.agents.refusals import cure_of, kind_of
 from actfer_env.chat import ChatEpisode, to_openai
-from actfer_env.errors import AgentError
+from actfer_env.chat.messages import without_reasoning
 from actfer_env.files import write_text_atomic
 
 _NO_CHAT = "did not answer as a chat endpoint (is the address right, with its /v1?)"
 _KEPT = "; finished episodes are kept, run again to go on"
 _REFUSALS = 3
-"""Conversations refused in a row after which the fault is taken to be every request's (chosen here)."""
+"""Conversations refused in a row, at their first turn, after which the fault is taken to be every request's (chosen
+here)."""
+_HOPELESS = 10
+"""Conversations refused at any turn, before a single one was finished, after which no more are begun (chosen here)."""
 _ADAPTABLE = {"max_tokens": "max_completion_tokens", "temperature": "", "seed": ""}
 """Parameter that some endpoints do not take -> the name that they take instead, or none."""
 _UNSUPPORTED = re.compile(r"[Uu]nsupported (?:parameter|value): '(\w+)'|does not support|[Uu]n(?:supported|recognized)")
-_TOO_LONG = ("context_length_exceeded", "context length", "maximum context", "too many tokens", "prompt is too long")
-"""How servers say that a conversation has outgrown the model: OpenAI, vLLM, SGLang, Anthropic's bridge."""
+_REASONING_WANTED = re.compile(r"reasoning.*(?:miss|must|requir|expect|passed)|(?:miss|requir).*reasoning", re.I | re.S)
+"""Servers that take a history of tool calls only together with its reasoning (DeepSeek)."""
+_REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_details", "thinking", "thinking_blocks")
+"""Where servers put the reasoning that they cut out: the first that holds words is taken, the others repeat it."""
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-class EndpointError(AgentError):
-    """An endpoint that cannot be used, or that stopped answering."""
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EndpointConfig:
     """How an endpoint is used; all chosen here.
 
     Attributes:
-        url: base address, such as "http://localhost:8000/v1".
+        url: base address, such as "http://localhost:8000/v1". A user and password in it are sent as such, a query
+            (``?api-version=...``) with every call; `address` is the same without them.
         model: the model's name there.
-        key_variable: environment variable with the key; servers without keys need none.
+        key_variable: name of the environment variable with the key; servers without keys need none.
         concurrency: conversations at once.
         retries: of a call, with the client's growing pauses.
         timeout: of a call, seconds.
@@ -72,10 +77,22 @@ class EndpointConfig:
     cache: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.url.startswith(("http://", "https://")):
-            raise EndpointError(f"endpoint {self.url!r} is no address: write it as http://HOST:PORT/v1")
+        object.__setattr__(self, "url", self.url.strip())
+        if not _is_address(self.url):
+            raise EndpointError(f"endpoint {self.address!r} is no address: write it as http://HOST:PORT/v1")
+        if not _VARIABLE.fullmatch(self.key_variable):  # it may be the key itself
+            raise EndpointError("key_variable must be the name of an environment variable, such as OPENAI_API_KEY")
         if self.concurrency < 1 or self.retries < 0 or self.timeout <= 0 or self.max_tokens < 1:
             raise EndpointError("concurrency and max_tokens must be at least 1, retries 0, and timeout above 0")
+
+    @property
+    def address(self) -> str:
+        """The address without user, password and query: what names the endpoint in messages and records."""
+        return address(self.url)
+
+    def __repr__(self) -> str:
+        shown = {one.name: getattr(self, one.name) for one in fields(self)} | {"url": self.address}
+        return f"EndpointConfig({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
 
 @dataclass(frozen=True)
@@ -85,14 +102,18 @@ class Dialogue:
     Attributes:
         episode: finished, unless there is an error.
         error: why the endpoint refuses this conversation, though it answers others; None where it was played.
+        begun: whether the endpoint had answered one of its turns, so that the fault is not in what all requests have.
     """
 
     episode: ChatEpisode
     error: str | None = None
+    begun: bool = True
 
 
 class _RefusedError(EndpointError):
     """A request that the endpoint refuses, for its own sake or for what all requests have."""
+
+    begun = False
 
 
 _Result: TypeAlias = tuple[Dialogue, Usage, BaseException | None]
@@ -109,22 +130,26 @@ class OpenAIChatAgent:
         client: an `openai.OpenAI`, for those who need their own transport.
 
     Raises:
-        EndpointError: the client is not installed.
+        EndpointError: the client is not installed, or the key cannot be one.
     """
 
     def __init__(self, config: EndpointConfig, client: Any = None) -> None:
         self.config, self.name = config, config.model
         self.settings = {
             name: getattr(config, name) for name in ("max_tokens", "temperature", "seed", "images_in_tool")
-        }
-        """What the turns depend on; not the address, so that a server may move."""
+        } | {"endpoint": config.address}
+        """What the turns depend on, as JSON values; no secret is among them."""
         self.total = Usage()
         """What all conversations have cost so far; cached answers cost nothing."""
-        self._client = client or _client(config)
+        key = read_key(config.key_variable) if client is None else str(getattr(client, "api_key", None) or "")
+        self._mask = Mask(*secrets_of(config.url, key, config.key_variable))
+        self._mask.guard_logs()
+        self._client = client or _client(config, key, self._mask)
         self._lock = threading.Lock()
         self._names: dict[str, str] = {}
+        self._reasoning_wanted = False
 
-    def play(self, episodes: Iterable[ChatEpisode]) -> Iterator[tuple[Dialogue, Usage]]:
+    def play(self, episodes: Iterable[ChatEpisode]) -> Iterator[tuple[Dialogue, Usage]]:  # noqa: C901, PLR0915
         """Play episodes to their ends, `concurrency` at once.
 
         Yields:
@@ -136,7 +161,7 @@ class OpenAIChatAgent:
         """
         waiting, results = iter(episodes), SimpleQueue[_Result]()
         failed: BaseException | None = None
-        running = refused = 0
+        running = finished = refused = in_a_row = 0
         while True:
             while failed is None and running < self.config.concurrency and (episode := next(waiting, None)) is not None:
                 failed = self._spent_up()
@@ -148,11 +173,16 @@ class OpenAIChatAgent:
                 break
             dialogue, usage, error = results.get()
             running -= 1
-            refused = refused + 1 if isinstance(error, _RefusedError) else 0
             if error is None:
+                finished, in_a_row = finished + 1, 0
                 yield dialogue, usage
-            elif refused and refused < _REFUSALS:
-                yield Dialogue(dialogue.episode, str(error)), usage
+                continue
+            if not isinstance(error, _RefusedError):
+                failed = failed or error
+                continue
+            refused, in_a_row = refused + 1, 0 if error.begun else in_a_row + 1
+            if in_a_row < _REFUSALS and (finished or refused < _HOPELESS):
+                yield Dialogue(dialogue.episode, str(error), error.begun), usage
             else:
                 failed = failed or error
         if failed is not None:
@@ -176,10 +206,10 @@ class OpenAIChatAgent:
         while not episode.done:
             answer = self._answer(episode, usage)
             if "stop" in answer:
-                episode.stop(answer["stop"])
+                episode.stop(answer["stop"], answer.get("why") or "", answer.get("status"))
                 break
             calls = answer.get("tool_calls") if episode.chat.calls == "native" else None
-            episode.step(answer.get("content") or "", calls or None)
+            episode.step(answer.get("content") or "", calls or None, reasoning=answer.get("reasoning"))
             if answer.get("cut"):
                 episode.note_cut()
         return Dialogue(episode), usage
@@ -192,15 +222,16 @@ class OpenAIChatAgent:
         if kept is not None:
             return kept
         start = time.perf_counter()
-        answer, spent = self._ask(request)
+        answer, spent = self._ask(request, first=not episode.texts)
+        answer = self._mask.hide_in(answer)
         self._count(usage, *spent, time.perf_counter() - start)
-        if place is not None:
+        if place is not None and answer.get("status") is None:  # a server's refusal may be mended
             write_text_atomic(place, json.dumps(answer, ensure_ascii=False))
         return answer
 
     def _request(self, episode: ChatEpisode) -> dict[str, Any]:
         config = self.config
-        messages = to_openai(episode.messages, episode.images, images_in_tool=config.images_in_tool)
+        messages = to_openai(episode.messages, episode.images, images_in_tool=config.images_in_tool, reasoning=True)
         request: dict[str, Any] = {"model": config.model, "messages": messages, "max_tokens": config.max_tokens}
         if config.temperature is not None:
             request["temperature"] = config.temperature
@@ -210,28 +241,34 @@ class OpenAIChatAgent:
             request["tools"] = episode.tools
         return request
 
-    def _ask(self, request: dict[str, Any]) -> tuple[dict[str, Any], tuple[int, int]]:
+    def _ask(self, request: dict[str, Any], first: bool) -> tuple[dict[str, Any], tuple[int, int]]:  # noqa: C901
+        """Send a request, and return the turn, or how the endpoint ends the conversation, and the tokens spent."""
         import openai
 
         sent = self._adapted(request)
         try:
             response = self._client.chat.completions.create(**sent)
         except openai.APIConnectionError as error:
-            why = f"{self.config.url} did not answer ({self._tries}): {error.__cause__ or error}"
+            why = f"{self.config.address} did not answer ({self._tries}): {error.__cause__ or error}"
             raise self._error(why, _KEPT) from None
         except openai.APIStatusError as error:
             if self._adapt(error, sent):
-                return self._ask(request)
-            outcome = _outcome(error)
-            if outcome is not None:
-                return {"stop": outcome, "why": _line(error.message)}, (0, 0)
-            raise self._refusal(error) from None
-        except (openai.APIError, ValueError) as error:
-            raise self._error(f"{self.config.url} {_NO_CHAT}: {error}") from None
+                return self._ask(request, first)
+            return self._refused(error.status_code, _said(error), first), (0, 0)
+        except (openai.OpenAIError, ValueError) as error:
+            if not first and kind_of(None, str(error), first) == "length":
+                return self._refused(None, str(error), first), (0, 0)
+            raise self._error(f"{self.config.address} {_NO_CHAT}: {error}") from None
+        status, said = _inner_error(response)
+        if said is not None and (not first or kind_of(status, said, first) == "length"):
+            return self._refused(status, said, first), (0, 0)
         if not getattr(response, "choices", None) or getattr(response.choices[0], "message", None) is None:
-            why = getattr(response, "error", None) or str(response)
-            raise self._error(f"{self.config.url} {_NO_CHAT}: {why}")
-        return _reply(response), _spent(response)
+            raise self._error(f"{self.config.address} {_NO_CHAT}: {said or response}")
+        answer, spent = _reply(response), _spent(response)
+        if _is_full(answer, response, first):
+            said = "the answer ended at the bound on length before its first token"
+            return self._refused(None, f"context length exceeded: {said}", first), spent
+        return answer, spent
 
     @property
     def _tries(self) -> str:
@@ -241,41 +278,58 @@ class OpenAIChatAgent:
         """Return the request without what the endpoint has refused, or under the name that it takes."""
         with self._lock:
             renamed = {self._names.get(key, key): value for key, value in request.items()}
-        return {key: value for key, value in renamed.items() if key}
+            wanted = self._reasoning_wanted
+        messages = [_history(message, wanted) for message in request["messages"]]
+        return {key: value for key, value in (renamed | {"messages": messages}).items() if key}
 
     def _adapt(self, error: Any, sent: dict[str, Any]) -> bool:
-        """Note a parameter that the endpoint does not take, and return whether to ask again without it.
+        """Note what the endpoint does not take, or misses, and return whether to ask again.
 
-        Reasoning models call `max_tokens` otherwise, and fix temperature and seed.
+        Reasoning models call `max_tokens` otherwise, fix temperature and seed, and may want their reasoning back.
         """
+        if error.status_code in (400, 422) and _REASONING_WANTED.search(_said(error)) and not _has_reasoning(sent):
+            with self._lock:
+                self._reasoning_wanted = True
+            return True
         found = _UNSUPPORTED.search(str(error.message))
         name = getattr(error, "param", None) or (found and found[1])
-        if error.status_code != 400 or not found or name not in _ADAPTABLE or name not in sent:
+        if error.status_code not in (400, 422) or not found or name not in _ADAPTABLE or name not in sent:
             return False
         with self._lock:
             known, self._names[name] = name in self._names, _ADAPTABLE[name]
         if known:  # another conversation was faster
             return True
         left = f"sent as {_ADAPTABLE[name]}" if _ADAPTABLE[name] else "left to the endpoint"
-        warnings.warn(f"{self.config.url} takes no {name} for {self.config.model}: {left}", UserWarning, stacklevel=2)
+        told = f"{self.config.address} takes no {name} for {self.config.model}: {left}"
+        warnings.warn(told, UserWarning, stacklevel=2)
         return True
 
-    def _refusal(self, error: Any) -> EndpointError:
-        """Return the error of an answer that is none, with its cure."""
-        status = error.status_code
-        why = f"{self.config.url} answered {status}: {error.message}"
-        if status in (404, 405):
-            return self._error(why, "; is the address right, with its /v1, and the model's name?")
-        if status in (401, 403):
-            return self._error(why, f"; the key is read from the environment variable {self.config.key_variable}")
-        if status == 429 or status >= 500:
-            return self._error(f"{why} ({self._tries})", _KEPT)
-        return self._error(why, kind=_RefusedError)
+    def _refused(self, status: int | None, said: str, first: bool) -> dict[str, Any]:
+        """Return how a refusal ends its conversation.
 
-    def _error(self, why: str, cure: str = "", kind: type[EndpointError] = EndpointError) -> EndpointError:
-        """Return the error in one line, without the key: some servers quote it when they refuse it."""
-        key = os.environ.get(self.config.key_variable)
-        return kind(_line(why.replace(key, "***") if key else why) + cure)
+        Raises:
+            EndpointError: the fault is in the settings, the server or the request; with its cure.
+        """
+        kind, why = kind_of(status, said, first), f"{self.config.address} answered {status or 'with an error'}: {said}"
+        if kind == "key":
+            raise self._error(why, f"; the key is read from the environment variable {self.config.key_variable}")
+        if kind == "address":
+            raise self._error(why, "; is the address right, with its /v1, and the model's name?")
+        if kind == "busy":
+            raise self._error(f"{why} ({self._tries})", _KEPT)
+        if kind == "other" or (first and kind == "length"):
+            self._raise_refused(why, cure_of(said, self.config.max_tokens) if kind == "length" else "", begun=not first)
+        outcome = "refused" if kind == "filtered" else "too_long"
+        return {"stop": outcome, "why": _line(self._mask.hide(why)), "status": status or 200}
+
+    def _raise_refused(self, why: str, cure: str, *, begun: bool) -> NoReturn:
+        error = _RefusedError(_line(self._mask.hide(why)) + cure)
+        error.begun = begun
+        raise error from None
+
+    def _error(self, why: str, cure: str = "") -> EndpointError:
+        """Return the error in one line, without secrets: some servers quote the key when they refuse it."""
+        return EndpointError(_line(self._mask.hide(why)) + cure)
 
     def _count(self, usage: Usage, prompt: int, completion: int, seconds: float) -> None:
         with self._lock:
@@ -289,7 +343,7 @@ class OpenAIChatAgent:
         """Return where the answer to a request is kept; repeats of a sample have their own answers."""
         if self.config.cache is None:
             return None
-        key = json.dumps([self.config.url, request, episode.episode.member], sort_keys=True)
+        key = json.dumps([self.config.address, request, episode.episode.member], sort_keys=True)
         return Path(self.config.cache) / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
 
 
@@ -355,16 +409,31 @@ def _size(episode: ChatEpisode) -> int:
     return sum(len(part["text"]) for part in parts) // 4 + pixels // 1024
 
 
-def _client(config: EndpointConfig) -> Any:
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        whole = parts.port is None or parts.port > 0
+    except ValueError:
+        return False
+    return whole and parts.scheme in ("http", "https") and bool(parts.hostname) and url.isprintable() and " " not in url
+
+
+def _client(config: EndpointConfig, key: str, mask: Mask) -> Any:
+    """Return the HTTP client; user, password and query of the address go into every request, not into its address."""
     try:
         import openai
     except ImportError:
         raise EndpointError("openai is missing: pip install 'actfer-env[api]'") from None
-    key = os.environ.get(config.key_variable) or "none"
+    parts = urlsplit(config.url)
+    base = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
     try:
-        return openai.OpenAI(base_url=config.url, api_key=key, max_retries=config.retries, timeout=config.timeout)
+        return openai.OpenAI(
+            base_url=base, api_key=key or "none", max_retries=config.retries, timeout=config.timeout,
+            default_headers=login_header(config.url), default_query=dict(parse_qsl(parts.query)),
+        )  # fmt: skip
     except Exception as error:  # the HTTP library's own complaint about the address
-        raise EndpointError(f"endpoint {config.url!r} is no address ({_line(str(error))})") from error
+        why = _line(mask.hide(str(error)))
+    raise EndpointError(f"endpoint {config.address!r} is no address ({why})")
 
 
 def _cached(place: Path | None) -> dict[str, Any] | None:
@@ -375,26 +444,99 @@ def _cached(place: Path | None) -> dict[str, Any] | None:
         answer = json.loads(place.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return answer if isinstance(answer, dict) else None
+    return answer if isinstance(answer, dict) and answer.get("stop") != "too_long" else None
 
 
 def _reply(response: Any) -> dict[str, Any]:
     """Return the turn as JSON values."""
     choice = response.choices[0]
     message = choice.message
-    if getattr(message, "refusal", None) or choice.finish_reason == "content_filter":
-        return {"stop": "refused", "why": getattr(message, "refusal", None) or "content filter"}
-    calls = [call.model_dump(exclude_none=True) for call in message.tool_calls or []]
+    if getattr(message, "refusal", None):
+        return {"stop": "refused", "why": message.refusal}
+    if choice.finish_reason == "content_filter":
+        return {"stop": "refused", "why": "content filter", "status": 200}
+    found = getattr(message, "tool_calls", None) or []
+    calls = [call if isinstance(call, dict) else call.model_dump(exclude_none=True) for call in found]
     answer = {"content": _text(message.content), "tool_calls": calls}
+    reasoning = _reasoning(message)
+    answer |= {"reasoning": reasoning} if reasoning else {}
     return answer | ({"cut": True} if choice.finish_reason == "length" else {})
 
 
 def _text(content: Any) -> str:
     """Return the text of a message whose content may be a list of parts, or nothing that is known."""
     if isinstance(content, list):
-        texts = [part.get("text") for part in content if isinstance(part, dict)]
+        texts = [part.get("text") for part in content if isinstance(part, dict) and not _is_thought(part)]
         return "".join(text for text in texts if isinstance(text, str))
     return content if isinstance(content, str) else ""
+
+
+def _is_thought(part: dict[str, Any]) -> bool:
+    return any(word in str(part.get("type", "")) for word in ("thinking", "reasoning"))
+
+
+def _reasoning(message: Any) -> str:
+    """Return the reasoning that a server has cut out of a turn, empty where there is none."""
+    content = message.content if isinstance(message.content, list) else []
+    places = [getattr(message, name, None) for name in _REASONING_FIELDS]
+    places.append([part for part in content if isinstance(part, dict) and _is_thought(part)])
+    return next((words for words in map(_words, places) if words.strip()), "")
+
+
+def _words(value: Any, depth: int = 4) -> str:
+    """Return the words of a reasoning field: a text, or parts that hold texts."""
+    if isinstance(value, str) or depth == 0:
+        return value if isinstance(value, str) else ""
+    if isinstance(value, dict):
+        return next(filter(None, (_words(value.get(key), depth - 1) for key in _WORD_KEYS)), "")
+    if not isinstance(value, list):
+        return ""
+    return "\n".join(filter(None, (_words(part, depth - 1) for part in value)))
+
+
+_WORD_KEYS = ("text", "thinking", "reasoning", "summary", "content")
+
+
+def _history(message: dict[str, Any], reasoning: bool) -> dict[str, Any]:
+    """Return a message of the history with or without its reasoning."""
+    if message["role"] != "assistant":
+        return message
+    if reasoning:
+        return {**message, "reasoning_content": message.get("reasoning_content", "")}
+    return without_reasoning(message)
+
+
+def _has_reasoning(request: dict[str, Any]) -> bool:
+    turns = [message for message in request["messages"] if message["role"] == "assistant"]
+    return not turns or any("reasoning_content" in message for message in turns)
+
+
+def _said(error: Any) -> str:
+    """Return all that a refusal says: message, code and type."""
+    codes = [getattr(error, name, None) for name in ("code", "type", "param")]
+    return " ".join(str(part) for part in (error.message, *codes) if part)
+
+
+def _inner_error(response: Any) -> tuple[int | None, str | None]:
+    """Return status and words of an error that a server has put inside an answer; (None, None) where there is none."""
+    choice = next(iter(getattr(response, "choices", None) or ()), None)
+    error = getattr(response, "error", None) or getattr(choice, "error", None)
+    if not error:
+        return None, None
+    code = error.get("code") if isinstance(error, dict) else None
+    return code if isinstance(code, int) and 400 <= code < 600 else None, str(error)
+
+
+def _is_full(answer: dict[str, Any], response: Any, first: bool) -> bool:
+    """Whether an answer is empty because the conversation fills the model's context.
+
+    Servers may answer so instead of refusing. An empty answer at the bound on a turn's tokens may also be hidden
+    reasoning: tokens were written then.
+    """
+    if not answer.get("cut") or answer["content"].strip() or answer["tool_calls"] or answer.get("reasoning"):
+        return False
+    written = getattr(getattr(response, "usage", None), "completion_tokens", None)
+    return written == 0 if first or isinstance(written, int) else True
 
 
 def _spent(response: Any) -> tuple[int, int]:
@@ -402,15 +544,6 @@ def _spent(response: Any) -> tuple[int, int]:
     found = [getattr(usage, name, 0) for name in ("prompt_tokens", "completion_tokens")]
     prompt, written = (value if isinstance(value, int) else 0 for value in found)
     return prompt, written
-
-
-def _outcome(error: Any) -> str | None:
-    """Return how a refused request ends its episode; None where the fault is not the episode's."""
-    text = f"{getattr(error, 'code', '')} {error.message}".lower()
-    if error.status_code == 400 and "content_filter" in text:
-        return "refused"
-    too_long = error.status_code == 413 or (error.status_code == 400 and any(words in text for words in _TOO_LONG))
-    return "too_long" if too_long else None
 
 
 def _line(text: str) -> str:

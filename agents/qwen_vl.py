@@ -151,7 +151,9 @@ class QwenVLAgent:
     def _fits(self, conversation: Conversation) -> bool:
         fits = len(conversation.ids) + self.sampling.max_new_tokens <= self.sampling.max_length
         if not fits:
-            conversation.episode.stop("too_long")
+            asked, most = self.sampling.max_new_tokens, self.sampling.max_length
+            why = f"{len(conversation.ids)} tokens and {asked} more for a turn are beyond {most} (max_length)"
+            conversation.episode.stop("too_long", why)
         return fits
 
     def write(self, conversations: Sequence[Conversation]) -> list[list[int]]:

@@ -30,7 +30,8 @@ SEEDS = (
     "<think>(AU12) <bbox>[1, 2, 3, 4]</bbox></think><answer>happiness</answer>",
 )
 BITS = ("<think>", "</think>", "<tool_call>", "</tool_call>", "<answer>", "</answer>", "{", "}", "[", "]", '"', "'",
-        "\\", ":", ",", "NaN", "1e999", "null", "```json", "```", "\u0000", "\ud800", "é", "漢")  # fmt: skip
+        "\\", ":", ",", "NaN", "1e999", "null", "```json", "```", "\u0000", "\ud800", "é", "漢", "<function=zoom_in>",
+        "<parameter=regions>", "</parameter>", "</function>", "[TOOL_CALLS]", "<|python_tag|>")  # fmt: skip
 
 
 def mutated(rng: random.Random) -> str:

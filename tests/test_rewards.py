@@ -692,3 +692,7 @@ def test_task_only_is_the_task_reward_alone():
     scores = scorer.score(group)
     assert scores.total.tolist() == scores.task.tolist()
     assert "none in this variant" in "\n".join(scorer.explain(group, scores, 0))
+
+
+def test_reasoning_may_speak_of_tags():
+    assert quality('<think>I might write <answer> later</think><answer>{"emotion": "fear", "aus": []}</answer>') == 0

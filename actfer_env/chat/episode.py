@@ -15,6 +15,7 @@ from actfer_env.chat.config import ChatConfig
 from actfer_env.chat.messages import Message, image_part, native_calls, text_part
 from actfer_env.chat.parse import ParsedAnswer, ParsedCall, ParsedTurn, parse_turn
 from actfer_env.chat.prompts import answers, system_prompt, user_prompt
+from actfer_env.chat.turns import with_reasoning
 from actfer_env.data.sample import Sample
 from actfer_env.episode import ANSWER, Episode, EpisodeConfig, StepResult
 from actfer_env.errors import LabelError
@@ -22,7 +23,7 @@ from actfer_env.rollout import Rollout
 from actfer_env.tools.cache import FaceTools
 from actfer_env.tools.image import RGB
 from actfer_env.tools.sampling import fit
-from actfer_env.tools.schema import DETECT_ALIGN, TOOLS, ZOOM_IN, coordinates_text, from_unit, to_unit, tool_schemas
+from actfer_env.tools.schema import DETECT_ALIGN, TOOLS, ZOOM_IN, coordinates_text, extent, from_unit, tool_schemas
 from actfer_env.tools.zoom import ZoomConfig
 
 
@@ -84,10 +85,11 @@ class ChatEpisode:
         self.messages: list[Message] = []
         self.images: list[RGB] = []
         self.texts: list[str] = []
-        self.outcome = "answered"
+        self.outcome, self.why = "answered", ""
         self._log: list[dict[str, Any]] = []
+        self._stop: dict[str, Any] = {}
         self._evidence: list[list[float]] = []
-        self._shown = (0, 0)
+        self._shown = (self.chat.face_side, self.chat.face_side)
         self._begin()
 
     @property
@@ -108,7 +110,12 @@ class ChatEpisode:
         return tool_schemas(self.chat.coordinates, max(self.episode.config.max_zooms, 1))
 
     def step(
-        self, text: str | None, tool_calls: Sequence[Mapping[str, Any]] | None = None, *, prefix: str = ""
+        self,
+        text: str | None,
+        tool_calls: Sequence[Mapping[str, Any]] | None = None,
+        *,
+        prefix: str = "",
+        reasoning: str | None = None,
     ) -> ChatStep:
         """Play one assistant turn.
 
@@ -118,6 +125,9 @@ class ChatEpisode:
                 where the turn as a whole is refused: endpoints reject a history in which one is missing.
             prefix: what the chat template had written at the turn's head, such as an opening ``<think>``; it belongs
                 to the turn.
+            reasoning: what a server has cut out of the turn and sent beside it. It belongs to the turn, as its
+                ``<think>`` block, when the turn is read and recorded; in `messages` it stands beside the text, as
+                ``reasoning_content``.
 
         Raises:
             RuntimeError: the episode is over.
@@ -127,9 +137,10 @@ class ChatEpisode:
         if self.done:
             raise RuntimeError("the episode is over: start a new one")
         text, calls = prefix + (text or ""), native_calls(tool_calls)
-        self.texts.append(text + _as_text(calls))
-        parsed = parse_turn(text, self.chat, calls)
-        self.messages.append(_assistant(text, calls))
+        whole = with_reasoning(text, reasoning)
+        self.texts.append(whole + _as_text(calls))
+        parsed = parse_turn(whole, self.chat, calls)
+        self.messages.append(_assistant(text, calls, reasoning))
         start = len(self.messages), len(self.images), len(self.episode.calls)
         self._play(parsed, [call["id"] for call in calls if "id" in call])
         self._note(parsed)
@@ -145,24 +156,28 @@ class ChatEpisode:
             self._log.append({"turn": turn})
         self._log[-1]["cut"] = True
 
-    def stop(self, outcome: str) -> None:
+    def stop(self, outcome: str, why: str = "", status: int | None = None) -> None:
         """End the episode without an answer.
 
         Args:
-            outcome: why, such as "refused", "failed", "too_long" or "out_of_budget"; it is kept in the rollout.
+            outcome: how, such as "refused", "failed", "too_long" or "out_of_budget"; it is kept in the rollout.
+            why: words of the policy or of its server, for the record.
+            status: HTTP status, where a server ended the conversation and not the policy, for the record.
 
         Raises:
             RuntimeError: the episode is over.
         """
         self.episode.stop()
-        self.outcome = outcome
+        self.outcome, self.why = outcome, why
+        if why or status is not None:
+            self._stop = {"stop": {"why": why, "status": status}}
 
     def rollout(self, meta: Mapping[str, Any] | None = None) -> Rollout:
         """Return the record of the finished episode.
 
         Its texts are whole assistant turns. Its meta adds `outcome`, `parse_failures`, `cut_turns` (at the bound on a
-        turn's tokens), `chat` (one entry for each turn that had a problem, was mended or cut), and `evidence_boxes`
-        for presets with a canvas, as shares of the picture.
+        turn's tokens), `chat` (one entry for each turn that had a problem, was mended or cut), `stop` (what `stop` was
+        told), and `evidence_boxes` for presets with a canvas, as shares of the picture.
 
         Raises:
             RuntimeError: the episode is not over.
@@ -170,6 +185,7 @@ class ChatEpisode:
         kept: dict[str, Any] = {"outcome": self.outcome, "preset": self.chat.preset, "chat": self._log}
         kept["parse_failures"] = sum("problem" in entry for entry in self._log)
         kept["cut_turns"] = sum("cut" in entry for entry in self._log)
+        kept |= self._stop
         if self.chat.form.canvas:
             kept["evidence_boxes"] = self._evidence
         return self.episode.rollout(self.texts, {**kept, **(meta or {})})
@@ -222,21 +238,12 @@ class ChatEpisode:
         if call.problem is not None:
             arguments = {"problem": call.problem.kind, "text": call.arguments}
             return self.episode.violate("parse_error", call.problem.message, call.name, arguments)
-        arguments = call.arguments
-        if call.name == ZOOM_IN and isinstance(arguments, Mapping) and isinstance(arguments.get("boxes"), list):
-            arguments = {**arguments, "boxes": [self._from_wire(box, arguments) for box in arguments["boxes"]]}
-        return self.episode.call(call.name, arguments)
+        return self.episode.call(call.name, call.arguments, extent(self.chat.coordinates, self._boxed(call)))
 
-    def _from_wire(self, box: Any, arguments: Mapping[str, Any]) -> Any:
-        """Return a box as shares of its picture; whatever is no box is left for the episode to refuse."""
-        numbers = isinstance(box, list) and len(box) == 4
-        if not numbers or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in box):
-            return box
-        size = self._shown if arguments.get("image") == "original" else (self.chat.face_side,) * 2
-        try:
-            return list(to_unit([float(value) for value in box], self.chat.coordinates, size))
-        except (OverflowError, ZeroDivisionError):
-            return box
+    def _boxed(self, call: ParsedCall) -> tuple[int, int]:
+        """Return width and height in pixels, as it was shown, of the picture that the boxes of a call refer to."""
+        original = isinstance(call.arguments, Mapping) and call.arguments.get("image") == "original"
+        return self._shown if original else (self.chat.face_side, self.chat.face_side)
 
     def _refuse(self, result: StepResult, ids: Sequence[str]) -> None:
         """Say why a turn was refused: to each of its native calls, or else to the policy at large."""
@@ -259,7 +266,7 @@ class ChatEpisode:
 
     def _report(self, call: ParsedCall, result: StepResult) -> dict[str, Any]:
         if result.violation:
-            hint = f" Boxes are [x1, y1, x2, y2], {coordinates_text(self.chat.coordinates)}."
+            hint = f" Boxes are [x1, y1, x2, y2], {coordinates_text(self.chat.coordinates, self._boxed(call))}."
             wrong_box = result.violation == "bad_arguments" and call.name == ZOOM_IN
             return {"error": result.violation, "message": result.message + (hint if wrong_box else "")}
         report: dict[str, Any] = {"message": result.message}
@@ -318,8 +325,9 @@ def _bounded(image: RGB, side: int) -> RGB:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _assistant(text: str, calls: list[Message]) -> Message:
-    message: Message = {"role": "assistant", "content": [text_part(text)]}
+def _assistant(text: str, calls: list[Message], reasoning: str | None) -> Message:
+    message: Message = {"role": "assistant", "content": [text_part(text)] if text.strip() else []}
+    message |= {"reasoning_content": reasoning} if reasoning else {}
     return message | ({"tool_calls": calls} if calls else {})
 
 

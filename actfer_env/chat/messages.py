@@ -73,18 +73,23 @@ def data_url(image: RGB) -> str:
     return "data:image/png;base64," + base64.b64encode(coded.tobytes()).decode("ascii")
 
 
-def to_openai(messages: Sequence[Message], images: Sequence[RGB], *, images_in_tool: bool = True) -> list[Message]:
+def to_openai(
+    messages: Sequence[Message], images: Sequence[RGB], *, images_in_tool: bool = True, reasoning: bool = False
+) -> list[Message]:
     """Return messages as an OpenAI-compatible endpoint takes them, pictures as data URLs.
 
     Endpoints refuse a tool message that answers no native call. What a tool says to a call in the turn's text becomes
     a user message between ``<tool_response>`` tags, as Qwen's chat template writes it, and neighbouring user messages
-    become one.
+    become one. An assistant's turn of calls alone has the content None; one of nothing at all is left out, since many
+    endpoints refuse empty texts.
 
     Args:
         messages: of a `ChatEpisode`.
         images: its pictures.
         images_in_tool: leave pictures in tool messages; False moves them to a user message behind each run of tool
             messages, for the many servers whose tool messages hold text only.
+        reasoning: send back the reasoning that a server had cut out, as ``reasoning_content``. Most servers drop it,
+            some refuse it, and a few ask for it.
 
     Raises:
         ValueError: placeholders and pictures differ in number.
@@ -93,11 +98,13 @@ def to_openai(messages: Sequence[Message], images: Sequence[RGB], *, images_in_t
     urls = iter(images)
     sent: list[Message] = []
     moved: list[dict[str, Any]] = []
-    for message in map(_said_by_user, messages):
+    for message in (_said_by_user(message if reasoning else without_reasoning(message)) for message in messages):
         if moved and message["role"] != "tool":
             sent.append({"role": "user", "content": moved})
             moved = []
         parts = [_openai_part(part, urls) for part in _parts(message)]
+        if message["role"] == "assistant" and not parts and "tool_calls" not in message:
+            continue
         if message["role"] == "tool" and not images_in_tool:
             moved += [part for part in parts if part["type"] == "image_url"]
             parts = [part for part in parts if part["type"] == "text"]
@@ -107,6 +114,11 @@ def to_openai(messages: Sequence[Message], images: Sequence[RGB], *, images_in_t
             sent.append({**message, "content": parts})
     sent += [{"role": "user", "content": moved}] if moved else []
     return [{**message, "content": _content(message["content"])} for message in sent]
+
+
+def without_reasoning(message: Message) -> Message:
+    """Return a message without the reasoning that a server had cut out of it."""
+    return {key: value for key, value in message.items() if key != "reasoning_content"}
 
 
 def _said_by_user(message: Message) -> Message:
@@ -165,6 +177,8 @@ def _openai_part(part: dict[str, Any], images: Iterator[RGB]) -> dict[str, Any]:
 
 def _content(parts: list[dict[str, Any]]) -> Any:
     """Return plain text where there is nothing else; some servers take lists from users only."""
+    if not parts:
+        return None
     if all(part["type"] == "text" for part in parts):
         return "\n".join(part["text"] for part in parts)
     return parts

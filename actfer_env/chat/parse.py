@@ -15,7 +15,6 @@ through the same rules, and their arguments count towards the turn's length.
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 import string
@@ -24,9 +23,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from actfer_env.chat.config import ChatConfig
+from actfer_env.chat.dialects import (
+    foreign_calls,
+    is_emotion,
+    json_values,
+    literal,
+    said_emotion,
+    stated_emotion,
+    without_marks,
+)
 from actfer_env.chat.messages import native_calls
-from actfer_env.errors import LabelError, short
-from actfer_env.facs import parse_emotion
+from actfer_env.errors import short
 from actfer_env.tools.schema import ARGUMENTS, TOOLS, ZOOM_IN
 
 PROBLEMS: dict[str, str] = {
@@ -62,19 +69,21 @@ NOTES: dict[str, str] = {
     "answer_set_aside": "an answer beside a call was set aside",
     "last_answer": "of several answers the last was taken",
     "plain_answer": "an answer in plain words was read",
+    "foreign_call": "a call in another model's notation was read",
+    "several_calls": "several calls in one tag were read one by one",
+    "label": "the label beside a box was ignored",
 }
 """What "lenient" mends."""
 
 _TAG = re.compile(r"<(/?)(think|tool_call|answer)>")
 _CLOSERS = ("}", "]}", "}}", "]}}", "]]}", "]]}}")
-_LITERAL_LIMIT = 4096
 _DEPTH_LIMIT = 16
 """Brackets within brackets; a documented turn has four. Without it deep JSON would exhaust the stack further on."""
 _NO_UNITS = ("none", "n/a", "[]")
 _AU = re.compile(r"AU\s?\d{1,2}", re.IGNORECASE)
 _AU_GROUP = re.compile(r"\(([^()]{1,120})\)")
 _BBOX = re.compile(r"<bbox>\s*\[([^\[\]<>]{1,80})\]\s*</bbox>")
-_EMOTION = re.compile(r"emotion\W{1,5}([a-z]+)", re.IGNORECASE)
+_BOX_KEYS = ("bbox_2d", "bbox", "box", "bounding_box")
 _ALIASES = {
     "region": "regions",
     "box": "boxes",
@@ -225,7 +234,7 @@ class _Parser:
 
     def _with_tools(self, rest: str, native: Sequence[Mapping[str, Any]]) -> ParsedTurn:
         blocks = self._blocks(rest)
-        calls = [self._call(body) for kind, body in blocks if kind == "tool_call"]
+        calls = [call for kind, body in blocks if kind == "tool_call" for call in self._calls(body)]
         calls += [self._native(call) for call in native]
         answers = [body for kind, body in blocks if kind == "answer"]
         if not calls and not answers:
@@ -275,14 +284,55 @@ class _Parser:
             self.mend("stray_text", "stray_text", repr(text.strip()[:40]))
 
     def _bare(self, rest: str) -> ParsedTurn:
-        """Read a turn without tags: JSON that names a tool or an emotion."""
-        if "{" not in rest:
-            raise _ProblemError("no_action", "write <tool_call>...</tool_call> or <answer>...</answer>")
-        self.mend("bare_json", "no_action", "write <tool_call>...</tool_call> or <answer>...</answer>")
-        value = self._object(rest[rest.index("{") :])
+        """Read a turn without tags: a call in another notation, JSON that names a tool or an emotion, or one word."""
+        how = "write <tool_call>...</tool_call> or <answer>...</answer>"
+        emotion = stated_emotion(rest)
+        if emotion is not None:
+            self.mend("plain_answer", "no_action", how)
+            return ParsedTurn(answer=ParsedAnswer(emotion))
+        found = foreign_calls(rest)
+        if found:
+            self.mend("foreign_call", "no_action", how)
+            return ParsedTurn(calls=tuple(map(self._read_call, found)))
+        body = without_marks(rest)
+        if "{" not in body:
+            raise _ProblemError("no_action", how)
+        self.mend("bare_json" if body is rest else "foreign_call", "no_action", how)
+        if body is not rest or body.lstrip().startswith(("[", "{", "```")):
+            calls = self._several(body)
+            if calls:
+                return ParsedTurn(calls=tuple(calls))
+        value = self._object(body[body.index("{") :])
         if "emotion" in value:
             return ParsedTurn(answer=self._answer_of(value))
         return ParsedTurn(calls=(self._call_of(value),))
+
+    def _calls(self, body: str) -> list[ParsedCall]:
+        """Read what stands in one tag: one call as a rule."""
+        if not self.lenient or not body.strip():
+            return [self._call(body)]
+        found = foreign_calls(body)
+        if found:
+            self.notes.append("foreign_call")
+            return [self._read_call(value) for value in found]
+        return self._several(body) or [self._call(body)]
+
+    def _several(self, body: str) -> list[ParsedCall]:
+        """Read several calls one behind the other, or in a list; empty where there are not several."""
+        values = json_values(body, self._decoder())
+        calls = [value for value in values if isinstance(value, dict) and ("name" in value or "function" in value)]
+        if not calls or (len(calls) == 1 and not body.lstrip("` \n\t" + string.ascii_letters).startswith("[")):
+            return []
+        self.notes.append("several_calls")
+        return [self._read_call(value) for value in calls]
+
+    def _read_call(self, value: dict[str, Any]) -> ParsedCall:
+        try:
+            if _is_deep(value):
+                raise _ProblemError("too_deep", f"more than {_DEPTH_LIMIT} levels")
+            return self._call_of(value)
+        except _ProblemError as error:
+            return ParsedCall("", json.dumps(value, default=str)[:200], problem=error.problem)
 
     def _call(self, body: str) -> ParsedCall:
         try:
@@ -298,6 +348,10 @@ class _Parser:
             return ParsedCall(name, arguments[:200], call.get("id"), error.problem)
 
     def _call_of(self, value: dict[str, Any]) -> ParsedCall:
+        function = value.get("function")
+        if self.lenient and "name" not in value and isinstance(function, dict | str):
+            self.notes.append("renamed")
+            value = function if isinstance(function, dict) else {"name": function, **_without(value, "function")}
         if not isinstance(value.get("name"), str) or not value["name"].strip():
             raise _ProblemError("missing_name", 'write {"name": ..., "arguments": {...}}')
         extra = [key for key in value if key not in ("name", "arguments")]
@@ -324,11 +378,14 @@ class _Parser:
 
     def _zoom_arguments(self, arguments: dict[str, Any]) -> dict[str, Any]:
         mended: dict[str, Any] = {}
+        if "label" in arguments and any(_ALIASES.get(key.lower(), key) == "boxes" for key in arguments):
+            self.notes.append("label")
+            arguments = _without(arguments, "label")
         for key, value in arguments.items():
             known = key if key in ARGUMENTS[ZOOM_IN] else _ALIASES.get(key.lower(), key)
             if known in mended:
                 return arguments
-            mended[known] = _as_list(value) if known in ("regions", "boxes") else value
+            mended[known] = {"regions": _as_regions, "boxes": _as_list}.get(known, lambda same: same)(value)
             if known != key:
                 self.notes.append("renamed")
             if mended[known] != value:
@@ -346,6 +403,11 @@ class _Parser:
         emotion, aus = value["emotion"], value.get("aus", value.get("AUs"))
         if not isinstance(aus, list | str | None):
             raise _ProblemError("bad_answer", 'write "aus" as a list: ["AU1", ...]')
+        if self.lenient and isinstance(emotion, str) and not is_emotion(emotion):
+            said = said_emotion(emotion)
+            if said is not None:
+                self.notes.append("plain_answer")
+                emotion = said
         documented = set(value) == {"emotion", "aus"} and isinstance(emotion, str) and isinstance(aus, list)
         if not documented:
             self.mend("coerced", "bad_answer", 'write {"emotion": "...", "aus": ["AU1", ...]}')
@@ -353,29 +415,34 @@ class _Parser:
         return ParsedAnswer(emotion, [] if empty else aus)
 
     def _plain_answer(self, body: str) -> ParsedAnswer:
-        """Read an answer in words: an emotion alone, or "emotion: ..." with Action Units."""
+        """Read an answer in words, such as "The emotion is happiness (AU6, AU12)."; nothing is guessed."""
         self.notes.append("plain_answer")
-        found = _EMOTION.search(body)
         units = _AU.findall(body)
-        emotion = found[1] if found else body.strip().strip(".!\"'*` ").split("\n")[0]
+        emotion = said_emotion(body) or body.strip().strip(".!\"'*` ").split("\n")[0]
         return ParsedAnswer(emotion[:80], units or None)
 
     def _label(self, thinking: str, rest: str) -> ParsedTurn:
         """Read a passive baseline's turn: reasoning, then one word."""
         answers = [body for kind, body in self._blocks(rest) if kind == "answer"]
         if not answers:
-            answers = [self._last_word(rest)]
+            answers = [self._last_line(rest)]
         label = self._one(answers).strip().strip(".!\"'*` ")
+        if self.lenient and not is_emotion(label):
+            said = said_emotion(label)
+            if said is not None:
+                self.notes.append("plain_answer")
+                label = said
         form = self.config.form
         units = _units(thinking) if form.aus == "reasoning" else None
         return ParsedTurn(answer=ParsedAnswer(label[:80], units), boxes=_boxes(thinking, form.canvas))
 
-    def _last_word(self, rest: str) -> str:
-        words = re.findall(r"[a-z]+", rest.lower())
-        if not words or not _is_emotion(words[-1]):
+    def _last_line(self, rest: str) -> str:
+        """Return the emotion that the last line of an answer without tags names."""
+        said = said_emotion((rest.strip().splitlines() or [""])[-1])
+        if said is None:
             raise _ProblemError("no_action", "write <answer>...</answer>")
         self.mend("plain_answer", "no_action", "write <answer>...</answer>")
-        return str(words[-1])
+        return said
 
     def _object(self, body: str) -> dict[str, Any]:
         """Read a JSON object.
@@ -429,7 +496,7 @@ class _Parser:
                 return value
             except ValueError:
                 continue
-        value = _literal(body)
+        value = literal(body)
         if value is None:
             raise _ProblemError("bad_json", _first_line(error))
         self.notes.append("python_literal")
@@ -467,11 +534,25 @@ def _parts(value: Any) -> Iterable[Any]:
     return value if isinstance(value, list) else ()
 
 
+def _without(value: dict[str, Any], key: str) -> dict[str, Any]:
+    return {name: item for name, item in value.items() if name != key}
+
+
+def _as_regions(value: Any) -> Any:
+    """Return one region, or several in one text, as a list."""
+    listed = isinstance(value, str) and "," in value and not value.lstrip().startswith(("[", "("))
+    return [part.strip() for part in value.split(",") if part.strip()] if listed else _as_list(value)
+
+
 def _as_list(value: Any) -> Any:
-    """Return one region or box as a list of one, and numbers written as strings as numbers."""
+    """Return one region or box as a list of one, and numbers or lists written as strings as what they are."""
     if isinstance(value, str):
-        numbers = re.findall(r"-?\d+(?:\.\d+)?", value) if value[:1] in "[(" else []
-        return [[float(number) for number in numbers]] if len(numbers) == 4 else [value]
+        numbers = re.findall(r"-?\d+(?:\.\d+)?", value) if value[:1] in "[(" and "{" not in value else []
+        if len(numbers) == 4:
+            return [[float(number) for number in numbers]]
+        value = _read(value.strip()) or [value]
+    if isinstance(value, dict):
+        value = [value]
     if isinstance(value, list) and len(value) == 4 and all(_number(item) is not None for item in value):
         value = [value]
     if isinstance(value, list):
@@ -479,7 +560,24 @@ def _as_list(value: Any) -> Any:
     return value
 
 
+def _read(text: str) -> Any:
+    """Return a list or mapping that stands in a text, as JSON or as a Python literal; None where there is none."""
+    if text[:1] not in ("[", "{", "("):
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = literal(text)
+    return value if isinstance(value, list | dict) and not _is_deep(value) else None
+
+
 def _as_box(item: Any) -> Any:
+    """Return the four numbers of a box that is written as an object, such as with a label beside them, or as text."""
+    item = (_read(item.strip()) or item) if isinstance(item, str) else item
+    if isinstance(item, dict):
+        named = next((item[key] for key in _BOX_KEYS if isinstance(item.get(key), list)), None)
+        corners = [item.get(key) for key in ("x1", "y1", "x2", "y2")]
+        return _as_box(named) if named is not None else item if None in corners else _as_box(corners)
     if not isinstance(item, list) or not any(isinstance(part, str) for part in item):
         return item
     numbers = [_number(part) for part in item]
@@ -495,16 +593,6 @@ def _number(value: Any) -> float | None:
         return None
 
 
-def _literal(body: str) -> Any:
-    """Read a Python literal, such as a dict with single quotes; None if it is none."""
-    if len(body) > _LITERAL_LIMIT:
-        return None
-    try:
-        return json.loads(json.dumps(ast.literal_eval(body)))
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return None
-
-
 def _units(thinking: str) -> list[str]:
     return [unit for group in _AU_GROUP.findall(thinking) for unit in _AU.findall(group)]
 
@@ -514,14 +602,6 @@ def _boxes(thinking: str, canvas: int) -> tuple[tuple[float, ...], ...]:
         return ()
     rows = [[_number(part.strip()) for part in body.split(",")] for body in _BBOX.findall(thinking)]
     return tuple(tuple(v / canvas for v in row if v is not None) for row in rows if len(row) == 4 and None not in row)
-
-
-def _is_emotion(word: str) -> bool:
-    try:
-        parse_emotion(word)
-    except LabelError:
-        return False
-    return True
 
 
 def _first_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Turns as a policy writes them in the documented grammar; the inverse of `parse_turn`."""
+"""Turns in the documented grammar: as a policy writes them, and put together from a server's parts."""
 
 from __future__ import annotations
 
@@ -13,6 +13,25 @@ def call_text(name: str, **arguments: Any) -> str:
     """Return the turn that calls one tool, such as ``call_text("zoom_in", regions=["nose"])``."""
     call = json.dumps({"name": name, "arguments": arguments})
     return f"<tool_call>{call}</tool_call>"
+
+
+def with_reasoning(text: str, reasoning: str | None) -> str:
+    """Return the turn as the policy wrote it, where a server has cut its reasoning out and sent it beside.
+
+    Args:
+        text: what the server left; a ``<think>`` block of its own is joined with the reasoning.
+        reasoning: without tags; those that it quotes are spelled with a space, so that it stays one block.
+    """
+    if reasoning is None or not reasoning.strip():
+        return text
+    inside = reasoning.strip().replace("<think>", "< think>").replace("</think>", "< /think>")
+    rest = text.lstrip()
+    if rest.startswith("<think>"):
+        return f"<think>{inside}\n{rest[len('<think>') :]}"
+    end = rest.find("</think>")
+    if end >= 0 and "<think>" not in rest[:end]:
+        return f"<think>{inside}\n{rest}"
+    return f"<think>{inside}</think>{text}"
 
 
 def answer_text(emotion: str, aus: Iterable[int]) -> str:

@@ -126,7 +126,7 @@ def _evaluate(agent: Any, dataset: Dataset, config: EvalConfig, out: Path) -> No
     path = write_report(out, run)
     print_summary(run)
     say(f"rollouts: {out / 'rollouts.jsonl'}\nreport:   {path}")
-    if len(run.rollouts) < total:
+    if run.failures or len(run.rollouts) < total:
         raise typer.Exit(1)
 
 

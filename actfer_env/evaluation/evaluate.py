@@ -71,26 +71,31 @@ def evaluate(
 
     Returns:
         The run, in the data set's order, scored as one step of a fresh scorer. After Ctrl-C it holds what was
-        finished. A conversation that the endpoint refuses, while it answers others, is listed in `failures`.
+        finished. A conversation that the endpoint refuses, while it answers others, is listed in `failures`; so is,
+        without a sample, a cause on the server's side that ended most conversations.
 
     Raises:
         DataError: the folder holds another evaluation, or cannot be written.
-        AgentError: the agent cannot play on; finished conversations are kept, and its `run` holds them.
+        AgentError: the agent cannot play on, or most conversations cannot even begin, as with a bound on tokens that
+            the model has not; finished conversations are kept, and its `run` holds them.
         ActFERError: what else the agent raises; finished conversations are kept.
     """
     config = config or EvalConfig()
     settings = _settings(agent, dataset, config)
     journal = _Journal(None if out is None else Path(out), settings)
     failures: list[dict[str, str]] = []
+    refused: list[tuple[str, bool]] = []
     try:
         for played, usage in agent.play(_missing(dataset, config, journal, failures, advance)):
-            error = getattr(played, "error", None)
+            error, begun = _fault(played)
             if error is not None:
                 failures.append({"sample_id": played.episode.sample.id, "error": error})
+                refused.append((error, begun))
                 continue
             journal.keep(played.episode.rollout({"usage": asdict(usage)}))
             if advance is not None:
                 advance(len(journal.kept))
+        failures += _causes(journal, refused)
     except KeyboardInterrupt:
         failures.append({"sample_id": "", "error": "interrupted: run again to play what is missing"})
     except AgentError as error:
@@ -105,6 +110,37 @@ def _settings(agent: ChatAgent, dataset: Dataset, config: EvalConfig) -> dict[st
     chosen = {"chat": asdict(config.chat), "episode": asdict(config.episode), "detector": config.detector,
               "sampling": getattr(agent, "settings", {})}  # fmt: skip
     return json.loads(json.dumps({"agent": agent.name, "dataset": dataset.arguments, **chosen}, default=str))
+
+
+def _fault(played: Any) -> tuple[str | None, bool]:
+    """Return why a conversation is not the policy's own, or None, and whether one of its turns was answered."""
+    error, episode = getattr(played, "error", None), played.episode
+    if error is None and episode.outcome == "too_long" and not episode.texts:
+        return f"{episode.why or 'the first question does not fit'}; lower --max-new-tokens or --max-pixels", False
+    return error, getattr(played, "begun", True)
+
+
+def _causes(journal: _Journal, refused: list[tuple[str, bool]]) -> list[dict[str, str]]:
+    """Return a line for each cause on the server's side that ended most conversations: no policy was measured then.
+
+    Raises:
+        AgentError: most could not even begin.
+    """
+    count = len(journal.kept) + len(refused)
+    unbegun = [error for error, begun in refused if not begun]
+    if 2 * len(unbegun) > count:
+        raise AgentError(f"{len(unbegun)} of {count} conversations could not begin: {unbegun[-1]}")
+    ended: dict[str, list[str]] = {"failed": [error for error, _ in refused]}
+    for rollout in journal.kept.values():
+        stop, outcome = rollout.meta.get("stop") or {}, str(rollout.meta.get("outcome"))
+        if stop.get("status") is not None or outcome == "too_long":  # not the policy ended it
+            ended.setdefault(outcome, []).append(str(stop.get("why", "")))
+    cures = {"too_long": "; serve the model with a longer context, or lower --max-new-tokens or --max-zooms"}
+    return [
+        {"sample_id": "", "error": f"{len(whys)} of {count} conversations ended as {outcome!r}: {whys[-1]}"
+         + cures.get(outcome, "")}
+        for outcome, whys in ended.items() if 2 * len(whys) > count
+    ]  # fmt: skip
 
 
 class _Journal:

@@ -93,6 +93,8 @@ def _scan(text: str) -> tuple[bool, str]:
     prose: list[str] = []
     start = 0
     for match in _TAG.finditer(text):
+        if stack == ["think"] and match[2] != "think":
+            continue  # reasoning may speak of tags; the first </think> ends it
         if "tool_call" not in stack:
             prose.append(text[start : match.start()])
         start = match.end()

@@ -52,9 +52,16 @@ def tool_schemas(coordinates: Coordinates = "relative_1000", max_zooms: int = 4)
     ]
 
 
-def coordinates_text(coordinates: Coordinates) -> str:
-    """Return in words how boxes are written."""
-    return _UNITS[coordinates][0]
+def coordinates_text(coordinates: Coordinates, size: tuple[int, int] | None = None) -> str:
+    """Return in words how boxes are written; of pixels also how many the picture has, where `size` is given."""
+    text = _UNITS[coordinates][0]
+    return f"{text}, which has {size[0]} x {size[1]}" if size and coordinates == "pixels" else text
+
+
+def extent(coordinates: Coordinates, size: tuple[int, int]) -> tuple[float, float]:
+    """Return width and height, in a policy's coordinates, of a picture that it saw at `size` pixels."""
+    sides = {"relative_1000": (1000, 1000), "pixels": size, "unit": (1, 1)}[coordinates]
+    return float(sides[0]), float(sides[1])
 
 
 def to_unit(box: Sequence[float], coordinates: Coordinates, size: tuple[int, int]) -> tuple[float, ...]:
@@ -67,7 +74,7 @@ def to_unit(box: Sequence[float], coordinates: Coordinates, size: tuple[int, int
     """
     if coordinates == "unit":
         return tuple(box)
-    width, height = (1000, 1000) if coordinates == "relative_1000" else size
+    width, height = extent(coordinates, size)
     return tuple(value / (height if i % 2 else width) for i, value in enumerate(box))
 
 
@@ -75,7 +82,7 @@ def from_unit(box: Sequence[float], coordinates: Coordinates, size: tuple[int, i
     """Convert a box from shares of the picture to the wire; rounded to whole numbers except for "unit"."""
     if coordinates == "unit":
         return tuple(round(value, 4) for value in box)
-    width, height = (1000, 1000) if coordinates == "relative_1000" else size
+    width, height = extent(coordinates, size)
     return tuple(float(round(value * (height if i % 2 else width))) for i, value in enumerate(box))
 
 

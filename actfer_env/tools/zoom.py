@@ -44,6 +44,11 @@ class ZoomConfig:
 ZOOM = ZoomConfig()
 FRAMES = ("face", "original")
 """The pictures that a box may refer to."""
+UNIT = (1.0, 1.0)
+"""Width and height of a picture whose boxes are shares of it."""
+SHARES_UP_TO = 1.5
+"""In coordinates of 1000 or of pixels, a box without a larger number was meant in shares (chosen here): nobody asks for
+a pixel or two, and obeying would show a corner."""
 
 
 @dataclass(frozen=True)
@@ -129,9 +134,18 @@ def zoom_in(
 
 
 def resolve(
-    alignment: Alignment, regions: Any = None, boxes: Any = None, frame: Any = "face", config: ZoomConfig = ZOOM
-) -> list[tuple[str | None, Box]]:
+    alignment: Alignment, regions: Any = None, boxes: Any = None, frame: Any = "face", config: ZoomConfig = ZOOM,
+    extent: tuple[float, float] = UNIT,
+) -> list[tuple[str | None, Box]]:  # fmt: skip
     """Check what a caller asks for and return it as (region or None, box in the aligned frame).
+
+    Args:
+        alignment: of the face.
+        regions: as `zoom_in`.
+        boxes: as `zoom_in`, in the coordinates of `extent`.
+        frame: as `zoom_in`.
+        config: size and limits.
+        extent: width and height of the picture in the caller's coordinates; messages speak them too.
 
     Raises:
         BoxError: as `zoom_in`.
@@ -143,7 +157,10 @@ def resolve(
         (name, region_boxes(alignment, config)[name]) for name in map(facs.parse_region, _name_list(regions))
     ]
     for box in _box_list(boxes):
-        found.append((None, check_box(_to_face(box, alignment) if frame == "original" else box, config)))
+        if frame == "original":
+            found.append((None, check_box(_to_face(box, alignment, extent), config)))
+        else:
+            found.append((None, check_box(box, config, extent)))
     if not found:
         raise BoxError(f"zoom_in needs regions (from {', '.join(facs.REGIONS)}) or boxes (x1, y1, x2, y2)")
     return found
@@ -161,20 +178,41 @@ def repeated_regions(alignment: Alignment, box: Box, config: ZoomConfig = ZOOM) 
     return frozenset(name for name, other in region_boxes(alignment, config).items() if is_repeat(other, [box], config))
 
 
-def check_box(box: Any, config: ZoomConfig = ZOOM) -> Box:
-    """Return a box of the aligned frame, padded, clipped to [0, 1] and grown to the smallest side.
+def check_box(
+    box: Any, config: ZoomConfig = ZOOM, extent: tuple[float, float] = UNIT, picture: str = "aligned face"
+) -> Box:
+    """Return a box as shares of its picture, padded, clipped to [0, 1] and grown to the smallest side.
+
+    Args:
+        box: (x1, y1, x2, y2) in the coordinates of `extent`.
+        config: limits.
+        extent: width and height of the picture in the caller's coordinates; messages speak them too.
+        picture: the picture's name in messages.
 
     Raises:
-        BoxError: wrong arity, not numbers, not finite, inverted or empty, or outside the frame.
+        BoxError: wrong arity, not numbers, not finite, inverted or empty, outside the picture, or written in shares
+            of the picture where `extent` is another.
     """
     x1, y1, x2, y2 = _numbers(box)
+    width, height = extent
     shown = f"box ({x1:g}, {y1:g}, {x2:g}, {y2:g})"
     if x2 <= x1 or y2 <= y1:
         raise BoxError(f"{shown} is empty or inverted: x1 < x2 and y1 < y2 must hold")
+    if min(extent) > SHARES_UP_TO and max(abs(x1), abs(y1), x2, y2) <= SHARES_UP_TO:
+        meant = ", ".join(f"{value * side:.0f}" for value, side in zip((x1, y1, x2, y2), extent * 2, strict=True))
+        raise BoxError(f"{shown} seems to be in shares of the {picture}: {_bounds(extent)}, so write ({meant})")
+    x1, y1, x2, y2 = x1 / width, y1 / height, x2 / width, y2 / height
     if min(x1, y1) < -config.tolerance or max(x2, y2) > 1 + config.tolerance:
-        raise BoxError(f"{shown} lies outside the aligned face: every coordinate must be within 0 and 1")
+        raise BoxError(f"{shown} lies outside the {picture}: {_bounds(extent)}")
     (left, right), (top, bottom) = _fit(x1, x2, config), _fit(y1, y2, config)
     return (left, top, right, bottom)
+
+
+def _bounds(extent: tuple[float, float]) -> str:
+    width, height = extent
+    if width == height:
+        return f"every coordinate must be within 0 and {width:g}"
+    return f"x must be within 0 and {width:g}, y within 0 and {height:g}"
 
 
 def crop_box(image: RGB, alignment: Alignment, box: Box, region: str | None = None, config: ZoomConfig = ZOOM) -> Crop:
@@ -190,16 +228,31 @@ def is_repeat(box: Box, earlier: Sequence[Box], config: ZoomConfig = ZOOM) -> bo
     return any(geometry.iou(box, other) >= config.repeat_iou for other in earlier)
 
 
-def _to_face(box: Any, alignment: Alignment) -> Box:
+def _to_face(box: Any, alignment: Alignment, extent: tuple[float, float]) -> Box:
     """Return the upright box of the aligned frame around a box of the original, clipped to the face."""
     width, height = alignment.image_size
-    x1, y1, x2, y2 = check_box(box, ZoomConfig(min_side=0.0))
+    x1, y1, x2, y2 = check_box(box, ZoomConfig(min_side=0.0), extent, "original image")
     quad = geometry.apply(alignment.transform, geometry.corners((x1 * width, y1 * height, x2 * width, y2 * height)))
     low, high = quad.min(0), quad.max(0)
     if (high <= 0).any() or (low >= 1).any():
         raise BoxError(f"box {short(box)} of the original image does not meet the aligned face")
     low, high = np.clip(low, 0, 1), np.clip(high, 0, 1)
     return (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
+
+
+def in_shares(arguments: Any, extent: tuple[float, float]) -> Any:
+    """Return the arguments of a call for the record: boxes of numbers as shares of their picture, all else as it is."""
+    boxes = arguments.get("boxes") if isinstance(arguments, Mapping) else None
+    if extent == UNIT or not isinstance(boxes, list | tuple):
+        return arguments
+    return {**arguments, "boxes": [_shares(box, extent) for box in _box_list(boxes)]}
+
+
+def _shares(box: Any, extent: tuple[float, float]) -> Any:
+    try:
+        return [value / side for value, side in zip(_numbers(box), extent * 2, strict=True)]
+    except BoxError:
+        return box
 
 
 def _name_list(regions: Any) -> list[Any]:
