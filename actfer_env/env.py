@@ -15,6 +15,7 @@ from actfer_env.choice import choose
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.episode import Episode, EpisodeConfig
 from actfer_env.errors import DataError, short
+from actfer_env.limits import under_wrappers
 from actfer_env.observation import ObservationLayout, ObservationWriter
 from actfer_env.render import Panel, show_window
 from actfer_env.rewards import UCGRPO, Scores, UCGRPOConfig
@@ -77,7 +78,10 @@ class ActFEREnv(gym.Env[Observation, Any]):
 
     ## Episode end
     Termination: an answer. Truncation: `max_turns` turns without one; an illegal action costs a turn as well, changes
-    nothing, and is recorded as a violation.
+    nothing, and is recorded as a violation. An episode within gymnasium's `TimeLimit` (`gym.make(...,
+    max_episode_steps=3)`, or the wrapper itself) has that many turns, where they are fewer: it is scored like any
+    other, and `turns_left` counts them. Wrappers of your own are heard where they keep their limit as `TimeLimit` does,
+    in `_max_episode_steps`.
 
     ## Info
     Always: `sample_id`, `action_mask`. After a step: `message` (what the tool said), `violation` (its name or None).
@@ -182,7 +186,8 @@ class ActFEREnv(gym.Env[Observation, Any]):
             self._episodes, self._seed = 0, seed
         drawn = int(self.np_random.integers(len(self.dataset)))
         sample, group, member = choose(options, self.dataset, drawn, self._episodes)
-        episode = Episode(sample, self.tools, self.config, group_id=group, member=member, seed=self._seed)
+        config = under_wrappers(self.config, self)
+        episode = Episode(sample, self.tools, config, group_id=group, member=member, seed=self._seed)
         self._writer.start(0, [episode])
         self._episodes += 1
         self.episode, self._scores = episode, None

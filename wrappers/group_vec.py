@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from actfer_env.actions import ActionFormat
 from actfer_env.data import Dataset
 from actfer_env.env import ActFEREnv
+from actfer_env.episode import EpisodeConfig
+from actfer_env.limits import limited
 from actfer_env.observation import Copier
 from actfer_env.registration import IDS
 from actfer_env.render import show_window
@@ -70,6 +72,7 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
         autoreset_mode: NEXT_STEP or SAME_STEP.
         copy: return observations of their own memory; False returns the arrays that the next step overwrites.
         context: start method of the workers, "spawn", "forkserver" or "fork".
+        max_episode_steps: gymnasium's name for a bound on turns; the smaller of it and `max_turns` holds.
         **kwargs: arguments of `ActFEREnv`; the data set and the tools are shared by all members.
 
     Raises:
@@ -87,10 +90,12 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         copy: bool = True,
         context: str = "spawn",
+        max_episode_steps: int | None = None,
         **kwargs: Any,
     ) -> None:
         _check(env_id, num_groups, group_size, num_workers)
-        self._template = first = ActFEREnv(**{**IDS[env_id], **kwargs})
+        made = {**IDS[env_id], **_bounded(kwargs, max_episode_steps)}
+        self._template = first = ActFEREnv(**made)
         self.num_groups, self.group_size, self.num_workers = num_groups, group_size, num_workers
         self.num_envs, self.copy = num_groups * group_size, copy
         self.autoreset_mode = _mode(autoreset_mode)
@@ -110,7 +115,7 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
         self._ready = False
         self._shown: list[tuple[Scores, int] | None] = [None] * self.num_envs
         self._names: NDArray[Any] = np.full((2, self.num_envs), None, object)
-        self._blocks = self._make_blocks({**IDS[env_id], **kwargs}, context)
+        self._blocks = self._make_blocks(made, context)
 
     @property
     def dataset(self) -> Dataset:
@@ -375,6 +380,14 @@ def _mode(mode: AutoresetMode | str) -> AutoresetMode:
     if chosen not in MODES:
         raise ValueError(f"autoreset_mode {chosen.value} is not supported: use NextStep or SameStep")
     return chosen
+
+
+def _bounded(kwargs: dict[str, Any], max_episode_steps: int | None) -> dict[str, Any]:
+    """Return the arguments of `ActFEREnv` with `max_turns` within a bound."""
+    if max_episode_steps is None:
+        return kwargs
+    config = EpisodeConfig(kwargs["max_turns"]) if "max_turns" in kwargs else EpisodeConfig()
+    return {**kwargs, "max_turns": limited(config, max_episode_steps).max_turns}
 
 
 def _check(env_id: str, num_groups: int, group_size: int, num_workers: int) -> None:

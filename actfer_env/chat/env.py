@@ -14,6 +14,7 @@ from actfer_env.chat.messages import Message
 from actfer_env.choice import choose
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.episode import EpisodeConfig
+from actfer_env.limits import under_wrappers
 from actfer_env.render import Panel
 from actfer_env.rewards import UCGRPO, Scores, UCGRPOConfig
 from actfer_env.tools import FaceTools
@@ -46,7 +47,8 @@ class ActFERChatEnv(gym.Env[dict[str, Any], str]):
     Zero until the episode ends; then the UC-GRPO reward of the episode as a group of one.
 
     ## Episode end
-    Termination: an answer. Truncation: `max_turns` calls and unreadable turns without one.
+    Termination: an answer. Truncation: `max_turns` calls and unreadable turns without one. Within gymnasium's
+    `TimeLimit` an episode has at most that many calls and turns, the prompt names them, and it is scored like any other.
 
     ## Info
     Always: `sample_id`, `messages` (the whole conversation, in OpenAI's format with placeholders), `images` (its
@@ -129,9 +131,8 @@ class ActFERChatEnv(gym.Env[dict[str, Any], str]):
             self._episodes, self._seed = 0, seed
         drawn = int(self.np_random.integers(len(self.dataset)))
         sample, group, member = choose(options, self.dataset, drawn, self._episodes)
-        self.episode = ChatEpisode(
-            sample, self.tools, self.chat, self.config, group_id=group, member=member, seed=self._seed
-        )
+        config = under_wrappers(self.config, self)
+        self.episode = ChatEpisode(sample, self.tools, self.chat, config, group_id=group, member=member, seed=self._seed)
         self._episodes += 1
         self._scores = None
         return self._observe(self.episode.messages, self.episode.images), self._info()
