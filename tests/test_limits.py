@@ -16,7 +16,12 @@ from actfer_env.wrappers import RecordRollouts
 
 FACES = load_dataset("synthetic", n=4)
 DETECT = {
-    "ActFER-v0": {"tool": 0, "box": np.full(4, 0.5, np.float32), "emotion": 0, "aus": np.zeros(len(facs.CORE_AUS), np.int8)},
+    "ActFER-v0": {
+        "tool": 0,
+        "box": np.full(4, 0.5, np.float32),
+        "emotion": 0,
+        "aus": np.zeros(len(facs.CORE_AUS), np.int8),
+    },
     "ActFER-Discrete-v0": 0,
     CHAT_ID: '<tool_call>{"name": "detect_align", "arguments": {}}</tool_call>',
 }

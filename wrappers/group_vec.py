@@ -16,6 +16,7 @@ from actfer_env.actions import ActionFormat
 from actfer_env.data import Dataset
 from actfer_env.env import ActFEREnv
 from actfer_env.episode import EpisodeConfig
+from actfer_env.errors import WorkerError
 from actfer_env.limits import limited
 from actfer_env.observation import Copier
 from actfer_env.registration import IDS
@@ -227,6 +228,19 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
     def members(self, group: int) -> range:
         """Return the indices of a group's environments."""
         return range(group * self.group_size, (group + 1) * self.group_size)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what copies and pickles take along.
+
+        Raises:
+            WorkerError: worker processes hold the episodes, and cannot be copied.
+        """
+        if self.num_workers:
+            raise WorkerError(
+                "an environment with worker processes cannot be copied or pickled: make another one, and give it this "
+                "one's state_dict()"
+            )
+        return dict(vars(self))
 
     def _make_blocks(self, kwargs: dict[str, Any], context: str) -> LocalBlock | WorkerPool:
         first, groups = self._template, (self.num_groups, self.group_size)

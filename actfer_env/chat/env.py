@@ -48,7 +48,7 @@ class ActFERChatEnv(gym.Env[dict[str, Any], str]):
 
     ## Episode end
     Termination: an answer. Truncation: `max_turns` calls and unreadable turns without one. Within gymnasium's
-    `TimeLimit` an episode has at most that many calls and turns, the prompt names them, and it is scored like any other.
+    `TimeLimit` an episode has at most that many calls and turns; the prompt names them, and it is scored as any other.
 
     ## Info
     Always: `sample_id`, `messages` (the whole conversation, in OpenAI's format with placeholders), `images` (its
@@ -132,7 +132,9 @@ class ActFERChatEnv(gym.Env[dict[str, Any], str]):
         drawn = int(self.np_random.integers(len(self.dataset)))
         sample, group, member = choose(options, self.dataset, drawn, self._episodes)
         config = under_wrappers(self.config, self)
-        self.episode = ChatEpisode(sample, self.tools, self.chat, config, group_id=group, member=member, seed=self._seed)
+        self.episode = ChatEpisode(
+            sample, self.tools, self.chat, config, group_id=group, member=member, seed=self._seed
+        )
         self._episodes += 1
         self._scores = None
         return self._observe(self.episode.messages, self.episode.images), self._info()

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from actfer_env.data.sample import Dataset, Sample
 from actfer_env.errors import DataError
+from actfer_env.plugins import Registry
 
 SPLITS = ("train", "val", "test")
 """The names of splits."""
@@ -18,11 +19,14 @@ Loader: TypeAlias = Callable[..., Iterable[Sample]]
 """What is registered for a data set: called as ``loader(root, **options)``, where `root` is a folder or file or None,
 it returns the samples of all splits; a loader with a parameter `split` gets it, and returns that split alone."""
 
-_LOADERS: dict[str, Loader] = {}
+DATASETS: Registry[Loader] = Registry("data set", "actfer_env.datasets", DataError)
+"""The data sets by name."""
 
 
 def register_dataset(name: str, loader: Loader, *, replace: bool = False) -> None:
-    """Make a data set known by name to `load_dataset`, the environments and the command line.
+    """Make a data set known by name to `load_dataset` and the environments, here and in workers that start from here.
+
+    The command line knows it where it imports the module that registers it: `actfer --import MODULE ...`.
 
     Args:
         name: the name.
@@ -30,16 +34,14 @@ def register_dataset(name: str, loader: Loader, *, replace: bool = False) -> Non
         replace: allow a name that is taken.
 
     Raises:
-        DataError: the name is taken.
+        DataError: the name is taken or holds a colon.
     """
-    if name in _LOADERS and not replace:
-        raise DataError(f"data set {name!r} is registered already: pass replace=True to replace it")
-    _LOADERS[name] = loader
+    DATASETS.register(name, loader, replace=replace)
 
 
 def registered_datasets() -> Mapping[str, Loader]:
-    """Return the registered loaders by name."""
-    return dict(_LOADERS)
+    """Return the registered loaders by name, those of plug-ins among them."""
+    return DATASETS
 
 
 def load_dataset(
@@ -61,8 +63,7 @@ def load_dataset(
         DataError: unknown name, wrong option, or nothing to load.
         ImageError: the root does not exist or holds no image.
     """
-    if name not in _LOADERS:
-        raise DataError(f"unknown data set {name!r}: use one of {', '.join(sorted(_LOADERS))}")
+    DATASETS.find(name)
     if split is not None and split not in SPLITS:
         raise DataError(f"unknown split {split!r}: use one of {', '.join(SPLITS)}")
     place = None if root is None else os.fspath(root)
@@ -70,7 +71,7 @@ def load_dataset(
 
 
 def _load(name: str, place: str | None, split: str | None, options: dict[str, Any]) -> Iterable[Sample]:
-    loader = _LOADERS[name]
+    loader = DATASETS.find(name)
     try:
         if "split" in inspect.signature(loader).parameters:
             return loader(place, split=split, **options)
