@@ -84,8 +84,21 @@ class ActFEREnv(gym.Env[Observation, Any]):
     in `_max_episode_steps`.
 
     ## Info
-    Always: `sample_id`, `action_mask`. After a step: `message` (what the tool said), `violation` (its name or None).
-    At the end: `rollout` (a `Rollout`), `reward_terms`.
+    | key | when | meaning |
+    |-----|------|---------|
+    | `sample_id`, `action_mask` | always | |
+    | `message` | after a step | what the tool said |
+    | `violation` | after a step | its name, or None |
+    | `tool` | after a step | what was called: "detect_align", "zoom_in" or "answer" |
+    | `result` | after a step | what it found, as a dict; treat it as read-only |
+    | `rollout`, `reward_terms` | at the end | the `Rollout`, and term -> value |
+    | `rule`, `delta`, `lambda`, ... | at the end | where the utility comes from: `Scores.reading`; of a group of one |
+
+    `result` after detect_align: `faces` (how many were found; 0 has no other entries), `score` of the aligned one,
+    `index` (its place by size), `box` (x1, y1, x2, y2 in pixels), `regions` (name -> box in the aligned frame).
+    After zoom_in: `crops`, a list of `region` (None for a free box), `box` (in the aligned frame), `inside` (the share
+    of the box that lies in the picture), `native` (source pixels per crop pixel), `size`. After a violation: `error`.
+    After an answer it is empty.
 
     ## Arguments
     Args:
@@ -202,14 +215,18 @@ class ActFEREnv(gym.Env[Observation, Any]):
             ValueError: the action is not of the space.
         """
         episode = self._running()
-        result = self.codec.decode(action).play(episode)
+        move = self.codec.decode(action)
+        result = move.play(episode)
         self._writer.update(0, episode)
-        info = self._info() | {"message": result.message, "violation": result.violation}
+        info = self._info() | {
+            "message": result.message, "violation": result.violation, "tool": move.tool, "result": episode.reading(),
+        }  # fmt: skip
         reward = 0.0
         if episode.done:
             rollout, self._scores = self._finish()
             terms = self._scores.terms(0)
-            reward, info = terms["total"], info | {"rollout": rollout, "reward_terms": terms}
+            reward = terms["total"]
+            info |= {"rollout": rollout, "reward_terms": terms, **self._scores.reading(0)}
         self._show()
         return self._observe(), reward, episode.done and not episode.truncated, episode.truncated, info
 

@@ -51,10 +51,18 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
     | `active` | bool (n,): False where a member is frozen or its group has ended |
     | `action_mask` | int8 (n, k) |
     | `message`, `violation` | after a step, object (n,): as in `ActFEREnv`; None where no turn was played |
+    | `tool` | after a step, object (n,): the name of what was called; None where no turn was played |
+    | `result` | after a step, object (n,): a dict of what it found, as in `ActFEREnv`; None where no turn was played |
     | `rollout`, `_rollout` | object (n,) and bool (n,): the rollouts of the groups that end in this step |
     | `scores`, `reward_terms` | term -> float64 (n,), and "_" + term -> bool (n,), for those groups |
     | `advantage`, `_advantage` | float64 (n,) and bool (n,), for those groups |
+    | `delta` | float64 (n,), the contrast of a member's group; `_delta` is False where it is undefined |
+    | `rule` | object (n,), the rule behind a member's utility, such as "agreed" or "missed" |
+    | `lambda` | float64 (n,), the factor on its penalty: that of the rule, 1 where there is none |
+    | `lambda_miss`, `lambda_over` | float64 (n,), both factors of the group's emotion |
     | `final_obs`, `final_info` | with SAME_STEP, as gymnasium has them: observation and info before the reset |
+
+    From `message` on, "_" + key is bool (n,): where there is a value.
 
     ## Scorer
     `scorer` holds the emotion-wise EMA. Rewards use it as it stood at the last `commit`; call `commit` once per
@@ -322,7 +330,17 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
         terms = {**columns, **{f"_{name}": there.copy() for name in columns}}
         return {"rollout": kept, "_rollout": there, "scores": terms, "_scores": there.copy(),
                 "reward_terms": terms, "_reward_terms": there.copy(),
-                "advantage": advantage, "_advantage": there.copy()}  # fmt: skip
+                "advantage": advantage, "_advantage": there.copy(), **self._readings(index, scores)}  # fmt: skip
+
+    def _readings(self, index: NDArray[np.intp], scores: Scores) -> dict[str, Any]:
+        """Return `Scores.readings` of the members that end, each column with the mask of where it is known."""
+        info: dict[str, Any] = {}
+        for name, values in scores.readings().items():
+            known = index[[value is not None for value in values]]
+            column: NDArray[Any] = np.full(self.num_envs, None, object) if name == "rule" else np.zeros(self.num_envs)
+            column[known] = [value for value in values if value is not None]
+            info |= {name: column, f"_{name}": self._mask(known)}
+        return info
 
     def _rows(self, groups: Sequence[int]) -> NDArray[np.intp]:
         return (np.array(groups)[:, None] * self.group_size + np.arange(self.group_size)).ravel()
@@ -386,7 +404,12 @@ def make_vector(num_envs: int, action_format: ActionFormat, group_size: int = 1,
 
 
 def _said(turn: Turn) -> dict[str, Any]:
-    return {"message": np.array(turn.messages, object), "violation": np.array(turn.violations, object)}
+    played = np.array([tool is not None for tool in turn.tools], bool)
+    said = {"message": turn.messages, "violation": turn.violations, "tool": turn.tools, "result": turn.results}
+    return {
+        **{name: np.array(values, object) for name, values in said.items()},
+        **{f"_{name}": played.copy() for name in said},
+    }
 
 
 def _mode(mode: AutoresetMode | str) -> AutoresetMode:

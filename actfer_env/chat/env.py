@@ -13,7 +13,7 @@ from actfer_env.chat.episode import ChatEpisode, chat_tools
 from actfer_env.chat.messages import Message
 from actfer_env.choice import choose
 from actfer_env.data import Dataset, load_dataset
-from actfer_env.episode import EpisodeConfig
+from actfer_env.episode import ANSWER, EpisodeConfig
 from actfer_env.limits import under_wrappers
 from actfer_env.render import Panel
 from actfer_env.rewards import UCGRPO, Scores, UCGRPOConfig
@@ -52,8 +52,10 @@ class ActFERChatEnv(gym.Env[dict[str, Any], str]):
 
     ## Info
     Always: `sample_id`, `messages` (the whole conversation, in OpenAI's format with placeholders), `images` (its
-    pictures at their own sizes), `tools` (schemas). After a step: `violations`. At the end: `rollout`,
-    `reward_terms`.
+    pictures at their own sizes), `tools` (schemas). After a step: `violations`, `calls` (every `ToolCall` of the turn,
+    in order), and of the last of them `tool` (its name, "answer" for an answer) and `result`, as in `ActFEREnv`; boxes
+    are shares of the aligned face, whatever the conversation's coordinates. At the end: `rollout`, `reward_terms`,
+    `rule`, `delta`, `lambda`, as in `ActFEREnv`.
 
     Args:
         dataset: a registered name or a loaded `Dataset`.
@@ -146,13 +148,17 @@ class ActFERChatEnv(gym.Env[dict[str, Any], str]):
             RuntimeError: `reset` was not called, or the episode is over.
         """
         episode = self._running()
+        before, inner = len(episode.episode.calls), episode.episode
         turn = episode.step(str(action))
-        info, reward = self._info() | {"violations": turn.violations}, 0.0
+        info, reward = self._info(), 0.0
+        info |= {"violations": turn.violations, "calls": tuple(inner.calls[before:]),
+                 "tool": ANSWER if inner.last is None else inner.last.name, "result": inner.reading()}  # fmt: skip
         if turn.done:
             rollout = episode.rollout()
             self._scores = self.scorer.score([rollout])
             terms = self._scores.terms(0)
-            reward, info = terms["total"], info | {"rollout": rollout, "reward_terms": terms}
+            reward = terms["total"]
+            info |= {"rollout": rollout, "reward_terms": terms, **self._scores.reading(0)}
         truncated = episode.episode.truncated
         return self._observe(turn.messages, turn.images), reward, turn.done and not truncated, truncated, info
 
