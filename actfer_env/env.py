@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actfer_env import facs
-from actfer_env.actions import CODECS, ActionCodec, ActionFormat
+from actfer_env.actions import CODECS, ActionCodec, ActionFormat, Magnified
 from actfer_env.choice import choose
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.episode import Episode, EpisodeConfig
@@ -87,6 +87,7 @@ class ActFEREnv(gym.Env[Observation, Any]):
     | key | when | meaning |
     |-----|------|---------|
     | `sample_id`, `action_mask` | always | |
+    | `sample_mask` | always | the mask as `env.action_space.sample(mask)` takes it, see `sample_mask()` |
     | `message` | after a step | what the tool said |
     | `violation` | after a step | its name, or None |
     | `tool` | after a step | what was called: "detect_align", "zoom_in" or "answer" |
@@ -178,6 +179,18 @@ class ActFEREnv(gym.Env[Observation, Any]):
         """Return the current action mask as booleans, the way sb3-contrib's MaskablePPO asks for it."""
         return self.codec.mask(self._running()).astype(bool)
 
+    def sample_mask(self) -> Any:
+        """Return what `action_space.sample(mask)` takes to draw a legal action now; `info` has it as well.
+
+        Returns:
+            An int8 array (13,) for `Discrete`; a tuple of int8 arrays, one for each entry, for `MultiDiscrete`; for
+            `Dict` a dict with `tool` int8 (3,), `emotion` int8 (8,), `aus` int8 (n,) of 2 (free), and `box`, the boxes
+            that were magnified before (`actfer_env.actions.Magnified`), beside which a new one is drawn.
+        """
+        episode = self._running()
+        mask = self.codec.mask(episode).copy()
+        return self.codec.sample_mask(mask, Magnified(episode.zoomed_boxes, self.tools.zoom))
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
@@ -260,7 +273,8 @@ class ActFEREnv(gym.Env[Observation, Any]):
 
     def _info(self) -> dict[str, Any]:
         episode = self._running()
-        return {"sample_id": episode.sample.id, "action_mask": self.codec.mask(episode).copy()}
+        mask = self.codec.mask(episode).copy()
+        return {"sample_id": episode.sample.id, "action_mask": mask, "sample_mask": self.sample_mask()}
 
     def _observe(self) -> Observation:
         return {key: values[0].copy() for key, values in self._writer.arrays.items()}

@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from actfer_env.actions import ActionFormat
+from actfer_env.actions import ActionFormat, Magnified
 from actfer_env.data import Dataset
 from actfer_env.env import ActFEREnv
 from actfer_env.episode import EpisodeConfig
@@ -222,6 +222,18 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
     def action_masks(self) -> NDArray[np.bool_]:
         """Return the action masks as booleans (n, k), the way sb3-contrib's MaskablePPO asks for them."""
         return self._blocks.arrays["action_mask"].astype(bool)
+
+    def sample_masks(self) -> list[Any]:
+        """Return for each member the mask that `single_action_space.sample(mask)` takes; see `ActFEREnv.sample_mask`.
+
+        A frozen member's action is ignored, whatever it is.
+        """
+        arrays, template = self._blocks.arrays, self._template
+        rows = zip(arrays["action_mask"], arrays["crop_boxes"], arrays["crop_mask"], strict=True)
+        return [
+            template.codec.sample_mask(mask.copy(), Magnified(tuple(map(tuple, boxes[shown == 1])), self.tools.zoom))
+            for mask, boxes, shown in rows
+        ]
 
     def render(self) -> tuple[Any, ...] | None:
         """Return the panels of all members for "rgb_array", each uint8 (540, 960, 3)."""

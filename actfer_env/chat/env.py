@@ -7,6 +7,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from numpy.typing import NDArray
 
 from actfer_env.chat.config import ChatConfig
 from actfer_env.chat.episode import ChatEpisode, chat_tools
@@ -52,10 +53,10 @@ class ActFERChatEnv(gym.Env[dict[str, Any], str]):
 
     ## Info
     Always: `sample_id`, `messages` (the whole conversation, in OpenAI's format with placeholders), `images` (its
-    pictures at their own sizes), `tools` (schemas). After a step: `violations`, `calls` (every `ToolCall` of the turn,
-    in order), and of the last of them `tool` (its name, "answer" for an answer) and `result`, as in `ActFEREnv`; boxes
-    are shares of the aligned face, whatever the conversation's coordinates. At the end: `rollout`, `reward_terms`,
-    `rule`, `delta`, `lambda`, as in `ActFEREnv`.
+    pictures at their own sizes), `tools` (schemas), `sample_mask` (as `action_space.sample(mask)` takes it). After a
+    step: `violations`, `calls` (every `ToolCall` of the turn, in order), and of the last of them `tool` (its name,
+    "answer" for an answer) and `result`, as in `ActFEREnv`; boxes are shares of the aligned face, whatever the
+    conversation's coordinates. At the end: `rollout`, `reward_terms`, `rule`, `delta`, `lambda`, as in `ActFEREnv`.
 
     Args:
         dataset: a registered name or a loaded `Dataset`.
@@ -162,6 +163,13 @@ class ActFERChatEnv(gym.Env[dict[str, Any], str]):
         truncated = episode.episode.truncated
         return self._observe(turn.messages, turn.images), reward, turn.done and not truncated, truncated, info
 
+    def sample_mask(self) -> tuple[None, NDArray[np.int8]]:
+        """Return what `action_space.sample(mask)` takes: any length, and int8 (100,) over the charset, all free.
+
+        A mask of characters cannot say which texts are legal turns: a random text is none.
+        """
+        return None, np.ones(len(CHARSET), np.int8)
+
     def render(self) -> RGB | str | None:
         """Return the panel for "rgb_array", the conversation for "ansi"."""
         if self.render_mode is None:
@@ -181,7 +189,7 @@ class ActFERChatEnv(gym.Env[dict[str, Any], str]):
         episode = self._running()
         return {
             "sample_id": episode.sample.id, "messages": list(episode.messages), "images": list(episode.images),
-            "tools": episode.tools,
+            "tools": episode.tools, "sample_mask": self.sample_mask(),
         }  # fmt: skip
 
     def _observe(self, messages: Any, images: Any) -> dict[str, Any]:
