@@ -6,8 +6,8 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import compress
-from typing import Any, Literal, Protocol, TypeAlias
+from itertools import accumulate, compress
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import gymnasium as gym
 import numpy as np
@@ -19,6 +19,7 @@ from actfer_env.episode import ANSWER, Episode, StepResult
 from actfer_env.errors import short
 from actfer_env.rollout import Box
 from actfer_env.tools.schema import DETECT_ALIGN, ZOOM_IN
+from actfer_env.tools.zoom import ZOOM, ZoomConfig, check_box, is_repeat
 
 ActionFormat: TypeAlias = Literal["dict", "multidiscrete", "discrete"]
 Mask: TypeAlias = NDArray[np.int8]
@@ -54,6 +55,32 @@ class Move:
         return episode.call(self.tool, None if self.box is None or self.tool != ZOOM_IN else {"boxes": [self.box]})
 
 
+class Magnified(NamedTuple):
+    """A mask of boxes: what was magnified before, and may not be again.
+
+    Attributes:
+        boxes: (x1, y1, x2, y2) in the aligned frame.
+        zoom: says when two boxes count as the same.
+    """
+
+    boxes: tuple[Box, ...] = ()
+    zoom: ZoomConfig = ZOOM
+
+
+class ZoomBox(spaces.Box):
+    """``Box(0, 1, (4,))``: (cx, cy, w, h) in the aligned frame; `sample` takes a `Magnified` as its mask."""
+
+    def __init__(self) -> None:
+        super().__init__(0.0, 1.0, (4,), np.float32)
+
+    def sample(self, mask: Magnified | None = None, probability: None = None) -> NDArray[Any]:  # type: ignore[override]
+        """Return a random box, beside a mask one that was not magnified before."""
+        while True:
+            drawn = super().sample(None, probability)
+            if mask is None or _is_new(_corners(drawn), mask):
+                return drawn
+
+
 class ActionCodec(Protocol):
     """Translates between a gymnasium action and a `Move`."""
 
@@ -85,6 +112,9 @@ class ActionCodec(Protocol):
     def mask(self, episode: Episode) -> Mask:
         """Return which (sub-)actions are legal now, int8 (mask_size,); read-only."""
 
+    def sample_mask(self, mask: Mask, magnified: Magnified) -> Any:
+        """Return a mask (mask_size,) in the form that the `sample` of the space takes; it shares the mask's memory."""
+
     def draw(self, rng: np.random.Generator, mask: NDArray[np.bool_]) -> Any:
         """Return a random action among those that the mask (mask_size,) allows."""
 
@@ -104,7 +134,7 @@ class DictActions:
         self.mask_size = len(self.tools)
         self.space = spaces.Dict({
             "tool": spaces.Discrete(len(self.tools)),
-            "box": spaces.Box(0.0, 1.0, (4,), np.float32),
+            "box": ZoomBox(),
             "emotion": spaces.Discrete(EMOTION_COUNT),
             "aus": spaces.MultiBinary(len(self.au_set)),
         })  # fmt: skip
@@ -114,9 +144,7 @@ class DictActions:
         if not isinstance(action, Mapping) or set(action) != set(self.space):
             raise ValueError(f"action {short(action)} must be a dict of {', '.join(self.space)}")
         tool, emotion = _index(action["tool"], len(self.tools), "tool"), _emotion(action["emotion"])
-        cx, cy, w, h = (float(value) for value in action["box"])
-        box = (max(cx - w / 2, 0.0), max(cy - h / 2, 0.0), min(cx + w / 2, 1.0), min(cy + h / 2, 1.0))
-        return Move(self.tools[tool], None, box, emotion, _chosen(action["aus"], self.au_set))
+        return Move(self.tools[tool], None, _corners(action["box"]), emotion, _chosen(action["aus"], self.au_set))
 
     def encode(self, move: Move) -> dict[str, Any]:
         """Return the action; a region must be given as its box."""
@@ -136,6 +164,11 @@ class DictActions:
     def mask(self, episode: Episode) -> Mask:
         """Return the mask over the tools."""
         return _tool_mask(episode.legal_tools())
+
+    def sample_mask(self, mask: Mask, magnified: Magnified) -> dict[str, Any]:
+        """Return a dict: int8 (3,) over the tools, the boxes that are used up, int8 (8,) and (n,) of what is free."""
+        free = np.ones(EMOTION_COUNT, np.int8), np.full(len(self.au_set), 2, np.int8)
+        return {"tool": mask, "box": magnified, "emotion": free[0], "aus": free[1]}
 
     def draw(self, rng: np.random.Generator, mask: NDArray[np.bool_]) -> dict[str, Any]:
         """Return a random legal action; its box lies within the face."""
@@ -162,6 +195,7 @@ class MultiDiscreteActions:
         sizes = [2 + REGION_COUNT, EMOTION_COUNT, *[2] * len(self.au_set)]
         self.mask_size = sum(sizes)
         self.space = spaces.MultiDiscrete(sizes)
+        self._parts = [slice(stop - size, stop) for size, stop in zip(sizes, accumulate(sizes), strict=True)]
 
     def decode(self, action: Any) -> Move:
         """Return the move; see `ActionCodec`. What a call leaves unused, emotion and Action Units, is dropped."""
@@ -186,10 +220,14 @@ class MultiDiscreteActions:
         """Return the mask; emotion and Action Units are always free."""
         return _joined_mask(episode.legal_tools(), episode.legal_regions(), self.mask_size)
 
+    def sample_mask(self, mask: Mask, magnified: Magnified) -> tuple[Mask, ...]:
+        """Return a tuple of int8 arrays, one for each entry of the action."""
+        del magnified
+        return tuple(mask[part] for part in self._parts)
+
     def draw(self, rng: np.random.Generator, mask: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Return a random legal action."""
-        parts = np.split(mask, np.cumsum(self.space.nvec)[:-1])
-        return np.array([_pick(rng, part) for part in parts], np.int64)
+        return np.array([_pick(rng, mask[part]) for part in self._parts], np.int64)
 
 
 class DiscreteActions:
@@ -225,6 +263,11 @@ class DiscreteActions:
     def mask(self, episode: Episode) -> Mask:
         """Return the mask over the thirteen actions."""
         return _flat_mask(episode.legal_tools(), episode.legal_regions())
+
+    def sample_mask(self, mask: Mask, magnified: Magnified) -> Mask:
+        """Return the mask, int8 (13,)."""
+        del magnified
+        return mask
 
     def draw(self, rng: np.random.Generator, mask: NDArray[np.bool_]) -> np.int64:
         """Return a random legal action."""
@@ -269,6 +312,17 @@ def _index(value: Any, count: int, name: str) -> int:
     if not 0 <= number < count:
         raise ValueError(f"{name} {short(value)} must be a whole number from 0 to {count - 1}")
     return number
+
+
+def _corners(box: Any) -> Box:
+    """Return (cx, cy, w, h) as (x1, y1, x2, y2), clipped to the frame."""
+    cx, cy, w, h = (float(value) for value in box)
+    return (max(cx - w / 2, 0.0), max(cy - h / 2, 0.0), min(cx + w / 2, 1.0), min(cy + h / 2, 1.0))
+
+
+def _is_new(box: Box, mask: Magnified) -> bool:
+    x1, y1, x2, y2 = box
+    return x1 < x2 and y1 < y2 and not is_repeat(check_box(box, mask.zoom), mask.boxes, mask.zoom)
 
 
 def _emotion(value: Any) -> str:

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actfer_env import facs
-from actfer_env.actions import CODECS, ActionCodec, ActionFormat
+from actfer_env.actions import CODECS, ActionCodec, ActionFormat, Magnified
 from actfer_env.choice import choose
 from actfer_env.data import Dataset
 from actfer_env.data.registry import as_dataset
 from actfer_env.episode import Episode, EpisodeConfig
+from actfer_env.limits import under_wrappers
 from actfer_env.observation import ObservationLayout, ObservationWriter
 from actfer_env.render import Panel, show_window
 from actfer_env.rewards import UCGRPO, Scores, UCGRPOConfig
@@ -77,11 +78,28 @@ class ActFEREnv(gym.Env[Observation, Any]):
 
     ## Episode end
     Termination: an answer. Truncation: `max_turns` turns without one; an illegal action costs a turn as well, changes
-    nothing, and is recorded as a violation.
+    nothing, and is recorded as a violation. An episode within gymnasium's `TimeLimit` (`gym.make(...,
+    max_episode_steps=3)`, or the wrapper itself) has that many turns, where they are fewer: it is scored like any
+    other, and `turns_left` counts them. Wrappers of your own are heard where they keep their limit as `TimeLimit` does,
+    in `_max_episode_steps`.
 
     ## Info
-    Always: `sample_id`, `action_mask`. After a step: `message` (what the tool said), `violation` (its name or None).
-    At the end: `rollout` (a `Rollout`), `reward_terms`.
+    | key | when | meaning |
+    |-----|------|---------|
+    | `sample_id`, `action_mask` | always | |
+    | `sample_mask` | always | the mask as `env.action_space.sample(mask)` takes it, see `sample_mask()` |
+    | `message` | after a step | what the tool said |
+    | `violation` | after a step | its name, or None |
+    | `tool` | after a step | what was called: "detect_align", "zoom_in" or "answer" |
+    | `result` | after a step | what it found, as a dict; treat it as read-only |
+    | `rollout`, `reward_terms` | at the end | the `Rollout`, and term -> value |
+    | `rule`, `delta`, `lambda`, ... | at the end | where the utility comes from: `Scores.reading`; of a group of one |
+
+    `result` after detect_align: `faces` (how many were found; 0 has no other entries), `score` of the aligned one,
+    `index` (its place by size), `box` (x1, y1, x2, y2 in pixels), `regions` (name -> box in the aligned frame).
+    After zoom_in: `crops`, a list of `region` (None for a free box), `box` (in the aligned frame), `inside` (the share
+    of the box that lies in the picture), `native` (source pixels per crop pixel), `size`. After a violation: `error`.
+    After an answer it is empty.
 
     ## Arguments
     Args:
@@ -163,6 +181,18 @@ class ActFEREnv(gym.Env[Observation, Any]):
         """Return the current action mask as booleans, the way sb3-contrib's MaskablePPO asks for it."""
         return self.codec.mask(self._running()).astype(bool)
 
+    def sample_mask(self) -> Any:
+        """Return what `action_space.sample(mask)` takes to draw a legal action now; `info` has it as well.
+
+        Returns:
+            An int8 array (13,) for `Discrete`; a tuple of int8 arrays, one for each entry, for `MultiDiscrete`; for
+            `Dict` a dict with `tool` int8 (3,), `emotion` int8 (8,), `aus` int8 (n,) of 2 (free), and `box`, the boxes
+            that were magnified before (`actfer_env.actions.Magnified`), beside which a new one is drawn.
+        """
+        episode = self._running()
+        mask = self.codec.mask(episode).copy()
+        return self.codec.sample_mask(mask, Magnified(episode.zoomed_boxes, self.tools.zoom))
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
@@ -184,7 +214,8 @@ class ActFEREnv(gym.Env[Observation, Any]):
             self._episodes, self._seed = 0, seed
         drawn = int(self.np_random.integers(len(self.dataset)))
         sample, group, member = choose(options, self.dataset, drawn, self._episodes)
-        episode = Episode(sample, self.tools, self.config, group_id=group, member=member, seed=self._seed)
+        config = under_wrappers(self.config, self)
+        episode = Episode(sample, self.tools, config, group_id=group, member=member, seed=self._seed)
         self._writer.start(0, [episode])
         self._episodes += 1
         self.episode, self._scores = episode, None
@@ -199,14 +230,18 @@ class ActFEREnv(gym.Env[Observation, Any]):
             ValueError: the action is not of the space.
         """
         episode = self._running()
-        result = self.codec.decode(action).play(episode)
+        move = self.codec.decode(action)
+        result = move.play(episode)
         self._writer.update(0, episode)
-        info = self._info() | {"message": result.message, "violation": result.violation}
+        info = self._info() | {
+            "message": result.message, "violation": result.violation, "tool": move.tool, "result": episode.reading(),
+        }  # fmt: skip
         reward = 0.0
         if episode.done:
             rollout, self._scores = self._finish()
             terms = self._scores.terms(0)
-            reward, info = terms["total"], info | {"rollout": rollout, "reward_terms": terms}
+            reward = terms["total"]
+            info |= {"rollout": rollout, "reward_terms": terms, **self._scores.reading(0)}
         self._show()
         return self._observe(), reward, episode.done and not episode.truncated, episode.truncated, info
 
@@ -240,7 +275,8 @@ class ActFEREnv(gym.Env[Observation, Any]):
 
     def _info(self) -> dict[str, Any]:
         episode = self._running()
-        return {"sample_id": episode.sample.id, "action_mask": self.codec.mask(episode).copy()}
+        mask = self.codec.mask(episode).copy()
+        return {"sample_id": episode.sample.id, "action_mask": mask, "sample_mask": self.sample_mask()}
 
     def _observe(self) -> Observation:
         return {key: values[0].copy() for key, values in self._writer.arrays.items()}

@@ -52,6 +52,8 @@ _LEGAL_TOOLS: Mapping[State, tuple[str, ...]] = {
     State.RAW: (DETECT_ALIGN, ANSWER), State.ALIGNED: (ANSWER,), State.NO_FACE: (ANSWER,), State.DONE: (),
 }  # fmt: skip
 """What is legal once no zoom is left."""
+_READ = ("error", "faces", "index", "score", "box", "regions")
+"""What a reader is told of a detection; the rest stands in the rollout."""
 _VIEWS: Mapping[Detection, State] = {"not_called": State.RAW, "failed": State.NO_FACE}
 
 
@@ -147,6 +149,8 @@ class Episode:
         self.alignment: Alignment | None = None
         self.crops: list[Crop] = []
         self.calls: list[ToolCall] = []
+        self.last: ToolCall | None = None
+        """The call of the last turn; None before the first turn and after an answer."""
         self.truncated = False
         self.predicted_emotion: str | None = None
         self.predicted_aus: frozenset[int] | None = None
@@ -193,6 +197,20 @@ class Episode:
         if self.state is not State.ALIGNED or len(self.crops) >= self.config.max_zooms:
             return ()
         return self._open
+
+    def reading(self) -> dict[str, Any]:
+        """Return what the last turn's call found, as JSON values; treat what lies inside as read-only.
+
+        Returns:
+            After detect_align: `faces` (how many), and of the aligned one `index`, `score`, `box` (in pixels) and
+            `regions` (name -> box in the aligned frame). After zoom_in: `crops`, for each its `region` (None for a free
+            box), `box`, `inside`, `native` and `size`. After a violation: `error`. Empty after an answer.
+        """
+        if self.last is None:
+            return {}
+        if self.last.name != DETECT_ALIGN:
+            return dict(self.last.result)
+        return {key: self.last.result[key] for key in _READ if key in self.last.result}
 
     def detect_align(self) -> StepResult:
         """Call face-detect-align."""
@@ -296,8 +314,10 @@ class Episode:
         except _ViolationError as error:
             result = StepResult(False, f"{error}. {self._advice()}", violation=error.name)
         elapsed = (time.perf_counter() - start) * 1000
+        self.last = None
         if name != ANSWER or result.violation:
-            self.calls.append(self._record(name, arguments, result, elapsed))
+            self.last = self._record(name, arguments, result, elapsed)
+            self.calls.append(self.last)
         self.turn += 1
         if not self.done and self.turns_left == 0:
             self.state, self.truncated = State.DONE, True

@@ -26,6 +26,10 @@ class LabelError(DataError):
     """An emotion, Action Unit or region that the taxonomy does not know."""
 
 
+class PluginError(ActFERError, ImportError):
+    """A module that was named to be imported, and cannot be."""
+
+
 class AgentError(ActFERError, RuntimeError):
     """An agent that cannot play on, such as an endpoint that stopped answering.
 

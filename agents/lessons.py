@@ -26,6 +26,7 @@ from actfer_env.chat.turns import answer_text, call_text
 from actfer_env.data import Dataset, Sample
 from actfer_env.data.synthetic import GENERATOR_VERSION
 from actfer_env.files import draft_folder
+from actfer_env.plugins import Carrying
 from actfer_env.tools import FaceTools
 from actfer_env.tools.image import RGB
 from actfer_env.tools.schema import DETECT_ALIGN, ZOOM_IN
@@ -195,7 +196,8 @@ class _Work:
 
         chunks = [range(start, min(start + _CHUNK, len(self.dataset))) for start in range(0, len(self.dataset), _CHUNK)]
         faces: list[_Face] = []
-        jobs = (delayed(self.some)(chunk) for chunk in chunks)
+        some = delayed(Carrying(self.some))
+        jobs = (some(chunk) for chunk in chunks)
         for part in Parallel(n_jobs=min(workers, len(chunks)), return_as="generator")(jobs):
             faces += part
             if advance is not None:

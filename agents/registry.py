@@ -14,28 +14,30 @@ from actfer_env.agents.random import RandomAgent
 from actfer_env.agents.scripted import MODES, Answer, Mode, ScriptedAgent, truth
 from actfer_env.data import Dataset
 from actfer_env.errors import DataError
+from actfer_env.plugins import Registry
 
 AgentFactory: TypeAlias = Callable[..., Agent]
 """Builds an agent from the part of its spec behind the colon: called as ``factory(argument, action_space, dataset=...,
 seed=..., au_set=...)``."""
 
-_FACTORIES: dict[str, AgentFactory] = {}
+AGENTS: Registry[AgentFactory] = Registry("agent", "actfer_env.agents", DataError)
+"""The agents by name."""
 
 
 def register_agent(name: str, factory: AgentFactory, *, replace: bool = False) -> None:
-    """Make an agent known by name to `make_agent` and the command line.
+    """Make an agent known by name to `make_agent`, here and in workers that start from here.
+
+    The command line knows it where it imports the module that registers it: `actfer --import MODULE ...`.
 
     Raises:
-        DataError: the name is taken.
+        DataError: the name is taken or holds a colon.
     """
-    if name in _FACTORIES and not replace:
-        raise DataError(f"agent {name!r} is registered already: pass replace=True to replace it")
-    _FACTORIES[name] = factory
+    AGENTS.register(name, factory, replace=replace)
 
 
 def registered_agents() -> tuple[str, ...]:
-    """Return the names of the registered agents."""
-    return tuple(_FACTORIES)
+    """Return the names of the registered agents, those of plug-ins among them."""
+    return tuple(AGENTS)
 
 
 def make_agent(
@@ -55,9 +57,7 @@ def make_agent(
         DataError: unknown agent or argument.
     """
     name, _, argument = spec.partition(":")
-    if name not in _FACTORIES:
-        raise DataError(f"unknown agent {name!r}: use one of {', '.join(_FACTORIES)}")
-    return _FACTORIES[name](argument, action_space, dataset=dataset, seed=seed, au_set=au_set)
+    return AGENTS.find(name)(argument, action_space, dataset=dataset, seed=seed, au_set=au_set)
 
 
 def _random(argument: str, space: gym.Space[Any], *, dataset: Dataset, seed: int, au_set: tuple[int, ...]) -> Agent:
@@ -78,3 +78,4 @@ def _scripted(
 register_agent("random", _random)
 for _mode in MODES:
     register_agent(_mode, partial(_scripted, _mode))
+AGENTS.seal()

@@ -436,7 +436,7 @@ def test_yunet_without_usable_weights(tmp_path):
 
 @pytest.fixture
 def clean_registry(monkeypatch):
-    monkeypatch.setattr(base, "_FACTORIES", dict(base._FACTORIES))
+    monkeypatch.setattr(base.DETECTORS, "_known", dict(base.DETECTORS._known))
 
 
 def test_the_three_are_registered():

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -101,8 +102,9 @@ def test_a_killed_worker_is_named_and_nothing_stays():
 
 
 def test_what_cannot_travel_is_named():
-    faces = Dataset("faces", [Sample(id="a", source=lambda: np.zeros((64, 64, 3), np.uint8), emotion="fear")])
-    with pytest.raises(ValueError, match="cannot be sent to worker processes"):
+    lock = threading.Lock()
+    faces = Dataset("faces", [Sample(id="a", source=lambda: lock and np.zeros((64, 64, 3), np.uint8), emotion="fear")])
+    with pytest.raises(ValueError, match=r"cannot be sent to worker processes .*lock.*; use num_workers=0"):
         make("ActFER-Discrete-v0", 1, dataset=faces)
 
 

@@ -46,6 +46,8 @@ class Turn:
         rollouts: their members' rollouts, in order.
         messages: what the tools said, by environment; None where no turn was played.
         violations: names of violations, by environment.
+        tools: what was called, by environment.
+        results: what it found, by environment; as of `Episode.reading`.
     """
 
     begun: list[Begun] = field(default_factory=list)
@@ -53,6 +55,8 @@ class Turn:
     rollouts: list[Rollout] = field(default_factory=list)
     messages: list[str | None] = field(default_factory=list)
     violations: list[str | None] = field(default_factory=list)
+    tools: list[str | None] = field(default_factory=list)
+    results: list[dict[str, Any] | None] = field(default_factory=list)
 
     @classmethod
     def joined(cls, turns: Iterable[Turn]) -> Turn:
@@ -106,7 +110,7 @@ class GroupBlock:
         """
         moves = self._moves(actions, {start.group for start in starts})  # first: a wrong action plays nothing
         turn = self.start(starts)
-        turn.messages, turn.violations = [None] * len(self._playing), [None] * len(self._playing)
+        turn.messages, turn.violations, turn.tools, turn.results = ([None] * len(self._playing) for _ in range(4))
         fresh = {begun.group for begun in turn.begun}
         for place, group in enumerate(self.groups):
             if self._left[place] and group not in fresh:
@@ -153,6 +157,7 @@ class GroupBlock:
             result = move.play(episode)
             self._writer.update(row, episode)
             turn.messages[row], turn.violations[row] = result.message, result.violation
+            turn.tools[row], turn.results[row] = move.tool, episode.reading()
             if result.done:
                 self._playing[row] = self.active[row] = False
                 self._left[place] -= 1

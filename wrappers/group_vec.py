@@ -12,9 +12,12 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from actfer_env.actions import ActionFormat
+from actfer_env.actions import ActionFormat, Magnified
 from actfer_env.data import Dataset
 from actfer_env.env import ActFEREnv
+from actfer_env.episode import EpisodeConfig
+from actfer_env.errors import WorkerError
+from actfer_env.limits import limited
 from actfer_env.observation import Copier
 from actfer_env.registration import IDS
 from actfer_env.render import show_window
@@ -48,10 +51,18 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
     | `active` | bool (n,): False where a member is frozen or its group has ended |
     | `action_mask` | int8 (n, k) |
     | `message`, `violation` | after a step, object (n,): as in `ActFEREnv`; None where no turn was played |
+    | `tool` | after a step, object (n,): the name of what was called; None where no turn was played |
+    | `result` | after a step, object (n,): a dict of what it found, as in `ActFEREnv`; None where no turn was played |
     | `rollout`, `_rollout` | object (n,) and bool (n,): the rollouts of the groups that end in this step |
     | `scores`, `reward_terms` | term -> float64 (n,), and "_" + term -> bool (n,), for those groups |
     | `advantage`, `_advantage` | float64 (n,) and bool (n,), for those groups |
+    | `delta` | float64 (n,), the contrast of a member's group; `_delta` is False where it is undefined |
+    | `rule` | object (n,), the rule behind a member's utility, such as "agreed" or "missed" |
+    | `lambda` | float64 (n,), the factor on its penalty: that of the rule, 1 where there is none |
+    | `lambda_miss`, `lambda_over` | float64 (n,), both factors of the group's emotion |
     | `final_obs`, `final_info` | with SAME_STEP, as gymnasium has them: observation and info before the reset |
+
+    From `message` on, "_" + key is bool (n,): where there is a value.
 
     ## Scorer
     `scorer` holds the emotion-wise EMA. Rewards use it as it stood at the last `commit`; call `commit` once per
@@ -70,6 +81,7 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
         autoreset_mode: NEXT_STEP or SAME_STEP.
         copy: return observations of their own memory; False returns the arrays that the next step overwrites.
         context: start method of the workers, "spawn", "forkserver" or "fork".
+        max_episode_steps: gymnasium's name for a bound on turns; the smaller of it and `max_turns` holds.
         **kwargs: arguments of `ActFEREnv`; the data set and the tools are shared by all members.
 
     Raises:
@@ -87,10 +99,12 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         copy: bool = True,
         context: str = "spawn",
+        max_episode_steps: int | None = None,
         **kwargs: Any,
     ) -> None:
         _check(env_id, num_groups, group_size, num_workers)
-        self._template = first = ActFEREnv(**{**IDS[env_id], **kwargs})
+        made = {**IDS[env_id], **_bounded(kwargs, max_episode_steps)}
+        self._template = first = ActFEREnv(**made)
         self.num_groups, self.group_size, self.num_workers = num_groups, group_size, num_workers
         self.num_envs, self.copy = num_groups * group_size, copy
         self.autoreset_mode = _mode(autoreset_mode)
@@ -110,7 +124,7 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
         self._ready = False
         self._shown: list[tuple[Scores, int] | None] = [None] * self.num_envs
         self._names: NDArray[Any] = np.full((2, self.num_envs), None, object)
-        self._blocks = self._make_blocks({**IDS[env_id], **kwargs}, context)
+        self._blocks = self._make_blocks(made, context)
 
     @property
     def dataset(self) -> Dataset:
@@ -209,6 +223,18 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
         """Return the action masks as booleans (n, k), the way sb3-contrib's MaskablePPO asks for them."""
         return self._blocks.arrays["action_mask"].astype(bool)
 
+    def sample_masks(self) -> list[Any]:
+        """Return for each member the mask that `single_action_space.sample(mask)` takes; see `ActFEREnv.sample_mask`.
+
+        A frozen member's action is ignored, whatever it is.
+        """
+        arrays, template = self._blocks.arrays, self._template
+        rows = zip(arrays["action_mask"], arrays["crop_boxes"], arrays["crop_mask"], strict=True)
+        return [
+            template.codec.sample_mask(mask.copy(), Magnified(tuple(map(tuple, boxes[shown == 1])), self.tools.zoom))
+            for mask, boxes, shown in rows
+        ]
+
     def render(self) -> tuple[Any, ...] | None:
         """Return the panels of all members for "rgb_array", each uint8 (540, 960, 3)."""
         return tuple(self._blocks.panels(self._shown)) if self.render_mode == "rgb_array" else None
@@ -222,6 +248,19 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
     def members(self, group: int) -> range:
         """Return the indices of a group's environments."""
         return range(group * self.group_size, (group + 1) * self.group_size)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what copies and pickles take along.
+
+        Raises:
+            WorkerError: worker processes hold the episodes, and cannot be copied.
+        """
+        if self.num_workers:
+            raise WorkerError(
+                "an environment with worker processes cannot be copied or pickled: make another one, and give it this "
+                "one's state_dict()"
+            )
+        return dict(vars(self))
 
     def _make_blocks(self, kwargs: dict[str, Any], context: str) -> LocalBlock | WorkerPool:
         first, groups = self._template, (self.num_groups, self.group_size)
@@ -303,7 +342,17 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
         terms = {**columns, **{f"_{name}": there.copy() for name in columns}}
         return {"rollout": kept, "_rollout": there, "scores": terms, "_scores": there.copy(),
                 "reward_terms": terms, "_reward_terms": there.copy(),
-                "advantage": advantage, "_advantage": there.copy()}  # fmt: skip
+                "advantage": advantage, "_advantage": there.copy(), **self._readings(index, scores)}  # fmt: skip
+
+    def _readings(self, index: NDArray[np.intp], scores: Scores) -> dict[str, Any]:
+        """Return `Scores.readings` of the members that end, each column with the mask of where it is known."""
+        info: dict[str, Any] = {}
+        for name, values in scores.readings().items():
+            known = index[[value is not None for value in values]]
+            column: NDArray[Any] = np.full(self.num_envs, None, object) if name == "rule" else np.zeros(self.num_envs)
+            column[known] = [value for value in values if value is not None]
+            info |= {name: column, f"_{name}": self._mask(known)}
+        return info
 
     def _rows(self, groups: Sequence[int]) -> NDArray[np.intp]:
         return (np.array(groups)[:, None] * self.group_size + np.arange(self.group_size)).ravel()
@@ -367,7 +416,12 @@ def make_vector(num_envs: int, action_format: ActionFormat, group_size: int = 1,
 
 
 def _said(turn: Turn) -> dict[str, Any]:
-    return {"message": np.array(turn.messages, object), "violation": np.array(turn.violations, object)}
+    played = np.array([tool is not None for tool in turn.tools], bool)
+    said = {"message": turn.messages, "violation": turn.violations, "tool": turn.tools, "result": turn.results}
+    return {
+        **{name: np.array(values, object) for name, values in said.items()},
+        **{f"_{name}": played.copy() for name in said},
+    }
 
 
 def _mode(mode: AutoresetMode | str) -> AutoresetMode:
@@ -375,6 +429,14 @@ def _mode(mode: AutoresetMode | str) -> AutoresetMode:
     if chosen not in MODES:
         raise ValueError(f"autoreset_mode {chosen.value} is not supported: use NextStep or SameStep")
     return chosen
+
+
+def _bounded(kwargs: dict[str, Any], max_episode_steps: int | None) -> dict[str, Any]:
+    """Return the arguments of `ActFEREnv` with `max_turns` within a bound."""
+    if max_episode_steps is None:
+        return kwargs
+    config = EpisodeConfig(kwargs["max_turns"]) if "max_turns" in kwargs else EpisodeConfig()
+    return {**kwargs, "max_turns": limited(config, max_episode_steps).max_turns}
 
 
 def _check(env_id: str, num_groups: int, group_size: int, num_workers: int) -> None:

@@ -43,9 +43,10 @@ class SB3GroupVecEnv(VecEnv):
     """A `GroupVectorEnv` as Stable-Baselines3's algorithms take it, with the same rewards.
 
     Every reward is the member's UC-GRPO reward; it comes when the group ends, for all members at once. `infos` of
-    members that end hold "rollout", "reward_terms", "advantage", "terminal_observation", and the "episode" of SB3's
-    `Monitor`. Used-up turns count as an end, not as SB3's time limit: `turns_left` is observed, so that the horizon
-    belongs to the task and nothing is to be bootstrapped.
+    members that played hold "tool", "result", "message" and "violation", as of `ActFEREnv`; those of members that end
+    also "rollout", "reward_terms", "advantage", "delta", "rule", "lambda", "terminal_observation", and the "episode" of
+    SB3's `Monitor`. Used-up turns count as an end, not as SB3's time limit: `turns_left` is observed, so that the
+    horizon belongs to the task and nothing is to be bootstrapped.
 
     Args:
         envs: made with `AutoresetMode.SAME_STEP`, and copying its observations.
@@ -83,8 +84,10 @@ class SB3GroupVecEnv(VecEnv):
         obs, rewards, terminated, truncated, info = self.envs.step(self._actions)
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         dones = terminated | truncated
+        for i in np.flatnonzero(info["_tool"]):
+            infos[i] = {name: info[name][i] for name in ("tool", "result", "message", "violation")}
         for i in np.flatnonzero(dones):
-            infos[i] = self._end_info(info, int(i), float(rewards[i]))
+            infos[i] |= self._end_info(info, int(i), float(rewards[i]))
         return obs, rewards.astype(np.float32), dones, infos
 
     def close(self) -> None:
@@ -120,6 +123,7 @@ class SB3GroupVecEnv(VecEnv):
             "sample_id": rollout.sample_id,
             "reward_terms": {name: float(info["scores"][name][i]) for name in TERMS},
             "advantage": float(info["advantage"][i]),
+            **{name: info[name][i] if info[f"_{name}"][i] else None for name in ("delta", "rule", "lambda")},
             "terminal_observation": info["final_obs"][i],
             "TimeLimit.truncated": False,
             "episode": {"r": reward, "l": rollout.turns, "t": time.time() - self._start},

@@ -13,6 +13,7 @@ from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn, TypeVar
 
+import cloudpickle
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -89,8 +90,9 @@ class WorkerPool:
         self._pipes: list[Connection] = []
         self._processes: list[Any] = []
         try:
+            sent = kwargs if context == "fork" else _packed(kwargs)
             for share in self._shares:
-                self._launch(spawner, (dict(kwargs), share, num_groups, group_size, memory))
+                self._launch(spawner, (sent, share, num_groups, group_size, memory))
             _results([self._receive(i) for i in range(num_workers)])
         except BaseException:
             self.close()
@@ -133,12 +135,7 @@ class WorkerPool:
     def _launch(self, spawner: Any, arguments: tuple[Any, ...]) -> None:
         ours, theirs = spawner.Pipe()
         process = spawner.Process(target=_serve, args=(theirs, *arguments), daemon=True)
-        try:
-            process.start()
-        except (pickle.PicklingError, AttributeError, TypeError) as error:
-            raise ValueError(
-                f"the arguments cannot be sent to worker processes ({error}); use num_workers=0"
-            ) from error
+        process.start()
         theirs.close()
         self._pipes.append(ours)
         self._processes.append(process)
@@ -192,6 +189,15 @@ def _laid_out(env: ActFEREnv, n: int, memory: Any) -> tuple[Arrays, NDArray[np.b
     return env.layout.arrays(n, memory), np.ndarray((n,), bool, memory, env.layout.nbytes(n))
 
 
+def _packed(kwargs: Mapping[str, Any]) -> bytes:
+    """Pickle arguments; unlike pickle, cloudpickle takes functions and classes that stand in no module."""
+    try:
+        packed: bytes = cloudpickle.dumps(dict(kwargs))
+    except Exception as error:
+        raise ValueError(f"the arguments cannot be sent to worker processes ({error}); use num_workers=0") from error
+    return packed
+
+
 def _part(actions: Any, rows: slice) -> Any:
     if isinstance(actions, Mapping):
         return {key: values[rows] for key, values in actions.items()}
@@ -199,7 +205,7 @@ def _part(actions: Any, rows: slice) -> Any:
 
 
 def _serve(
-    pipe: Connection, kwargs: dict[str, Any], share: range, num_groups: int, group_size: int, memory: Any
+    pipe: Connection, kwargs: Mapping[str, Any] | bytes, share: range, num_groups: int, group_size: int, memory: Any
 ) -> None:
     """Answer the requests of a `WorkerPool` until it hangs up; the main function of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle; it ends the workers
@@ -212,8 +218,10 @@ def _serve(
             pipe.send(_attempt(partial(getattr(block, name), *arguments))[0])
 
 
-def _make_block(kwargs: dict[str, Any], share: range, num_groups: int, group_size: int, memory: Any) -> GroupBlock:
-    env = ActFEREnv(**kwargs)
+def _make_block(
+    kwargs: Mapping[str, Any] | bytes, share: range, num_groups: int, group_size: int, memory: Any
+) -> GroupBlock:
+    env = ActFEREnv(**(pickle.loads(kwargs) if isinstance(kwargs, bytes) else kwargs))
     arrays, active = _laid_out(env, num_groups * group_size, memory)
     rows = slice(share.start * group_size, share.stop * group_size)
     return GroupBlock(env, share, group_size, {key: values[rows] for key, values in arrays.items()}, active[rows])

@@ -7,6 +7,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from numpy.typing import NDArray
 
 from actfer_env.chat.config import ChatConfig
 from actfer_env.chat.episode import ChatEpisode, chat_tools
@@ -14,7 +15,8 @@ from actfer_env.chat.messages import Message
 from actfer_env.choice import choose
 from actfer_env.data import Dataset
 from actfer_env.data.registry import as_dataset
-from actfer_env.episode import EpisodeConfig
+from actfer_env.episode import ANSWER, EpisodeConfig
+from actfer_env.limits import under_wrappers
 from actfer_env.render import Panel
 from actfer_env.rewards import UCGRPO, Scores, UCGRPOConfig
 from actfer_env.tools import FaceTools
@@ -47,12 +49,15 @@ class ActFERChatEnv(gym.Env[dict[str, Any], str]):
     Zero until the episode ends; then the UC-GRPO reward of the episode as a group of one.
 
     ## Episode end
-    Termination: an answer. Truncation: `max_turns` calls and unreadable turns without one.
+    Termination: an answer. Truncation: `max_turns` calls and unreadable turns without one. Within gymnasium's
+    `TimeLimit` an episode has at most that many calls and turns; the prompt names them, and it is scored as any other.
 
     ## Info
     Always: `sample_id`, `messages` (the whole conversation, in OpenAI's format with placeholders), `images` (its
-    pictures at their own sizes), `tools` (schemas). After a step: `violations`. At the end: `rollout`,
-    `reward_terms`.
+    pictures at their own sizes), `tools` (schemas), `sample_mask` (as `action_space.sample(mask)` takes it). After a
+    step: `violations`, `calls` (every `ToolCall` of the turn, in order), and of the last of them `tool` (its name,
+    "answer" for an answer) and `result`, as in `ActFEREnv`; boxes are shares of the aligned face, whatever the
+    conversation's coordinates. At the end: `rollout`, `reward_terms`, `rule`, `delta`, `lambda`, as in `ActFEREnv`.
 
     Args:
         dataset: a registered name or a loaded `Dataset`.
@@ -132,8 +137,9 @@ class ActFERChatEnv(gym.Env[dict[str, Any], str]):
             self._episodes, self._seed = 0, seed
         drawn = int(self.np_random.integers(len(self.dataset)))
         sample, group, member = choose(options, self.dataset, drawn, self._episodes)
+        config = under_wrappers(self.config, self)
         self.episode = ChatEpisode(
-            sample, self.tools, self.chat, self.config, group_id=group, member=member, seed=self._seed
+            sample, self.tools, self.chat, config, group_id=group, member=member, seed=self._seed
         )
         self._episodes += 1
         self._scores = None
@@ -146,15 +152,26 @@ class ActFERChatEnv(gym.Env[dict[str, Any], str]):
             RuntimeError: `reset` was not called, or the episode is over.
         """
         episode = self._running()
+        before, inner = len(episode.episode.calls), episode.episode
         turn = episode.step(str(action))
-        info, reward = self._info() | {"violations": turn.violations}, 0.0
+        info, reward = self._info(), 0.0
+        info |= {"violations": turn.violations, "calls": tuple(inner.calls[before:]),
+                 "tool": ANSWER if inner.last is None else inner.last.name, "result": inner.reading()}  # fmt: skip
         if turn.done:
             rollout = episode.rollout()
             self._scores = self.scorer.score([rollout])
             terms = self._scores.terms(0)
-            reward, info = terms["total"], info | {"rollout": rollout, "reward_terms": terms}
+            reward = terms["total"]
+            info |= {"rollout": rollout, "reward_terms": terms, **self._scores.reading(0)}
         truncated = episode.episode.truncated
         return self._observe(turn.messages, turn.images), reward, turn.done and not truncated, truncated, info
+
+    def sample_mask(self) -> tuple[None, NDArray[np.int8]]:
+        """Return what `action_space.sample(mask)` takes: any length, and int8 (100,) over the charset, all free.
+
+        A mask of characters cannot say which texts are legal turns: a random text is none.
+        """
+        return None, np.ones(len(CHARSET), np.int8)
 
     def render(self) -> RGB | str | None:
         """Return the panel for "rgb_array", the conversation for "ansi"."""
@@ -175,7 +192,7 @@ class ActFERChatEnv(gym.Env[dict[str, Any], str]):
         episode = self._running()
         return {
             "sample_id": episode.sample.id, "messages": list(episode.messages), "images": list(episode.images),
-            "tools": episode.tools,
+            "tools": episode.tools, "sample_mask": self.sample_mask(),
         }  # fmt: skip
 
     def _observe(self, messages: Any, images: Any) -> dict[str, Any]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import signal
 import sys
+import warnings
 from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
+from actfer_env import plugins
 from actfer_env.cli import data, evaluate, info, play, train
 from actfer_env.cli.output import complain
 from actfer_env.errors import ActFERError
@@ -20,6 +23,24 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def common(
+    modules: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--import", metavar="MODULE",
+            help="A module that registers detectors, data sets or agents; may be given again. Before the command.",
+        ),
+    ] = None,
+) -> None:  # fmt: skip
+    """Agentic facial expression recognition: detect, align, zoom in, answer."""
+    plugins.import_requested()
+    for module in modules or ():
+        plugins.request(module)
+
+
 command: Callable[..., None]
 for command in (play.demo, play.rollout, play.report):
     app.command()(command)
@@ -38,6 +59,7 @@ data_app.command("precompute")(data.data_precompute)
 def main() -> None:
     """Run the command line; every error that a user can cause ends as one line on stderr and a non-zero code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is finished is kept, as after Ctrl-C
+    warnings.formatwarning = _one_line
     try:
         code = app(standalone_mode=False)
     except ActFERError as error:
@@ -53,6 +75,15 @@ def main() -> None:
             complain(f"{error.format_message()} Try 'actfer --help'.")
         code = 2
     sys.exit(code or 0)
+
+
+def _one_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Format a warning to users without the line of code that it came from."""
+    if issubclass(category, UserWarning):
+        return f"actfer: {message}\n"
+    return f"{filename}:{lineno}: {category.__name__}: {message}\n"
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from actfer_env.data.sample import Dataset, Sample
 from actfer_env.episode import EpisodeConfig
 from actfer_env.errors import DataError
 from actfer_env.files import draft_file, make_folder
+from actfer_env.plugins import changes
 
 AGENT = "actfer_agent"
 """The agent loop that plays these rows."""
@@ -141,7 +142,7 @@ def sample_of(found: Mapping[str, Any] | str) -> Sample:
     try:
         data = json.loads(found) if isinstance(found, str) else dict(found)
         if "path" not in data:
-            dataset = _dataset(json.dumps(data["dataset"], sort_keys=True))
+            dataset = _dataset(json.dumps(data["dataset"], sort_keys=True), changes())
             return dataset[dataset.find(data["id"])]
         units = None if data["aus"] is None else frozenset(data["aus"])
         return Sample(data["id"], data["path"], data["emotion"], units, None, data["prealigned"], data["meta"])
@@ -150,7 +151,7 @@ def sample_of(found: Mapping[str, Any] | str) -> Sample:
 
 
 @lru_cache(maxsize=8)
-def _dataset(arguments: str) -> Dataset:
+def _dataset(arguments: str, registered: int) -> Dataset:
     return load_dataset(**json.loads(arguments))
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from actfer_env.data.parquet import reference, sample_of
 from actfer_env.data.sample import Dataset, Sample
 from actfer_env.errors import DataError, DetectorError, ImageError
+from actfer_env.plugins import Carrying, changes
 from actfer_env.tools.detectors.base import Detector, detect_in, make_detector
 from actfer_env.tools.detectors.cached import DetectionStore, Row, picture_digest
 
@@ -130,12 +131,14 @@ def _parallel(
 ) -> Iterator[Precomputed]:
     from joblib import Parallel, delayed
 
+    make = delayed(Carrying(_make))
+
     def jobs() -> Iterator[Any]:
         for indices in shards:
             samples: list[Any] = [dataset[int(index)] for index in indices]
             if workers > 1:  # a reference travels to another process, a sample need not
                 samples = [reference(sample, dataset) for sample in samples]
-            yield delayed(_make)(samples, store)
+            yield make(samples, store)
 
     yield from Parallel(workers, return_as="generator")(jobs())
 
@@ -149,7 +152,7 @@ def _make(found: Sequence[Any], store: DetectionStore) -> Precomputed:
     if not wanted or _whole(path, done):
         done.kept += len(wanted)
     else:
-        detector = _detector(store.spec)
+        detector = _detector(store.spec, changes())
         store.write(path, (row for sample in wanted for row in _row(sample, store, detector, done)))
     return done
 
@@ -199,5 +202,5 @@ def _row(sample: Sample, store: DetectionStore, detector: Detector, done: Precom
 
 
 @lru_cache(maxsize=1)
-def _detector(spec: str) -> Detector:
+def _detector(spec: str, registered: int) -> Detector:
     return make_detector(spec)

@@ -11,16 +11,20 @@ from typing import Any, TypeAlias
 from actfer_env.data.sample import Dataset, Sample
 from actfer_env.data.splits import AUTO, SPLITS, choose_split
 from actfer_env.errors import DataError, short
+from actfer_env.plugins import Registry
 
 Loader: TypeAlias = Callable[..., Iterable[Sample]]
 """What is registered for a data set: called as ``loader(root, **options)``, where `root` is a folder or file or None,
 it returns the samples of all splits; a loader with a parameter `split` gets it, and returns that split alone."""
 
-_LOADERS: dict[str, Loader] = {}
+DATASETS: Registry[Loader] = Registry("data set", "actfer_env.datasets", DataError)
+"""The data sets by name."""
 
 
 def register_dataset(name: str, loader: Loader, *, replace: bool = False) -> None:
-    """Make a data set known by name to `load_dataset`, the environments and the command line.
+    """Make a data set known by name to `load_dataset` and the environments, here and in workers that start from here.
+
+    The command line knows it where it imports the module that registers it: `actfer --import MODULE ...`.
 
     Args:
         name: the name.
@@ -28,16 +32,14 @@ def register_dataset(name: str, loader: Loader, *, replace: bool = False) -> Non
         replace: allow a name that is taken.
 
     Raises:
-        DataError: the name is taken.
+        DataError: the name is taken or holds a colon.
     """
-    if name in _LOADERS and not replace:
-        raise DataError(f"data set {name!r} is registered already: pass replace=True to replace it")
-    _LOADERS[name] = loader
+    DATASETS.register(name, loader, replace=replace)
 
 
 def registered_datasets() -> Mapping[str, Loader]:
-    """Return the registered loaders by name."""
-    return dict(_LOADERS)
+    """Return the registered loaders by name, those of plug-ins among them."""
+    return DATASETS
 
 
 def load_dataset(
@@ -61,8 +63,7 @@ def load_dataset(
             splits, or nothing to load.
         ImageError: the root does not exist or holds no image.
     """
-    if name not in _LOADERS:
-        raise DataError(f"unknown data set {name!r}: use one of {', '.join(sorted(_LOADERS))}")
+    DATASETS.find(name)
     if split not in (None, AUTO, *SPLITS):
         raise DataError(f"unknown split {split!r}: use one of {', '.join(SPLITS)}")
     place = None if root is None else os.fspath(root)
@@ -98,7 +99,7 @@ def _load(
     name: str, place: str | None, split: str | None, options: dict[str, Any]
 ) -> tuple[Iterable[Sample], str | None]:
     """Return the samples of a split, and the split that was taken."""
-    loader = _LOADERS[name]
+    loader = DATASETS.find(name)
     parameters = inspect.signature(loader).parameters
     _check_options(name, parameters, options)
     try:

@@ -86,8 +86,7 @@ def _utility_line(rollout: Rollout, scores: Scores, i: int, config: UCGRPOConfig
     sign = f"> {margin:.2f}" if delta > 0 else f"< -{margin:.2f}"
     if rule == "agreed":
         return f"utility: delta {delta:+.2f} {sign} and it {did}: {result}"
-    name, table = ("miss", scores.lambda_miss) if rule == "missed" else ("over", scores.lambda_over)
-    factor = 1.0 if rollout.emotion is None else table[rollout.emotion]
+    name, factor = "miss" if rule == "missed" else "over", scores.reading(i)["lambda"]
     cost = phi(abs(delta), config)
     return (
         f"utility: delta {delta:+.2f} {sign} but it {did}: "

@@ -72,6 +72,29 @@ class Scores:
         """Return the terms of rollout `i` as Python floats, under the names in `TERMS`."""
         return {name: float(getattr(self, name)[i]) for name in TERMS}
 
+    def readings(self) -> dict[str, list[Any]]:
+        """Return where the utility of each rollout comes from, as columns of n JSON values.
+
+        Returns:
+            `delta` of its group (None where undefined); `rule` (None for rewards without one); `lambda`, the factor on
+            its penalty (1 where its rule has none); `lambda_miss` and `lambda_over`, the factors of its emotion (1
+            without label).
+        """
+        emotions = [self.delta_emotion[group] or "" for group in self.group_ids]
+        miss = [self.lambda_miss.get(emotion, 1.0) for emotion in emotions]
+        over = [self.lambda_over.get(emotion, 1.0) for emotion in emotions]
+        rules: list[str | None] = [*self.rules] if self.rules else [None] * len(emotions)
+        factors = [
+            m if rule == "missed" else o if rule == "overused" else 1.0
+            for rule, m, o in zip(rules, miss, over, strict=True)
+        ]
+        delta = [self.delta[group] for group in self.group_ids]
+        return {"delta": delta, "rule": rules, "lambda": factors, "lambda_miss": miss, "lambda_over": over}
+
+    def reading(self, i: int) -> dict[str, Any]:
+        """Return where the utility of rollout `i` comes from; see `readings`."""
+        return {name: column[i] for name, column in self.readings().items()}
+
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values: arrays as lists, NaN as None."""
         return {item.name: _to_json(getattr(self, item.name)) for item in fields(self)}

@@ -19,6 +19,7 @@ from actfer_env.agents.light.session import OTHER_REWARDS, SessionConfig, run, s
 from actfer_env.agents.light.trainer import CHECKPOINT
 from actfer_env.errors import DataError
 from actfer_env.files import write_text_atomic
+from actfer_env.plugins import Carrying
 from actfer_env.rewards import VARIANTS
 
 Say = Callable[[str], None]
@@ -90,7 +91,8 @@ def _in_processes(
     """Yield the results of some runs, in their order."""
     from joblib import Parallel, delayed
 
-    jobs = (delayed(_run)(base, name, seed, out, cache) for name, seed in part)
+    make = delayed(Carrying(_run))
+    jobs = (make(base, name, seed, out, cache) for name, seed in part)
     with warnings.catch_warnings():  # loky takes the mapped pictures for a leak, and starts a fresh process
         warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
         yield from Parallel(n_jobs=workers, return_as="generator")(jobs)

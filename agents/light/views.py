@@ -22,6 +22,7 @@ from actfer_env import facs
 from actfer_env.data import Dataset, Sample
 from actfer_env.data.synthetic import GENERATOR_VERSION
 from actfer_env.files import draft_folder
+from actfer_env.plugins import Carrying
 from actfer_env.rollout import Box
 from actfer_env.tools import FaceTools
 from actfer_env.tools.align import Alignment
@@ -124,7 +125,8 @@ def _draw_all(
     from joblib import Parallel, delayed
 
     chunks = [range(start, min(start + _CHUNK, len(dataset))) for start in range(0, len(dataset), _CHUNK)]
-    jobs = (delayed(_draw)(dataset, chunk, config) for chunk in chunks)
+    draw = delayed(Carrying(_draw))
+    jobs = (draw(dataset, chunk, config) for chunk in chunks)
     rows: list[dict[str, Any]] = []
     for part in Parallel(n_jobs=min(workers, len(chunks)), return_as="generator")(jobs):
         rows += part

@@ -13,6 +13,7 @@ from typing import Any
 
 from actfer_env.errors import DetectorError
 from actfer_env.tools.detectors.base import (
+    DETECTORS,
     LANDMARKS,
     Detector,
     DetectorFactory,
@@ -156,3 +157,4 @@ _BUILT_IN: dict[str, DetectorFactory] = {
 }  # fmt: skip
 for _name, _factory in _BUILT_IN.items():
     register_detector(_name, _factory, replace=True)
+DETECTORS.seal()

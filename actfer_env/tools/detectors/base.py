@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actfer_env.errors import DetectorError, short
+from actfer_env.plugins import Registry
 
 if TYPE_CHECKING:
     from actfer_env.data.sample import Sample
@@ -64,11 +65,12 @@ class Detector(Protocol):
 
 
 DetectorFactory = Callable[..., Detector]
-_FACTORIES: dict[str, DetectorFactory] = {}
+DETECTORS: Registry[DetectorFactory] = Registry("detector", "actfer_env.detectors", DetectorError)
+"""The detectors by name."""
 
 
 def register_detector(name: str, factory: DetectorFactory, *, replace: bool = False) -> None:
-    """Make a detector known by name to every front end.
+    """Make a detector known by name to every front end, in this process and in workers that it starts.
 
     Args:
         name: the name, without a colon.
@@ -78,16 +80,12 @@ def register_detector(name: str, factory: DetectorFactory, *, replace: bool = Fa
     Raises:
         DetectorError: the name is taken or holds a colon.
     """
-    if ":" in name:
-        raise DetectorError(f"detector name {name!r} holds a colon, which separates name and argument")
-    if name in _FACTORIES and not replace:
-        raise DetectorError(f"detector {name!r} is registered already: pass replace=True to replace it")
-    _FACTORIES[name] = factory
+    DETECTORS.register(name, factory, replace=replace)
 
 
 def registered_detectors() -> Mapping[str, DetectorFactory]:
-    """Return the registered detectors by name."""
-    return dict(_FACTORIES)
+    """Return the registered detectors by name, those of plug-ins among them."""
+    return DETECTORS
 
 
 def make_detector(spec: str | Detector, **kwargs: Any) -> Detector:
@@ -108,11 +106,10 @@ def make_detector(spec: str | Detector, **kwargs: Any) -> Detector:
             )
         return spec
     name, _, argument = spec.partition(":")
-    if name not in _FACTORIES:
-        raise DetectorError(f"unknown detector {name!r}: use one of {', '.join(sorted(_FACTORIES))}")
-    if argument and not _takes_argument(_FACTORIES[name]):
+    factory = DETECTORS.find(name)
+    if argument and not _takes_argument(factory):
         raise DetectorError(f"detector {name!r} takes no argument: leave out {':' + argument!r}")
-    return _FACTORIES[name](*([argument] if argument else []), **kwargs)
+    return factory(*([argument] if argument else []), **kwargs)
 
 
 def _takes_argument(factory: DetectorFactory) -> bool:
