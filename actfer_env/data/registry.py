@@ -66,7 +66,8 @@ def load_dataset(
     if split is not None and split not in SPLITS:
         raise DataError(f"unknown split {split!r}: use one of {', '.join(SPLITS)}")
     place = None if root is None else os.fspath(root)
-    return Dataset(name, _load(name, place, split, options), {"name": name, "root": place, "split": split, **options})
+    found = os.path.realpath(place) if place is not None and os.path.exists(place) else place
+    return Dataset(name, _load(name, place, split, options), {"name": name, "root": found, "split": split, **options})
 
 
 def _load(name: str, place: str | None, split: str | None, options: dict[str, Any]) -> Iterable[Sample]:
