@@ -55,9 +55,13 @@ def refuse_other(place: str | os.PathLike[str], what: str, found: Mapping[str, A
 
 
 def differences(found: Any, wanted: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Yield (name, wanted, found) of every value that differs; names of nested values are joined by dots."""
+    """Yield (name, wanted, found) of every value that differs; names of nested values are joined by dots.
+
+    Of things that have a "name" of their own and differ in it, such as two detectors, only that is told.
+    """
     if isinstance(found, Mapping) and isinstance(wanted, Mapping):
-        for key in dict.fromkeys([*wanted, *found]):
+        named = "name" in wanted and "name" in found and wanted["name"] != found["name"]
+        for key in ["name"] if named else dict.fromkeys([*wanted, *found]):
             inner = f"{name}.{key}" if name else str(key)
             yield from differences(found.get(key, _MISSING), wanted.get(key, _MISSING), inner)
     elif found != wanted:

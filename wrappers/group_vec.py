@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from actfer_env.actions import ActionFormat
 from actfer_env.data import Dataset
 from actfer_env.env import ActFEREnv
+from actfer_env.episode import EpisodeConfig
 from actfer_env.observation import Copier
 from actfer_env.registration import IDS
 from actfer_env.render import show_window
@@ -121,6 +122,11 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
     def tools(self) -> FaceTools:
         """The tools of this process; workers have their own."""
         return self._template.tools
+
+    @property
+    def config(self) -> EpisodeConfig:
+        """Budgets and Action Units of the episodes."""
+        return self._template.config
 
     @property
     def au_set(self) -> tuple[int, ...]:
