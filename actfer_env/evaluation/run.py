@@ -25,6 +25,8 @@ from actfer_env.rollout import Rollout, read_rollouts, write_rollouts
 
 RUN_SCHEMA = 1
 RUN_FILE, ROLLOUT_FILE, REPORT_FILE = "run.json", "rollouts.jsonl", "report.html"
+PICTURE_FOLDER = "pictures"
+"""Of a run that carries its pictures, the folder in its own."""
 FIRST_GENERATOR = 2
 """Version of the generator that made the runs which do not name it."""
 
@@ -110,6 +112,7 @@ def write_run(folder: str | os.PathLike[str], run: Run) -> None:
         DataError: the folder cannot be written.
     """
     path = Path(folder)
+    before = carried_pictures(path)
     write_rollouts(path / ROLLOUT_FILE, run.rollouts)
     head = {
         "schema": RUN_SCHEMA, "actfer_env": run.version, "generator": run.generator, "dataset": run.dataset,
@@ -118,6 +121,16 @@ def write_run(folder: str | os.PathLike[str], run: Run) -> None:
         "pictures": run.pictures,
     }  # fmt: skip
     write_text_atomic(path / RUN_FILE, json.dumps(head, indent=1, ensure_ascii=False) + "\n")
+    for name in set(before.values()) - set(run.pictures.values()):  # of an earlier run in this folder
+        (path / PICTURE_FOLDER / Path(name).name).unlink(missing_ok=True)
+
+
+def carried_pictures(folder: str | os.PathLike[str]) -> dict[str, str]:
+    """Return the pictures that the run in a folder carries, sample id -> file name; none where there is no run."""
+    try:
+        return dict(json.loads((Path(folder) / RUN_FILE).read_text(encoding="utf-8")).get("pictures", {}))
+    except (OSError, AttributeError, TypeError, ValueError):
+        return {}
 
 
 def read_run(folder: str | os.PathLike[str]) -> Run:
