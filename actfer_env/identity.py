@@ -78,7 +78,7 @@ def dataset_facts(dataset: Dataset, *, content: bool = False) -> dict[str, Any]:
         content: add the number of samples and, of those that are not drawn, a digest of their ids, labels and files.
     """
     facts: dict[str, Any] = {key: value for key, value in dataset.arguments.items() if key != "cache"}
-    if facts.get("root") is not None and os.path.exists(facts["root"]):
+    if facts.get("root") is not None and Path(facts["root"]).exists():
         facts["root"] = os.path.realpath(facts["root"])
     drawn = dataset[0].annotate is not None
     if drawn:
@@ -93,8 +93,9 @@ def dataset_facts(dataset: Dataset, *, content: bool = False) -> dict[str, Any]:
 
 def sample_facts(sample: Sample) -> dict[str, Any]:
     """Return what a sample shows and what it is labelled with; see `picture_facts`."""
+    aus = None if sample.aus is None else [facs.format_au(unit) for unit in sorted(sample.aus)]
     return {
-        "emotion": sample.emotion, "aus": None if sample.aus is None else [facs.format_au(a) for a in sorted(sample.aus)],
+        "emotion": sample.emotion, "aus": aus,
         "split": sample.split, "prealigned": sample.prealigned, "picture": picture_facts(sample),
     }  # fmt: skip
 

@@ -71,7 +71,7 @@ class QwenVLAgent:
         ModelError: the checkpoint cannot be loaded, or is no Qwen-VL.
     """
 
-    def __init__(  # noqa: PLR0913  (one for each choice that a user makes)
+    def __init__(  # noqa: PLR0913, PLR0915  (one for each choice that a user makes)
         self,
         model: str | os.PathLike[str] | Any,
         *,
@@ -91,7 +91,7 @@ class QwenVLAgent:
         """What the model is: of a folder its files, of a hub's model its commit."""
         if isinstance(model, str | os.PathLike):
             self.name = str(model)
-            self.identity = model_facts(model) if os.path.isdir(model) else {}
+            self.identity = model_facts(model) if Path(model).is_dir() else {}
             model, tokenizer, image_processor = load(model, dtype)
         else:
             self.name = type(model).__name__

@@ -123,7 +123,7 @@ def test_a_picture_that_has_changed_is_refused_and_a_touched_one_is_not(tmp_path
     os.utime(tmp_path / "p" / "a.png", (1, 1))
     assert len(evaluate(Happy(), data, CONFIG, tmp_path / "o").rollouts) == 2
     Image.new("RGB", (64, 64), (1, 2, 3)).save(tmp_path / "p" / "a.png")
-    with pytest.raises(DataError, match="^a: the picture has changed since its conversation was kept"):
+    with pytest.raises(DataError, match=r"^a: the picture has changed since its conversation was kept"):
         evaluate(Happy(), data, CONFIG, tmp_path / "o")
 
 
@@ -169,7 +169,7 @@ def test_a_model_whose_files_are_others_is_refused(tmp_path: Path) -> None:
     evaluate(agent, data, CONFIG, tmp_path / "o")
     (tmp_path / "m" / "config.json").write_text("[]")
     agent.identity = model_facts(tmp_path / "m")
-    with pytest.raises(DataError, match="model.files.config.json is"):
+    with pytest.raises(DataError, match=r"model\.files\.config\.json is"):
         evaluate(agent, data, CONFIG, tmp_path / "o")
 
 

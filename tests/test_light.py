@@ -202,13 +202,13 @@ def test_annealed_rates_fall_to_zero_and_fix_the_number_of_steps(cache: Path, tm
     assert rates == [pytest.approx([1e-4, 5e-4]), pytest.approx([5e-5, 2.5e-4])]
     one.save()
     assert trainer(cache, tmp_path, anneal=True, steps=2, rate=1e-4, gate_factor=5.0).resume()
-    with pytest.raises(DataError, match="trainer.steps is 3"):
+    with pytest.raises(DataError, match=r"trainer\.steps is 3"):
         trainer(cache, tmp_path, anneal=True, steps=3).resume()
 
 
 def test_another_configuration_is_not_resumed(cache: Path, tmp_path: Path) -> None:
     trainer(cache, tmp_path, steps=1).train()
-    with pytest.raises(DataError, match="reward.use_ema is False"):
+    with pytest.raises(DataError, match=r"reward\.use_ema is False"):
         trainer(cache, tmp_path, variant="no_ema").resume()
     (tmp_path / "checkpoint.pt").write_bytes(b"broken")
     with pytest.raises(DataError, match="no checkpoint"):

@@ -130,7 +130,7 @@ def test_a_trainer_of_its_own_compares_budgets_sizes_and_data(tmp_path: Path, be
         trainer(max_turns=4).resume()
     with pytest.raises(DataError, match="au_set is"):
         trainer(au_set=(6, 12)).resume()
-    with pytest.raises(DataError, match="data.n is 16"):
+    with pytest.raises(DataError, match=r"data\.n is 16"):
         trainer(16).resume()
 
 

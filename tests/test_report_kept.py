@@ -181,7 +181,7 @@ def test_drawn_pictures_are_drawn_again_by_the_same_generator_only(
 
 class Happy:
     name = "happy"
-    settings: dict[str, Any] = {}  # noqa: RUF012
+    settings: dict[str, Any] = {}
 
     def play(self, episodes: Iterable[ChatEpisode]) -> Iterator[Any]:
         for episode in episodes:

@@ -62,7 +62,7 @@ def test_an_own_photo_gets_no_emotion_on_the_command_line_and_in_the_report(tmp_
     assert json.loads((tmp_path / "out" / "rollouts.jsonl").read_text())["meta"]["looked"] is False
 
 
-@pytest.mark.parametrize("agent", ["full", "simplified:anger", "degraded:fear", "random", "random:unmasked", "full:truth"])
+@pytest.mark.parametrize("agent", ["full", "simplified:anger", "degraded:fear", "random:unmasked", "full:truth"])
 def test_no_script_on_an_unlabelled_photo_shows_an_answer(agent: str) -> None:
     run = played(photo(None), agent)
     assert not EMOTIONS.search(words(run).replace(agent, "")) and "not shown" in words(run)
@@ -96,7 +96,7 @@ def test_beside_a_policy_that_looks_scripts_are_left_out_of_the_figures() -> Non
     found, wanted = summarize(run.rollouts), summarize(alone.rollouts)
     assert (found.scripted, found.labelled, found.n) == (3, 3, 6) and wanted.scripted == 0
     assert found.accuracy == np.mean([one.correct for one in run.rollouts if one.looked])
-    assert dict((name, note) for name, _, note in summary_rows(found))["accuracy"] == "3 labelled of 3"
+    assert {name: note for name, _, note in summary_rows(found)}["accuracy"] == "3 labelled of 3"
     assert script_notice(run) == f"in 3 of 6 episodes {NOBODY_LOOKED}" and script_notice(alone) is None
 
 

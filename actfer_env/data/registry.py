@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from actfer_env.data.sample import Dataset, Sample
@@ -66,7 +67,7 @@ def load_dataset(
     if split is not None and split not in SPLITS:
         raise DataError(f"unknown split {split!r}: use one of {', '.join(SPLITS)}")
     place = None if root is None else os.fspath(root)
-    found = os.path.realpath(place) if place is not None and os.path.exists(place) else place
+    found = os.path.realpath(place) if place is not None and Path(place).exists() else place
     return Dataset(name, _load(name, place, split, options), {"name": name, "root": found, "split": split, **options})
 
 

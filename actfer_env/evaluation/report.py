@@ -17,9 +17,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from actfer_env import facs
 from actfer_env._version import __version__
+from actfer_env.errors import DataError
 from actfer_env.evaluation.metrics import Summary, summarize
 from actfer_env.evaluation.pictures import Picture, PictureConfig, Pictures, legend
-from actfer_env.errors import DataError
 from actfer_env.evaluation.run import REPORT_FILE, Run, read_run
 from actfer_env.files import write_text_atomic
 from actfer_env.render import NOBODY_LOOKED
@@ -267,7 +267,8 @@ def script_notice(run: Run) -> str | None:
     played = sum(not rollout.looked for rollout in run.rollouts)
     if not played:
         return None
-    return NOBODY_LOOKED if played == len(run.rollouts) else f"in {played} of {len(run.rollouts)} episodes {NOBODY_LOOKED}"
+    some = "" if played == len(run.rollouts) else f"in {played} of {len(run.rollouts)} episodes "
+    return some + NOBODY_LOOKED
 
 
 def _tables(summary: Summary) -> list[tuple[str, list[tuple[str, str, str]]]]:
@@ -411,8 +412,8 @@ def _calls(rollout: Rollout, hidden: bool = False) -> tuple[CallView, ...]:
     if rollout.predicted_emotion is None:
         text = "turns used up without an answer" if rollout.truncated else "no answer"
         return (*views, CallView(None, "end", "", text))
-    given = "given by the script, and not shown: it says nothing of this picture" if hidden else rollout.predicted_emotion
-    return (*views, CallView(rollout.turns, "answer", "", given))
+    given = "given by the script, and not shown: it says nothing of this picture"
+    return (*views, CallView(rollout.turns, "answer", "", given if hidden else rollout.predicted_emotion))
 
 
 def _call(call: ToolCall) -> CallView:

@@ -162,7 +162,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
 
 def _beside(root: Any, folder: Path) -> str | None:
     """Return the way from a run's folder to its data set's root, for folders that are moved together."""
-    if not isinstance(root, str) or not os.path.isabs(root):
+    if not isinstance(root, str) or not Path(root).is_absolute():
         return None
     try:
         return os.path.relpath(root, os.path.realpath(folder))
@@ -173,7 +173,7 @@ def _beside(root: Any, folder: Path) -> str | None:
 def _found(head: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Return the data set's arguments, with the root where it lies beside the run if it is not in its old place."""
     dataset, beside = dict(head["dataset"]), head.get("beside")
-    if isinstance(beside, str) and not os.path.exists(str(dataset.get("root"))) and (folder / beside).exists():
+    if isinstance(beside, str) and not Path(str(dataset.get("root"))).exists() and (folder / beside).exists():
         dataset["root"] = os.path.realpath(folder / beside)
     return dataset
 
