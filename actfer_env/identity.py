@@ -147,16 +147,21 @@ def detector_facts(spec: str) -> dict[str, Any]:
     return {"spec": absolute_spec(spec), **settings_of(make_detector(spec))}
 
 
-def model_facts(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return what a model's folder holds: a digest of each small file; size and time of change of each large one."""
+def model_facts(folder: str | os.PathLike[str], *, whole: bool = False) -> dict[str, Any]:
+    """Return what a model's folder holds: a digest of each small file; size and time of change of each large one.
+
+    Args:
+        folder: the model's.
+        whole: read large files too, for their digests.
+    """
     path = Path(folder)
     files = sorted(one for one in path.iterdir() if one.suffix in (".json", ".safetensors", ".jinja", ".txt", ".bin"))
-    return {"folder": os.path.realpath(path), "files": {one.name: _content(one) for one in files}}
+    return {"folder": os.path.realpath(path), "files": {one.name: _content(one, whole) for one in files}}
 
 
-def _content(path: Path) -> str:
+def _content(path: Path, whole: bool) -> str:
     state = path.stat()
-    if state.st_size <= _SMALL:
+    if whole or state.st_size <= _SMALL:
         return str(file_facts(path)["digest"])
     return f"{state.st_size} bytes of {state.st_mtime_ns}"
 
