@@ -152,6 +152,8 @@ class Episode:
         self.last: ToolCall | None = None
         """The call of the last turn; None before the first turn and after an answer."""
         self.truncated = False
+        self.looked = True
+        """Whether a policy answers that looks at pictures; a script that only plays the tools sets it to False."""
         self.predicted_emotion: str | None = None
         self.predicted_aus: frozenset[int] | None = None
         self._detection: Detection = "not_called"
@@ -302,6 +304,7 @@ class Episode:
             **{key: known[key] for key in ("dataset", "image", "quality") if key in known},
             "dropped_aus": _spelled((self.sample.aus or frozenset()) - au_set),
             "dropped_predicted_aus": _spelled(self._dropped_answer),
+            **({} if self.looked else {"looked": False}),
         }
 
     def _turn(self, name: str, arguments: Any, execute: Callable[[], StepResult]) -> StepResult:

@@ -32,6 +32,9 @@ REGION_COLOURS: Mapping[str, Colour] = dict(
 BOX_COLOUR: Colour = (190, 150, 255)
 """Colour of free boxes."""
 
+NOBODY_LOOKED = "the tools were played by a script; nobody read the faces"
+"""Said wherever an answer is that of a script that does not look at pictures."""
+
 _logger = logging.getLogger(__name__)
 
 
@@ -175,8 +178,10 @@ class Panel:
         answer, truth = episode.predicted_emotion, episode.sample.emotion
         right = answer is not None and answer == truth
         colour = (120, 220, 130) if right else self.ink if answer is None or truth is None else (255, 120, 110)
-        shown = answer or "none: turns used up"
-        pen.text((470, 368), f"{shown}  {_units(episode.predicted_aus)}", fill=colour, font=font(15))
+        shown = f"{answer or 'none: turns used up'}  {_units(episode.predicted_aus)}"
+        if not episode.looked:
+            colour, shown = self.faint, NOBODY_LOOKED
+        pen.text((470, 368), shown, fill=colour, font=font(15))
         target = None if episode.sample.aus is None else episode.sample.aus & frozenset(episode.config.au_set)
         pen.text((470, 390), f"truth: {truth or 'unlabelled'}  {_units(target)}", fill=self.faint, font=font(13))
         if terms is not None:

@@ -84,7 +84,8 @@ class Rollout:
         member: the rollout's index within its group.
         step: the policy update to which it belongs, or None.
         seed: the seed of its episode, or None.
-        meta: JSON values: data set, image reference, quality, Action Units that were dropped from the target.
+        meta: JSON values: data set, image reference, quality, Action Units that were dropped from the target; "looked"
+            is False where a script played the tools without looking at pictures.
     """
 
     sample_id: str
@@ -112,6 +113,11 @@ class Rollout:
     def violations(self) -> tuple[str, ...]:
         """The names of the violations, in order."""
         return tuple(call.violation for call in self.tool_calls if call.violation)
+
+    @property
+    def looked(self) -> bool:
+        """Whether the answer is that of a policy that looks at pictures, and not of a script."""
+        return self.meta.get("looked") is not False
 
     @property
     def correct(self) -> bool | None:

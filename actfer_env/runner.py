@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -13,8 +13,8 @@ from actfer_env.agents import Agent, make_agent
 from actfer_env.data import Dataset
 from actfer_env.env import ActFEREnv
 from actfer_env.errors import DataError, DetectorError, ImageError
-from actfer_env.evaluation.run import Run, scored_columns
-from actfer_env.rewards import UCGRPO, UCGRPOConfig
+from actfer_env.evaluation.run import Run, finished_run
+from actfer_env.rewards import UCGRPOConfig
 from actfer_env.rollout import Rollout
 
 
@@ -97,7 +97,7 @@ def play(dataset: Dataset, config: RolloutConfig, advance: Callable[[str], None]
         failures.append({"sample_id": "", "error": f"{error}; the samples after this were not played"})
     finally:
         env.close()
-    return _to_run(rollouts, failures, dataset, config)
+    return finished_run(rollouts, dataset.arguments, config.settings(), config.reward, failures)
 
 
 def make_env(dataset: Dataset, config: RolloutConfig) -> gym.Env[Any, Any]:
@@ -120,6 +120,9 @@ def play_episode(env: gym.Env[Any, Any], agent: Agent, options: dict[str, Any], 
     """
     agent.reset(1)
     obs, info = env.reset(seed=seed, options=options)
+    base = env.unwrapped
+    if isinstance(base, ActFEREnv) and base.episode is not None:
+        base.episode.looked = getattr(agent, "looks", True)
     while "rollout" not in info:
         obs, _, _, _, info = env.step(agent.act(obs, info))
     rollout: Rollout = info["rollout"]
@@ -137,7 +140,10 @@ def _episodes(
             player = member % len(players)
             try:
                 rollout = play_episode(env, players[player], options, config.seed)
-                yield name, replace(rollout, meta={**rollout.meta, "agent": config.agents[player]})
+                meta = {**rollout.meta, "agent": config.agents[player]}
+                if config.agents[player].endswith(":truth"):
+                    meta["answer"] = "label"
+                yield name, replace(rollout, meta=meta)
             except ImageError as error:
                 yield name, error
                 break
@@ -150,14 +156,3 @@ def _players(env: gym.Env[Any, Any], dataset: Dataset, config: RolloutConfig) ->
         make_agent(spec, base.action_space, dataset=dataset, seed=config.seed + i, au_set=base.au_set)
         for i, spec in enumerate(config.agents)
     ]
-
-
-def _to_run(
-    rollouts: Sequence[Rollout], failures: Sequence[dict[str, str]], dataset: Dataset, config: RolloutConfig
-) -> Run:
-    scorer = UCGRPO(config.reward)
-    return Run(
-        rollouts=tuple(rollouts), dataset=dataset.arguments, settings=config.settings(), reward=config.reward,
-        scorer_state=scorer.state_dict(), stored_scores=scored_columns(scorer.score(rollouts)),
-        failures=tuple(failures),
-    )  # fmt: skip

@@ -17,7 +17,11 @@ Batch = Mapping[str, Any]
 
 @runtime_checkable
 class Agent(Protocol):
-    """What drives episodes; `actfer_env.testing.check_agent` checks it."""
+    """What drives episodes; `actfer_env.testing.check_agent` checks it.
+
+    An agent whose answers do not depend on pictures says so by an attribute ``looks = False``: tables and reports then
+    show them as a script's, never as a reading.
+    """
 
     def reset(self, n: int) -> None:
         """Get ready for n episodes that run side by side."""
@@ -62,7 +66,8 @@ class ChatAgent(Protocol):
     """What plays conversations: a local model or an endpoint.
 
     An attribute `settings`, a dict of JSON values, may say what else its turns depend on, such as the temperature:
-    `evaluate` then refuses to mix conversations of different settings.
+    `evaluate` then refuses to mix conversations of different settings. An attribute `identity`, likewise, may say what
+    the model itself is, such as digests of its files; it is compared, and not shown.
     """
 
     name: str

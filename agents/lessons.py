@@ -6,8 +6,6 @@ the true answer. Its tokens are those of `Conversation`, so that they are laid o
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import pickle
 from collections.abc import Callable, Iterable
@@ -24,8 +22,9 @@ from actfer_env.agents.torchvision_guard import guard
 from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools
 from actfer_env.chat.turns import answer_text, call_text
 from actfer_env.data import Dataset, Sample
-from actfer_env.data.synthetic import GENERATOR_VERSION
+from actfer_env.errors import DataError
 from actfer_env.files import draft_folder
+from actfer_env.identity import dataset_facts, detector_facts, digest, file_facts
 from actfer_env.plugins import Carrying
 from actfer_env.tools import FaceTools
 from actfer_env.tools.image import RGB
@@ -33,7 +32,12 @@ from actfer_env.tools.schema import DETECT_ALIGN, ZOOM_IN
 
 BRIEF_CHAT = ChatConfig(brief=True, image_side=64, face_side=64, crop_side=64)
 """The conversation of a tiny model: short prompts, and pictures of four tokens at most (chosen here)."""
+LESSONS_VERSION = 1
+"""Raised whenever the same data, model and conversation give other files."""
 _CHUNK = 64
+_LAYOUT = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+           "merges.txt", "chat_template.jinja", "chat_template.json", "preprocessor_config.json")  # fmt: skip
+"""Files of a model that decide how a conversation is laid out in tokens and patches."""
 
 
 @dataclass(frozen=True)
@@ -100,22 +104,46 @@ def prepare_lessons(
         advance: called with the number of faces played, for a progress bar.
 
     Raises:
-        ModelError: the model's pictures are no bytes behind a normalisation.
+        ModelError: there is no such model, or its pictures are no bytes behind a normalisation.
         ImageError: a picture cannot be read.
-        DataError: the folder cannot be written.
+        DataError: the folder cannot be written, or holds broken lessons.
     """
     work = _Work(dataset, str(model), chat, detector)
-    target = Path(folder) / work.name()
+    target = Path(folder) / lessons_name(dataset, model, chat, detector)
     if not target.is_dir():
         with draft_folder(target) as draft:
             _write(work.all(workers or os.cpu_count() or 1, advance), draft, work.codec())
     return read_lessons(target)
 
 
+def lessons_name(
+    dataset: Dataset, model: str | os.PathLike[str], chat: ChatConfig = BRIEF_CHAT, detector: str = "auto"
+) -> str:
+    """Return the name of a data set's lessons, which changes with whatever changes their bytes.
+
+    Raises:
+        ModelError: the model's folder holds no tokenizer or no image processor.
+    """
+    layout = {name: file_facts(Path(model) / name)["digest"] for name in _LAYOUT if (Path(model) / name).is_file()}
+    for name in ("tokenizer.json", "preprocessor_config.json"):
+        if name not in layout:
+            raise ModelError(f"cannot load {os.fspath(model)}: it is no folder with a {name}")
+    data, finder = dataset_facts(dataset, content=True), detector_facts(detector)
+    return f"lessons-{digest([LESSONS_VERSION, data, asdict(chat), finder, layout])}"
+
+
 def read_lessons(folder: str | os.PathLike[str]) -> Lessons:
-    """Read what `prepare_lessons` has written; the patches are memory-mapped."""
+    """Read what `prepare_lessons` has written; the patches are memory-mapped.
+
+    Raises:
+        DataError: the folder is broken.
+    """
     place = Path(folder)
-    return Lessons(patches=np.load(place / "patches.npy", mmap_mode="r"), **pickle.loads(_facts(place).read_bytes()))
+    try:
+        facts = pickle.loads(_facts(place).read_bytes())
+        return Lessons(patches=np.load(place / "patches.npy", mmap_mode="r"), **facts)
+    except (OSError, TypeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        raise DataError(f"{place} is broken ({error}): delete it and run again") from error
 
 
 def turns(sample: Sample, region: str | None) -> list[str]:
@@ -179,14 +207,6 @@ class _Work:
     model: str
     chat: ChatConfig
     detector: str
-
-    def name(self) -> str:
-        words = (Path(self.model) / "tokenizer.json").read_text(encoding="utf-8")
-        looks = (Path(self.model) / "preprocessor_config.json").read_text(encoding="utf-8")
-        what = {name: value for name, value in self.dataset.arguments.items() if name != "cache"}
-        facts = [GENERATOR_VERSION, what, len(self.dataset), asdict(self.chat), self.detector]
-        text = json.dumps([*facts, words, looks], sort_keys=True, default=str)
-        return "lessons-" + hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def codec(self) -> _MemoCodec:
         return _MemoCodec(*_processors(self.model))

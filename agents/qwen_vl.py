@@ -15,6 +15,7 @@ from actfer_env.agents.base import Usage
 from actfer_env.agents.conversation import Codec, Conversation, ModelError
 from actfer_env.agents.torchvision_guard import guard
 from actfer_env.chat import ChatConfig, ChatEpisode
+from actfer_env.identity import model_facts
 
 if TYPE_CHECKING:
     import torch
@@ -70,7 +71,7 @@ class QwenVLAgent:
         ModelError: the checkpoint cannot be loaded, or is no Qwen-VL.
     """
 
-    def __init__(  # noqa: PLR0913  (one for each choice that a user makes)
+    def __init__(  # noqa: PLR0913, PLR0915  (one for each choice that a user makes)
         self,
         model: str | os.PathLike[str] | Any,
         *,
@@ -86,11 +87,16 @@ class QwenVLAgent:
         import torch
 
         self.sampling, self.batch_size = sampling or SamplingConfig(), batch_size
+        self.identity: dict[str, Any] = {}
+        """What the model is: of a folder its files, of a hub's model its commit."""
         if isinstance(model, str | os.PathLike):
             self.name = str(model)
+            self.identity = model_facts(model) if Path(model).is_dir() else {}
             model, tokenizer, image_processor = load(model, dtype)
         else:
             self.name = type(model).__name__
+        if commit := getattr(model.config, "_commit_hash", None):
+            self.identity["commit"] = str(commit)
         _bound_pixels(image_processor, min_pixels, max_pixels)
         self.device, self.model = _placed(model, device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.codec = Codec(tokenizer, image_processor)

@@ -24,6 +24,8 @@ class RandomAgent:
         au_set: the environment's Action Units.
     """
 
+    looks = False
+
     def __init__(
         self,
         action_space: gym.Space[Any],

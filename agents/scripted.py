@@ -38,6 +38,8 @@ class ScriptedAgent:
         au_set: the environment's Action Units.
     """
 
+    looks = False
+
     def __init__(
         self,
         action_space: gym.Space[Any],

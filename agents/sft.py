@@ -27,14 +27,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from actfer_env import facs
-from actfer_env.agents.lessons import BRIEF_CHAT, Lessons, Play, codec_of, prepare_lessons
+from actfer_env._version import __version__
+from actfer_env.agents.lessons import BRIEF_CHAT, Lessons, Play, codec_of, lessons_name, prepare_lessons
 from actfer_env.agents.quick_vision import quicken
 from actfer_env.agents.qwen_vl import load
 from actfer_env.agents.tiny_qwen import TinyQwenConfig, build
 from actfer_env.chat import ChatConfig
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.errors import DataError
-from actfer_env.files import write_bytes_atomic, write_text_atomic
+from actfer_env.files import make_folder, write_bytes_atomic, write_text_atomic
+from actfer_env.identity import as_json, dataset_facts, model_facts, refuse_other
 
 SMALL_QWEN = TinyQwenConfig(hidden=128, layers=4, vision_hidden=128, vision_layers=4, vocabulary=900,
                             max_pixels=64 * 64, initializer_range=0.05, brief=True)  # fmt: skip
@@ -122,13 +124,18 @@ def teach(
         DataError: the folder holds the beginning of another teaching, or cannot be written.
     """
     config, out = config or SFTConfig(), Path(out_dir)
+    facts = {"config": asdict(config), "chat": asdict(chat), "faces": len(dataset), "threads": torch.get_num_threads(),
+             "device": device, "dataset": dataset_facts(dataset), "lessons": lessons_name(dataset, model_dir, chat),
+             "model": model_facts(model_dir, whole=True)["files"],
+             "versions": {"actfer_env": __version__, "torch": torch.__version__}}  # fmt: skip
+    draft = Draft(out / DRAFT, facts)
+    draft.check()
+    make_folder(out)
     lessons = prepare_lessons(dataset, model_dir, lessons_dir or out.parent / "lessons", chat)
     model, tokenizer, _ = load(model_dir, "float32")
     model.to(device)
     model.set_attn_implementation("eager")  # short rows: faster than torch's fused attention on a CPU
-    facts = {"config": asdict(config), "chat": asdict(chat), "dataset": dataset.arguments, "faces": len(dataset),
-             "threads": torch.get_num_threads()}  # fmt: skip
-    teacher = Teacher(model, lessons, codec_of(model_dir).image_id, config, Draft(out / DRAFT, facts))
+    teacher = Teacher(model, lessons, codec_of(model_dir).image_id, config, draft)
     with _quick_products():
         teacher.see(watch)
         teacher.speak(watch)
@@ -148,25 +155,36 @@ class Draft:
     """
 
     def __init__(self, path: Path, facts: dict[str, Any]) -> None:
-        self.path, self._facts = path, json.dumps(facts, sort_keys=True, default=str)
+        self.path, self._facts = path, as_json(facts)
+
+    def check(self) -> None:
+        """Refuse another teaching's file before any work.
+
+        Raises:
+            DataError: it is another teaching's, or broken.
+        """
+        self.read()
 
     def read(self) -> dict[str, Any] | None:
         """Return the state, or None where there is none.
 
         Raises:
-            DataError: it is another teaching's.
+            DataError: it is another teaching's, or broken.
         """
         if not self.path.exists():
             return None
-        state: dict[str, Any] = torch.load(self.path, weights_only=True)
-        if state["facts"] != self._facts:
-            raise DataError(f"{self.path} is of another teaching: delete it, or choose another folder")
+        try:
+            state: dict[str, Any] = torch.load(self.path, weights_only=True)
+            found = json.loads(state["facts"])
+        except Exception as error:
+            raise DataError(f"{self.path} is broken ({type(error).__name__}): delete it and run again") from error
+        refuse_other(self.path.parent, "teaching", found, self._facts)
         return state
 
     def write(self, state: dict[str, Any]) -> None:
         """Keep a state."""
         buffer = io.BytesIO()
-        torch.save({**state, "facts": self._facts}, buffer)
+        torch.save({**state, "facts": json.dumps(self._facts)}, buffer)
         write_bytes_atomic(self.path, buffer.getvalue())
 
 
@@ -404,7 +422,7 @@ def _rate(step: int, steps: int, warm_up: int) -> float:
 
 def _save(model: Any, tokenizer: Any, source: Path, out: Path) -> None:
     """Write the model with the processors' files of the one that it began as."""
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     for name in ("preprocessor_config.json", "video_preprocessor_config.json"):

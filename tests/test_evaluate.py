@@ -171,9 +171,9 @@ def test_a_dead_server_gives_one_line_and_the_rerun_plays_what_is_missing(sample
 def test_another_evaluation_is_not_mixed_in(samples: Dataset, tmp_path: Path) -> None:
     with Server() as server:
         evaluate(player(server), samples, EvalConfig(number=1), out=tmp_path)
-        with pytest.raises(DataError, match="another chat"):
+        with pytest.raises(DataError, match=r"chat\.parsing is strict"):
             evaluate(player(server), samples, EvalConfig(ChatConfig(parsing="strict"), number=1), out=tmp_path)
-        with pytest.raises(DataError, match="another sampling"):
+        with pytest.raises(DataError, match=r"sampling\.temperature is 0\.7"):
             evaluate(player(server, temperature=0.7), samples, EvalConfig(number=1), out=tmp_path)
         assert len(evaluate(player(server), samples, EvalConfig(number=2), out=tmp_path).rollouts) == 2
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,12 +20,14 @@ from actfer_env.data import Dataset, load_dataset
 from actfer_env.episode import EpisodeConfig
 from actfer_env.errors import DataError
 from actfer_env.evaluation import EvalConfig, evaluate
+from actfer_env.tools.detectors import simulated
 
 torch = pytest.importorskip("torch", reason="needs torch")
 pytest.importorskip("transformers", reason="needs transformers: pip install 'actfer-env[vlm]'")
 
 from actfer_env.agents import sft  # noqa: E402
-from actfer_env.agents.lessons import BRIEF_CHAT, Lessons, codec_of, prepare_lessons  # noqa: E402
+from actfer_env.agents.conversation import ModelError  # noqa: E402
+from actfer_env.agents.lessons import BRIEF_CHAT, Lessons, codec_of, lessons_name, prepare_lessons  # noqa: E402
 from actfer_env.agents.quick_vision import _attend, _embed, _worth  # noqa: E402
 from actfer_env.agents.qwen_vl import QwenVLAgent, SamplingConfig, load  # noqa: E402
 from actfer_env.agents.sft import IGNORED, SFTConfig, collate, teach  # noqa: E402
@@ -96,6 +99,63 @@ def test_lessons_are_kept(model: Path, lessons: Lessons, faces: Dataset) -> None
     assert [len(plays) for plays in lessons.plays] == [1 + ZOOMS] * len(faces)
 
 
+def test_lessons_are_named_by_all_that_changes_them(
+    model: Path, faces: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = shutil.copytree(model, tmp_path / "model")
+    assert lessons_name(faces, other) == lessons_name(faces, model), "a copy of the model lays out the same tokens"
+    (other / "chat_template.jinja").write_text("{{ messages }}")
+    names = {lessons_name(faces, model), lessons_name(faces, other), lessons_name(faces, model, ChatConfig())}
+    names.add(lessons_name(faces, model, detector="simulated"))
+    names.add(lessons_name(load_dataset("synthetic", split="train", preset="hard", n=8), model))
+    config = simulated.SimulatedConfig
+    monkeypatch.setattr(simulated, "SimulatedConfig", lambda: config(min_eyes=50.0))
+    names.add(lessons_name(faces, model))
+    assert len(names) == 6
+
+
+def test_lessons_of_no_model_and_in_no_folder_are_one_line(model: Path, faces: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"it is no folder with a tokenizer\.json"):
+        prepare_lessons(faces, tmp_path / "nowhere", tmp_path / "lessons")
+    (tmp_path / "file").write_text("")
+    few = Dataset(faces.name, faces[:1], faces.arguments)
+    with pytest.raises(DataError, match="cannot write"):
+        prepare_lessons(few, model, tmp_path / "file" / "lessons", workers=1)
+    with pytest.raises(DataError, match="cannot write"):
+        build(tmp_path / "file" / "model")
+    broken = tmp_path / "lessons" / lessons_name(faces, model)
+    broken.mkdir(parents=True)
+    with pytest.raises(DataError, match="is broken"):
+        prepare_lessons(faces, model, tmp_path / "lessons")
+
+
+def test_a_teaching_that_was_begun_otherwise_is_not_gone_on_with(
+    model: Path, faces: Dataset, lessons: Lessons, tmp_path: Path
+) -> None:
+    def begin(name: str, given: Any, config: SFTConfig, data: Dataset = faces) -> None:
+        def stop(phase: str, step: int, loss: float) -> None:
+            if step:
+                raise KeyboardInterrupt
+
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(sft, "KEPT_EVERY", 1)
+            teach(given, data, tmp_path / name, config, lessons_dir=model.parent / "lessons", watch=stop)
+
+    few = replace(FEW, vision_steps=2, steps=1)
+    begin("run", model, few)
+    other = build(tmp_path / "other", TinyQwenConfig(brief=True, max_pixels=64 * 64, vocabulary=900, seed=1))
+    for given, config, message in (
+        (other, few, r"model\.model\.safetensors is"),
+        (model, replace(few, lr=1.0), "lr is 1"),
+    ):
+        with pytest.raises(DataError, match=message) as caught:
+            teach(given, faces, tmp_path / "run", config, lessons_dir=tmp_path / "none")
+        assert "\n" not in str(caught.value) and not (tmp_path / "none").exists(), "refused before any work"
+    (tmp_path / "run" / "teaching.pt").write_bytes(b"half")
+    with pytest.raises(DataError, match=r"teaching\.pt is broken"):
+        teach(model, faces, tmp_path / "run", few)
+
+
 def test_both_losses_fall(taught: tuple[Path, dict[str, list[float]]]) -> None:
     losses = taught[1]
     assert np.mean(losses["vision"][-4:]) < losses["vision"][0]
@@ -127,7 +187,7 @@ def test_a_stopped_teaching_ends_like_one_that_was_not(
 
         with pytest.raises(KeyboardInterrupt):
             teach(model, faces, tmp_path / "stopped", few, watch=interrupt, **kwargs)
-    with pytest.raises(DataError, match="another teaching"):
+    with pytest.raises(DataError, match=r"config\.seed is 1"):
         teach(model, faces, tmp_path / "stopped", replace(few, seed=1), **kwargs)
     assert teach(model, faces, tmp_path / "stopped", few, **kwargs) == whole
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "stopped")]

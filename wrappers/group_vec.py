@@ -137,6 +137,11 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
         return self._template.tools
 
     @property
+    def config(self) -> EpisodeConfig:
+        """Budgets and Action Units of the episodes."""
+        return self._template.config
+
+    @property
     def au_set(self) -> tuple[int, ...]:
         """The Action Units of targets and answers, in the order of the answer's bits."""
         return self._template.au_set

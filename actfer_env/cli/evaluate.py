@@ -12,6 +12,7 @@ import typer
 from actfer_env.cli.options import (
     AUSetOption,
     DetectorOption,
+    EmbedOption,
     EmptyAUsOption,
     OutOption,
     SeedOption,
@@ -67,6 +68,7 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
     empty_aus: EmptyAUsOption = None,
     au_set: AUSetOption = None,
     skip_broken: SkipBrokenOption = False,
+    embed: EmbedOption = False,
 ) -> None:
     """Evaluate a vision-language model; what is finished is kept, and the same command goes on where it stopped.
 
@@ -101,11 +103,13 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
             endpoint, model, concurrency=batch, max_tokens=max_new_tokens, temperature=temperature, seed=seed,
             images_in_tool=images_in_tool, token_budget=token_budget, cache=None if cache is None else str(cache),
         ))  # fmt: skip
-    _evaluate(agent, dataset, config, out)
+    _evaluate(agent, dataset, config, out, embed)
 
 
-def _evaluate(agent: Any, dataset: Dataset, config: EvalConfig, out: Path) -> None:
+def _evaluate(agent: Any, dataset: Dataset, config: EvalConfig, out: Path, embed: bool) -> None:
     from actfer_env.evaluation import evaluate, summarize, write_report, write_run
+    from actfer_env.evaluation.pictures import embed_pictures
+    from actfer_env.evaluation.run import carried_pictures
 
     total = min(config.number or len(dataset), len(dataset)) * config.repeats
     with progress_bar() as progress:
@@ -120,12 +124,14 @@ def _evaluate(agent: Any, dataset: Dataset, config: EvalConfig, out: Path) -> No
         complain(failure["error"])
     if not run.rollouts:
         raise DataError("no conversation was finished")
+    if embed or carried_pictures(out):
+        run = embed_pictures(out, replace(run, pictures=carried_pictures(out)), dataset)
     write_run(out, run)
-    summary = summarize(run.rollouts, run.score(), run.au_set)
+    summary = summarize(run.rollouts, run.scores, run.au_set)
     write_text_atomic(out / "summary.json", json.dumps(summary.to_dict(), indent=1) + "\n")
-    path = write_report(out, run)
     print_summary(run)
-    say(f"rollouts: {out / 'rollouts.jsonl'}\nreport:   {path}")
+    say(f"rollouts: {out / 'rollouts.jsonl'}")
+    say(f"report:   {write_report(out, run)}")
     if run.failures or len(run.rollouts) < total:
         raise typer.Exit(1)
 

@@ -47,6 +47,10 @@ PresetOption = Annotated[
 ]
 SeedOption = Annotated[int, typer.Option(help="Fixes every random draw.")]
 SkipBrokenOption = Annotated[bool, typer.Option(help="Leave out broken lines of a .jsonl file.")]
+EmbedOption = Annotated[
+    bool,
+    typer.Option("--embed", help="Copy the pictures into the folder, so that its report can be made again anywhere."),
+]
 CacheOption = Annotated[Path, typer.Option(help="Folder of drawn pictures and warm starts, for all runs.")]
 
 DRAWN = ("synthetic", "synthetic-mixed")

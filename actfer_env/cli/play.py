@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from actfer_env import facs
 from actfer_env.cli.options import (
     AUSetOption,
     DetectorOption,
+    EmbedOption,
     EmptyAUsOption,
     OutOption,
     PresetOption,
@@ -79,8 +81,12 @@ def rollout(  # noqa: PLR0913, PLR0917  (each argument is an option of the comma
     empty_aus: EmptyAUsOption = None,
     au_set: AUSetOption = None,
     skip_broken: SkipBrokenOption = False,
+    embed: EmbedOption = False,
 ) -> None:
-    """Play episodes over photos or a data set; write rollouts.jsonl, run.json and report.html."""
+    """Play episodes over photos or a data set; write rollouts.jsonl, run.json and report.html.
+
+    Scripted and random agents only play the tools: nobody reads the faces then, and no emotion is shown.
+    """
     from actfer_env.rewards import UCGRPOConfig
     from actfer_env.runner import RolloutConfig
 
@@ -90,29 +96,47 @@ def rollout(  # noqa: PLR0913, PLR0917  (each argument is an option of the comma
         max_turns=max_turns, max_zooms=max_zooms, reward=UCGRPOConfig.variant(variant), au_set=au_set_of(au_set),
     )  # fmt: skip
     dataset = open_dataset(target, split, skip_broken, empty_aus=empty_aus, preset=preset, number=number)
-    _play(dataset, config, out)
+    _play(dataset, config, out, embed)
 
 
-def report(
-    folder: Annotated[Path, typer.Argument(help="The --out folder of a run.")], au_set: AUSetOption = None
+def report(  # noqa: PLR0915
+    folder: Annotated[Path, typer.Argument(help="The --out folder of a run.")],
+    root: Annotated[Path | None, typer.Option(help="Where the pictures lie by now, if they were moved.")] = None,
+    au_set: AUSetOption = None,
+    embed: EmbedOption = False,
 ) -> None:
-    """Rebuild a run's report from its stored rollouts; recompute every reward and compare it with the stored one."""
-    from actfer_env.evaluation import read_run, write_report
+    """Rebuild a run's report from its stored rollouts; recompute every reward and compare it with the stored one.
+
+    Where pictures cannot be found, a report that shows them is kept.
+    """
+    from actfer_env.evaluation import read_run, write_run
+    from actfer_env.evaluation.pictures import Pictures, embed_pictures
+    from actfer_env.evaluation.report import rebuild
 
     run = read_run(folder)
     units = None if au_set is None else au_set_of(au_set)
-    path = write_report(folder, run, au_set=units)
+    if root is not None:
+        if not root.exists():
+            raise DataError(f"--root {root}: no such file or folder")
+        run = replace(run, dataset={**run.dataset, "root": str(root.resolve())})
+    if embed:
+        run = embed_pictures(folder, run)
+        write_run(folder, run)
     differences = run.mismatches()
     for line in differences:
         complain(line)
     say(
         f"{len(run.rollouts)} rollouts, rewards recomputed: {len(differences) or 'no'} differences from the stored ones"
     )
+    pictures = Pictures(run, folder=folder)
+    path = rebuild(folder, run, pictures, au_set=units)
+    if pictures.lost:
+        complain(pictures.why_lost())
     say(f"report: {path}")
     if units is not None:
         print_summary(run, units)
         say(f"Action Units: {facs.format_au_set(units)} in the tables; the rewards are those of the stored run")
-    if differences:
+    if differences or pictures.lost:
         raise typer.Exit(1)
 
 
@@ -141,8 +165,10 @@ def inspect(
         raise typer.Exit(1)
 
 
-def _play(dataset: Dataset, config: RolloutConfig, out: Path) -> None:
+def _play(dataset: Dataset, config: RolloutConfig, out: Path, embed: bool = False) -> None:
     from actfer_env.evaluation import write_report, write_run
+    from actfer_env.evaluation.pictures import embed_pictures
+    from actfer_env.evaluation.report import script_notice
     from actfer_env.runner import play
 
     check_writable(out)
@@ -155,9 +181,13 @@ def _play(dataset: Dataset, config: RolloutConfig, out: Path) -> None:
         complain(failure["error"])
     if not run.rollouts:
         raise DataError("no episode could be played")
+    if embed:
+        run = embed_pictures(out, run, dataset)
     write_run(out, run)
-    path = write_report(out, run)
+    path = write_report(out, run, keep=False)  # an earlier report is of an earlier run
     print_summary(run)
+    if notice := script_notice(run):
+        say(notice)
     say(f"rollouts: {out / 'rollouts.jsonl'}\nreport:   {path}")
     if any(not failure["sample_id"] for failure in run.failures):  # it ended before the last sample
         raise typer.Exit(1)

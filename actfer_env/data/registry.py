@@ -68,7 +68,8 @@ def load_dataset(
         raise DataError(f"unknown split {split!r}: use one of {', '.join(SPLITS)}")
     place = None if root is None else os.fspath(root)
     samples, taken = _load(name, place, split, options)
-    return Dataset(name, samples, {"name": name, "root": place, "split": taken, **options})
+    found = os.path.realpath(place) if place is not None and Path(place).exists() else place
+    return Dataset(name, samples, {"name": name, "root": found, "split": taken, **options})
 
 
 def as_dataset(

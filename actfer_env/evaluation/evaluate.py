@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from actfer_env import facs
-from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools
-from actfer_env.data import Dataset
+from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools, system_prompt, user_prompt
+from actfer_env.data import Dataset, Sample
 from actfer_env.episode import EpisodeConfig
 from actfer_env.errors import AgentError, DataError, ImageError
-from actfer_env.evaluation.run import RUN_FILE, Run, scored_columns
+from actfer_env.evaluation.run import RUN_FILE, Run, finished_run
 from actfer_env.files import append_line, write_text_atomic
-from actfer_env.rewards import UCGRPO, UCGRPOConfig, au_f1
+from actfer_env.identity import (
+    as_json,
+    dataset_facts,
+    detector_facts,
+    digest,
+    listed,
+    refuse_other,
+    same_picture,
+    sample_facts,
+)
+from actfer_env.rewards import UCGRPOConfig, au_f1
 from actfer_env.rollout import Rollout
+from actfer_env.tools.schema import tool_schemas
 
 if TYPE_CHECKING:
     from actfer_env.agents.base import ChatAgent
@@ -66,7 +78,8 @@ def evaluate(
         dataset: the samples.
         config: formats, budgets and repeats.
         out: folder in which every finished conversation is kept at once (`episodes.jsonl`). Called again with the
-            same agent, data and config, `evaluate` plays only what is missing there. None keeps nothing.
+            same agent, data and config, `evaluate` plays only what is missing there. Labels may have been mended in
+            between: kept answers are scored by the data set's labels of today. None keeps nothing.
         advance: called with the number of finished conversations, for a progress bar.
 
     Returns:
@@ -75,7 +88,8 @@ def evaluate(
         without a sample, a cause on the server's side that ended most conversations.
 
     Raises:
-        DataError: the folder holds another evaluation, or cannot be written.
+        DataError: the folder holds another evaluation, a kept sample's picture has changed, or the folder cannot be
+            written.
         AgentError: the agent cannot play on, or most conversations cannot even begin, as with a bound on tokens that
             the model has not; finished conversations are kept, and its `run` holds them.
         ActFERError: what else the agent raises; finished conversations are kept.
@@ -83,6 +97,7 @@ def evaluate(
     config = config or EvalConfig()
     settings = _settings(agent, dataset, config)
     journal = _Journal(None if out is None else Path(out), settings)
+    journal.compare(dataset, config)
     failures: list[dict[str, str]] = []
     refused: list[tuple[str, bool]] = []
     try:
@@ -92,7 +107,7 @@ def evaluate(
                 failures.append({"sample_id": played.episode.sample.id, "error": error})
                 refused.append((error, begun))
                 continue
-            journal.keep(played.episode.rollout({"usage": asdict(usage)}))
+            journal.keep(played.episode.rollout({"usage": asdict(usage)}), played.episode.sample)
             if advance is not None:
                 advance(len(journal.kept))
         failures += _causes(journal, refused)
@@ -106,10 +121,17 @@ def evaluate(
 
 
 def _settings(agent: ChatAgent, dataset: Dataset, config: EvalConfig) -> dict[str, Any]:
-    """Return what identifies an evaluation, as JSON values; how many samples is left open, so that it may grow."""
-    chosen = {"chat": asdict(config.chat), "episode": asdict(config.episode), "detector": config.detector,
-              "sampling": getattr(agent, "settings", {})}  # fmt: skip
-    return json.loads(json.dumps({"agent": agent.name, "dataset": dataset.arguments, **chosen}, default=str))
+    """Return what identifies an evaluation, as JSON values; how many samples is left open, so that it may grow.
+
+    What each sample shows is kept with its conversation.
+    """
+    chat, episode = config.chat, config.episode
+    prompts = [system_prompt(chat, episode), user_prompt(chat), tool_schemas(chat.coordinates)]
+    return dict(as_json({
+        "agent": agent.name, "model": getattr(agent, "identity", {}), "sampling": getattr(agent, "settings", {}),
+        "dataset": dataset_facts(dataset), "detector": detector_facts(config.detector), "chat": asdict(chat),
+        "episode": asdict(episode), "prompts": digest(prompts),
+    }))  # fmt: skip
 
 
 def _fault(played: Any) -> tuple[str | None, bool]:
@@ -148,17 +170,43 @@ class _Journal:
 
     def __init__(self, folder: Path | None, settings: dict[str, Any]) -> None:
         self.kept: dict[tuple[str, int], Rollout] = {}
+        self._pictures: dict[str, dict[str, Any]] = {}
         self._path = None if folder is None else folder / JOURNAL
         if folder is not None:
             _claim(folder, settings)
             self._read()
 
-    def keep(self, rollout: Rollout) -> None:
-        """Keep a rollout; it is on the disk when this returns."""
+    def keep(self, rollout: Rollout, sample: Sample) -> None:
+        """Keep a rollout, and what its sample showed; it is on the disk when this returns."""
         self.kept[rollout.sample_id, rollout.member] = rollout
         if self._path is None:
             return
-        append_line(self._path, json.dumps(rollout.to_dict(), ensure_ascii=True, allow_nan=False))
+        record = {**rollout.to_dict(), "sample": sample_facts(sample)}
+        append_line(self._path, json.dumps(record, ensure_ascii=True, allow_nan=False))
+
+    def compare(self, dataset: Dataset, config: EvalConfig) -> None:
+        """Compare what was kept with the samples of today: pictures must be the same, mended labels are taken over.
+
+        Raises:
+            DataError: a picture has changed since its conversation was kept.
+        """
+        if not self.kept:
+            return
+        changed, mended = [], []
+        for sample in (dataset[index] for index in range(_count(dataset, config))):
+            keys = [key for key in ((sample.id, member) for member in range(config.repeats)) if key in self.kept]
+            if keys and not _same(self._pictures[sample.id], sample):
+                changed.append(sample.id)
+            today = {key: relabelled(self.kept[key], sample, config.episode) for key in keys}
+            if any(self.kept[key] is not rollout for key, rollout in today.items()):
+                mended.append(sample.id)
+            self.kept |= today
+        if changed:
+            raise DataError(f"{listed(changed)}: the picture has changed since its conversation was kept in "
+                            f"{self._path}: choose another folder, or put the old picture back")  # fmt: skip
+        if mended:
+            warnings.warn(f"{listed(mended)}: labels have changed since; the kept answers are scored by the "
+                          "new ones", UserWarning, stacklevel=3)  # fmt: skip
 
     def _read(self) -> None:
         """Read what an earlier start has kept; a torn last line is cut off."""
@@ -171,10 +219,27 @@ class _Journal:
             write_text_atomic(self._path, whole)
         for number, line in enumerate(whole.splitlines(), 1):
             try:
-                rollout = Rollout.from_dict(json.loads(line))
+                record = json.loads(line)
+                rollout = Rollout.from_dict(record)
             except (ValueError, RecursionError) as error:
                 raise DataError(f"{self._path}, line {number}: {error}; delete the line or the file") from error
             self.kept[rollout.sample_id, rollout.member] = rollout
+            self._pictures[rollout.sample_id] = record.get("sample", {})
+
+
+def _same(kept: Mapping[str, Any], sample: Sample) -> bool:
+    return kept.get("prealigned", sample.prealigned) == sample.prealigned and same_picture(
+        kept.get("picture", {}), sample
+    )
+
+
+def relabelled(rollout: Rollout, sample: Sample, config: EpisodeConfig) -> Rollout:
+    """Return a rollout with its sample's labels of today; the same object where they are the old ones."""
+    aus = None if sample.aus is None else sample.aus & config.known_aus
+    if (rollout.emotion, rollout.aus) == (sample.emotion, aus):
+        return rollout
+    dropped = [facs.format_au(unit) for unit in sorted((sample.aus or frozenset()) - config.known_aus)]
+    return replace(rollout, emotion=sample.emotion, aus=aus, meta={**rollout.meta, "dropped_aus": dropped})
 
 
 def _claim(folder: Path, settings: dict[str, Any]) -> None:
@@ -190,9 +255,7 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
         found = dict(json.loads(path.read_text(encoding="utf-8")))
     except (TypeError, ValueError) as error:
         raise DataError(f"{path} is broken ({error}): delete it or choose another folder") from error
-    other = [name for name in settings if found.get(name) != settings[name]]
-    if other:
-        raise DataError(f"{folder} holds an evaluation with another {other[0]}: choose another folder")
+    refuse_other(folder, "evaluation", found, settings)
 
 
 def _missing(
@@ -230,17 +293,12 @@ def _to_run(
     names = [dataset[index].id for index in range(_count(dataset, config))]
     keys = [(name, member) for name in names for member in range(config.repeats)]
     rollouts = tuple(journal.kept[key] for key in keys if key in journal.kept)
-    scorer = UCGRPO(config.reward)
     sampling = {name: value for name, value in settings["sampling"].items() if value is not None}
     shown = {"agent": settings["agent"], **sampling, "detector": config.detector, "preset": config.chat.preset,
              "parsing": config.chat.parsing, "coordinates": config.chat.coordinates, "repeats": config.repeats,
              "max_turns": config.episode.max_turns, "max_zooms": config.episode.max_zooms,
              "au_set": facs.format_au_set(config.episode.au_set)}  # fmt: skip
-    return Run(
-        rollouts=rollouts, dataset=dataset.arguments, settings=shown, reward=config.reward,
-        scorer_state=scorer.state_dict(), stored_scores=scored_columns(scorer.score(rollouts)),
-        failures=tuple(failures),
-    )  # fmt: skip
+    return finished_run(rollouts, dataset.arguments, shown, config.reward, failures)
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,8 @@ class Summary:
         cut_turns: turns that ended at the bound on their tokens, in all conversations.
         outcomes: how conversations ended -> how many; empty without conversations.
         usage: calls, tokens and seconds of a conversation, on average; empty without conversations.
+        scripted: rollouts whose answers are those of a script that looks at no picture. Beside policies that look they
+            are left out of accuracy and F1; alone, these figures are the script's.
     """
 
     n: int
@@ -79,6 +81,7 @@ class Summary:
     outcomes: Mapping[str, int] = field(default_factory=dict)
     usage: Mapping[str, float] = field(default_factory=dict)
     au_set: tuple[int, ...] | None = None
+    scripted: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -104,10 +107,12 @@ def summarize(
     if scores is not None and len(scores) != len(rollouts):
         raise ValueError(f"{len(scores)} scores for {len(rollouts)} rollouts: pass the scores of these rollouts")
     units = None if au_set is None else facs.parse_au_set(au_set)
+    read = [rollout for rollout in rollouts if rollout.looked] or rollouts
     return Summary(
         au_set=units, n=len(rollouts), answered=sum(rollout.predicted_emotion is not None for rollout in rollouts),
-        **_emotions([rollout for rollout in rollouts if rollout.emotion is not None]),
-        **_units([rollout for rollout in rollouts if rollout.aus is not None], units),
+        scripted=sum(not rollout.looked for rollout in rollouts),
+        **_emotions([rollout for rollout in read if rollout.emotion is not None]),
+        **_units([rollout for rollout in read if rollout.aus is not None], units),
         **_zooms(rollouts), **_violations(rollouts),
         detections=dict(Counter(rollout.detection for rollout in rollouts)),
         truncated=_mean(rollout.truncated for rollout in rollouts),

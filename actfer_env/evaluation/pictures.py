@@ -7,20 +7,25 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from actfer_env.data import Dataset, load_dataset
+from actfer_env.data import Dataset, Sample, load_dataset
+from actfer_env.data.synthetic import GENERATOR_VERSION
 from actfer_env.errors import ActFERError
-from actfer_env.evaluation.run import Run
+from actfer_env.evaluation.run import PICTURE_FOLDER, Run
+from actfer_env.files import write_bytes_atomic
+from actfer_env.identity import digest, listed
 from actfer_env.render import REGION_COLOURS, box_colour, draw_face, draw_original
 from actfer_env.rollout import Rollout, ToolCall
 from actfer_env.tools.align import Alignment
-from actfer_env.tools.image import RGB
+from actfer_env.tools.image import RGB, load_image, save_png
 from actfer_env.tools.schema import DETECT_ALIGN, ZOOM_IN
 from actfer_env.tools.zoom import ZoomConfig, crop_box
 
@@ -76,25 +81,32 @@ class Pictures:
     """Draws the pictures of a run's episodes.
 
     Args:
-        run: the stored run; its data set is loaded at once.
+        run: the stored run; its data set is loaded when a picture is asked for that the run does not carry.
         config: sizes.
+        folder: the run's, where the pictures lie that it carries.
 
     Attributes:
-        problem: why the data set cannot be loaded, or None.
+        lost: sample id -> why its picture cannot be found or is another one by now.
     """
 
-    def __init__(self, run: Run, config: PictureConfig | None = None) -> None:
+    def __init__(
+        self, run: Run, config: PictureConfig | None = None, folder: str | os.PathLike[str] | None = None
+    ) -> None:
         self.config = config or PictureConfig()
-        self.problem: str | None = None
-        self._dataset: Dataset | None = None
+        self.lost: dict[str, str] = {}
+        self._run, self._folder = run, None if folder is None else Path(folder)
+        self._dataset: Dataset | str | None = None
         self._last: tuple[str, RGB] | None = None
         self._drawn = 0
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # said when the run was made
-                self._dataset = load_dataset(**run.dataset)
-        except _BROKEN as error:
-            self.problem = str(error)
+
+    def why_lost(self) -> str:
+        """Return in one line which pictures are lost, and the cures."""
+        count, ids = len({rollout.sample_id for rollout in self._run.rollouts}), list(self.lost)
+        reasons = dict.fromkeys(self.lost.values())
+        return (
+            f"the pictures of {len(ids)} of {count} samples cannot be shown ({listed(ids)}: {listed(reasons, 1)}); put "
+            "them back, name their new place with --root, or play with --embed, so that the run carries its pictures"
+        )
 
     def of(self, rollout: Rollout) -> tuple[list[Picture], str | None]:
         """Return an episode's pictures in order, and what is missing, if anything is."""
@@ -105,17 +117,46 @@ class Pictures:
             alignment = stored_alignment(rollout, (image.shape[1], image.shape[0]))
             pictures = list(self._draw(rollout, image, alignment))
         except _BROKEN as error:
+            self.lost[rollout.sample_id] = str(error)
             return [], f"the source picture cannot be shown: {error}"
         self._drawn += 1
         lost = alignment is None and rollout.detection in ("ok", "prealigned")
         return pictures, "the rollout does not store how its face was aligned" if lost else None
 
     def _image(self, sample_id: str) -> RGB:
-        if self._dataset is None:
-            raise LookupError(self.problem)
         if self._last is None or self._last[0] != sample_id:
-            self._last = sample_id, self._dataset[self._dataset.find(sample_id)].image
+            carried = self._carried(sample_id)
+            self._last = sample_id, self.sample(sample_id).image if carried is None else load_image(carried)
         return self._last[1]
+
+    def _carried(self, sample_id: str) -> Path | None:
+        name = self._run.pictures.get(sample_id)
+        if name is None or self._folder is None:
+            return None
+        path = self._folder / PICTURE_FOLDER / Path(name).name
+        return path if path.exists() else None
+
+    def sample(self, sample_id: str) -> Sample:
+        """Return a sample of the run's data set.
+
+        Raises:
+            LookupError: the data set cannot be loaded, or draws other faces by now.
+            DataError: it has no such sample.
+        """
+        if self._dataset is None:
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", UserWarning)  # said when the run was made
+                    arguments = {name: it for name, it in self._run.dataset.items() if name != "cache"}
+                    self._dataset = load_dataset(**arguments)
+            except _BROKEN as error:
+                self._dataset = str(error)
+        if isinstance(self._dataset, str):
+            raise LookupError(self._dataset)
+        found = self._dataset[self._dataset.find(sample_id)]
+        if found.annotate is not None and self._run.generator != GENERATOR_VERSION:
+            raise LookupError(f"drawn by generator {self._run.generator}, and this is {GENERATOR_VERSION}")
+        return found
 
     def _draw(self, rollout: Rollout, image: RGB, alignment: Alignment | None) -> Iterator[Picture]:
         zooms = [call for call in rollout.tool_calls if call.name == ZOOM_IN and not call.violation]
@@ -148,6 +189,46 @@ class Pictures:
     ) -> Picture:  # fmt: skip
         size = (pixels.shape[1], pixels.shape[0])
         return Picture(kind, title, alt, data_uri(pixels, self.config.quality), size, turn, note, colour)
+
+
+def embed_pictures(folder: str | os.PathLike[str], run: Run, dataset: Dataset | None = None) -> Run:
+    """Copy a run's source pictures into its folder, so that its report can be made again wherever the folder goes.
+
+    Files are copied as they are, other pictures are written as PNG. What cannot be read is left out; a copy that is
+    there already then stays in use.
+
+    Args:
+        folder: the run's.
+        run: the run.
+        dataset: its data set, if it is at hand; else it is loaded.
+
+    Returns:
+        The run with `pictures`, to be written by `write_run`.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+    source, kept = Pictures(run, folder=folder), {}
+    for name in dict.fromkeys(rollout.sample_id for rollout in run.rollouts):
+        try:
+            sample = source.sample(name) if dataset is None else dataset[dataset.find(name)]
+            kept[name] = _copy(sample, Path(folder) / PICTURE_FOLDER)
+        except (ActFERError, LookupError):
+            if (Path(folder) / PICTURE_FOLDER / Path(run.pictures.get(name, "")).name).is_file():
+                kept[name] = run.pictures[name]
+    return replace(run, pictures=kept)
+
+
+def _copy(sample: Sample, folder: Path) -> str:
+    image = sample.image  # what cannot be read is not copied
+    if isinstance(sample.source, str | os.PathLike):
+        path = Path(sample.source)
+        name = digest(sample.id) + path.suffix.lower()
+        write_bytes_atomic(folder / name, path.read_bytes())
+    else:
+        name = f"{digest(sample.id)}.png"
+        save_png(image, folder / name)
+    return name
 
 
 def stored_alignment(rollout: Rollout, image_size: tuple[int, int]) -> Alignment | None:

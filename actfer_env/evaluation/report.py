@@ -17,10 +17,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from actfer_env import facs
 from actfer_env._version import __version__
+from actfer_env.errors import DataError
 from actfer_env.evaluation.metrics import Summary, summarize
 from actfer_env.evaluation.pictures import Picture, PictureConfig, Pictures, legend
 from actfer_env.evaluation.run import REPORT_FILE, Run, read_run
 from actfer_env.files import write_text_atomic
+from actfer_env.render import NOBODY_LOOKED
 from actfer_env.rewards import TERMS, UCGRPO, RewardError, Scores, UCGRPOConfig
 from actfer_env.rewards.groups import group_rollouts
 from actfer_env.rollout import Rollout, ToolCall
@@ -28,9 +30,13 @@ from actfer_env.tools.schema import DETECT_ALIGN
 
 OUTCOMES: Mapping[str, str] = {
     "right": "right", "wrong": "wrong", "none": "no answer", "unlabelled": "no label to compare",
+    "script": "played by a script",
 }  # fmt: skip
 """How an episode can end, as the filter's values and words."""
 DASH = "–"
+DEMONSTRATIONS = ("synthetic", "portrait")
+"""Data sets of this package's own pictures, on which a script's answers are part of the demonstration."""
+_PICTURE = "data:image/jpeg"
 _FIRST = ("agent", "detector", "seed", "max_turns", "max_zooms")
 
 
@@ -93,6 +99,8 @@ class EpisodeView:
     bars: tuple[Bar, ...]
     words: tuple[str, ...]
     advantage: float
+    source: str
+    answer: str
 
 
 @dataclass(frozen=True)
@@ -109,7 +117,7 @@ class GroupView:
 
 def write_report(
     folder: str | os.PathLike[str], run: Run | None = None, *, pictures: PictureConfig | None = None,
-    au_set: Iterable[int] | None = None,
+    au_set: Iterable[int] | None = None, keep: bool = True,
 ) -> Path:  # fmt: skip
     """Write `report.html` of a run, rebuilt from the stored run alone; no detector and no model runs.
 
@@ -118,36 +126,63 @@ def write_report(
         run: the run, if it is at hand; else it is read from the folder.
         pictures: sizes and number of the pictures.
         au_set: Action Units that the tables average; None is the run's own set.
+        keep: where source pictures cannot be found, do not replace a report that shows more of them.
 
     Returns:
         The report's path.
 
     Raises:
-        DataError: there is no run, its rollouts are malformed, or the folder cannot be written.
+        DataError: there is no run, its rollouts are malformed, the folder cannot be written, or the report is kept.
     """
-    path = Path(folder) / REPORT_FILE
     run = read_run(folder) if run is None else run
-    write_text_atomic(path, render_report(run, pictures=pictures, au_set=au_set))
+    return rebuild(folder, run, Pictures(run, pictures, folder), keep, au_set)
+
+
+def rebuild(
+    folder: str | os.PathLike[str], run: Run, pictures: Pictures, keep: bool = True,
+    au_set: Iterable[int] | None = None,
+) -> Path:  # fmt: skip
+    """Write a report as `write_report` does; afterwards ``pictures.lost`` tells what it lacks."""
+    path = Path(folder) / REPORT_FILE
+    html = _render(run, pictures, au_set)
+    if keep and pictures.lost and html.count(_PICTURE) < _pictures_in(path):
+        raise DataError(f"{path} stays as it is: {pictures.why_lost()}")
+    write_text_atomic(path, html)
     return path
 
 
-def render_report(run: Run, *, pictures: PictureConfig | None = None, au_set: Iterable[int] | None = None) -> str:
+def _pictures_in(path: Path) -> int:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").count(_PICTURE)
+    except OSError:
+        return 0
+
+
+def render_report(
+    run: Run, *, pictures: PictureConfig | None = None, au_set: Iterable[int] | None = None,
+    folder: str | os.PathLike[str] | None = None,
+) -> str:  # fmt: skip
     """Return the report of a run as one HTML document.
 
     Args:
         run: the run.
         pictures: sizes and number of the pictures.
         au_set: Action Units that the tables average; None is the run's own set.
+        folder: the run's, where it carries its pictures.
 
     Raises:
         DataError: its rollouts are malformed.
     """
-    scores, units = run.score(), run.au_set if au_set is None else au_set
+    return _render(run, Pictures(run, pictures, folder), au_set)
+
+
+def _render(run: Run, pictures: Pictures, au_set: Iterable[int] | None = None) -> str:
+    scores, units = run.scores, run.au_set if au_set is None else au_set
     script, style = _asset("report.js"), _asset("report.css")
     html = _environment().get_template("report.html.j2").render(
         title=_title(run), facts=_facts(run), audit=audit(run), failures=run.failures,
         tiles=summary_rows(summary := summarize(run.rollouts, scores, units)), tables=_tables(summary),
-        groups=_groups(run, scores, Pictures(run, pictures)), outcomes=OUTCOMES, legend=legend(),
+        groups=_groups(run, scores, pictures), outcomes=OUTCOMES, legend=legend(), notice=script_notice(run),
         emotions=[name for name in facs.EMOTIONS if any(rollout.emotion == name for rollout in run.rollouts)],
         total=len(run.rollouts), version=__version__, style=style, script=script, script_hash=_hash(script),
     )  # fmt: skip
@@ -210,12 +245,8 @@ def _rounded(value: Any) -> Any:
 
 def summary_rows(summary: Summary) -> list[tuple[str, str, str]]:
     """Return the headline figures as (name, value, note), for the report's tiles and for a terminal."""
-    derived = "derived from the emotion" if summary.aus_derived else f"macro, {summary.au_labelled} labelled"
-    derived += f"; {_named_set(summary)}"
     return [
-        ("accuracy", _share(summary.accuracy), f"{summary.labelled} labelled of {summary.n}"),
-        ("macro-F1", _number(summary.macro_f1), _count(len(summary.emotion_f1), "emotion")),
-        ("AU F1", _number(summary.au_macro_f1), derived),
+        *_figures(summary),
         ("zoomed", _share(summary.zoom_ratio), f"{_share(summary.zoom_ratio_with_face)} where a face was found"),
         ("with violations", _share(summary.violation_rate), _count(sum(summary.violations.values()), "violation")),
         ("mean reward", _signed(summary.terms.get("total")), f"{_number(summary.mean_turns, 1)} turns on average"),
@@ -223,8 +254,36 @@ def summary_rows(summary: Summary) -> list[tuple[str, str, str]]:
     ]
 
 
+def _figures(summary: Summary) -> list[tuple[str, str, str]]:
+    """Return how well answers fit the labels; of a script as the script's, and only where there are labels."""
+    played = bool(summary.n) and summary.scripted == summary.n
+    if played and not (summary.labelled or summary.au_labelled):
+        return []
+    whose = "script’s " if played else ""
+    labelled = f"{summary.labelled} labelled of {summary.n - (0 if played else summary.scripted)}"
+    derived = "derived from the emotion" if summary.aus_derived else f"macro, {summary.au_labelled} labelled"
+    derived += f"; {_named_set(summary)}"
+    return [
+        (f"{whose}accuracy", _share(summary.accuracy), "no policy looked" if played else labelled),
+        (f"{whose}macro-F1", _number(summary.macro_f1), _count(len(summary.emotion_f1), "emotion")),
+        (f"{whose}AU F1", _number(summary.au_macro_f1), derived),
+    ]
+
+
+def script_notice(run: Run) -> str | None:
+    """Return a line where no policy looked at some or all of a run's pictures, or None."""
+    played = sum(not rollout.looked for rollout in run.rollouts)
+    if not played:
+        return None
+    some = "" if played == len(run.rollouts) else f"in {played} of {len(run.rollouts)} episodes "
+    return some + NOBODY_LOOKED
+
+
 def _tables(summary: Summary) -> list[tuple[str, list[tuple[str, str, str]]]]:
     """Return the summary as titled tables of name, value and note."""
+    played = bool(summary.n) and summary.scripted == summary.n
+    if played and not (summary.labelled or summary.au_labelled):
+        return _other_tables(summary)
     note = "derived from the emotion: says nothing beyond it" if summary.aus_derived else ""
     answers = [
         ("episodes", str(summary.n), f"{summary.labelled} with an emotion label, {summary.answered} answered"),
@@ -234,8 +293,12 @@ def _tables(summary: Summary) -> list[tuple[str, list[tuple[str, str, str]]]]:
         ("AU F1, macro", _number(summary.au_macro_f1), _named_set(summary) + f"; {note}" * bool(note)),
         ("AU F1, per episode", _number(summary.au_instance_f1), note or f"{summary.au_labelled} with AU labels"),
     ]
+    return [("The script’s answers" if played else "Answers", answers), *_other_tables(summary)]
+
+
+def _other_tables(summary: Summary) -> list[tuple[str, list[tuple[str, str, str]]]]:
     return [
-        ("Answers", answers), ("Behaviour", _behaviour(summary)),
+        ("Behaviour", _behaviour(summary)),
         ("Reward, mean", [(name, _signed(value), "") for name, value in summary.terms.items()]),
         ("Violations", _violations(summary)),
     ]  # fmt: skip
@@ -318,17 +381,36 @@ def _delta_words(delta: float | None, rollouts: Sequence[Rollout], margin: float
 def _episode(run: Run, scorer: UCGRPO, scores: Scores, i: int, pictures: Pictures, scale: float) -> EpisodeView:
     rollout = run.rollouts[i]
     drawn, missing = pictures.of(rollout)
-    units, note = _units(rollout)
+    source = answer_source(rollout)
+    hidden = source == "hidden"
+    units, note = ((), "") if hidden else _units(rollout)
+    given = rollout.predicted_emotion or "none"
     return EpisodeView(
-        number=i, rollout=rollout, outcome=outcome(rollout), pictures=tuple(drawn), missing=missing,
-        calls=_calls(rollout), units=units, unit_note=note,
+        number=i, rollout=rollout, outcome=outcome(rollout), pictures=tuple(drawn), missing=missing, source=source,
+        answer=given, calls=_calls(rollout, hidden), units=units, unit_note=note,
         bars=tuple(Bar(name, v, round(min(abs(v) / scale, 1) * 100, 2)) for name, v in scores.terms(i).items()),
-        words=_words(scorer, run.rollouts, scores, i), advantage=float(scores.advantage[i]),
+        words=() if hidden else _words(scorer, run.rollouts, scores, i), advantage=float(scores.advantage[i]),
     )  # fmt: skip
+
+
+def answer_source(rollout: Rollout) -> str:
+    """Return whose an episode's answer is.
+
+    Returns:
+        "policy"; "label", of a script that gives the data set's own; "script", of a script on pictures of this package,
+        where it is part of a demonstration; "hidden", of a script on anything else: it must not look like a reading.
+    """
+    if rollout.looked:
+        return "policy"
+    if rollout.meta.get("answer") == "label" and rollout.emotion is not None:
+        return "label"
+    return "script" if rollout.meta.get("dataset") in DEMONSTRATIONS and rollout.emotion is not None else "hidden"
 
 
 def outcome(rollout: Rollout) -> str:
     """Return how an episode ended, a key of `OUTCOMES`."""
+    if answer_source(rollout) == "hidden":
+        return "script"
     if rollout.predicted_emotion is None:
         return "none"
     return {True: "right", False: "wrong", None: "unlabelled"}[rollout.correct]
@@ -341,12 +423,13 @@ def _words(scorer: UCGRPO, rollouts: Sequence[Rollout], scores: Scores, i: int) 
         return (str(error),)
 
 
-def _calls(rollout: Rollout) -> tuple[CallView, ...]:
+def _calls(rollout: Rollout, hidden: bool = False) -> tuple[CallView, ...]:
     views = [_call(call) for call in rollout.tool_calls]
     if rollout.predicted_emotion is None:
         text = "turns used up without an answer" if rollout.truncated else "no answer"
         return (*views, CallView(None, "end", "", text))
-    return (*views, CallView(rollout.turns, "answer", "", rollout.predicted_emotion))
+    given = "given by the script, and not shown: it says nothing of this picture"
+    return (*views, CallView(rollout.turns, "answer", "", given if hidden else rollout.predicted_emotion))
 
 
 def _call(call: ToolCall) -> CallView:

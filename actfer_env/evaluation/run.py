@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import numpy as np
 
 from actfer_env import facs
 from actfer_env._version import __version__
+from actfer_env.data.synthetic import GENERATOR_VERSION
 from actfer_env.errors import ActFERError, DataError
 from actfer_env.files import write_text_atomic
 from actfer_env.rewards import TERMS, UCGRPO, Scores, UCGRPOConfig
@@ -23,6 +26,10 @@ from actfer_env.rollout import Rollout, read_rollouts, write_rollouts
 
 RUN_SCHEMA = 1
 RUN_FILE, ROLLOUT_FILE, REPORT_FILE = "run.json", "rollouts.jsonl", "report.html"
+PICTURE_FOLDER = "pictures"
+"""Of a run that carries its pictures, the folder in its own."""
+FIRST_GENERATOR = 2
+"""Version of the generator that made the runs which do not name it."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +38,15 @@ class Run:
 
     Attributes:
         rollouts: in order of groups and members.
-        dataset: the arguments of `load_dataset`, so that pictures can be found again.
+        dataset: the arguments of `load_dataset`, its root resolved, so that pictures can be found again from anywhere.
         settings: agent, detector, seed, budgets, for people and for the report's head.
         reward: constants of the reward.
         scorer_state: `UCGRPO.state_dict()` before this run.
         stored_scores: the terms and the advantage as they were computed when the run was made: name -> list (n,).
         failures: samples that could not be run: {"sample_id", "error"}.
         version: of the package that made the run.
+        generator: version of the generator of drawn faces; another one draws other faces.
+        pictures: sample id -> name of the picture's file, of a run that carries its pictures (`embed_pictures`).
     """
 
     rollouts: tuple[Rollout, ...]
@@ -48,6 +57,8 @@ class Run:
     stored_scores: dict[str, list[float]] = field(default_factory=dict)
     failures: tuple[dict[str, str], ...] = ()
     version: str = __version__
+    generator: int = GENERATOR_VERSION
+    pictures: dict[str, str] = field(default_factory=dict)
 
     @property
     def au_set(self) -> tuple[int, ...] | None:
@@ -61,13 +72,18 @@ class Run:
         scorer.load_state_dict(self.scorer_state)
         return scorer
 
-    def score(self) -> Scores:
-        """Recompute rewards and advantages from the rollouts."""
+    @cached_property
+    def scores(self) -> Scores:
+        """Rewards and advantages, computed from the rollouts on first use."""
         return self.scorer().score(self.rollouts)
+
+    def score(self) -> Scores:
+        """Return `scores`."""
+        return self.scores
 
     def mismatches(self, tolerance: float = 1e-9) -> list[str]:
         """Return one line for every stored score that differs from the recomputed one; empty if all agree."""
-        scores = self.score()
+        scores = self.scores
         lines = []
         for name, stored in self.stored_scores.items():
             computed = np.asarray(getattr(scores, name))
@@ -78,6 +94,17 @@ class Run:
                 who = f"{self.rollouts[i].group_id}, member {self.rollouts[i].member}"
                 lines.append(f"{who}: {name} stored {stored[i]:+.6f}, recomputed {computed[i]:+.6f}")
         return lines
+
+
+def finished_run(
+    rollouts: Iterable[Rollout], dataset: dict[str, Any], settings: dict[str, Any], reward: UCGRPOConfig,
+    failures: Sequence[dict[str, str]] = (),
+) -> Run:  # fmt: skip
+    """Return a run with its scores, which are those of one step of a fresh scorer."""
+    run = Run(tuple(rollouts), dataset, settings, reward, UCGRPO(reward).state_dict(), failures=tuple(failures))
+    scored = replace(run, stored_scores=scored_columns(run.scores))
+    vars(scored)["scores"] = run.scores  # they are of the same rollouts: no need to compute them again
+    return scored
 
 
 def scored_columns(scores: Scores) -> dict[str, list[float]]:
@@ -92,13 +119,25 @@ def write_run(folder: str | os.PathLike[str], run: Run) -> None:
         DataError: the folder cannot be written.
     """
     path = Path(folder)
+    before = carried_pictures(path)
     write_rollouts(path / ROLLOUT_FILE, run.rollouts)
     head = {
-        "schema": RUN_SCHEMA, "actfer_env": run.version, "dataset": run.dataset, "settings": run.settings,
-        "reward": run.reward.to_dict(), "scorer_state": run.scorer_state, "scores": run.stored_scores,
-        "failures": list(run.failures),
+        "schema": RUN_SCHEMA, "actfer_env": run.version, "generator": run.generator, "dataset": run.dataset,
+        "beside": _beside(run.dataset.get("root"), path), "settings": run.settings, "reward": run.reward.to_dict(),
+        "scorer_state": run.scorer_state, "scores": run.stored_scores, "failures": list(run.failures),
+        "pictures": run.pictures,
     }  # fmt: skip
     write_text_atomic(path / RUN_FILE, json.dumps(head, indent=1, ensure_ascii=False) + "\n")
+    for name in set(before.values()) - set(run.pictures.values()):  # of an earlier run in this folder
+        (path / PICTURE_FOLDER / Path(name).name).unlink(missing_ok=True)
+
+
+def carried_pictures(folder: str | os.PathLike[str]) -> dict[str, str]:
+    """Return the pictures that the run in a folder carries, sample id -> file name; none where there is no run."""
+    try:
+        return dict(json.loads((Path(folder) / RUN_FILE).read_text(encoding="utf-8")).get("pictures", {}))
+    except (OSError, AttributeError, TypeError, ValueError):
+        return {}
 
 
 def read_run(folder: str | os.PathLike[str]) -> Run:
@@ -114,9 +153,10 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
             raise DataError(f"{path / RUN_FILE}: schema {head['schema']} is newer than {RUN_SCHEMA}; update actfer-env")
         _check_head(head)
         return Run(
-            rollouts=tuple(read_rollouts(path / ROLLOUT_FILE)), dataset=head["dataset"], settings=head["settings"],
+            rollouts=tuple(read_rollouts(path / ROLLOUT_FILE)), dataset=_found(head, path), settings=head["settings"],
             reward=UCGRPOConfig.from_dict(head["reward"]), scorer_state=head["scorer_state"],
             stored_scores=head["scores"], failures=tuple(head["failures"]), version=head["actfer_env"],
+            generator=head.get("generator", FIRST_GENERATOR), pictures=head.get("pictures", {}),
         )  # fmt: skip
     except OSError as error:
         message = f"{path}: no stored run here ({error.strerror}); give the --out folder of 'actfer rollout'"
@@ -127,9 +167,27 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
         raise DataError(f"{path / RUN_FILE}: not a stored run ({error})") from error
 
 
+def _beside(root: Any, folder: Path) -> str | None:
+    """Return the way from a run's folder to its data set's root, for folders that are moved together."""
+    if not isinstance(root, str) or not Path(root).is_absolute():
+        return None
+    try:
+        return os.path.relpath(root, os.path.realpath(folder))
+    except ValueError:  # another drive
+        return None
+
+
+def _found(head: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the data set's arguments, with the root where it lies beside the run if it is not in its old place."""
+    dataset, beside = dict(head["dataset"]), head.get("beside")
+    if isinstance(beside, str) and not Path(str(dataset.get("root"))).exists() and (folder / beside).exists():
+        dataset["root"] = os.path.realpath(folder / beside)
+    return dataset
+
+
 def _check_head(head: dict[str, Any]) -> None:
-    for key in ("dataset", "settings", "scorer_state", "scores"):
-        if not isinstance(head[key], dict):
+    for key in ("dataset", "settings", "scorer_state", "scores", "pictures"):
+        if not isinstance(head.get(key, {} if key == "pictures" else None), dict):
             raise TypeError(f"{key} must be an object")
     for name in head["scores"]:
         if name not in (*TERMS, "advantage"):

@@ -53,4 +53,4 @@ def write_examples(config: SessionConfig, folder: Path, cache: Path, *, groups: 
     run = Run(tuple(rollouts), held.dataset.arguments, settings, reward, scorer.state_dict(),
               scored_columns(scorer.score(rollouts)))  # fmt: skip
     write_run(folder / FOLDER, run)
-    return write_report(folder / FOLDER, run)
+    return write_report(folder / FOLDER, run, keep=False)

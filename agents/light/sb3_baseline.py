@@ -16,7 +16,15 @@ import numpy as np
 import torch
 
 from actfer_env.agents.light.evaluate import free_figures, task_of
-from actfer_env.agents.light.session import RESULT, SessionConfig, Stage, read_result, stage
+from actfer_env.agents.light.session import (
+    RESULT,
+    SessionConfig,
+    Stage,
+    check_result,
+    read_result,
+    session_facts,
+    stage,
+)
 from actfer_env.agents.light.trainer import LOG
 from actfer_env.data.synthetic import GENERATOR_VERSION
 from actfer_env.errors import DataError
@@ -45,12 +53,12 @@ def run_sb3(
     Raises:
         DataError: stable-baselines3 is not installed, or the folder holds another run.
     """
-    made = {"config": json.loads(json.dumps(asdict(config))), "generator": GENERATOR_VERSION, "steps": steps}
+    facts = {**session_facts(config), "steps": steps}
+    made = {"config": asdict(config), "generator": GENERATOR_VERSION, "steps": steps, "facts": facts}
     path = folder / RESULT
     if path.exists():
         result = read_result(path)
-        if {key: result.get(key) for key in made} != made:
-            raise DataError(f"{folder} holds another run: choose another folder")
+        check_result(folder, result, facts)
         return result
     torch.set_num_threads(1)
     model = _learn(stage("train", config.train, config, cache, say, 1), config, steps)

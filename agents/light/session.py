@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from actfer_env import facs
 from actfer_env.agents.light.board import Board
 from actfer_env.agents.light.evaluate import MODES, figures, hold_out
 from actfer_env.agents.light.policy import Features, LightPolicy, PolicyConfig
@@ -19,17 +20,21 @@ from actfer_env.agents.light.rollouts import encode_all
 from actfer_env.agents.light.trainer import (
     Trainer,
     TrainerConfig,
+    check_begun,
+    check_bounds,
     load_checkpoint,
     reward_config,
     save_atomic,
+    versions,
     weights_hash,
 )
-from actfer_env.agents.light.views import ViewConfig, Views, ViewTools, prepare
+from actfer_env.agents.light.views import ViewConfig, Views, ViewTools, prepare, views_name
 from actfer_env.agents.light.warmstart import WarmStartConfig, warm_start
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.data.synthetic import GENERATOR_VERSION
 from actfer_env.errors import DataError
 from actfer_env.files import write_text_atomic
+from actfer_env.identity import as_json, dataset_facts, detector_facts, digest, refuse_other
 from actfer_env.rewards import VARIANTS, FacialR1Reward, TAGReward, UCGRPOConfig
 from actfer_env.rewards.presets import AnswerReward
 from actfer_env.wrappers.group_vec import GroupVectorEnv
@@ -38,6 +43,8 @@ ENV_ID = "ActFER-MultiDiscrete-v0"
 OTHER_REWARDS: Mapping[str, type[AnswerReward]] = {"facial_r1": FacialR1Reward, "tag": TAGReward}
 """Rewards of other systems, by the name that `SessionConfig.variant` takes."""
 WARM, RESULT = "warmstart.pt", "result.json"
+CACHE_VERSION = 1
+"""Raised whenever the same settings give another warm start or other features."""
 Say = Callable[[str], None]
 Watch = Callable[[dict[str, float], int], None]
 
@@ -81,6 +88,15 @@ class SessionConfig:
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     warm: WarmStartConfig = field(default_factory=WarmStartConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+    def __post_init__(self) -> None:
+        check_bounds(self, train=1, val=1, test=0, threads=1, max_zooms=0, zoom_cost=0)
+        if self.max_zooms > len(facs.REGIONS):
+            raise DataError(f"max_zooms is {self.max_zooms}; a face has {len(facs.REGIONS)} regions")
+        switches = {"zoom_cost": 0.0, "outcome_gate": False, "normalize_std": True}
+        for name, value in dict(self.reward).items():
+            if name in switches and getattr(self, name) not in (switches[name], value):
+                raise DataError(f"{name} is given twice, as {getattr(self, name)} and as {value}: leave out one")
 
     def rewards(self) -> UCGRPOConfig:
         """Return the configuration of UC-GRPO's reward, whose task term also measures policies of other rewards."""
@@ -151,21 +167,24 @@ def run(
         DataError: the folder holds another run, or cannot be written.
     """
     torch.set_num_threads(config.threads)
-    done = _finished(folder, config)
+    facts = session_facts(config)
+    done = _finished(folder, facts)
     if done is not None:
         return done
+    begun = _lasting(facts, config)
+    check_begun(folder, {"session": begun})
     train, val = (
         stage("train", config.train, config, cache, say, workers),
         stage("val", config.val, config, cache, say, workers),
     )
-    policy, skill = _warm(config, train.views, val.views, cache, say)
+    policy, skill = _warm(config, train, val, cache, say)
     reward = config.rewards()
     venv = train.groups(config.trainer.groups, config.trainer.group_size, reward, max_zooms=config.max_zooms)
     if config.variant in OTHER_REWARDS:
         venv.scorer = OTHER_REWARDS[config.variant]()
     frozen = config.trainer.freeze_vision
     known = known_features(policy, train, cache) if frozen else None
-    trainer = Trainer(policy, venv, config.trainer, config.seed, folder, known)
+    trainer = Trainer(policy, venv, config.trainer, config.seed, folder, known, {"session": begun})
     if trainer.resume():
         say(f"going on from step {trainer.done}")
     _train(trainer, folder, watch or (lambda row, steps: say(line_of(row, steps))))
@@ -174,7 +193,7 @@ def run(
     shown = measure(policy, held, UCGRPOConfig(zoom_cost=reward.zoom_cost), config.max_zooms, known)
     result = {
         "config": asdict(config), "generator": GENERATOR_VERSION, "split": "test" if config.test else "val",
-        "warm": skill, "figures": shown, "weights": weights_hash(trainer.policy),
+        "warm": skill, "figures": shown, "weights": weights_hash(trainer.policy), "facts": facts,
     }  # fmt: skip
     write_text_atomic(folder / RESULT, json.dumps(result, indent=1) + "\n")
     return result
@@ -216,8 +235,8 @@ def known_features(policy: LightPolicy, part: Stage, cache: Path) -> Features:
     Raises:
         DataError: the cache holds a broken file, or cannot be written.
     """
-    facts = GENERATOR_VERSION, part.dataset.arguments, len(part.dataset), part.config, torch.get_num_threads()
-    path = cache / f"features-{_digest(repr((facts, weights_hash(policy.encoders()))))}.pt"
+    facts = [CACHE_VERSION, versions(), views_name(part.dataset, part.config), torch.get_num_threads()]
+    path = cache / f"features-{digest([*facts, weights_hash(policy.encoders())])}.pt"
     if not path.exists():
         save_atomic(path, encode_all(policy.eval(), part.views))
     image, face, crops, fine = load_checkpoint(path)
@@ -245,37 +264,65 @@ def read_result(path: Path) -> dict[str, Any]:
     return result
 
 
-def _finished(folder: Path, config: SessionConfig) -> dict[str, Any] | None:
+def session_facts(config: SessionConfig) -> dict[str, Any]:
+    """Return what a run is of, as JSON values: its settings, what its data hold, its detector, and versions."""
+    sizes = {"train": config.train, "val": config.val, "test": config.test}
+    data = {
+        split: dataset_facts(load_dataset(config.dataset, split=split, n=n), content=True)
+        for split, n in sizes.items() if n
+    }  # fmt: skip
+    own = {name: value for name, value in versions().items() if name != "torch"}  # a finished run outlives its torch
+    return dict(as_json({
+        **asdict(config), "data": data, "detector": detector_facts(config.views.detector), "package": own,
+    }))  # fmt: skip
+
+
+def check_result(folder: Path, result: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Compare a finished run with the one that is asked for; those of older versions tell less.
+
+    Raises:
+        DataError: it is another run.
+    """
+    found = result.get("facts") or {**result["config"], "package": {"generator": result["generator"]}}
+    older = {**{name: facts[name] for name in result["config"]}, "package": {"generator": GENERATOR_VERSION}}
+    refuse_other(folder, "run", found, facts if "facts" in result else older)
+
+
+def _lasting(facts: Mapping[str, Any], config: SessionConfig) -> dict[str, Any]:
+    """Return the facts that a run which goes on must share with its beginning."""
+    left_open = {"save_every"} | (set() if config.trainer.anneal else {"steps"})
+    trainer = {name: value for name, value in facts["trainer"].items() if name not in left_open}
+    data = {split: value for split, value in facts["data"].items() if split != "test"}
+    return {**{name: value for name, value in facts.items() if name != "test"}, "trainer": trainer, "data": data}
+
+
+def _finished(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any] | None:
     path = folder / RESULT
     if not path.exists():
         return None
     result = read_result(path)
-    if result["config"] != json.loads(json.dumps(asdict(config))) or result["generator"] != GENERATOR_VERSION:
-        raise DataError(f"{folder} holds another run: choose another folder")
+    check_result(folder, result, facts)
     return result
 
 
 def _warm(
-    config: SessionConfig, train: Views, val: Views, cache: Path, say: Say
+    config: SessionConfig, train: Stage, val: Stage, cache: Path, say: Say
 ) -> tuple[LightPolicy, dict[str, float]]:
     """Return the warm start of a seed, trained if it is not in the cache: all variants begin from the same one."""
     policy = LightPolicy(config.policy)
     shapes = [(name, tuple(value.shape)) for name, value in policy.state_dict().items()]
-    data = (GENERATOR_VERSION, config.dataset, config.train, config.val, config.views, config.threads)
-    path = cache / f"warm-{_digest(repr((data, config.seed, config.warm, shapes)))}-{WARM}"
+    facts = [
+        CACHE_VERSION, versions(), *(views_name(part.dataset, part.config) for part in (train, val)), config.threads,
+        config.seed, asdict(config.warm), asdict(config.policy), shapes,
+    ]  # fmt: skip
+    path = cache / f"warm-{digest(facts)}-{WARM}"
     if path.exists():
         kept = load_checkpoint(path)
         policy.load_state_dict(kept["policy"])
         return policy.eval(), kept["skill"]
-    policy, skill = warm_start(train, val, config.warm, config.seed, config.policy, say)
+    policy, skill = warm_start(train.views, val.views, config.warm, config.seed, config.policy, say)
     save_atomic(path, {"policy": policy.state_dict(), "skill": skill})
     return policy, skill
-
-
-def _digest(text: str) -> str:
-    import hashlib
-
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def line_of(row: dict[str, float], steps: int) -> str:

@@ -10,7 +10,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,10 +20,13 @@ import numpy as np
 import torch
 
 from actfer_env import facs
+from actfer_env._version import __version__
 from actfer_env.agents.light.policy import ANSWER, Features, LightPolicy, Outputs, divergence, entropy, log_prob
 from actfer_env.agents.light.rollouts import Batch, Player
+from actfer_env.data.synthetic import GENERATOR_VERSION
 from actfer_env.errors import DataError
 from actfer_env.files import write_bytes_atomic, write_text_atomic
+from actfer_env.identity import as_json, dataset_facts, refuse_other
 from actfer_env.rewards import UCGRPO, UCGRPOConfig
 from actfer_env.rewards.presets import AnswerReward
 from actfer_env.wrappers.group_vec import GroupVectorEnv
@@ -67,6 +70,10 @@ class TrainerConfig:
     max_norm: float = 1.0
     save_every: int = 25
 
+    def __post_init__(self) -> None:
+        check_bounds(self, steps=0, groups=1, group_size=1, epochs=1, save_every=1)
+        check_bounds(self, rate=0, gate_factor=0, clip=0, kl=0, entropy=0, max_norm=0)
+
 
 @dataclass
 class Trainer:
@@ -79,6 +86,7 @@ class Trainer:
         seed: of the sampling.
         folder: for checkpoints and the log; None keeps nothing.
         known: features of the training split by the warm start's encoders (`encode_all`); only where those are frozen.
+        facts: what else the run is of, as JSON values; a checkpoint of a run with other facts is not taken over.
     """
 
     policy: LightPolicy
@@ -87,6 +95,7 @@ class Trainer:
     seed: int = 0
     folder: Path | None = None
     known: Features | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.known is not None and not self.config.freeze_vision:
@@ -161,8 +170,7 @@ class Trainer:
         state = {
             "policy": self.policy.state_dict(), "reference": self.reference.state_dict(), "done": self.done,
             "optimizer": self.optimizer.state_dict(), "venv": json.dumps(self.venv.state_dict()),
-            "generator": self.generator.get_state(), "log": self.log, "config": asdict(self.config),
-            "reward": facts_of(self.venv.scorer), "seed": self.seed,
+            "generator": self.generator.get_state(), "log": self.log, "facts": json.dumps(self._facts()),
         }  # fmt: skip
         save_atomic(self.folder / CHECKPOINT, state)
         write_text_atomic(self.folder / LOG, _csv(self.log))
@@ -177,10 +185,10 @@ class Trainer:
         if path is None or not path.exists():
             return False
         state = load_checkpoint(path)
-        mine = {"config": asdict(self.config), "reward": facts_of(self.venv.scorer), "seed": self.seed}
-        for name, value in mine.items():
-            if self._fixed(state[name]) != self._fixed(value):
-                raise DataError(f"{path} was made with another {name}: choose another folder")
+        found, mine = facts_in(state, path), self._facts()
+        if not self.config.anneal:  # only then the rates depend on the number of steps
+            found["trainer"]["steps"] = mine["trainer"]["steps"]
+        refuse_other(path.parent, "run", found, mine)
         self.policy.load_state_dict(state["policy"])
         self.reference.load_state_dict(state["reference"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -189,16 +197,67 @@ class Trainer:
         self.done, self.log = state["done"], state["log"]
         return True
 
-    def _fixed(self, facts: Any) -> Any:
-        """Return what a resumed run must share; the number of steps only where the rates depend on it."""
-        if not isinstance(facts, dict) or self.config.anneal:
-            return facts
-        return {key: value for key, value in facts.items() if key != "steps"}
+    def _facts(self) -> dict[str, Any]:
+        """Return what a resumed run must share: all that changes its bytes."""
+        own = asdict(self.config)
+        own.pop("save_every")
+        pictures = {name: space.shape for name, space in self.venv.single_observation_space.items()}
+        return dict(as_json({
+            "trainer": own, "reward": facts_of(self.venv.scorer), "seed": self.seed, "threads": torch.get_num_threads(),
+            "data": dataset_facts(self.venv.dataset), "observations": pictures, **asdict(self.venv.config),
+            "policy": asdict(self.policy.config), "versions": versions(), **self.facts,
+        }))  # fmt: skip
+
+
+def versions() -> dict[str, Any]:
+    """Return the versions that change the bytes of a training."""
+    return {"actfer_env": __version__, "generator": GENERATOR_VERSION, "torch": torch.__version__}
+
+
+def facts_in(state: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Return what a checkpoint is of.
+
+    Raises:
+        DataError: it does not say so.
+    """
+    if "facts" not in state:
+        raise DataError(f"{path} does not say what it is of, as those of older versions: choose another folder")
+    return dict(json.loads(state["facts"]))
+
+
+def check_begun(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Compare a run that is begun in a folder with the one that is asked for, before any work.
+
+    Args:
+        folder: of the run; without a checkpoint nothing is begun.
+        facts: as `Trainer` takes them.
+
+    Raises:
+        DataError: it is another run.
+    """
+    path = folder / CHECKPOINT
+    if path.exists():
+        found = facts_in(load_checkpoint(path), path)
+        for name, wanted in facts.items():
+            refuse_other(folder, "run", found.get(name, {}), wanted)
+
+
+def check_bounds(config: Any, **least: float) -> None:
+    """Refuse a configuration whose numbers lie below their bounds.
+
+    Raises:
+        DataError: the first that does.
+    """
+    for name, bound in least.items():
+        value = getattr(config, name)
+        if not value >= bound:
+            raise DataError(f"{type(config).__name__}: {name} is {value}; it must be at least {bound}")
 
 
 def facts_of(scorer: UCGRPO | AnswerReward) -> dict[str, Any]:
     """Return a reward's constants, by which a checkpoint tells it from others."""
-    return scorer.config.to_dict() if isinstance(scorer, UCGRPO) else {"name": type(scorer).__name__, **asdict(scorer)}
+    constants = scorer.config.to_dict() if isinstance(scorer, UCGRPO) else asdict(scorer)
+    return {"name": type(scorer).__name__, **constants}
 
 
 def clipped(ratio: torch.Tensor, advantage: torch.Tensor, clip: float) -> torch.Tensor:

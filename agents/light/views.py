@@ -6,8 +6,6 @@ exactly as they would without it.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import pickle
 from collections.abc import Callable, Iterable
@@ -20,18 +18,20 @@ from numpy.typing import NDArray
 
 from actfer_env import facs
 from actfer_env.data import Dataset, Sample
-from actfer_env.data.synthetic import GENERATOR_VERSION
+from actfer_env.errors import DataError
 from actfer_env.files import draft_folder
+from actfer_env.identity import dataset_facts, detector_facts, digest
 from actfer_env.plugins import Carrying
 from actfer_env.rollout import Box
 from actfer_env.tools import FaceTools
 from actfer_env.tools.align import Alignment
 from actfer_env.tools.cache import CacheConfig
-from actfer_env.tools.detectors.simulated import SimulatedConfig
 from actfer_env.tools.image import RGB
 from actfer_env.tools.zoom import Crop, ZoomConfig
 
 _CHUNK = 64
+VIEWS_VERSION = 1
+"""Raised whenever the same data and sizes give other files."""
 
 
 @dataclass(frozen=True)
@@ -104,19 +104,20 @@ def prepare(
 
     Raises:
         ImageError: a picture cannot be read.
-        DataError: the folder cannot be written.
+        DataError: the folder cannot be written, or holds broken files.
     """
     config = config or ViewConfig()
-    target = Path(folder) / _name(dataset, config)
+    target = Path(folder) / views_name(dataset, config)
     if not target.is_dir():
         with draft_folder(target) as draft:
             _draw_all(dataset, config, draft, workers or os.cpu_count() or 1, advance)
     return _read(target)
 
 
-def _name(dataset: Dataset, config: ViewConfig) -> str:
-    facts = [GENERATOR_VERSION, dataset.arguments, len(dataset), vars(config), vars(SimulatedConfig())]
-    return "views-" + hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+def views_name(dataset: Dataset, config: ViewConfig) -> str:
+    """Return the folder's name of a data set's views, which changes with whatever changes their bytes."""
+    facts = [VIEWS_VERSION, dataset_facts(dataset, content=True), vars(config), detector_facts(config.detector)]
+    return f"views-{digest(facts)}"
 
 
 def _draw_all(
@@ -166,9 +167,12 @@ def _row(sample: Sample, tools: FaceTools, config: ViewConfig) -> dict[str, Any]
 
 
 def _read(folder: Path) -> Views:
-    # Plain arrays over the mapped files: indexing a `memmap` costs more than the copy of a crop.
-    arrays = {name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in _ARRAYS}
-    alignments, facts = pickle.loads((folder / "facts.pickle").read_bytes())
+    try:
+        # Plain arrays over the mapped files: indexing a `memmap` costs more than the copy of a crop.
+        arrays = {name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in _ARRAYS}
+        alignments, facts = pickle.loads((folder / "facts.pickle").read_bytes())
+    except (OSError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        raise DataError(f"{folder} is broken ({error}): delete it and run again") from error
     return Views(**arrays, alignments=alignments, crop_facts=facts)
 
 
@@ -182,14 +186,14 @@ class ViewTools(FaceTools):
     """
 
     def __init__(self, dataset: Dataset, views: Views, config: ViewConfig | None = None) -> None:
-        config = config or ViewConfig()
+        self._view_config = config = config or ViewConfig()
         super().__init__(config.detector, zoom=ZoomConfig(size=config.crop_size, stretch=True))
         self._dataset, self._views = dataset, views
         self._index = {dataset[i].id: i for i in range(len(dataset))}
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel with the views."""
-        return ViewTools, (self._dataset, self._views)
+        return ViewTools, (self._dataset, self._views, self._view_config)
 
     def alignment(self, sample: Sample) -> Alignment | None:
         """Return the sample's alignment, or None if no face was found."""

@@ -98,7 +98,7 @@ class DetectionStore:
             DetectorError: the folder holds another detector's work, or there is no such detector.
             DataError: the folder cannot be written.
         """
-        spec, path = _absolute(spec), Path(folder).expanduser()
+        spec, path = absolute_spec(spec), Path(folder).expanduser()
         settings = settings_of(make_detector(spec))
         about = {"format": FORMAT, "spec": spec, "settings": settings, "buckets": buckets}
         if not (path / ABOUT).exists():
@@ -244,7 +244,7 @@ def picture_digest(image: NDArray[np.uint8]) -> str:
     return digest.hexdigest()
 
 
-def _absolute(spec: str) -> str:
+def absolute_spec(spec: str) -> str:
     """Make a file in a spec absolute: workers have other working directories."""
     name, colon, argument = spec.partition(":")
     path = Path(argument).expanduser()
