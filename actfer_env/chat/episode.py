@@ -87,6 +87,8 @@ class ChatEpisode:
         self.outcome = "answered"
         self._log: list[dict[str, Any]] = []
         self._evidence: list[list[float]] = []
+        self._au_boxes: dict[str, list[float]] = {}
+        self._reasoning_aus: list[str] = []
         self._shown = (0, 0)
         self._begin()
 
@@ -161,8 +163,10 @@ class ChatEpisode:
         """Return the record of the finished episode.
 
         Its texts are whole assistant turns. Its meta adds `outcome`, `parse_failures`, `cut_turns` (at the bound on a
-        turn's tokens), `chat` (one entry for each turn that had a problem, was mended or cut), and `evidence_boxes`
-        for presets with a canvas, as shares of the picture.
+        turn's tokens), and `chat` (one entry for each turn that had a problem, was mended or cut). Presets with a
+        canvas add `evidence_boxes` and `au_boxes`, both as shares of the picture: the boxes of the reasoning, and those
+        of the target's Action Units (see `tools.au_boxes`). Presets that name units in the reasoning add
+        `reasoning_aus`, which stands whatever became of the answer.
 
         Raises:
             RuntimeError: the episode is not over.
@@ -171,13 +175,18 @@ class ChatEpisode:
         kept["parse_failures"] = sum("problem" in entry for entry in self._log)
         kept["cut_turns"] = sum("cut" in entry for entry in self._log)
         if self.chat.form.canvas:
-            kept["evidence_boxes"] = self._evidence
+            kept |= {"evidence_boxes": self._evidence, "au_boxes": self._au_boxes}
+        if self.chat.form.aus == "reasoning":
+            kept["reasoning_aus"] = self._reasoning_aus
         return self.episode.rollout(self.texts, {**kept, **(meta or {})})
 
     def _begin(self) -> None:
         """Write the system prompt and the first question with its picture."""
         episode, regions = self.episode, None
-        if episode.alignment is not None:
+        if self.chat.form.canvas:  # now, so that a detector that cannot be built says so before the policy is asked
+            aus = None if self.sample.aus is None else self.sample.aus & episode.config.known_aus
+            self._au_boxes = episode.tools.au_boxes(self.sample, aus)
+        if episode.alignment is not None and not self.chat.form.canvas:  # a canvas spans the picture, not the face
             picture, regions = self._face(), self._regions()
         else:
             picture = self._overview()
@@ -190,7 +199,7 @@ class ChatEpisode:
     def _overview(self) -> RGB:
         image = self.episode.tools.image(self.sample)
         side = self.chat.form.side
-        picture = fit(image, side) if side else _bounded(image, self.chat.image_side)
+        picture = fit(image, side, bars=self.chat.form.bars) if side else _bounded(image, self.chat.image_side)
         self._shown = (picture.shape[1], picture.shape[0])
         return picture
 
