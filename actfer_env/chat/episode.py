@@ -88,7 +88,7 @@ class ChatEpisode:
         self._log: list[dict[str, Any]] = []
         self._evidence: list[list[float]] = []
         self._au_boxes: dict[str, list[float]] = {}
-        self._reasoning_aus: list[str] = []
+        self._reasoning_aus: list[str] | None = None
         self._shown = (0, 0)
         self._begin()
 
@@ -166,7 +166,7 @@ class ChatEpisode:
         turn's tokens), and `chat` (one entry for each turn that had a problem, was mended or cut). Presets with a
         canvas add `evidence_boxes` and `au_boxes`, both as shares of the picture: the boxes of the reasoning, and those
         of the target's Action Units (see `tools.au_boxes`). Presets that name units in the reasoning add
-        `reasoning_aus`, which stands whatever became of the answer.
+        `reasoning_aus` where a label was written, known or not.
 
         Raises:
             RuntimeError: the episode is not over.
@@ -176,7 +176,7 @@ class ChatEpisode:
         kept["cut_turns"] = sum("cut" in entry for entry in self._log)
         if self.chat.form.canvas:
             kept |= {"evidence_boxes": self._evidence, "au_boxes": self._au_boxes}
-        if self.chat.form.aus == "reasoning":
+        if self._reasoning_aus is not None:
             kept["reasoning_aus"] = self._reasoning_aus
         return self.episode.rollout(self.texts, {**kept, **(meta or {})})
 
@@ -282,6 +282,10 @@ class ChatEpisode:
         answer = parsed.answer
         assert answer is not None
         self._evidence = [list(box) for box in parsed.boxes]
+        if self.chat.form.aus == "reasoning":
+            units = _known_units(answer.aus)
+            self._reasoning_aus = [facs.format_au(au) for au in sorted(units & self.episode.config.known_aus)]
+            answer = replace(answer, aus=sorted(units))
         result = self._checked_answer(answer)
         if result.violation:
             self._say(result.message)
@@ -315,6 +319,17 @@ class ChatEpisode:
 def chat_tools(detector: Any = "auto", chat: ChatConfig | None = None, **kwargs: Any) -> FaceTools:
     """Return tools whose crops have the chat's size; arguments as `FaceTools`."""
     return FaceTools(detector, zoom=ZoomConfig(size=(chat or ChatConfig()).crop_side), **kwargs)
+
+
+def _known_units(labels: Any) -> frozenset[int]:
+    """Return the units that a reasoning names; a number that FACS does not know spoils no other."""
+    units: set[int] = set()
+    for label in labels or ():
+        try:
+            units |= facs.parse_aus(label)
+        except LabelError:
+            continue
+    return frozenset(units)
 
 
 def _bounded(image: RGB, side: int) -> RGB:

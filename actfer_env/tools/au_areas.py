@@ -174,7 +174,8 @@ def _photo_points(alignment: Alignment | None) -> tuple[Points, Alignment] | Non
     left, right, nose, *mouth = geometry.apply(alignment.transform, alignment.landmarks)
     across, lips = right - left, (mouth[0] + mouth[1]) / 2
     down = lips - (left + right) / 2
-    points = {"nose": nose, "chin": lips + 0.68 * down, "upper_lip": lips - 0.04 * down, "lower_lip": lips + 0.04 * down}
+    points = {"nose": nose, "chin": lips + 0.68 * down}
+    points |= {"upper_lip": lips - 0.04 * down, "lower_lip": lips + 0.04 * down}
     for side, eye, corner, inward in (("left", left, mouth[0], across), ("right", right, mouth[1], -across)):
         points |= {
             f"{side}_eye": eye, f"{side}_mouth": corner,
@@ -204,9 +205,7 @@ def _dense_points(points: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]
 def _box(names: Sequence[str], area: Area, points: Points, alignment: Alignment) -> list[float] | None:
     """Return the box around some landmarks as shares of the picture, None where it lies outside."""
     around = np.array([points[name] for name in names])
-    eyes, mouth = (
-        np.array([points[f"{side}_{name}"] for side in ("left", "right")]) for name in ("eye", "mouth")
-    )
+    eyes, mouth = (np.array([points[f"{side}_{name}"] for side in ("left", "right")]) for name in ("eye", "mouth"))
     unit = interocular(*eyes, mouth.mean(0))
     low = around.min(0) - np.array([area.side, area.above]) * unit
     high = around.max(0) + np.array([area.side, area.below]) * unit
