@@ -16,7 +16,7 @@ PORTRAIT = load_dataset("portrait")
 
 
 @pytest.mark.parametrize("env_id", sorted(IDS))
-@pytest.mark.parametrize("spec", ["random", "random:unmasked", "full:truth", "simplified", "degraded:fear"])
+@pytest.mark.parametrize("spec", ["random", "random:unmasked", "full:truth", "simplified", "degraded:fear", "blind"])
 def test_every_agent_keeps_the_contract(env_id, spec):
     env = gym.make(env_id, dataset=PORTRAIT)
     agent = make_agent(spec, env.action_space, dataset=PORTRAIT)

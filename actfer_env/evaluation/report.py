@@ -229,6 +229,7 @@ def _tables(summary: Summary) -> list[tuple[str, list[tuple[str, str, str]]]]:
         *((f"F1 {name}", _number(value), "") for name, value in summary.emotion_f1.items()),
         ("AU F1, macro", _number(summary.au_macro_f1), note or _count(len(summary.au_f1), "Action Unit")),
         ("AU F1, per episode", _number(summary.au_instance_f1), note or f"{summary.au_labelled} with AU labels"),
+        *[("AU IoU", _number(summary.au_iou), f"{summary.au_boxed} with boxes of AUs")] * bool(summary.au_boxed),
     ]
     return [
         ("Answers", answers), ("Behaviour", _behaviour(summary)),

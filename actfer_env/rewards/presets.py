@@ -158,6 +158,12 @@ class TAGReward(AnswerReward):
     max_boxes: int = 3
     grounded: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        super().__post_init__()
+        check_field("format_bonus", "float", self.format_bonus)
+        check_field("max_boxes", "int", self.max_boxes)
+
     def au_reward(self, rollout: Rollout) -> float:
         """Return the mean of the best IoUs in [0, 1], NaN without target boxes, 0 without predicted ones.
 
@@ -180,6 +186,10 @@ class TAGReward(AnswerReward):
         boxes = text.count("<bbox>")
         readable = boxes == len(_BOX.findall(thought)) and boxes <= self.max_boxes
         return self.format_bonus if readable and is_well_formed(rollout) else 0.0
+
+
+OTHER_REWARDS: Mapping[str, type[AnswerReward]] = {"facial_r1": FacialR1Reward, "tag": TAGReward}
+"""Name -> the reward of another paper, for configurations."""
 
 
 def is_well_formed(rollout: Rollout) -> bool:

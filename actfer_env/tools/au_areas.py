@@ -8,6 +8,7 @@ Boxes are (x1, y1, x2, y2) as shares of the picture's width and height, x to the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actfer_env import facs
+from actfer_env.errors import DataError, LabelError, short
 from actfer_env.rollout import Box, Rollout
 from actfer_env.tools import geometry
 from actfer_env.tools.align import Alignment, align
@@ -105,14 +107,13 @@ def au_boxes(sample: Sample, tools: FaceTools, aus: Iterable[int] | None) -> dic
     Raises:
         ImageError: the picture cannot be read.
         DetectorError: the detector lacks its extra or weights.
+        DataError: a box that the sample brings with it is none; one line that names it.
     """
     wanted = sorted(aus or ())
     if not wanted:
         return {}
-    own = sample.meta.get("au_boxes")
-    if isinstance(own, Mapping):
-        kept = {facs.format_au(au) for au in wanted}
-        return {name: box for name, box in own.items() if _spelled(name) in kept}
+    if sample.meta.get("au_boxes") is not None:
+        return _own_boxes(sample, wanted)
     found = _drawn_points(sample, tools) or _photo_points(tools.alignment(sample))
     if found is None:
         return {}
@@ -135,11 +136,24 @@ def ground(rollout: Rollout, sample: Sample, tools: FaceTools) -> Rollout:
     return replace(rollout, meta={**rollout.meta, **meta})
 
 
-def _spelled(name: Any) -> str:
-    try:
-        return facs.format_au(facs.parse_au(name))
-    except ValueError:
-        return str(name)
+def _own_boxes(sample: Sample, wanted: Sequence[int]) -> dict[str, list[float]]:
+    """Return the boxes that a sample brings with it for some units, after a look at each."""
+    own, boxes = sample.meta["au_boxes"], {}
+    if not isinstance(own, Mapping):
+        raise DataError(f"sample {sample.id!r}: au_boxes must map each Action Unit to its box, got {short(own)}")
+    for name, box in own.items():
+        try:
+            au = facs.parse_au(name)
+            x1, y1, x2, y2 = (float(value) for value in box)
+        except (LabelError, TypeError, ValueError):
+            x1 = y1 = x2 = y2 = math.nan
+        if not (0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1):
+            raise DataError(
+                f"sample {sample.id!r}: au_boxes[{name!r}] must be [x1, y1, x2, y2] as shares of the picture, in [0, 1]"
+            )
+        if au in wanted:
+            boxes[facs.format_au(au)] = [x1, y1, x2, y2]
+    return boxes
 
 
 def _sides(sample: Sample, au: int) -> tuple[str, ...]:
@@ -209,7 +223,10 @@ def _box(names: Sequence[str], area: Area, points: Points, alignment: Alignment)
     unit = interocular(*eyes, mouth.mean(0))
     low = around.min(0) - np.array([area.side, area.above]) * unit
     high = around.max(0) + np.array([area.side, area.below]) * unit
-    box = _in_picture((*low, *high), alignment, clip=False)
+    x1, y1, x2, y2 = _in_picture((*low, *high), alignment, clip=False)
+    marks = geometry.apply(alignment.inverse, around) / np.asarray(alignment.image_size)  # none is lost to a tilt
+    left, top, right, bottom = *marks.min(0).tolist(), *marks.max(0).tolist()
+    box = [min(x1, left), min(y1, top), max(x2, right), max(y2, bottom)]
     inside = [min(max(value, 0.0), 1.0) for value in box]
     shown = (inside[2] - inside[0]) * (inside[3] - inside[1]) / ((box[2] - box[0]) * (box[3] - box[1]))
     return None if shown < MIN_INSIDE else [round(value, 6) for value in inside]

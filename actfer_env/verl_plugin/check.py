@@ -13,6 +13,7 @@ from actfer_env.episode import EpisodeConfig
 from actfer_env.errors import ActFERError
 from actfer_env.rewards import UCGRPOConfig
 from actfer_env.rewards.config import RewardError
+from actfer_env.rewards.presets import AnswerReward
 from actfer_env.verl_plugin import TRAINER
 from actfer_env.verl_plugin.scoring import reward_config
 
@@ -57,7 +58,7 @@ def check_config(config: Any) -> None:
         check_agent_loop(agent["agent_loop_config_path"])
 
 
-def split_options(options: Mapping[str, Any] | None) -> tuple[UCGRPOConfig, bool]:
+def split_options(options: Mapping[str, Any] | None) -> tuple[UCGRPOConfig | AnswerReward, bool]:
     """Return the reward's constants of the section ``ucgrpo``, and its `RECORD_TOKENS`.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -30,13 +30,11 @@ from actfer_env.data import Dataset, load_dataset
 from actfer_env.data.synthetic import GENERATOR_VERSION
 from actfer_env.errors import DataError
 from actfer_env.files import write_text_atomic
-from actfer_env.rewards import VARIANTS, FacialR1Reward, TAGReward, UCGRPOConfig
-from actfer_env.rewards.presets import AnswerReward
+from actfer_env.rewards import VARIANTS, UCGRPOConfig
+from actfer_env.rewards.presets import OTHER_REWARDS
 from actfer_env.wrappers.group_vec import GroupVectorEnv
 
 ENV_ID = "ActFER-MultiDiscrete-v0"
-OTHER_REWARDS: Mapping[str, type[AnswerReward]] = {"facial_r1": FacialR1Reward, "tag": TAGReward}
-"""Rewards of other systems, by the name that `SessionConfig.variant` takes."""
 WARM, RESULT = "warmstart.pt", "result.json"
 Say = Callable[[str], None]
 Watch = Callable[[dict[str, float], int], None]
