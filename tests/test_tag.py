@@ -166,6 +166,13 @@ def test_a_unit_on_one_side_has_the_box_of_that_side():
     assert left[2] < right[0] and left[0] == pytest.approx(both[0], abs=0.02)
 
 
+def test_a_coders_left_is_the_persons_and_so_the_pictures_right():
+    sample = drawn(320, 320, meta={"au_sides": {"AU12": "L"}})
+    x1, _, x2, _ = au_boxes(sample, FaceTools(), {12})["AU12"]
+    assert x1 > 0.5 and x2 > 0.5
+    assert au_boxes(drawn(320, 320, meta={"au_sides": {"AU12": "R"}}), FaceTools(), {12})["AU12"][2] < 0.5
+
+
 def test_a_tilt_turns_boxes_and_does_not_blow_them_up():
     upright, tilted = (au_boxes(drawn(320, 320, roll=roll), FaceTools(), {25})["AU25"] for roll in (0.0, 45.0))
     area = [(box[2] - box[0]) * (box[3] - box[1]) for box in (upright, tilted)]
@@ -184,9 +191,10 @@ def test_drawn_samples_know_their_landmarks_without_being_drawn():
         assert size == sample.image.shape[1::-1]
         truth = sample.annotate()[-1].landmarks
         assert all(np.allclose(points[name], truth[name], atol=1e-3) for name in truth)
-        assert au_boxes(sample, FaceTools(), sample.aus) == pytest.approx(
-            au_boxes(replace(sample, landmarks=None), FaceTools(), sample.aus), abs=1e-5
-        )
+        quick = au_boxes(sample, FaceTools(), sample.aus)
+        slow = au_boxes(replace(sample, landmarks=None), FaceTools(), sample.aus)
+        assert quick.keys() == slow.keys()
+        assert all(np.allclose(quick[unit], slow[unit], atol=1e-4) for unit in slow)
 
 
 def test_five_points_lead_to_nearly_the_same_boxes():
@@ -217,7 +225,7 @@ def test_dense_points_move_the_boxes_where_there_are_any():
     five = Alignment.of_prealigned((300, 300)).landmarks
     dense = np.tile(np.array([[150.0, 150.0]]), (106, 1))
     dense[:33] = np.linspace([90, 120], [210, 120], 33)
-    dense[16] = (150, 260)  # the chin
+    dense[16] = (150, 275)  # the chin
     for group, (x, y) in (
         ((33, 43), (115, 123)),
         ((87, 97), (185, 123)),
@@ -244,11 +252,8 @@ def test_the_policys_zooms_are_its_boxes_where_it_does_not_write():
     episode.answer("happiness")
     rollout = ground(episode.rollout(), sample, tools)
     (box,) = rollout.meta["evidence_boxes"]
-    x1, y1, x2, y2 = rollout.meta["au_boxes"]["AU12"]
+    x1, _, x2, y2 = rollout.meta["au_boxes"]["AU12"]
     assert box[0] < x1 and box[2] > x2 and box[3] > y2
-    assert au_reward(rollout) == pytest.approx(
-        grounding_score([box], list(map(tuple, rollout.meta["au_boxes"].values())))
-    )
     assert 0 < au_reward(rollout) < 1
 
 

@@ -157,11 +157,21 @@ def _own_boxes(sample: Sample, wanted: Sequence[int]) -> dict[str, list[float]]:
 
 
 def _sides(sample: Sample, au: int) -> tuple[str, ...]:
-    """Return the sides of the picture on which a unit is active, as far as the sample says."""
-    noted = sample.meta.get("intensities")
+    """Return the sides of the picture on which a unit is active, as far as the sample says.
+
+    Labels (``meta["au_sides"]``) name the person's left and right, drawn samples (``meta["intensities"]``) the picture's.
+    """
     name = facs.format_au(au)
-    sides = tuple(side for side in ("left", "right") if isinstance(noted, Mapping) and name in (noted.get(side) or ()))
+    side = _entry(sample.meta.get("au_sides"), name)
+    if side in ("L", "R"):
+        return ("right",) if side == "L" else ("left",)
+    drawn = sample.meta.get("intensities")
+    sides = tuple(side for side in ("left", "right") if _entry(_entry(drawn, side), name) is not None)
     return sides or ("left", "right")
+
+
+def _entry(mapping: Any, key: str) -> Any:
+    return mapping.get(key) if isinstance(mapping, Mapping) else None
 
 
 def _drawn_points(sample: Sample, tools: FaceTools) -> tuple[Points, Alignment] | None:
@@ -229,7 +239,7 @@ def _box(names: Sequence[str], area: Area, points: Points, alignment: Alignment)
     box = [min(x1, left), min(y1, top), max(x2, right), max(y2, bottom)]
     inside = [min(max(value, 0.0), 1.0) for value in box]
     shown = (inside[2] - inside[0]) * (inside[3] - inside[1]) / ((box[2] - box[0]) * (box[3] - box[1]))
-    return None if shown < MIN_INSIDE else [round(value, 6) for value in inside]
+    return None if shown < MIN_INSIDE else inside
 
 
 def _in_picture(box: Box, alignment: Alignment, *, clip: bool = True) -> list[float]:
