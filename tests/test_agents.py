@@ -1,11 +1,25 @@
 """The agent protocol, the agents by name, and the check for those of others."""
 
+from typing import get_args
+
 import gymnasium as gym
 import numpy as np
 import pytest
 
 from actfer_env import facs
-from actfer_env.agents import Agent, RandomAgent, ScriptedAgent, make_agent, register_agent, registered_agents, truth
+from actfer_env.agents import (
+    BLIND,
+    MODES,
+    Agent,
+    Mode,
+    RandomAgent,
+    ScriptedAgent,
+    make_agent,
+    register_agent,
+    registered_agents,
+    truth,
+)
+from actfer_env.cli.play import DEMO_AGENTS
 from actfer_env.data import load_dataset
 from actfer_env.errors import DataError
 from actfer_env.registration import IDS
@@ -96,3 +110,20 @@ def test_groups_share_a_sample_and_mix_agents():
 def test_bad_settings_are_named(change):
     with pytest.raises(DataError):
         RolloutConfig(**change)
+
+
+def test_the_degraded_mode_has_tried_to_detect_and_pays_nothing_for_it():
+    config = RolloutConfig(agents=("degraded:neutral", "simplified:neutral", "blind:neutral"), group_size=3, number=24)
+    run = play(load_dataset("synthetic", split="test", n=24), config)
+    tried, simplified, blind = run.rollouts[::3], run.rollouts[1::3], run.rollouts[2::3]
+    assert {one.detection for one in tried} == {"ok", "failed"}
+    assert [one.tool_calls for one in tried] == [one.tool_calls for one in simplified]
+    structure = run.score().structure
+    assert set(structure[::3]) == {0.05} and set(structure[2::3]) == {-0.1}
+    assert {one.detection for one in blind} == {"not_called"} and not any(one.tool_calls for one in blind)
+
+
+def test_the_demo_shows_an_agent_that_does_not_look():
+    assert "blind:neutral" in DEMO_AGENTS and not any(spec.startswith("degraded") for spec in DEMO_AGENTS)
+    assert set(get_args(Mode)) - set(MODES) == {BLIND}
+    assert set(get_args(Mode)) < set(registered_agents())

@@ -159,7 +159,8 @@ def _own_boxes(sample: Sample, wanted: Sequence[int]) -> dict[str, list[float]]:
 def _sides(sample: Sample, au: int) -> tuple[str, ...]:
     """Return the sides of the picture on which a unit is active, as far as the sample says.
 
-    Labels (``meta["au_sides"]``) name the person's left and right, drawn samples (``meta["intensities"]``) the picture's.
+    Labels (``meta["au_sides"]``) name the person's left and right, drawn samples (``meta["intensities"]``) those of the
+    picture.
     """
     name = facs.format_au(au)
     side = _entry(sample.meta.get("au_sides"), name)
