@@ -20,7 +20,7 @@ from actfer_env.agents import (
     truth,
 )
 from actfer_env.cli.play import DEMO_AGENTS
-from actfer_env.data import load_dataset
+from actfer_env.data import Dataset, Sample, load_dataset
 from actfer_env.errors import DataError
 from actfer_env.registration import IDS
 from actfer_env.runner import RolloutConfig, play
@@ -113,11 +113,14 @@ def test_bad_settings_are_named(change):
 
 
 def test_the_degraded_mode_has_tried_to_detect_and_pays_nothing_for_it():
-    config = RolloutConfig(agents=("degraded:neutral", "simplified:neutral", "blind:neutral"), group_size=3, number=24)
-    run = play(load_dataset("synthetic", split="test", n=24), config)
+    nobody = Sample("nobody", np.full((64, 64, 3), 127, np.uint8), "fear", annotate=list)
+    dataset = Dataset("two", [load_dataset("synthetic", split="test", preset="easy", n=1)[0], nobody])
+    agents = ("degraded:neutral", "simplified:neutral", "blind:neutral")
+    run = play(dataset, RolloutConfig(agents=agents, group_size=3))
     tried, simplified, blind = run.rollouts[::3], run.rollouts[1::3], run.rollouts[2::3]
     assert {one.detection for one in tried} == {"ok", "failed"}
     assert [one.tool_calls for one in tried] == [one.tool_calls for one in simplified]
+    assert not any(one.zoomed for one in tried)
     structure = run.score().structure
     assert set(structure[::3]) == {0.05} and set(structure[2::3]) == {-0.1}
     assert {one.detection for one in blind} == {"not_called"} and not any(one.tool_calls for one in blind)
