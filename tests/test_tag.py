@@ -13,6 +13,7 @@ from actfer_env import facs
 from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools
 from actfer_env.data import Dataset, Sample, load_dataset
 from actfer_env.data.faces import Expression, Identity, Person, Pose, Scene, render_scene
+from actfer_env.data.parquet import reference, sample_of
 from actfer_env.errors import DataError
 from actfer_env.evaluation import summarize
 from actfer_env.rewards import TAGReward
@@ -21,6 +22,7 @@ from actfer_env.rollout import Rollout
 from actfer_env.tools import AU_AREAS, FaceTools, au_boxes
 from actfer_env.tools.align import Alignment
 from actfer_env.tools.au_areas import ground
+from actfer_env.tools.image import save_png
 from actfer_env.verl_plugin.scoring import StepScorer, compute_score, reward_config
 
 TAG = ChatConfig(preset="tag")
@@ -237,6 +239,20 @@ def test_dense_points_move_the_boxes_where_there_are_any():
     plain, near = (au_boxes(sample, FaceTools(Fixed(five, points)), {1, 17}) for points in (None, dense))
     assert near["AU17"][3] > plain["AU17"][3]  # a longer chin
     assert near["AU1"] != plain["AU1"] and near["AU1"][1] < 90 / 300 < near["AU1"][3]
+
+
+def test_boxes_of_a_manifest_travel_to_every_process(tmp_path):
+    save_png(drawn(480, 240).image, tmp_path / "a.png")
+    record = {
+        "id": "a", "dataset": "mine", "image": "a.png", "AUs": ["AU6", "AU12"], "labels": ["happiness"],
+        "meta_info": {"au_boxes": {"au_12": [0.25, 0.5, 0.5, 1.0], "AU25": [0, 0, 0.1, 0.1]}},
+    }  # fmt: skip
+    (tmp_path / "mine.jsonl").write_text(json.dumps(record) + "\n", encoding="utf-8")
+    dataset = load_dataset("jsonl", root=tmp_path / "mine.jsonl")
+    for sample in (dataset[0], sample_of(json.dumps(reference(dataset[0], dataset)))):
+        rollout = play(sample, [[128, 256, 256, 512]])
+        assert rollout.meta["au_boxes"] == {"AU12": [0.25, 0.5, 0.5, 1.0]}  # AU25 is not active
+        assert au_reward(rollout) == 1.0
 
 
 # --- every front end ----------------------------------------------------------------------------------------
