@@ -47,7 +47,9 @@ def broken_turns(rollout: Rollout) -> frozenset[int] | None:
     entries = rollout.meta.get("chat")
     if not isinstance(entries, list | tuple) or not all(isinstance(entry, Mapping) for entry in entries):
         return None
-    broken = (entry.get("turn") for entry in entries if "problem" in entry or "closed_tag" in entry.get("mended", ()))
+    broken = (
+        entry.get("turn") for entry in entries if "problem" in entry or "closed_tag" in (entry.get("mended") or ())
+    )
     return frozenset(turn for turn in broken if isinstance(turn, int) and 0 <= turn < len(rollout.texts))
 
 
