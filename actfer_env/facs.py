@@ -37,6 +37,27 @@ AU_NAMES = MappingProxyType({
 })  # fmt: skip
 """Facial Action Units and their names (Ekman, Friesen and Hager, Facial Action Coding System, 2002)."""
 
+AU_DEFINITIONS = MappingProxyType({
+    1: "the inner ends of the brows rise", 2: "the outer ends of the brows rise",
+    4: "the brows come down and together", 5: "the upper lids rise, the eyes open wide",
+    6: "the cheeks rise and narrow the eyes, with crow's feet", 7: "the lids tighten, the lower one straightens",
+    8: "the lips move towards each other over an open jaw", 9: "the nose wrinkles, mostly at its root",
+    10: "the upper lip rises, with a bent fold beside the nose", 11: "the fold between nose and mouth deepens",
+    12: "the lip corners go up and out", 13: "the lip corners go up sharply and the cheeks puff above them",
+    14: "the lip corners tighten and dimple", 15: "the lip corners go down", 16: "the lower lip goes down",
+    17: "the chin boss pushes the lower lip up", 18: "the lips draw together and forward",
+    19: "the tongue shows", 20: "the lip corners stretch sideways", 21: "the skin of the neck tightens",
+    22: "the lips turn outwards like a funnel", 23: "the lips tighten and narrow",
+    24: "the lips press on each other", 25: "the lips are apart", 26: "the jaw drops, relaxed",
+    27: "the mouth is stretched wide open", 28: "the lips are drawn in over the teeth",
+    29: "the lower jaw comes forward", 30: "the lower jaw moves to one side", 31: "the teeth are clenched",
+    32: "the teeth bite a lip", 33: "the cheeks are blown out and air escapes", 34: "the cheeks are filled with air",
+    35: "the cheeks are sucked in", 36: "the tongue bulges lip or cheek", 37: "the tongue wipes the lips",
+    38: "the nostrils widen", 39: "the nostrils narrow", 43: "the eyes are closed", 45: "the eyes blink",
+    46: "one eye winks",
+})  # fmt: skip
+"""What one sees of each Action Unit, in a few words."""
+
 CORE_AUS: tuple[int, ...] = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 24, 25, 26, 43)
 """The environment's default Action Units: those of the emotion prototypes that still pictures show well."""
 

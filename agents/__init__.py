@@ -3,9 +3,9 @@
 from actfer_env.agents.base import Agent, Batch, is_batch, join, rows, sample_ids
 from actfer_env.agents.random import RandomAgent
 from actfer_env.agents.registry import make_agent, register_agent, registered_agents
-from actfer_env.agents.scripted import MODES, Mode, ScriptedAgent, truth
+from actfer_env.agents.scripted import BLIND, MODES, Mode, ScriptedAgent, truth
 
 __all__ = [
-    "MODES", "Agent", "Batch", "Mode", "RandomAgent", "ScriptedAgent", "is_batch", "join", "make_agent",
+    "BLIND", "MODES", "Agent", "Batch", "Mode", "RandomAgent", "ScriptedAgent", "is_batch", "join", "make_agent",
     "register_agent", "registered_agents", "rows", "sample_ids", "truth",
 ]  # fmt: skip

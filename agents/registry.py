@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import gymnasium as gym
 
 from actfer_env import facs
 from actfer_env.agents.base import Agent
 from actfer_env.agents.random import RandomAgent
-from actfer_env.agents.scripted import MODES, Answer, Mode, ScriptedAgent, truth
+from actfer_env.agents.scripted import Answer, Mode, ScriptedAgent, truth
 from actfer_env.data import Dataset
 from actfer_env.errors import DataError
 from actfer_env.plugins import Registry
@@ -46,8 +46,9 @@ def make_agent(
     """Build an agent from its spec.
 
     Args:
-        spec: "random", "random:unmasked", or a mode of trajectory ("full", "simplified", "degraded"), which answers
-            "neutral", with ":truth" the data set's own label, or with ":EMOTION" that emotion; or a registered agent.
+        spec: "random", "random:unmasked", or a mode of trajectory ("full", "simplified", "degraded", "blind"), which
+            answers "neutral", with ":truth" the data set's own label, or with ":EMOTION" that emotion; or a registered
+            agent.
         action_space: the environment's single action space.
         dataset: the data set that is played.
         seed: fixes a random agent's draws.
@@ -76,6 +77,6 @@ def _scripted(
 
 
 register_agent("random", _random)
-for _mode in MODES:
+for _mode in get_args(Mode):
     register_agent(_mode, partial(_scripted, _mode))
 AGENTS.seal()

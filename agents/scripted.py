@@ -1,9 +1,9 @@
-"""Scripted policies: the paper's three modes of trajectory."""
+"""Scripted policies: the paper's three modes of trajectory, and one that does not look."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import gymnasium as gym
 
@@ -15,19 +15,24 @@ from actfer_env.episode import ANSWER, State
 from actfer_env.rollout import Box
 from actfer_env.tools.schema import DETECT_ALIGN, ZOOM_IN
 
-Mode = Literal["full", "simplified", "degraded"]
+Mode = Literal["full", "simplified", "degraded", "blind"]
 MODES: tuple[Mode, ...] = ("full", "simplified", "degraded")
-"""The three modes of trajectory (ActFER 3.2): detect and zoom, detect only, answer from the raw picture."""
+"""The three modes of trajectory (ActFER 3.2): detect and zoom; detect only; detect, fail, and answer from the raw
+picture."""
+BLIND: Mode = "blind"
+"""Answers at once, without calling a tool; no mode of the paper, whose policies normalise first."""
 
 Answer = tuple[str, frozenset[int]]
 
 
 class ScriptedAgent:
-    """Follows one of the paper's three modes of trajectory (ActFER, section 3.2).
+    """Follows one of the paper's three modes of trajectory (ActFER, section 3.2), or does not look at all.
 
-    "full" detects and zooms into `regions` in order, "simplified" detects and does not zoom, "degraded" answers from
-    the raw picture. Where no face is found, every mode answers. The agent does not look at pictures: its answer is
-    fixed, or comes from `answers`.
+    "full" detects and zooms into `regions` in order. "simplified" detects and does not zoom. "degraded" is the mode of
+    pictures without a reliable face: it tries to detect, and answers from the raw picture; where a face is found after
+    all, it answers without zooming, as "simplified" does. "blind" answers without a call, which the structure term
+    charges. Where no face is found, every mode answers. The agent does not look at pictures: its answer is fixed, or
+    comes from `answers`.
 
     Args:
         action_space: the single action space of an environment of this package.
@@ -49,8 +54,8 @@ class ScriptedAgent:
         answers: Callable[[str], Answer] | None = None,
         au_set: Sequence[int] = facs.CORE_AUS,
     ) -> None:
-        if mode not in MODES:
-            raise ValueError(f"unknown mode {mode!r}: use one of {', '.join(MODES)}")
+        if mode not in get_args(Mode):
+            raise ValueError(f"unknown mode {mode!r}: use one of {', '.join(get_args(Mode))}")
         self.mode = mode
         self.regions = tuple(map(facs.parse_region, regions))
         self._fixed: Answer = (facs.parse_emotion(emotion), facs.prototype_aus(emotion, au_set))
@@ -67,7 +72,7 @@ class ScriptedAgent:
         return join([self._codec.encode(self._next(row, name)) for row, name in zip(single, names, strict=True)], obs)
 
     def _next(self, row: dict[str, Any], sample_id: str) -> Move:
-        if self.mode != "degraded" and row["state"] == State.RAW:
+        if self.mode != BLIND and row["state"] == State.RAW:
             return Move(DETECT_ALIGN)
         done = int(sum(row["crop_mask"]))
         slots = min(len(self.regions), len(row["crop_mask"]), done + int(row["turns_left"]) - 1)

@@ -1,12 +1,26 @@
 """The agent protocol, the agents by name, and the check for those of others."""
 
+from typing import get_args
+
 import gymnasium as gym
 import numpy as np
 import pytest
 
 from actfer_env import facs
-from actfer_env.agents import Agent, RandomAgent, ScriptedAgent, make_agent, register_agent, registered_agents, truth
-from actfer_env.data import load_dataset
+from actfer_env.agents import (
+    BLIND,
+    MODES,
+    Agent,
+    Mode,
+    RandomAgent,
+    ScriptedAgent,
+    make_agent,
+    register_agent,
+    registered_agents,
+    truth,
+)
+from actfer_env.cli.play import DEMO_AGENTS
+from actfer_env.data import Dataset, Sample, load_dataset
 from actfer_env.errors import DataError
 from actfer_env.registration import IDS
 from actfer_env.runner import RolloutConfig, play
@@ -16,7 +30,7 @@ PORTRAIT = load_dataset("portrait")
 
 
 @pytest.mark.parametrize("env_id", sorted(IDS))
-@pytest.mark.parametrize("spec", ["random", "random:unmasked", "full:truth", "simplified", "degraded:fear"])
+@pytest.mark.parametrize("spec", ["random", "random:unmasked", "full:truth", "simplified", "degraded:fear", "blind"])
 def test_every_agent_keeps_the_contract(env_id, spec):
     env = gym.make(env_id, dataset=PORTRAIT)
     agent = make_agent(spec, env.action_space, dataset=PORTRAIT)
@@ -96,3 +110,23 @@ def test_groups_share_a_sample_and_mix_agents():
 def test_bad_settings_are_named(change):
     with pytest.raises(DataError):
         RolloutConfig(**change)
+
+
+def test_the_degraded_mode_has_tried_to_detect_and_pays_nothing_for_it():
+    nobody = Sample("nobody", np.full((64, 64, 3), 127, np.uint8), "fear", annotate=list)
+    dataset = Dataset("two", [load_dataset("synthetic", split="test", preset="easy", n=1)[0], nobody])
+    agents = ("degraded:neutral", "simplified:neutral", "blind:neutral")
+    run = play(dataset, RolloutConfig(agents=agents, group_size=3))
+    tried, simplified, blind = run.rollouts[::3], run.rollouts[1::3], run.rollouts[2::3]
+    assert {one.detection for one in tried} == {"ok", "failed"}
+    assert [one.tool_calls for one in tried] == [one.tool_calls for one in simplified]
+    assert not any(one.zoomed for one in tried)
+    structure = run.score().structure
+    assert set(structure[::3]) == {0.05} and set(structure[2::3]) == {-0.1}
+    assert {one.detection for one in blind} == {"not_called"} and not any(one.tool_calls for one in blind)
+
+
+def test_the_demo_shows_an_agent_that_does_not_look():
+    assert "blind:neutral" in DEMO_AGENTS and not any(spec.startswith("degraded") for spec in DEMO_AGENTS)
+    assert set(get_args(Mode)) - set(MODES) == {BLIND}
+    assert set(get_args(Mode)) < set(registered_agents())

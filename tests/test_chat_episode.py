@@ -55,7 +55,7 @@ class TextScript:
 
     def write(self, episode: ChatEpisode) -> str:
         last = episode.messages[-1]
-        if last["role"] == "user" and self.mode != "degraded":
+        if last["role"] == "user":
             return "<think>first a look</think>" + DETECT
         report = json.loads(last["content"][-1]["text"]) if last["role"] == "tool" else {}
         zoomed = sum(message.get("name") == "zoom_in" for message in episode.messages)

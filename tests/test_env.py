@@ -106,7 +106,8 @@ def test_a_thousand_random_episodes(env_id, masked):
 @every_id
 def test_scripted_modes(env_id):
     env = gym.make(env_id, dataset="portrait")
-    modes = {"full": (True, "ok", 4), "simplified": (False, "ok", 2), "degraded": (False, "not_called", 1)}
+    modes = {"full": (True, "ok", 4), "simplified": (False, "ok", 2), "degraded": (False, "ok", 2),
+             "blind": (False, "not_called", 1)}  # fmt: skip
     for mode, (zoomed, detection, turns) in modes.items():
         agent = ScriptedAgent(env.action_space, mode, emotion="happiness")
         obs, info = env.reset(options={"sample": 0})

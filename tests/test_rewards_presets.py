@@ -68,6 +68,28 @@ def test_malformed_texts_lose_the_format_reward(text):
     assert TAGReward().score(group).structure[0] == 0.0
 
 
+@pytest.mark.parametrize("label", ["bliss", "", "joyful rage", "neutral", "{"])
+def test_facial_r1_pays_the_format_whatever_the_label(label):
+    # a label that is no emotion ends the episode without answer; the units of the reasoning still count
+    text = f"<think>Cheeks raised (AU6).</think><answer>{label}</answer>"
+    rollout = make(None, aus=aus(6, 12), texts=(text,), meta={"reasoning_aus": ["AU6"], "chat": []})
+    scores = FacialR1Reward().score([rollout])
+    assert {name: values[0] for name, values in scores.parts.items()} == {
+        "accuracy": 0.0, "au": close(2 / 3), "format": 1.0,
+    }  # fmt: skip
+    assert TAGReward().score([rollout]).structure[0] == 0.0  # TAG asks for a valid label
+
+
+def test_what_the_parser_could_not_read_is_not_well_formed():
+    found = [right(texts=(GOOD,), meta={"chat": entries}) for entries in ([], [{"turn": 0, "problem": "too_long"}])]
+    assert FacialR1Reward().score(found).structure.tolist() == [1.0, 0.0]
+
+
+def test_a_tag_inside_the_thought_is_no_tag():
+    text = "<think>I might write <answer> later</think><answer>happiness</answer>"
+    assert FacialR1Reward().score([right(texts=(text,))]).structure[0] == 1.0
+
+
 # --- TAG ----------------------------------------------------------------------------------------------------
 
 
@@ -117,6 +139,7 @@ def test_tag_format_allows_three_boxes_inside_the_thought():
     assert bonus(box * 4) == 0.0
     assert bonus("none", answer=box) == 0.0
     assert bonus("none", predicted_emotion="contempt") == 0.0
+    assert bonus("<bbox>[0, 0, 10]</bbox>") == 0.0
     assert TAGReward().score([boxes([LEFT] * 4, None)]).structure[0] == 0.0
 
 
@@ -143,6 +166,12 @@ def two_advantages(high: float, low: float) -> tuple[float, float]:
     # two values d apart: deviations +-d/2, std with ddof 1 is d / sqrt(2)
     size = (high - low) / 2 / ((high - low) / math.sqrt(2) + 1e-6)
     return size, -size
+
+
+@pytest.mark.parametrize("fields", [{"format_bonus": -1.0}, {"max_boxes": 2.5}])
+def test_tag_checks_its_fields(fields):
+    with pytest.raises(RewardError, match=next(iter(fields))):
+        TAGReward(**fields)
 
 
 @pytest.mark.parametrize("fields", [{"std_ddof": 3}, {"std_eps": 0.0}])

@@ -24,6 +24,7 @@ from actfer_env.render import show_window
 from actfer_env.rewards import TERMS, UCGRPO, Scores
 from actfer_env.rewards.presets import AnswerReward
 from actfer_env.tools import FaceTools
+from actfer_env.tools.au_areas import ground
 from actfer_env.wrappers.blocks import Start, Turn
 from actfer_env.wrappers.workers import LocalBlock, WorkerPool
 
@@ -114,7 +115,8 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
         self.observation_space = batch_space(first.observation_space, self.num_envs)
         self.action_space = batch_space(first.action_space, self.num_envs)
         self.scorer: UCGRPO | AnswerReward = first.scorer
-        """May be replaced, before the first reset, by another reward with the same calls."""
+        """May be replaced, before the first reset, by another reward with the same calls; one that is `grounded` finds
+        the boxes of Action Units and of zooms in the rollouts."""
         self.pending: list[Scores] = []
         """Scores of the groups that have ended since the last commit."""
         self._copier = Copier(first.layout, self.num_envs)
@@ -318,6 +320,9 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
     def _close(self, turn: Turn, rewards: NDArray[np.float64], ends: NDArray[np.bool_]) -> dict[str, Any]:
         """Score the groups that end, write their rewards and ends, and return their info."""
         index = self._rows(turn.over)
+        if getattr(self.scorer, "grounded", False):
+            turn.rollouts = [ground(one, self.dataset[self.dataset.find(one.sample_id)], self.tools)
+                             for one in turn.rollouts]  # fmt: skip
         scores = self.scorer.score(turn.rollouts)
         self._keep(scores)
         self._ended[turn.over] = True

@@ -26,8 +26,11 @@ class Preset:
         tools: whether the policy may call tools; without, one turn with an answer is all.
         answer: "json" is ``{"emotion": ..., "aus": [...]}``, "label" one word.
         aus: where Action Units are named: in the answer, in parentheses in the reasoning, or nowhere.
-        canvas: side of the virtual canvas of boxes in the reasoning, 0 for none.
-        side: side of a square to which the picture is resized, 0 to leave its shape alone.
+        canvas: side of the virtual canvas of boxes in the reasoning, 0 for none. It spans the picture, whatever its
+            shape: a number divided by the side is a share of the picture's width or height.
+        side: side of a square into which the picture is resized, its shape kept; 0 leaves the picture alone.
+        bars: whether black bars fill the square beside a picture that is not square; without them the shorter side
+            is shorter.
         exclude: emotions that the answer cannot be.
         source: where the format comes from.
     """
@@ -37,6 +40,7 @@ class Preset:
     aus: Literal["answer", "reasoning", "none"] = "answer"
     canvas: int = 0
     side: int = 0
+    bars: bool = True
     exclude: tuple[str, ...] = ()
     source: str = "ActFER, section 3"
 
@@ -44,8 +48,8 @@ class Preset:
 CHAT_PRESETS: Mapping[str, Preset] = MappingProxyType({
     "actfer": Preset(),
     "facial_r1": Preset(False, "label", "reasoning", source="Facial-R1: think, then one word; AUs in parentheses"),
-    "tag": Preset(False, "label", "none", canvas=512, side=512, exclude=("contempt",),
-                  source="TAG: boxes on a 512 canvas inside the reasoning; seven classes"),
+    "tag": Preset(False, "label", "none", canvas=512, side=224, bars=False, exclude=("contempt",),
+                  source="TAG, section 5.1: 224 x 224, shape kept; boxes on a 512 canvas inside the reasoning"),
     "ferbench": Preset(False, "label", "none", side=224, source="UniFER / FERBench: one pass, 224 x 224"),
 })  # fmt: skip
 """Ways of asking by name; those without tools are the other papers' passive baselines."""

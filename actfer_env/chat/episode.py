@@ -89,6 +89,8 @@ class ChatEpisode:
         self._log: list[dict[str, Any]] = []
         self._stop: dict[str, Any] = {}
         self._evidence: list[list[float]] = []
+        self._au_boxes: dict[str, list[float]] = {}
+        self._reasoning_aus: list[str] | None = None
         self._shown = (self.chat.face_side, self.chat.face_side)
         self._begin()
 
@@ -176,8 +178,10 @@ class ChatEpisode:
         """Return the record of the finished episode.
 
         Its texts are whole assistant turns. Its meta adds `outcome`, `parse_failures`, `cut_turns` (at the bound on a
-        turn's tokens), `chat` (one entry for each turn that had a problem, was mended or cut), `stop` (what `stop` was
-        told), and `evidence_boxes` for presets with a canvas, as shares of the picture.
+        turn's tokens), `chat` (one entry for each turn that had a problem, was mended or cut), and `stop` (what `stop`
+        was told). Presets with a canvas add `evidence_boxes` and `au_boxes`, both as shares of the picture: the boxes
+        of the reasoning, and those of the target's Action Units (see `tools.au_boxes`). Presets that name units in the
+        reasoning add `reasoning_aus` where a label was written, known or not.
 
         Raises:
             RuntimeError: the episode is not over.
@@ -187,13 +191,18 @@ class ChatEpisode:
         kept["cut_turns"] = sum("cut" in entry for entry in self._log)
         kept |= self._stop
         if self.chat.form.canvas:
-            kept["evidence_boxes"] = self._evidence
+            kept |= {"evidence_boxes": self._evidence, "au_boxes": self._au_boxes}
+        if self._reasoning_aus is not None:
+            kept["reasoning_aus"] = self._reasoning_aus
         return self.episode.rollout(self.texts, {**kept, **(meta or {})})
 
     def _begin(self) -> None:
         """Write the system prompt and the first question with its picture."""
         episode, regions = self.episode, None
-        if episode.alignment is not None:
+        if self.chat.form.canvas:  # now, so that a detector that cannot be built says so before the policy is asked
+            aus = None if self.sample.aus is None else self.sample.aus & episode.config.known_aus
+            self._au_boxes = episode.tools.au_boxes(self.sample, aus)
+        if episode.alignment is not None and not self.chat.form.canvas:  # a canvas spans the picture, not the face
             picture, regions = self._face(), self._regions()
         else:
             picture = self._overview()
@@ -206,7 +215,7 @@ class ChatEpisode:
     def _overview(self) -> RGB:
         image = self.episode.tools.image(self.sample)
         side = self.chat.form.side
-        picture = fit(image, side) if side else _bounded(image, self.chat.image_side)
+        picture = fit(image, side, bars=self.chat.form.bars) if side else _bounded(image, self.chat.image_side)
         self._shown = (picture.shape[1], picture.shape[0])
         return picture
 
@@ -280,6 +289,10 @@ class ChatEpisode:
         answer = parsed.answer
         assert answer is not None
         self._evidence = [list(box) for box in parsed.boxes]
+        if self.chat.form.aus == "reasoning":
+            units = _known_units(answer.aus)
+            self._reasoning_aus = [facs.format_au(au) for au in sorted(units & self.episode.config.known_aus)]
+            answer = replace(answer, aus=sorted(units))
         result = self._checked_answer(answer)
         if result.violation:
             self._say(result.message)
@@ -313,6 +326,17 @@ class ChatEpisode:
 def chat_tools(detector: Any = "auto", chat: ChatConfig | None = None, **kwargs: Any) -> FaceTools:
     """Return tools whose crops have the chat's size; arguments as `FaceTools`."""
     return FaceTools(detector, zoom=ZoomConfig(size=(chat or ChatConfig()).crop_side), **kwargs)
+
+
+def _known_units(labels: Any) -> frozenset[int]:
+    """Return the units that a reasoning names; a number that FACS does not know spoils no other."""
+    units: set[int] = set()
+    for label in labels or ():
+        try:
+            units |= facs.parse_aus(label)
+        except LabelError:
+            continue
+    return frozenset(units)
 
 
 def _bounded(image: RGB, side: int) -> RGB:

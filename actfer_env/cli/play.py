@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from actfer_env.data import Dataset
     from actfer_env.runner import RolloutConfig
 
-DEMO_AGENTS = ("full:truth", "simplified:happiness", "degraded:neutral", "random:unmasked")
+DEMO_AGENTS = ("full:truth", "simplified:happiness", "blind:neutral", "random:unmasked")
 DEMO_SAMPLES = 12
 
 
@@ -63,7 +63,8 @@ def rollout(  # noqa: PLR0913, PLR0917  (each argument is an option of the comma
     target: TargetArgument,
     out: OutOption = Path("actfer-out"),
     agent: Annotated[
-        str, typer.Option(help="full, simplified, degraded (each with :truth or :EMOTION), random; commas mix them.")
+        str,
+        typer.Option(help="full, simplified, degraded, blind (each with :truth or :EMOTION), random; commas mix them."),
     ] = "full",
     detector: DetectorOption = "auto",
     split: SplitOption = None,

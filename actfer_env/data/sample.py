@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, overload
@@ -28,7 +28,10 @@ class Sample:
         prealigned: the picture is an aligned face already.
         meta: JSON values: "dataset", "image" (a reference for people), "quality", "au_sides" (Action Units on one side
             of the face, {"AU12": "L"}), and what the source says.
-        annotate: returns the true faces of a drawn picture, for the detector "simulated"; None for photos.
+        annotate: returns the true faces of a drawn picture, the labelled one last, for the detector "simulated"; None
+            for photos.
+        landmarks: returns the labelled face's landmarks by name, in pixels (pixel centres at whole numbers), and the
+            picture's (width, height), where both are known without drawing it; None where not.
 
     Raises:
         LabelError: an emotion or Action Unit that the taxonomy does not know.
@@ -42,6 +45,9 @@ class Sample:
     prealigned: bool = False
     meta: dict[str, Any] = field(default_factory=dict)
     annotate: Callable[[], Sequence[Any]] | None = field(default=None, repr=False, compare=False)
+    landmarks: Callable[[], tuple[Mapping[str, Sequence[float]], tuple[int, int]]] | None = field(
+        default=None, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         """Bring the labels into the taxonomy's spelling."""

@@ -29,6 +29,7 @@ from actfer_env.data.faces import (
     RenderedScene,
     Scene,
     SceneFace,
+    person_landmarks,
     render_scene,
 )
 from actfer_env.data.sample import Sample
@@ -323,6 +324,14 @@ def truths(config: SyntheticConfig, split: str, index: int) -> tuple[SceneFace, 
     return render(config, split, index).faces
 
 
+def true_landmarks(
+    config: SyntheticConfig, split: str, index: int
+) -> tuple[dict[str, tuple[float, float]], tuple[int, int]]:
+    """Return the landmarks of one sample's labelled face and the picture's (width, height), both in pixels."""
+    scene = draw_spec(config, split, index).scene
+    return person_landmarks(scene), (scene.width, scene.height)
+
+
 @dataclass(frozen=True)
 class SyntheticSamples(Sequence[Sample]):
     """The samples of one split, made when they are asked for.
@@ -379,6 +388,7 @@ def make_sample(
     return Sample(
         id=name, source=wrap(source, reference) if wrap else source, emotion=spec.emotion, aus=spec.aus, split=split,
         meta=_meta(spec, reference, split), annotate=partial(truths, config, split, index),
+        landmarks=partial(true_landmarks, config, split, index),
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from actfer_env import facs
 from actfer_env.rewards import TERMS, Scores, au_f1
+from actfer_env.rewards.grounding import evidence_boxes, grounding_score, target_boxes
 from actfer_env.rollout import Rollout
 
 _WITH_FACE = ("ok", "prealigned")
@@ -53,6 +54,8 @@ class Summary:
         usage: calls, tokens and seconds of a conversation, on average; empty without conversations.
         scripted: rollouts whose answers are those of a script that looks at no picture. Beside policies that look they
             are left out of accuracy and F1; alone, these figures are the script's.
+        au_boxed: rollouts with boxes of active Action Units.
+        au_iou: mean over those of TAG's AU reward, the overlap of the policy's boxes with them; None without any.
     """
 
     n: int
@@ -82,6 +85,8 @@ class Summary:
     usage: Mapping[str, float] = field(default_factory=dict)
     au_set: tuple[int, ...] | None = None
     scripted: int = 0
+    au_boxed: int = 0
+    au_iou: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -118,7 +123,7 @@ def summarize(
         truncated=_mean(rollout.truncated for rollout in rollouts),
         mean_turns=_mean(rollout.turns for rollout in rollouts),
         terms={name: float(np.mean(getattr(scores, name))) for name in TERMS} if scores and rollouts else {},
-        **_conversations([rollout for rollout in rollouts if "outcome" in rollout.meta]),
+        **_conversations([rollout for rollout in rollouts if "outcome" in rollout.meta]), **_grounding(rollouts),
     )  # fmt: skip
 
 
@@ -177,6 +182,11 @@ def _conversations(rollouts: Sequence[Rollout]) -> dict[str, Any]:
         "outcomes": dict(Counter(rollout.meta["outcome"] for rollout in rollouts)),
         "usage": {name: float(np.mean([each[name] for each in used])) for name in (used[0] if used else ())},
     }
+
+
+def _grounding(rollouts: Sequence[Rollout]) -> dict[str, Any]:
+    boxed = [(evidence_boxes(rollout), boxes) for rollout in rollouts if (boxes := target_boxes(rollout))]
+    return {"au_boxed": len(boxed), "au_iou": _mean(grounding_score(*pair) for pair in boxed)}
 
 
 def _f1(names: Sequence[str], target: NDArray[np.bool_], answer: NDArray[np.bool_]) -> dict[str, float]:

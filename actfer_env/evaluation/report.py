@@ -292,6 +292,7 @@ def _tables(summary: Summary) -> list[tuple[str, list[tuple[str, str, str]]]]:
         *((f"F1 {name}", _number(value), "") for name, value in summary.emotion_f1.items()),
         ("AU F1, macro", _number(summary.au_macro_f1), _named_set(summary) + f"; {note}" * bool(note)),
         ("AU F1, per episode", _number(summary.au_instance_f1), note or f"{summary.au_labelled} with AU labels"),
+        *[("AU IoU", _number(summary.au_iou), f"{summary.au_boxed} with boxes of AUs")] * bool(summary.au_boxed),
     ]
     return [("The script’s answers" if played else "Answers", answers), *_other_tables(summary)]
 

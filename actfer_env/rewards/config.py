@@ -166,6 +166,7 @@ _RULES: dict[str, _Rule] = {
     **dict.fromkeys(("alpha", "beta", "wrong_au_share"), _SHARE),
     **dict.fromkeys(("gamma", "phi_scale", "phi_width", "ema_gain", "std_eps"), _POSITIVE),
     **dict.fromkeys(("r", "margin", "ema_min_count", "fallback", "structure_clean", "zoom_cost"), _NOT_NEGATIVE),
+    **dict.fromkeys(("format_bonus", "max_boxes"), _NOT_NEGATIVE),
     **dict.fromkeys(("quality_format", "quality_repetition", "quality_language"), _NOT_NEGATIVE),
     **dict.fromkeys(("structure_violation", "structure_unlooked", "structure_floor"), _NOT_POSITIVE),
     "quality_floor": _NOT_POSITIVE,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from actfer_env.rewards.config import UCGRPOConfig
-from actfer_env.rewards.quality import measure_quality
+from actfer_env.rewards.quality import broken_turns, measure_quality
 from actfer_env.rewards.scores import Scores
 from actfer_env.rewards.structure import is_clean, is_unlooked
 from actfer_env.rewards.task import TaskCase, task_case
@@ -111,7 +111,7 @@ def _fallback_reason(rollout: Rollout, scores: Scores, config: UCGRPOConfig) -> 
 def _quality_line(rollout: Rollout, scores: Scores, i: int, config: UCGRPOConfig) -> str:
     if not rollout.texts:
         return "quality: no text to judge: 0.00"
-    found = measure_quality(rollout.texts, config.quality_script)
+    found = measure_quality(rollout.texts, config.quality_script, broken_turns(rollout))
     return (
         f"quality: {found.format_errors:.0%} of turns with format errors, {found.repetition:.0%} of 4-grams "
         f"repeated, {found.foreign:.0%} of letters outside {config.quality_script}: {scores.quality[i]:.2f}"

@@ -7,10 +7,11 @@ AU reward stand together in `task`, the format reward in `structure`; `parts` ha
 from __future__ import annotations
 
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -18,10 +19,14 @@ from actfer_env import facs
 from actfer_env.rewards.config import RewardError, check_field
 from actfer_env.rewards.grounding import evidence_boxes, grounding_score, target_boxes
 from actfer_env.rewards.groups import group_advantages, group_rollouts
+from actfer_env.rewards.quality import broken_turns
 from actfer_env.rewards.scores import Scores, to_array, totals, zoom_mask
 from actfer_env.rewards.task import au_f1
 from actfer_env.rollout import Rollout
 
+_TAG = re.compile(r"</?(?:think|tool_call|answer)>")
+_NUMBER = r"\s*-?\d+(?:\.\d+)?\s*"
+_BOX = re.compile(rf"<bbox>\s*\[{_NUMBER}(?:,{_NUMBER}){{3}}\]\s*</bbox>")
 TAG_EMOTIONS: tuple[str, ...] = tuple(emotion for emotion in facs.EMOTIONS if emotion != "contempt")
 """The seven labels of TAG."""
 
@@ -37,6 +42,8 @@ class AnswerReward(ABC):
 
     std_ddof: int = 1
     std_eps: float = 1e-6
+    grounded: ClassVar[bool] = False
+    """Whether the reward reads the boxes that `tools.au_areas.ground` adds to a rollout."""
 
     def __post_init__(self) -> None:
         """Check the two fields."""
@@ -104,24 +111,32 @@ class AnswerReward(ABC):
 class FacialR1Reward(AnswerReward):
     """Facial-R1's ``R_AU + R_acc + R_format`` (its section 3.2, eq. 2-5), in [0, 3].
 
-    R_AU is the AU-set F1, R_acc and R_format are 0 or 1. This is the paper's version; the released code
-    has an AU reward of 2 F1 - 1, and 0.5 as the accuracy of samples without label. Chosen here: a sample
-    without AU target has no AU reward, an unlabelled one no accuracy; no answer at all earns no AU reward; a
-    rollout without text (a policy that does not write) is well-formed if it answered.
+    R_AU is the AU-set F1, R_acc and R_format are 0 or 1; the format does not depend on the label. This is the paper's
+    version; the released code has an AU reward of 2 F1 - 1, and 0.5 as the accuracy of samples without label. Chosen
+    here: a sample without AU target has no AU reward, an unlabelled one no accuracy; no answer at all earns no AU
+    reward; a rollout without text (a policy that does not write) is well-formed if it answered.
     """
 
     def au_reward(self, rollout: Rollout) -> float:
-        """Return the AU-set F1 (eq. 3), NaN without AU target, 0 without any answer."""
+        """Return the AU-set F1 (eq. 3), NaN without AU target, 0 without any answer.
+
+        The units of the reasoning count whatever the label is: a label that is no emotion ends the episode without
+        answer, and they are then read from ``meta["reasoning_aus"]``.
+        """
         if rollout.aus is None:
             return math.nan
-        if rollout.predicted_emotion is None and rollout.predicted_aus is None:
-            return 0.0
-        return au_f1(rollout.predicted_aus, rollout.aus)
+        predicted, named = rollout.predicted_aus, rollout.meta.get("reasoning_aus")
+        if rollout.predicted_emotion is None and predicted is None:
+            if named is None:
+                return 0.0
+            predicted = facs.parse_aus(named)
+        return au_f1(predicted, rollout.aus)
 
     def format_reward(self, rollout: Rollout) -> float:
-        """Return 1 for a text of one think block, then one answer block, 0 otherwise (eq. 5)."""
-        answered = rollout.predicted_emotion is not None
-        return float(answered and (not rollout.texts or is_think_answer("\n".join(rollout.texts))))
+        """Return 1 for a text of one think block, then one answer block, whatever the label, 0 otherwise (eq. 5)."""
+        if not rollout.texts:
+            return float(rollout.predicted_emotion is not None)
+        return float(is_well_formed(rollout))
 
 
 @dataclass(frozen=True)
@@ -130,8 +145,9 @@ class TAGReward(AnswerReward):
 
     R_AU is the mean of the best min(n, k) values of max-IoU (eq. 3-4) between the k boxes of the reasoning,
     ``Rollout.meta["evidence_boxes"]`` (a list of [x1, y1, x2, y2]), and the n boxes of active AUs,
-    ``Rollout.meta["au_boxes"]`` ({"AU12": [x1, y1, x2, y2]}, or a list of boxes per AU), in the same frame.
-    Samples without boxes of active AUs skip it.
+    ``Rollout.meta["au_boxes"]`` ({"AU12": [x1, y1, x2, y2]}, or a list of boxes per AU), both as shares of the picture.
+    Conversations with the chat preset "tag" hold both, and group environments whose scorer is this reward add them
+    (`tools.au_areas.ground`). Samples without boxes of active AUs skip it.
 
     Attributes:
         format_bonus: reward of a well-formed output; the paper says small and positive, value chosen here.
@@ -140,6 +156,13 @@ class TAGReward(AnswerReward):
 
     format_bonus: float = 0.1
     max_boxes: int = 3
+    grounded: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        super().__post_init__()
+        check_field("format_bonus", "float", self.format_bonus)
+        check_field("max_boxes", "int", self.max_boxes)
 
     def au_reward(self, rollout: Rollout) -> float:
         """Return the mean of the best IoUs in [0, 1], NaN without target boxes, 0 without predicted ones.
@@ -153,21 +176,34 @@ class TAGReward(AnswerReward):
         return grounding_score(evidence_boxes(rollout), targets) if targets else math.nan
 
     def format_reward(self, rollout: Rollout) -> float:
-        """Return the bonus for one think block with at most `max_boxes` boxes and one known label, else 0."""
+        """Return the bonus for one think block with at most `max_boxes` readable boxes and one known label, else 0."""
+        if rollout.predicted_emotion not in TAG_EMOTIONS:
+            return 0.0
+        if not rollout.texts:
+            return self.format_bonus if len(evidence_boxes(rollout)) <= self.max_boxes else 0.0
         text = "\n".join(rollout.texts)
-        boxes = text.count("<bbox>") if rollout.texts else len(evidence_boxes(rollout))
-        known = rollout.predicted_emotion in TAG_EMOTIONS and boxes <= self.max_boxes
-        inside = "<bbox>" not in text[text.find("</think>") :]
-        valid = known and (not rollout.texts or (inside and is_think_answer(text)))
-        return self.format_bonus if valid else 0.0
+        thought = text.partition("</think>")[0]
+        boxes = text.count("<bbox>")
+        readable = boxes == len(_BOX.findall(thought)) and boxes <= self.max_boxes
+        return self.format_bonus if readable and is_well_formed(rollout) else 0.0
+
+
+OTHER_REWARDS: Mapping[str, type[AnswerReward]] = {"facial_r1": FacialR1Reward, "tag": TAGReward}
+"""Name -> the reward of another paper, for configurations."""
+
+
+def is_well_formed(rollout: Rollout) -> bool:
+    """Whether a rollout's text is a thought and an answer; what the chat's parser could not read is not."""
+    return not broken_turns(rollout) and is_think_answer("\n".join(rollout.texts))
 
 
 def is_think_answer(text: str) -> bool:
-    """Whether a text is one ``<think>`` block, then one ``<answer>`` block, with only space around them."""
-    tags = ("<think>", "</think>", "<answer>", "</answer>")
-    if any(text.count(tag) != 1 for tag in tags):
-        return False
-    places = [text.find(tag) for tag in tags]
-    between = text[places[1] + len(tags[1]) : places[2]] if places == sorted(places) else "out of order"
-    bare = text.strip()
-    return not between.strip() and bare.startswith(tags[0]) and bare.endswith(tags[3])
+    """Whether a text is one ``<think>`` block, then one ``<answer>`` block, with only space around them.
+
+    As for the chat's parser, the first ``</think>`` ends the thought, and what stands inside it is no tag.
+    """
+    thought, closed, rest = text.strip().partition("</think>")
+    answer = rest.strip()
+    inside = answer.removeprefix("<answer>").removesuffix("</answer>")
+    whole = thought.startswith("<think>") and closed and answer == f"<answer>{inside}</answer>"
+    return bool(whole) and _TAG.search(inside) is None

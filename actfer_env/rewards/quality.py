@@ -1,14 +1,21 @@
-"""The quality term: a mild, bounded penalty on broken texts (ActFER section 3.4, quality regularisation)."""
+"""The quality term: a mild, bounded penalty on broken texts (ActFER section 3.4, quality regularisation).
+
+Whether a turn's format is broken has one definition, the chat's parser (`actfer_env.chat.parse_turn`). Conversations
+keep its findings in ``meta["chat"]``, and they are read from there. Rollouts without them, from other front ends, are
+judged by their tags and by the JSON of their calls.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from actfer_env.rewards.config import UCGRPOConfig
+from actfer_env.rollout import Rollout
 
 _TAG = re.compile(r"<(/?)(think|tool_call|answer)>")
 _CJK = "\u3040-\u30ff\u3400-\u9fff"
@@ -21,7 +28,7 @@ class TextQuality:
     """What the quality term measures in a rollout's texts.
 
     Attributes:
-        format_errors: share of turns that are empty or whose tags do not balance, in [0, 1].
+        format_errors: share of turns that could not be read, or not without closing a tag, in [0, 1].
         repetition: share of word 4-grams that occurred before in the same turn, in [0, 1].
         foreign: share of letters outside the prompt's script, in [0, 1].
     """
@@ -31,7 +38,22 @@ class TextQuality:
     foreign: float
 
 
-def measure_quality(texts: Sequence[str], script: str = "LATIN") -> TextQuality:
+def broken_turns(rollout: Rollout) -> frozenset[int] | None:
+    """Return the turns that the chat's parser could not read, in whole or in part, or not without closing a tag.
+
+    Returns:
+        Indices into `Rollout.texts`; None where the rollout keeps no findings of the parser.
+    """
+    entries = rollout.meta.get("chat")
+    if not isinstance(entries, list | tuple) or not all(isinstance(entry, Mapping) for entry in entries):
+        return None
+    broken = (
+        entry.get("turn") for entry in entries if "problem" in entry or "closed_tag" in (entry.get("mended") or ())
+    )
+    return frozenset(turn for turn in broken if isinstance(turn, int) and 0 <= turn < len(rollout.texts))
+
+
+def measure_quality(texts: Sequence[str], script: str = "LATIN", broken: frozenset[int] | None = None) -> TextQuality:
     """Measure a rollout's texts in time linear in their length; any Unicode string is accepted.
 
     What stands inside a well-formed tool call is left out of repetition and language, as arguments repeat by
@@ -40,18 +62,22 @@ def measure_quality(texts: Sequence[str], script: str = "LATIN") -> TextQuality:
     Args:
         texts: one text a turn.
         script: words of Unicode's character names that mark the prompt's letters, such as "LATIN".
+        broken: indices of the turns with a format error, see `broken_turns`; None judges each turn by itself: it is
+            broken if it holds nothing beyond a thought, if its tags do not balance, or if a call holds no JSON object.
+            What stands inside ``<think>`` is no tag.
     """
     scans = [_scan(text) for text in texts]
     prose = [text for _, text in scans]
-    broken = sum(not balanced or not text.strip() for (balanced, _), text in zip(scans, texts, strict=True))
-    return TextQuality(broken / max(1, len(texts)), repeated_share(prose), foreign_share(prose, script))
+    if broken is None:
+        broken = frozenset(i for i, (balanced, _) in enumerate(scans) if not balanced or not _beyond_thought(texts[i]))
+    return TextQuality(len(broken) / max(1, len(texts)), repeated_share(prose), foreign_share(prose, script))
 
 
-def quality_reward(texts: Sequence[str], config: UCGRPOConfig) -> float:
+def quality_reward(texts: Sequence[str], config: UCGRPOConfig, broken: frozenset[int] | None = None) -> float:
     """Return the quality term of a rollout's texts, in [quality_floor, 0]; 0 without text."""
     if not texts:
         return 0.0
-    measured = measure_quality(texts, config.quality_script)
+    measured = measure_quality(texts, config.quality_script, broken)
     penalty = config.quality_format * measured.format_errors
     penalty += config.quality_repetition * measured.repetition
     penalty += config.quality_language * measured.foreign
@@ -88,19 +114,40 @@ def _in_script(letter: str, script: str) -> bool:
 
 
 def _scan(text: str) -> tuple[bool, str]:
-    """Return whether the tags balance, and the text without tags and (if they do) without tool calls."""
+    """Return whether a turn holds the form of one, and its prose.
+
+    Tags balance, what stands inside ``<think>`` being no tag, and every call holds a JSON object. The prose is the text
+    without tags and, if it holds the form, without tool calls.
+    """
     stack: list[str] = []
     prose: list[str] = []
     start = 0
     for match in _TAG.finditer(text):
-        if stack == ["think"] and match[2] != "think":
-            continue  # reasoning may speak of tags; the first </think> ends it
+        closing, name = match.groups()
+        if "think" in stack and not (closing and name == "think"):
+            continue
         if "tool_call" not in stack:
             prose.append(text[start : match.start()])
+        elif stack[-1] == "tool_call" and closing and not _is_object(text[start : match.start()]):
+            return False, _TAG.sub(" ", text)
         start = match.end()
-        closing, name = match.groups()
         if not closing and name not in stack:
             stack.append(name)
         elif not closing or not stack or stack.pop() != name:
             return False, _TAG.sub(" ", text)
     return (False, _TAG.sub(" ", text)) if stack else (True, " ".join([*prose, text[start:]]))
+
+
+def _beyond_thought(text: str) -> str:
+    """Return what a turn holds beside a thought at its head."""
+    thought, closed, rest = text.strip().partition("</think>")
+    return rest.strip() if closed and thought.startswith("<think>") else text.strip()
+
+
+def _is_object(body: str) -> bool:
+    """Whether a call's body holds a JSON object, as the parser looks for one."""
+    try:
+        json.JSONDecoder().raw_decode(body[max(body.find("{"), 0) :])
+    except (ValueError, RecursionError):
+        return False
+    return "{" in body

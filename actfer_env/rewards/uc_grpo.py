@@ -13,7 +13,7 @@ from actfer_env import facs
 from actfer_env.rewards.config import RewardError, UCGRPOConfig
 from actfer_env.rewards.explain import explain_rollout
 from actfer_env.rewards.groups import Floats, group_advantages, group_rollouts
-from actfer_env.rewards.quality import quality_reward
+from actfer_env.rewards.quality import broken_turns, quality_reward
 from actfer_env.rewards.scores import Scores, to_array, totals, zoom_mask
 from actfer_env.rewards.state import dump_state, parse_state
 from actfer_env.rewards.structure import structure_reward
@@ -159,7 +159,7 @@ class UCGRPO:
             utility_reward(rollout, delta[rollout.group_id], pair, config, coarse[rollout.group_id])
             for rollout, pair in zip(rollouts, factors, strict=True)
         ])  # fmt: skip
-        quality = to_array([quality_reward(rollout.texts, config) for rollout in rollouts])
+        quality = to_array([quality_reward(rollout.texts, config, broken_turns(rollout)) for rollout in rollouts])
         for term in (structure, utility, quality):
             term[gated] = 0.0
         return structure, utility, quality

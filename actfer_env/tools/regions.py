@@ -70,7 +70,7 @@ def region_boxes(
 
 def _from_five(points: Points, lay: RegionLayout) -> list[tuple[float, ...]]:
     left, right, nose, mouth_left, mouth_right = points
-    unit = _unit(left, right, (mouth_left + mouth_right) / 2)
+    unit = interocular(left, right, (mouth_left + mouth_right) / 2)
     eye_y, mouth_y = (left[1] + right[1]) / 2, (mouth_left[1] + mouth_right[1]) / 2
     x1, x2 = min(left[0], right[0]) - lay.side * unit, max(left[0], right[0]) + lay.side * unit
     m1, m2 = min(mouth_left[0], mouth_right[0]), max(mouth_left[0], mouth_right[0])
@@ -111,8 +111,8 @@ def _from_106(points: Points, lay: RegionLayout) -> list[tuple[float, ...]]:
     ]
 
 
-def _unit(left: Points, right: Points, mouth: Points) -> float:
-    """The inter-ocular distance of the face seen from the front.
+def interocular(left: Points, right: Points, mouth: Points) -> float:
+    """Return the inter-ocular distance of the face seen from the front, in units of the points.
 
     A turned head shortens the distance between the eyes but not the one from eyes to mouth, which is about
     1.15 times as long in a frontal face (ArcFace's template); the longer of the two estimates counts.

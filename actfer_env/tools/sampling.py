@@ -100,12 +100,20 @@ def _low_pass(window: RGB, footprint: NDArray[np.float64], block: int, config: S
     return np.asarray(blurred, np.uint8)
 
 
-def fit(image: RGB, side: int) -> RGB:
-    """Return the image shrunk or enlarged into a square of `side` pixels, its shape kept, on black."""
+def fit(image: RGB, side: int, *, bars: bool = True) -> RGB:
+    """Return the image shrunk or enlarged into a square of `side` pixels, its shape kept.
+
+    Args:
+        image: uint8 (H, W, 3).
+        side: of the square.
+        bars: put it on a black square; without, the result is as large as the image became.
+    """
     height, width = image.shape[:2]
     scale = side / max(height, width)
     size = (max(round(width * scale), 1), max(round(height * scale), 1))
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    if not bars:
+        return np.asarray(small, np.uint8)
     square = np.zeros((side, side, 3), np.uint8)
     top, left = (side - size[1]) // 2, (side - size[0]) // 2
     square[top : top + size[1], left : left + size[0]] = small

@@ -13,6 +13,7 @@ from actfer_env.episode import EpisodeConfig
 from actfer_env.errors import ActFERError
 from actfer_env.rewards import UCGRPOConfig
 from actfer_env.rewards.config import RewardError
+from actfer_env.rewards.presets import AnswerReward
 from actfer_env.verl_plugin import TRAINER
 from actfer_env.verl_plugin.launch import machine_problems
 from actfer_env.verl_plugin.scoring import reward_config
@@ -84,7 +85,7 @@ def _config_problems(config: Any) -> Iterator[str]:
         yield str(error)
 
 
-def split_options(options: Mapping[str, Any] | None) -> tuple[UCGRPOConfig, bool]:
+def split_options(options: Mapping[str, Any] | None) -> tuple[UCGRPOConfig | AnswerReward, bool]:
     """Return the reward's constants of the section ``ucgrpo``, and its `RECORD_TOKENS`.
 
     Args:

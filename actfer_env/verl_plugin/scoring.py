@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from actfer_env.files import write_text_atomic
 from actfer_env.rewards import UCGRPO, Scores, UCGRPOConfig
 from actfer_env.rewards.config import VARIANTS, RewardError
 from actfer_env.rewards.guards import collapse_figures
+from actfer_env.rewards.presets import OTHER_REWARDS, AnswerReward
 from actfer_env.rewards.task import task_reward
 from actfer_env.rollout import VIOLATIONS, Rollout, write_rollouts
 
@@ -23,20 +24,30 @@ STATE_FILE = "ucgrpo_state.json"
 """The scorer's state within a checkpoint's folder."""
 
 
-def reward_config(options: Mapping[str, Any] | None) -> UCGRPOConfig:
+def reward_config(options: Mapping[str, Any] | None) -> UCGRPOConfig | AnswerReward:
     """Return the reward's constants from the section ``ucgrpo`` of verl's configuration.
 
     Args:
-        options: "variant", a name in `VARIANTS` (default "full"), and fields of `UCGRPOConfig`; None is the default.
+        options: "variant", a name in `VARIANTS` (default "full"), and fields of `UCGRPOConfig`; or a name in
+            `OTHER_REWARDS` and fields of that reward. None is the default.
+
+    Returns:
+        Constants of UC-GRPO, or the reward of another paper.
 
     Raises:
         RewardError: the variant or a field is unknown, or a value is out of range.
     """
     chosen = dict(options or {})
     name = chosen.pop("variant", "full")
-    if name not in VARIANTS:
-        raise RewardError(f"unknown ucgrpo.variant {name!r}: use one of {', '.join(VARIANTS)}")
-    return UCGRPOConfig.variant(name, **chosen)
+    if name in VARIANTS:
+        return UCGRPOConfig.variant(name, **chosen)
+    if name not in OTHER_REWARDS:
+        raise RewardError(f"unknown ucgrpo.variant {name!r}: use one of {', '.join([*VARIANTS, *OTHER_REWARDS])}")
+    known = [field.name for field in fields(OTHER_REWARDS[name])]
+    for key in chosen:
+        if key not in known:
+            raise RewardError(f"unknown field {key!r} of ucgrpo.variant {name!r}: use one of {', '.join(known)}")
+    return OTHER_REWARDS[name](**chosen)
 
 
 def compute_score(
@@ -58,16 +69,19 @@ def compute_score(
         **options: as `reward_config`; others that verl passes are ignored when their names begin with "reward_".
 
     Returns:
-        "score" (the task reward), and "acc", "zoomed", "violations" as floats; "reward_seconds" is what it took.
+        "score" (the task reward, or the whole reward of another paper), and
+        "acc", "zoomed", "violations" as floats; "reward_seconds" is what it took.
 
     Raises:
         DataError: the agent loop was not this project's.
     """
     start = time.perf_counter()
     kept = {key: value for key, value in options.items() if not key.startswith("reward_")}
-    rollout = rollout_of(extra_info or {})
+    rollout, reward = rollout_of(extra_info or {}), reward_config(kept)
+    other = isinstance(reward, AnswerReward)
     return {
-        "score": task_reward(rollout, reward_config(kept)), "acc": float(bool(rollout.correct)),
+        "score": float(reward.score([rollout]).total[0]) if other else task_reward(rollout, reward),
+        "acc": float(bool(rollout.correct)),
         "zoomed": float(rollout.zoomed), "violations": float(len(rollout.violations)),
         "reward_seconds": time.perf_counter() - start,
     }  # fmt: skip
@@ -88,14 +102,14 @@ class StepScorer:
     """Scores the trajectories of a step and keeps the emotion-wise EMA.
 
     Args:
-        config: the reward's constants.
+        config: the reward's constants, or the reward of another paper, which keeps no EMA.
 
     Attributes:
         scorer: the library's scorer.
     """
 
-    def __init__(self, config: UCGRPOConfig | None = None) -> None:
-        self.scorer = UCGRPO(config)
+    def __init__(self, config: UCGRPOConfig | AnswerReward | None = None) -> None:
+        self.scorer: UCGRPO | AnswerReward = config if isinstance(config, AnswerReward) else UCGRPO(config)
 
     def score(
         self, uids: Sequence[str], fields: Sequence[Mapping[str, Any]], padding: Sequence[bool]
@@ -162,7 +176,8 @@ class StepScorer:
         for emotion in sorted({rollout.emotion for rollout in rollouts if rollout.emotion}):
             rows = [i for i, rollout in enumerate(rollouts) if rollout.emotion == emotion]
             found[f"ucgrpo/zoom/{emotion}"] = float(scores.zoomed[rows].mean())
-        return found | {f"ucgrpo/ema/{emotion}": value for emotion, value in self.scorer.ema.items()}
+        ema = self.scorer.ema if isinstance(self.scorer, UCGRPO) else {}
+        return found | {f"ucgrpo/ema/{emotion}": value for emotion, value in ema.items()}
 
 
 def _lost_groups(rollouts: Sequence[Rollout], scores: Scores) -> dict[str, float]:

@@ -35,13 +35,11 @@ from actfer_env.data.synthetic import GENERATOR_VERSION
 from actfer_env.errors import DataError
 from actfer_env.files import write_text_atomic
 from actfer_env.identity import as_json, dataset_facts, detector_facts, digest, refuse_other
-from actfer_env.rewards import VARIANTS, FacialR1Reward, TAGReward, UCGRPOConfig
-from actfer_env.rewards.presets import AnswerReward
+from actfer_env.rewards import VARIANTS, UCGRPOConfig
+from actfer_env.rewards.presets import OTHER_REWARDS
 from actfer_env.wrappers.group_vec import GroupVectorEnv
 
 ENV_ID = "ActFER-MultiDiscrete-v0"
-OTHER_REWARDS: Mapping[str, type[AnswerReward]] = {"facial_r1": FacialR1Reward, "tag": TAGReward}
-"""Rewards of other systems, by the name that `SessionConfig.variant` takes."""
 WARM, RESULT = "warmstart.pt", "result.json"
 CACHE_VERSION = 1
 """Raised whenever the same settings give another warm start or other features."""

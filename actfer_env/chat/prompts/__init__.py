@@ -31,6 +31,7 @@ def system_prompt(chat: ChatConfig, episode: EpisodeConfig) -> str:
     name = "brief" if chat.brief and form.tools else chat.preset
     return _environment().get_template(f"{name}.system.j2").render(
         regions=facs.REGIONS, coordinates=coordinates_text(chat.coordinates), max_turns=episode.max_turns,
+        definitions=[(au, facs.AU_NAMES[au], facs.AU_DEFINITIONS[au]) for au in facs.FACIAL_R1_AUS],
         max_zooms=episode.max_zooms, aus=[(au, facs.AU_NAMES[au]) for au in episode.au_set],
         prototypes=_prototypes(episode.au_set), emotions=answers(chat), calls=chat.calls,
         schemas=schemas if chat.schemas_in_prompt and form.tools else [],

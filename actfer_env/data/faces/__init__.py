@@ -27,6 +27,7 @@ from actfer_env.data.faces.scene import (
     Scene,
     SceneFace,
     is_detectable,
+    person_landmarks,
     render_scene,
 )
 from actfer_env.data.faces.sequence import Sequence, Timing, render_sequence
@@ -35,5 +36,5 @@ from actfer_env.data.faces.shading import Light
 __all__ = [
     "FIVE_POINTS", "MAX_INTENSITY", "RENDERED_AUS", "Background", "Camera", "Expression",
     "Hand", "Identity", "Light", "Person", "Pose", "RenderedFace", "RenderedScene", "Scene", "SceneFace",
-    "Sequence", "Timing", "is_detectable", "render_face", "render_scene", "render_sequence",
+    "Sequence", "Timing", "is_detectable", "person_landmarks", "render_face", "render_scene", "render_sequence",
 ]  # fmt: skip

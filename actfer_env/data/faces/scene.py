@@ -9,10 +9,11 @@ import cv2
 import numpy as np
 
 from actfer_env.data.faces.expression import Expression
-from actfer_env.data.faces.geometry import Array, Frame, Pose, step, within
+from actfer_env.data.faces.geometry import Array, Frame, Pose, base_surface, step, within
 from actfer_env.data.faces.hand import Hand, draw_hand
 from actfer_env.data.faces.identity import Identity
-from actfer_env.data.faces.render import FIVE_POINTS, RenderedFace, draw_face, face_box
+from actfer_env.data.faces.muscles import deform, muscles
+from actfer_env.data.faces.render import FIVE_POINTS, RenderedFace, draw_face, face_box, landmarks
 from actfer_env.data.faces.shading import Light
 from actfer_env.data.faces.texture import noise
 from actfer_env.errors import DataError
@@ -311,6 +312,15 @@ def render_scene(scene: Scene) -> RenderedScene:
 def person_frame(width: int, height: int, person: Person) -> Frame:
     """Return where a person's head sits in a picture of that size."""
     return Frame(width, height, person.scale, person.x * width, person.y * height)
+
+
+def person_landmarks(scene: Scene, index: int = -1) -> dict[str, tuple[float, float]]:
+    """Return the landmarks of one person's face in a scene, as `render_scene` would, without drawing it."""
+    person = scene.people[index]
+    layers, drift = deform(base_surface(person.identity), person.expression.weights())
+    frame = person_frame(scene.width, scene.height, person)
+    shapes = muscles(person.identity, person.expression)
+    return landmarks(person.identity, shapes, layers, drift, person.pose.matrix(), frame)[0]
 
 
 def _draw_person(canvas: Array, person: Person, light: Light) -> tuple[RenderedFace, Array | None]:
