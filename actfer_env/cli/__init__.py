@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from actfer_env.cli import data, evaluate, info, play, train
+from actfer_env.cli import data, evaluate, info, inspect, play, train
 from actfer_env.cli.output import complain
 from actfer_env.errors import ActFERError
 
@@ -22,7 +22,7 @@ app = typer.Typer(
 for command in (play.demo, play.rollout, play.report):
     app.command()(command)
 app.command(name="eval")(evaluate.evaluate_)
-for command in (train.train, train.ablate, play.inspect, info.envs, info.doctor):
+for command in (train.train, train.ablate, inspect.inspect, info.envs, info.doctor):
     app.command()(command)
 
 data_app = typer.Typer(help="Data sets.", no_args_is_help=True)
