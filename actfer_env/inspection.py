@@ -236,7 +236,7 @@ def inspect_all(paths: Sequence[Path], config: InspectConfig | None = None, *, w
 
 
 def flat(record: dict[str, Any]) -> dict[str, Any]:
-    """Return a record of `inspect_faces` as the cells of a table, the same for every record; None where it lacks one."""
+    """Return a record of `inspect_faces` as a table's cells, the same ones for each record; None where it lacks one."""
     points = record.get("landmarks") or [[None, None]] * len(LANDMARKS)
     crops = {crop["region"]: crop for crop in record.get("crops", ())}
     pictures = record.get("saved", {})
@@ -272,7 +272,7 @@ def _detector(spec: str) -> Detector:
 class _Found:
     """A detector that knows the faces of the one picture that it is asked about."""
 
-    tries_turns = False
+    turns = False
 
     def __init__(self, faces: list[Face], name: str) -> None:
         self.faces, self.name = faces, name
@@ -304,7 +304,7 @@ def _folded(name: str) -> str:
 
 
 def _owners(out: Path, wanted: set[str]) -> dict[str, set[str]]:
-    """Return whose pictures lie in a folder: name -> the marks of their images, as far as names begin as wanted ones."""
+    """Return whose pictures lie in a folder: name -> marks of images, for names that begin as wanted ones do."""
     owners: dict[str, set[str]] = {}
     for file in out.iterdir() if out.is_dir() else ():
         match = _PICTURE.fullmatch(file.name)
