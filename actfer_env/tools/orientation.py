@@ -55,17 +55,23 @@ class OrientationConfig:
 
     Attributes:
         sure: likeness from which a face is taken as it is, without a further look.
+        sideways: likeness below which copies on both sides are tried, not only the one that is upside down.
         least: likeness that a face of a turned copy must have.
         margin: by which it must be better, likeness and score together.
+        doubt: by how much a turned copy may be worse before the face is certain to be upright.
+        tilt: likeness that a face loses by a roll of 90 degrees.
         score_weight: what a score of 1 is worth in likeness.
         long_side: of the turned copies in pixels, at most.
         version: raised where results change; it tells kept detections apart.
     """
 
-    sure: float = 0.4
-    least: float = 0.0
+    sure: float = 0.5
+    sideways: float = 0.4
+    least: float = 0.05
     margin: float = 0.1
-    score_weight: float = 2.0
+    doubt: float = 0.05
+    tilt: float = 0.5
+    score_weight: float = 2.5
     long_side: int = 640
     version: int = 1
 
@@ -104,25 +110,28 @@ def find_faces(detector: Detector, image: NDArray[np.uint8], config: Orientation
     faces = detector.detect(image)
     if not getattr(detector, "turns", True):
         return faces
-    seen = likeness(image, faces)
+    seen = likeness(image, faces, config)
     if seen >= config.sure:
         return faces
     small, scale = resize_long_side(image, min(config.long_side, max(image.shape[:2])))
     mine = _merit(faces, seen, config)
-    turned = [_look(detector, small, turn, config) for turn in TURNS]
-    merit, turn, found = max(turned, key=lambda one: one[0])  # the first of equals
+    turns = TURNS if seen < config.sideways else (180,)
+    turned = [_look(detector, small, turn, config) for turn in turns]
+    merit, turn, found = max(turned, key=lambda one: one[0])
+    if merit == -np.inf:
+        return faces
     if merit >= mine + config.margin:
         return [_turn_back(face, turn, small.shape, scale) for face in found]
-    if merit > mine - config.margin:
+    if merit > mine - config.doubt:
         return [replace(face, meta={**face.meta, "certain": False}) for face in faces]
     return faces
 
 
-def likeness(image: NDArray[np.uint8], faces: Sequence[Face]) -> float:
+def likeness(image: NDArray[np.uint8], faces: Sequence[Face], config: OrientationConfig = ORIENTATION) -> float:
     """Return how much the largest face looks like an upright one, its landmarks taken as true.
 
-    It is the correlation, in [-1, 1], of the aligned face with the brightness that upright faces have in common;
-    -1 where there is no face, or its landmarks cannot be aligned.
+    It is the correlation, in [-1, 1], of the aligned face with the brightness that upright faces have in common, less
+    `OrientationConfig.tilt` for its roll; -1 where there is no face, or its landmarks cannot be aligned.
     """
     if not faces:
         return -1.0
@@ -136,7 +145,8 @@ def likeness(image: NDArray[np.uint8], faces: Sequence[Face]) -> float:
     side = len(_PATTERN)
     drawn = cv2.cvtColor(sample_box(image, transform, _WINDOW, (side, side)), cv2.COLOR_RGB2GRAY)
     patch = _without_light(drawn.astype(np.float64))
-    return float((patch * _PATTERN).mean() / max(float(patch.std()), _FLAT))
+    roll = abs(np.arctan2(transform[1, 0], transform[0, 0])) / (np.pi / 2)
+    return float((patch * _PATTERN).mean() / max(float(patch.std()), _FLAT) - config.tilt * roll)
 
 
 class UnturnedDetector:
@@ -183,7 +193,7 @@ def _look(
     """Detect in a turned copy; the merit is -inf where no face in it looks like one."""
     copy = np.ascontiguousarray(np.rot90(small, -turn // 90))
     faces = detector.detect(copy)
-    seen = likeness(copy, faces)
+    seen = likeness(copy, faces, config)
     return (_merit(faces, seen, config) if seen >= config.least else -np.inf), turn, faces
 
 
