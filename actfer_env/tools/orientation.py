@@ -66,7 +66,7 @@ class OrientationConfig:
     """
 
     sure: float = 0.5
-    sideways: float = 0.4
+    sideways: float = 0.45
     least: float = 0.05
     margin: float = 0.1
     doubt: float = 0.05
