@@ -21,7 +21,7 @@ from actfer_env.episode import ANSWER, Episode, EpisodeConfig, StepResult
 from actfer_env.errors import LabelError
 from actfer_env.rollout import Rollout
 from actfer_env.tools.cache import FaceTools
-from actfer_env.tools.image import RGB
+from actfer_env.tools.image import LIMITS, RGB
 from actfer_env.tools.sampling import fit
 from actfer_env.tools.schema import DETECT_ALIGN, TOOLS, ZOOM_IN, coordinates_text, extent, from_unit, tool_schemas
 from actfer_env.tools.zoom import ZoomConfig
@@ -340,12 +340,15 @@ def _known_units(labels: Any) -> frozenset[int]:
 
 
 def _bounded(image: RGB, side: int) -> RGB:
-    """Shrink a picture whose long side is beyond a bound; its shape is kept."""
+    """Shrink a picture whose long side is beyond a bound.
+
+    Its shape is kept, unless the short side would fall below what `load_image` takes: no model reads a line of pixels.
+    """
     height, width = image.shape[:2]
     scale = side / max(height, width)
     if scale >= 1:
         return image
-    size = max(round(width * scale), 1), max(round(height * scale), 1)
+    size = max(round(width * scale), LIMITS.min_side), max(round(height * scale), LIMITS.min_side)
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 

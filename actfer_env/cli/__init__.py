@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from actfer_env import plugins
-from actfer_env.cli import data, evaluate, info, play, train
+from actfer_env.cli import data, evaluate, info, inspect, play, train
 from actfer_env.cli.output import complain
 from actfer_env.errors import ActFERError
 
@@ -45,7 +45,7 @@ command: Callable[..., None]
 for command in (play.demo, play.rollout, play.report):
     app.command()(command)
 app.command(name="eval")(evaluate.evaluate_)
-for command in (train.train, train.ablate, play.inspect, info.envs, info.doctor):
+for command in (train.train, train.ablate, inspect.inspect, info.envs, info.doctor):
     app.command()(command)
 
 data_app = typer.Typer(help="Data sets.", no_args_is_help=True)

@@ -21,6 +21,11 @@ def complain(text: str) -> None:
     sys.stderr.write(f"actfer: {text}\n")
 
 
+def is_terminal(stream: Any) -> bool:
+    """Whether a stream is there and shows what is written to a person."""
+    return bool(stream and not stream.closed and stream.isatty())
+
+
 def console() -> Any:
     """Return a console of rich on standard output, for tables."""
     from rich.console import Console
@@ -34,7 +39,8 @@ def progress_bar() -> Any:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True))
+    # What goes to a file or pipe must not be led into the bar's terminal.
+    return Progress(*columns, console=Console(stderr=True), redirect_stdout=is_terminal(sys.stdout))
 
 
 def print_summary(run: Run, au_set: Iterable[int] | None = None) -> None:

@@ -1,9 +1,7 @@
-"""Commands that play the tools: demo, rollout, report, inspect."""
+"""Commands that play the tools: demo, rollout, report."""
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -26,7 +24,7 @@ from actfer_env.cli.options import (
     open_dataset,
 )
 from actfer_env.cli.output import complain, print_summary, progress_bar, say
-from actfer_env.errors import ActFERError, DataError
+from actfer_env.errors import DataError
 from actfer_env.files import check_writable
 
 if TYPE_CHECKING:
@@ -138,31 +136,6 @@ def report(  # noqa: PLR0915
         print_summary(run, units)
         say(f"Action Units: {facs.format_au_set(units)} in the tables; the rewards are those of the stored run")
     if differences or pictures.lost:
-        raise typer.Exit(1)
-
-
-def inspect(
-    images: Annotated[list[Path], typer.Argument(help="Images or folders.")],
-    detector: DetectorOption = "auto",
-    size: Annotated[
-        int, typer.Option(min=16, max=4096, help="Side of the aligned face and of crops, in pixels.")
-    ] = 224,
-    face: Annotated[str, typer.Option(help="largest, an index by size from 0, or a point X,Y in pixels.")] = "largest",
-    out: OutOption = Path("actfer-inspect"),
-) -> None:
-    """Run the tools alone: print what they find as JSON lines, and write a picture for each image."""
-    from actfer_env.inspection import inspect_image, make_tools, parse_face, picture_names
-    from actfer_env.tools import find_images
-
-    tools = make_tools(detector, size, parse_face(face))
-    done, paths = 0, [path for given in images for path in find_images(given)]
-    for path, name in zip(paths, picture_names(paths), strict=True):
-        try:
-            sys.stdout.write(json.dumps(inspect_image(path, tools, out, name)) + "\n")
-            done += 1
-        except ActFERError as error:
-            complain(str(error))
-    if not done:
         raise typer.Exit(1)
 
 

@@ -16,47 +16,16 @@ from actfer_env.rollout import Box
 from actfer_env.tools import geometry
 from actfer_env.tools.detectors import Detector, Face, make_detector
 from actfer_env.tools.image import RGB, ImageSource, load_image
+from actfer_env.tools.orientation import find_faces
 from actfer_env.tools.regions import region_boxes
 from actfer_env.tools.sampling import sample_box
+from actfer_env.tools.template import TEMPLATE, FaceTemplate
 
 FaceChoice: TypeAlias = int | tuple[float, float] | Literal["largest"]
 """Which face: the largest (near ties go to the one nearest the centre), an index in order of size, or the face
 whose box holds, or else lies nearest to, a point (x, y) in pixels."""
 
 
-@dataclass(frozen=True)
-class FaceTemplate:
-    """Where the five points come to lie in the aligned unit square.
-
-    The proportions between eyes, nose and mouth are those of the ArcFace template; the scale is looser, because that
-    template cuts the chin, and expression needs chin and forehead. Scale and height are chosen here.
-
-    Attributes:
-        eye_distance: between the eye centres.
-        eye_y: height of the eye line (0 is the top edge).
-        nose_drop: nose tip below the eye line, in eye distances.
-        mouth_drop: mouth corners below the eye line, in eye distances.
-        mouth_width: between the mouth corners, in eye distances.
-    """
-
-    eye_distance: float = 0.24
-    eye_y: float = 0.41
-    nose_drop: float = 0.571
-    mouth_drop: float = 1.154
-    mouth_width: float = 0.828
-
-    @property
-    def points(self) -> NDArray[np.float64]:
-        """The five points (5, 2) in the aligned frame."""
-        d, half = self.eye_distance, self.eye_distance * self.mouth_width / 2
-        nose_y, mouth_y = self.eye_y + self.nose_drop * d, self.eye_y + self.mouth_drop * d
-        return np.array([
-            [0.5 - d / 2, self.eye_y], [0.5 + d / 2, self.eye_y], [0.5, nose_y],
-            [0.5 - half, mouth_y], [0.5 + half, mouth_y],
-        ])  # fmt: skip
-
-
-TEMPLATE = FaceTemplate()
 DEFAULT_SIZE = 224
 """Side of the aligned face in pixels, for people and vision-language models (a usual input size of FER models)."""
 TIE_SHARE = 0.95
@@ -77,6 +46,10 @@ class Alignment:
         image_size: (width, height) of the original.
         landmarks_106: (106, 2) in pixels of the original, or None.
         prealigned: the sample was an aligned face already, and nothing was detected.
+        rotated: degrees, clockwise, by which the picture was turned for the detector to find this face: 0, 90, 180
+            or 270. All coordinates are those of the picture as it was given.
+        certain: False where the aligned face does not look like an upright one, and no turned copy of the picture
+            showed a better one: its landmarks and regions may be wrong.
         face: the aligned face, uint8 (size, size, 3), where one was drawn.
     """
 
@@ -89,12 +62,24 @@ class Alignment:
     image_size: tuple[int, int]
     landmarks_106: NDArray[np.float64] | None = None
     prealigned: bool = False
+    rotated: int = 0
+    certain: bool = True
     face: RGB | None = field(default=None, repr=False)
 
     @cached_property
     def inverse(self) -> NDArray[np.float64]:
         """(2, 3), maps the aligned frame back to pixels of the original."""
         return geometry.invert(self.transform)
+
+    @cached_property
+    def roll(self) -> float:
+        """Degrees in (-180, 180] by which the face is turned in the picture, clockwise; 0 is upright."""
+        return float(np.degrees(np.arctan2(self.inverse[1, 0], self.inverse[0, 0])))
+
+    @property
+    def upright(self) -> bool | None:
+        """Whether the face stands nearer to upright than to lying on its side; None where that is not certain."""
+        return abs(self.roll) < 45 if self.certain else None
 
     @cached_property
     def regions(self) -> dict[str, Box]:
@@ -130,6 +115,7 @@ class Alignment:
             "landmarks_106": None if self.landmarks_106 is None else self.landmarks_106.tolist(),
             "transform": self.transform.tolist(), "image_size": list(self.image_size),
             "prealigned": self.prealigned,
+            "rotated": self.rotated, "roll": round(self.roll, 3), "upright": self.upright,
             "regions": {name: list(box) for name, box in self.regions.items()},
             "regions_original": {name: quad.tolist() for name, quad in self.regions_original.items()},
         }  # fmt: skip
@@ -143,6 +129,7 @@ class Alignment:
             score=data["score"], faces=data["faces"], index=data["index"],
             image_size=(data["image_size"][0], data["image_size"][1]),
             landmarks_106=None if dense is None else np.array(dense), prealigned=data.get("prealigned", False),
+            rotated=data.get("rotated", 0), certain=data.get("upright", True) is not None,
         )  # fmt: skip
 
     @classmethod
@@ -189,7 +176,7 @@ def detect_align(
     """
     check_size(size)
     pixels = load_image(image)
-    alignment = align(make_detector(detector).detect(pixels), _size(pixels), face=face, template=template)
+    alignment = align(find_faces(make_detector(detector), pixels), _size(pixels), face=face, template=template)
     return None if alignment is None else replace(alignment, face=alignment.draw(pixels, size))
 
 
@@ -259,6 +246,7 @@ def align(
         transform=transform, landmarks=points,
         box=tuple(float(v) for v in chosen.box), score=float(chosen.score), faces=len(faces), index=index,  # type: ignore[arg-type]
         image_size=image_size, landmarks_106=chosen.landmarks_106,
+        rotated=chosen.meta.get("rotated", 0), certain=chosen.meta.get("certain", True),
     )  # fmt: skip
 
 

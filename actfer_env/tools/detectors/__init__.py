@@ -95,6 +95,12 @@ def _cached_only(folder: str = "") -> Detector:
     return CachedDetector(folder, miss="error")
 
 
+def _unturned(detector: str = "") -> Detector:
+    from actfer_env.tools.orientation import UnturnedDetector
+
+    return UnturnedDetector(detector)
+
+
 def available_detectors(root: str | Path = "~/.insightface") -> list[DetectorStatus]:
     """Return the status of every registered detector, sorted by name; nothing is downloaded.
 
@@ -107,6 +113,7 @@ def available_detectors(root: str | Path = "~/.insightface") -> list[DetectorSta
         "yunet": _yunet_status,
         "simulated": lambda: DetectorStatus("simulated", True, "drawn samples alone: the renderer's own landmarks"),
         "auto": lambda: DetectorStatus("auto", True, "simulated for drawn samples, mtcnn for photos"),
+        "unturned": lambda: DetectorStatus("unturned", True, "unturned:DETECTOR tries no turned copies of a picture"),
         "cached": lambda: DetectorStatus("cached", False, f"needs a folder of detections: run: {_precompute()}"),
         "cached-only": lambda: DetectorStatus("cached-only", False, "as cached; refuses what the folder lacks"),
     }
@@ -153,7 +160,7 @@ def _precompute() -> str:
 
 _BUILT_IN: dict[str, DetectorFactory] = {
     "auto": _auto, "mtcnn": _mtcnn, "insightface": _insightface, "yunet": _yunet, "simulated": _simulated,
-    "cached": _cached, "cached-only": _cached_only,
+    "unturned": _unturned, "cached": _cached, "cached-only": _cached_only,
 }  # fmt: skip
 for _name, _factory in _BUILT_IN.items():
     register_detector(_name, _factory, replace=True)

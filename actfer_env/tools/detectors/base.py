@@ -32,10 +32,11 @@ class Face:
 
     Attributes:
         box: (x1, y1, x2, y2), may reach beyond the image.
-        landmarks: float array (5, 2), in the order of `LANDMARKS`.
+        landmarks: float array (5, 2), in the order of `LANDMARKS`, as the upright face shows them.
         score: confidence in [0, 1].
         landmarks_106: float array (106, 2) in InsightFace's order, or None.
-        meta: anything else that the detector says, as JSON values.
+        meta: anything else that the detector says, as JSON values; of a face that was found in a turned copy
+            ``rotated``, and ``certain: false`` where its orientation stayed open.
     """
 
     box: tuple[float, float, float, float]
@@ -51,7 +52,8 @@ class Detector(Protocol):
 
     A detector that reads a sample's own annotations instead of its pixels may offer
     ``detect_sample(sample, image) -> list[Face]`` besides; where it does, episodes call that. One whose results depend
-    on settings or weight files may offer ``settings() -> dict`` of JSON values, which tell kept detections apart.
+    on settings or weight files may offer ``settings() -> dict`` of JSON values, which tell kept detections apart. One
+    with an attribute ``turns = False`` is never shown turned copies of a picture (see `actfer_env.tools.orientation`).
     """
 
     name: str
@@ -123,16 +125,25 @@ def _takes_argument(factory: DetectorFactory) -> bool:
 
 
 def detect_in(detector: Detector, sample: Sample, image: NDArray[np.uint8]) -> list[Face]:
-    """Return the faces of a sample's picture, from its annotations where the detector reads those."""
+    """Return the faces of a sample's picture.
+
+    They come from its annotations where the detector reads those, else from the pixels, whichever way up the picture
+    lies (see `actfer_env.tools.orientation.find_faces`).
+    """
+    from actfer_env.tools.orientation import find_faces  # it builds upon this module
+
     annotated = getattr(detector, "detect_sample", None)
-    found: list[Face] = annotated(sample, image) if annotated else detector.detect(image)
+    found: list[Face] = annotated(sample, image) if annotated else find_faces(detector, image)
     return found
 
 
 def settings_of(detector: Detector) -> dict[str, Any]:
-    """Return JSON values that tell a detector from others: its name, and its own `settings` where it has any."""
+    """Return JSON values that tell a detector from others: its name, its way with turned pictures, its `settings`."""
+    from actfer_env.tools.orientation import turn_settings  # it builds upon this module
+
     own = getattr(detector, "settings", None)
-    found: dict[str, Any] = json.loads(json.dumps({"name": detector.name, **(own() if callable(own) else {})}))
+    settings = {"name": detector.name, **turn_settings(detector), **(own() if callable(own) else {})}
+    found: dict[str, Any] = json.loads(json.dumps(settings))
     return found
 
 

@@ -202,6 +202,11 @@ class CachedDetector:
             self._inner = inner
         return self._inner
 
+    @property
+    def turns(self) -> bool:
+        """Whether the folder's detector is asked about turned copies of a bare picture."""
+        return "orientation" in self.store.settings
+
     def detect(self, image: NDArray[np.uint8]) -> list[Face]:
         """Return the faces of an RGB image (H, W, 3), always by the detector: a bare picture has no id.
 
@@ -248,6 +253,8 @@ def absolute_spec(spec: str) -> str:
     """Make a file in a spec absolute: workers have other working directories."""
     name, colon, argument = spec.partition(":")
     path = Path(argument).expanduser()
+    if name == "unturned" and colon:
+        return f"{name}:{_absolute(argument)}"
     return f"{name}:{path.resolve()}" if colon and path.exists() else spec
 
 

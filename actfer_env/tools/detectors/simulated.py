@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actfer_env.errors import DetectorError
-from actfer_env.tools.detectors.base import Detector, Face, make_detector, settings_of
+from actfer_env.tools.detectors.base import Detector, Face, detect_in, make_detector, settings_of
 
 if TYPE_CHECKING:
     from actfer_env.data.sample import Sample
@@ -76,6 +76,7 @@ class SimulatedDetector:
     """
 
     name = "simulated"
+    turns = False  # it reads no pixels
 
     def __init__(self, config: SimulatedConfig | None = None) -> None:
         self.config = config or SimulatedConfig()
@@ -113,7 +114,7 @@ class AutoDetector:
         self._real: Detector | None = None
 
     def detect(self, image: NDArray[np.uint8]) -> list[Face]:
-        """Return MTCNN's faces of an RGB image (H, W, 3)."""
+        """Return MTCNN's faces of an RGB image (H, W, 3), taken as it is."""
         return self._photos().detect(image)
 
     def settings(self) -> dict[str, Any]:
@@ -129,7 +130,7 @@ class AutoDetector:
         """Return the faces of a sample."""
         if sample.annotate is not None:
             return self._drawn.detect_sample(sample, image)
-        return self.detect(image)
+        return detect_in(self._photos(), sample, image)
 
 
 def _faces(sample: Sample) -> Sequence[Any]:

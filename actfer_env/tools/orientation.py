@@ -1,0 +1,223 @@
+"""Pictures that lie on their side or upside down, for every detector that reads pixels.
+
+Detectors are trained on upright faces. In other pictures they miss the face, or draw an upright one's landmarks over
+it with scores up to 0.99: neither the score nor the landmarks' geometry tells. `find_faces` looks at the pixels below
+the landmarks instead. Where they do not look like a face, or where no face is found, turned copies of the picture are
+tried, and one of them is taken where its face looks better by a margin. `benchmarks/orientation.py` measures it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from actfer_env.errors import DetectorError
+from actfer_env.tools import geometry
+from actfer_env.tools.detectors.base import Detector, Face, make_detector, settings_of
+from actfer_env.tools.detectors.common import resize_long_side
+from actfer_env.tools.sampling import sample_box
+from actfer_env.tools.template import TEMPLATE
+
+if TYPE_CHECKING:
+    from actfer_env.data.sample import Sample
+
+TURNS = (90, 180, 270)
+"""Degrees, clockwise, by which copies of a picture are turned."""
+
+_WINDOW = (0.25, 0.25, 0.75, 0.79)  # of the aligned face: from the middle of the forehead to below the mouth
+_HALF = np.array([
+    [-0.4, 0.1, 0.6, 0.9, 1.0, 1.1],
+    [-0.2, 0.2, 0.3, 0.4, 0.7, 1.0],
+    [-0.1, -0.2, -0.5, -0.7, -0.3, 0.6],
+    [-0.1, -0.2, -0.8, -1.0, -0.6, 0.4],
+    [0.1, 0.2, 0.2, 0.2, 0.2, 0.6],
+    [0.2, 0.5, 0.7, 0.7, 0.5, 0.7],
+    [0.0, 0.3, 0.6, 0.6, 0.4, 0.6],
+    [0.0, 0.0, 0.1, 0.0, -0.2, -0.3],
+    [-0.2, -0.1, -0.2, -0.1, -0.3, -0.4],
+    [-0.3, -0.2, -0.3, -0.6, -0.8, -0.7],
+    [-0.5, -0.4, -0.3, -0.3, -0.4, -0.5],
+    [-0.6, -0.6, -0.5, -0.4, -0.2, 0.1],
+])  # fmt: skip
+"""Brightness of an upright face in rough steps, left half: forehead, bridge of the nose and cheeks light, eyes and
+mouth dark. Chosen here; faces of many people and drawn ones share it."""
+_FLAT = 2.0  # grey levels: a patch with less contrast is taken for flat
+
+
+@dataclass(frozen=True)
+class OrientationConfig:
+    """When turned copies are tried, and when one is taken; chosen here on turned photos and other ones.
+
+    Attributes:
+        sure: likeness from which a face is taken as it is, without a further look.
+        sideways: likeness below which copies on both sides are tried, not only the one that is upside down.
+        least: likeness that a face of a turned copy must have.
+        margin: by which it must be better, likeness and score together.
+        doubt: by how much a turned copy may be worse before the face is certain to be upright.
+        tilt: likeness that a face loses by a roll of 90 degrees.
+        score_weight: what a score of 1 is worth in likeness.
+        long_side: of the turned copies in pixels, at most.
+        version: raised where results change; it tells kept detections apart.
+    """
+
+    sure: float = 0.5
+    sideways: float = 0.45
+    least: float = 0.05
+    margin: float = 0.1
+    doubt: float = 0.05
+    tilt: float = 0.5
+    score_weight: float = 2.5
+    long_side: int = 640
+    version: int = 1
+
+
+ORIENTATION = OrientationConfig()
+
+
+def _without_light(patch: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Take away what the direction of the light does: differences between the sides, and a slope from top to bottom."""
+    both = (patch + patch[:, ::-1]) / 2
+    height = np.arange(len(patch)) - (len(patch) - 1) / 2
+    slope = height @ both.mean(axis=1) / (height @ height)
+    return both - both.mean() - slope * height[:, None]
+
+
+_PATTERN = _without_light(np.hstack([_HALF, _HALF[:, ::-1]]))
+_PATTERN = _PATTERN / _PATTERN.std()
+
+
+def find_faces(detector: Detector, image: NDArray[np.uint8], config: OrientationConfig = ORIENTATION) -> list[Face]:
+    """Return the faces of a picture, whichever way up it lies.
+
+    The detector looks at the picture as it is. Only where nothing is found, or where the largest face does not look
+    like an upright one, it looks at copies turned by `TURNS` as well.
+
+    Args:
+        detector: the detector; one with an attribute ``turns = False`` sees the picture as it is alone.
+        image: RGB uint8 (H, W, 3).
+        config: when.
+
+    Returns:
+        The detector's faces, in coordinates of `image`. The `meta` of those that come from a turned copy says
+        ``rotated``: the degrees, clockwise, by which the copy was turned. It says ``certain: false`` where copies were
+        tried, and which way up the face is stayed open.
+    """
+    faces = detector.detect(image)
+    if not getattr(detector, "turns", True):
+        return faces
+    seen = likeness(image, faces, config)
+    if seen >= config.sure:
+        return faces
+    small, scale = resize_long_side(image, min(config.long_side, max(image.shape[:2])))
+    mine = _merit(faces, seen, config)
+    turns = TURNS if seen < config.sideways else (180,)
+    turned = [_look(detector, small, turn, config) for turn in turns]
+    merit, turn, found = max(turned, key=lambda one: one[0])
+    if merit == -np.inf:
+        return faces
+    if merit >= mine + config.margin:
+        return [_turn_back(face, turn, small.shape, scale) for face in found]
+    if merit > mine - config.doubt:
+        return [replace(face, meta={**face.meta, "certain": False}) for face in faces]
+    return faces
+
+
+def likeness(image: NDArray[np.uint8], faces: Sequence[Face], config: OrientationConfig = ORIENTATION) -> float:
+    """Return how much the largest face looks like an upright one, its landmarks taken as true.
+
+    It is the correlation, in [-1, 1], of the aligned face with the brightness that upright faces have in common, less
+    `OrientationConfig.tilt` for its roll; -1 where there is no face, or its landmarks cannot be aligned.
+    """
+    if not faces:
+        return -1.0
+    face = max(faces, key=_area)
+    try:
+        transform = geometry.similarity(face.landmarks, TEMPLATE.points)
+    except ValueError:
+        return -1.0
+    if not 1e-9 < geometry.scale_of(transform) < 1e9:
+        return -1.0
+    side = len(_PATTERN)
+    drawn = cv2.cvtColor(sample_box(image, transform, _WINDOW, (side, side)), cv2.COLOR_RGB2GRAY)
+    patch = _without_light(drawn.astype(np.float64))
+    roll = abs(np.arctan2(transform[1, 0], transform[0, 0])) / (np.pi / 2)
+    return float((patch * _PATTERN).mean() / max(float(patch.std()), _FLAT) - config.tilt * roll)
+
+
+class UnturnedDetector:
+    """A detector that sees each picture as it is alone, known by name as "unturned:DETECTOR".
+
+    Args:
+        detector: the detector or its spec.
+
+    Raises:
+        DetectorError: no detector is named, it is unknown, or it lacks its extra or weights.
+    """
+
+    turns = False
+
+    def __init__(self, detector: str | Detector = "") -> None:
+        if not detector:
+            raise DetectorError("detector 'unturned' needs another one behind a colon, such as 'unturned:mtcnn'")
+        self.inner = make_detector(detector)
+        self.name = f"unturned:{self.inner.name}"
+
+    def detect(self, image: NDArray[np.uint8]) -> list[Face]:
+        """Return the detector's faces of an RGB image (H, W, 3)."""
+        return self.inner.detect(image)
+
+    def detect_sample(self, sample: Sample, image: NDArray[np.uint8]) -> list[Face]:
+        """Return the faces of a sample, from the drawing where it is drawn and the detector reads that."""
+        annotated = None if sample.annotate is None else getattr(self.inner, "detect_sample", None)
+        found: list[Face] = annotated(sample, image) if annotated else self.inner.detect(image)
+        return found
+
+    def settings(self) -> dict[str, Any]:
+        """Return those of the detector, as JSON values."""
+        return {"unturned": {**settings_of(self.inner), "orientation": None}}
+
+
+def turn_settings(detector: Detector) -> dict[str, Any]:
+    """Return what `find_faces` adds to a detector's settings, as JSON values."""
+    return {"orientation": asdict(ORIENTATION)} if getattr(detector, "turns", True) else {}
+
+
+def _look(
+    detector: Detector, small: NDArray[np.uint8], turn: int, config: OrientationConfig
+) -> tuple[float, int, list[Face]]:
+    """Detect in a turned copy; the merit is -inf where no face in it looks like one."""
+    copy = np.ascontiguousarray(np.rot90(small, -turn // 90))
+    faces = detector.detect(copy)
+    seen = likeness(copy, faces, config)
+    return (_merit(faces, seen, config) if seen >= config.least else -np.inf), turn, faces
+
+
+def _merit(faces: Sequence[Face], seen: float, config: OrientationConfig) -> float:
+    return seen + config.score_weight * max(faces, key=_area).score if faces else -np.inf
+
+
+def _turn_back(face: Face, turn: int, shape: tuple[int, ...], scale: NDArray[np.float64]) -> Face:
+    """Return a face of a turned copy in coordinates of the picture; `shape` and `scale` are those of the small one."""
+    height, width = shape[:2]
+    back = np.array({
+        90: [[0, 1, 0], [-1, 0, height]],
+        180: [[-1, 0, width], [0, -1, height]],
+        270: [[0, -1, width], [1, 0, 0]],
+    }[turn]) / scale[:, None]  # fmt: skip
+    corners = geometry.apply(back, np.reshape(face.box, (2, 2)))
+    (x1, y1), (x2, y2) = corners.min(0).tolist(), corners.max(0).tolist()
+    dense = None if face.landmarks_106 is None else geometry.apply(back, face.landmarks_106)
+    return replace(
+        face, box=(x1, y1, x2, y2), landmarks=geometry.apply(back, face.landmarks), landmarks_106=dense,
+        meta={**face.meta, "rotated": turn},
+    )  # fmt: skip
+
+
+def _area(face: Face) -> float:
+    x1, y1, x2, y2 = face.box
+    return max(x2 - x1, 0.0) * max(y2 - y1, 0.0)
