@@ -59,16 +59,16 @@ def draft_file(path: PathLike) -> Iterator[Path]:
     with _refusing(place, draft):
         if place.exists() and not place.is_file():  # never rename over a folder or a device
             raise OSError(errno.EISDIR if place.is_dir() else errno.EEXIST, "not a regular file", str(place))
-        place.parent.mkdir(parents=True, exist_ok=True)
-        draft.open("xb").close()  # the umask decides on the mode
-        mode = draft.stat().st_mode
-        try:
-            yield draft
-            _settle(draft, mode & 0o777)
-            draft.replace(place)
-        finally:
-            with suppress(OSError):  # after the renaming there is no draft
-                draft.unlink()
+        with _made(place.parent):
+            draft.open("xb").close()  # the umask decides on the mode
+            mode = draft.stat().st_mode
+            try:
+                yield draft
+                _settle(draft, mode & 0o777)
+                draft.replace(place)
+            finally:
+                with suppress(OSError):  # after the renaming there is no draft
+                    draft.unlink()
 
 
 @contextmanager
@@ -84,8 +84,8 @@ def draft_folder(path: PathLike, *, replace: bool = False) -> Iterator[Path]:
     """
     place = _real(path)
     draft = _beside(place)
-    with _refusing(place, draft):
-        draft.mkdir(parents=True)
+    with _refusing(place, draft), _made(place.parent):
+        draft.mkdir()
         mode = draft.stat().st_mode & 0o666
         try:
             yield draft
@@ -93,6 +93,28 @@ def draft_folder(path: PathLike, *, replace: bool = False) -> Iterator[Path]:
                 if one.is_file():
                     _settle(one, mode)
             _take_place(draft, place, replace)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextmanager
+def draft_files(folder: PathLike) -> Iterator[Path]:
+    """Give an empty folder inside `folder` to fill; when the block ends, each of its files takes its place there.
+
+    Raises:
+        DataError: the folder cannot be written (read-only, full disk).
+    """
+    place = _real(folder)
+    draft = place / _beside(place).name
+    with _refusing(place, draft), _made(place):
+        draft.mkdir()
+        mode = draft.stat().st_mode & 0o666
+        try:
+            yield draft
+            for one in draft.iterdir():
+                _settle(one, mode)
+            for one in draft.iterdir():
+                one.replace(place / one.name)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 
@@ -109,18 +131,16 @@ def append_line(path: PathLike, line: str, *, sync: bool = True) -> None:
         DataError: the file cannot be written.
     """
     place = Path(path)
-    with _refusing(place, place):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with place.open("ab", buffering=0) as handle:
-            before = handle.tell()
-            try:
-                _write_all(handle.fileno(), line.encode("utf-8", "backslashreplace") + b"\n")
-                if sync:
-                    _sync(handle.fileno())
-            except OSError:
-                with suppress(OSError):  # the next line must not go on from half of this one
-                    handle.truncate(before)
-                raise
+    with _refusing(place, place), _made(place.parent), place.open("ab", buffering=0) as handle:
+        before = handle.tell()
+        try:
+            _write_all(handle.fileno(), line.encode("utf-8", "backslashreplace") + b"\n")
+            if sync:
+                _sync(handle.fileno())
+        except OSError:
+            with suppress(OSError):  # the next line must not go on from half of this one
+                handle.truncate(before)
+            raise
 
 
 def make_folder(path: PathLike) -> Path:
@@ -143,16 +163,8 @@ def new_folder(path: PathLike) -> Iterator[Path]:
         DataError: it cannot be made.
     """
     place = Path(path)
-    with _refusing(place, place):
-        missing = [one for one in (place, *place.parents) if not one.exists()]
-        place.mkdir(parents=True, exist_ok=True)
-    try:
+    with _refusing(place, place), _made(place):
         yield place
-    except BaseException:
-        for one in missing:
-            with suppress(OSError):  # it holds something by now
-                one.rmdir()
-        raise
 
 
 def check_writable(folder: PathLike) -> None:
@@ -162,16 +174,8 @@ def check_writable(folder: PathLike) -> None:
         DataError: the folder cannot be made or written.
     """
     place = Path(folder)
-    with _refusing(place, place):
-        missing = [one for one in (place, *place.parents) if not one.exists()]
-        try:
-            place.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=place) as probe:
-                probe.write(b"0")
-        finally:
-            for one in missing:
-                with suppress(OSError):  # it was never made, or another process uses it by now
-                    one.rmdir()
+    with _refusing(place, place), _made(place, keep=False), tempfile.TemporaryFile(dir=place) as probe:
+        probe.write(b"0")
 
 
 def expand(path: PathLike) -> Path:
@@ -197,6 +201,26 @@ def _real(path: PathLike) -> Path:
 def _beside(place: Path) -> Path:
     name = os.fsencode(place.name)[:60].decode("utf-8", "ignore")  # with the rest it stays within a name's 255 bytes
     return place.parent / f".{name}.{uuid.uuid4().hex[:12]}.draft"
+
+
+@contextmanager
+def _made(folder: Path, keep: bool = True) -> Iterator[None]:
+    """Make a folder and those above it; those that were made and stay empty go again if the block fails."""
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        _remove_empty(missing)
+        raise
+    if not keep:
+        _remove_empty(missing)
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    for one in folders:
+        with suppress(OSError):  # it was never made, or holds something by now
+            one.rmdir()
 
 
 def _settle(path: Path, mode: int) -> None:

@@ -16,8 +16,8 @@ PACKAGES = {
 }  # fmt: skip
 """Distribution -> the extra that brings it."""
 
-_MODULES = {"cv2": "opencv-python", "skimage": "scikit-image", "PIL": "pillow", "stable_baselines3": "stable-baselines3",
-            "sb3_contrib": "sb3-contrib"}  # fmt: skip
+_MODULES = {"cv2": "opencv-python", "skimage": "scikit-image", "PIL": "pillow",
+            "stable_baselines3": "stable-baselines3", "sb3_contrib": "sb3-contrib"}  # fmt: skip
 _EXTRAS = {**PACKAGES, "sb3-contrib": "sb3", "onnx": "insightface"}
 _OPENCV = {"libGL.": "libgl1", "libgthread-": "libglib2.0-0", "libglib-": "libglib2.0-0", "libSM.": "libsm6",
            "libXext.": "libxext6", "libXrender.": "libxrender1"}  # fmt: skip
@@ -61,8 +61,8 @@ def explain(error: ImportError, extra: str | None = None) -> str:
 def _library(name: str) -> str:
     for start, package in _OPENCV.items():
         if name.startswith(start):
-            return (f"OpenCV cannot start, for the system has no {name}: apt-get install {package}, or without "
-                    "administrator's rights: pip uninstall opencv-python && pip install opencv-python-headless")  # fmt: skip
+            cure = "pip uninstall opencv-python && pip install opencv-python-headless"
+            return f"OpenCV cannot start, the system has no {name}: apt-get install {package}, or: {cure}"
     return f"the system library {name} is missing: install it with the system's package manager"
 
 

@@ -34,7 +34,7 @@ from actfer_env.agents.tiny_qwen import TinyQwenConfig, build
 from actfer_env.chat import ChatConfig
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.errors import DataError
-from actfer_env.files import write_bytes_atomic, write_text_atomic
+from actfer_env.files import draft_files, write_bytes_atomic, write_text_atomic
 
 SMALL_QWEN = TinyQwenConfig(hidden=128, layers=4, vision_hidden=128, vision_layers=4, vocabulary=900,
                             max_pixels=64 * 64, initializer_range=0.05, brief=True)  # fmt: skip
@@ -404,11 +404,11 @@ def _rate(step: int, steps: int, warm_up: int) -> float:
 
 def _save(model: Any, tokenizer: Any, source: Path, out: Path) -> None:
     """Write the model with the processors' files of the one that it began as."""
-    out.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
-    for name in ("preprocessor_config.json", "video_preprocessor_config.json"):
-        write_text_atomic(out / name, (source / name).read_text(encoding="utf-8"))
+    with draft_files(out) as draft:
+        model.save_pretrained(draft)
+        tokenizer.save_pretrained(draft)
+        for name in ("preprocessor_config.json", "video_preprocessor_config.json"):
+            write_text_atomic(draft / name, (source / name).read_text(encoding="utf-8"))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -457,4 +457,6 @@ class _Progress:
 
 
 if __name__ == "__main__":
-    main()
+    from actfer_env.cli import run
+
+    run(main)

@@ -120,7 +120,9 @@ def _other(error: Exception, interrupted: bool) -> int:
     """Say what went wrong, or raise what only a fault of this package explains."""
     if hasattr(error, "format_message"):  # usage errors of typer's own click, whose class has no public name
         text, context = error.format_message(), getattr(error, "ctx", None)
-        if text:  # without a command, the help was printed already
+        if type(error).__name__ == "NoArgsIsHelpError":
+            say(text)
+        elif text:  # older versions have printed the help already
             complain(f"{text} Try '{context.command_path if context else 'actfer'} --help'.")
         return 2
     if interrupted:  # a worker that the same signal has ended, or a library that renames the interrupt

@@ -31,7 +31,7 @@ SplitOption = Annotated[
     typer.Option(help="train, val or test; all if left out (of drawn faces: train, and test for eval)."),
 ]
 SeedOption = Annotated[int, typer.Option(help="Fixes every random draw.")]
-SkipBrokenOption = Annotated[bool, typer.Option(help="Leave out broken lines of a .jsonl file.")]
+SkipBrokenOption = Annotated[bool, typer.Option("--skip-broken", help="Leave out broken lines of a .jsonl file.")]
 CacheOption = Annotated[Path, typer.Option(help="Folder of drawn pictures and warm starts, for all runs.")]
 
 DRAWN = ("synthetic", "synthetic-mixed")

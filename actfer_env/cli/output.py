@@ -117,6 +117,9 @@ def progress_bar() -> Any:
         def __enter__(self) -> Bar:
             return self
 
+        def stop(self) -> None:
+            self.live.stop()  # Progress adds an empty line where no terminal is
+
         def advance(self, task_id: TaskID, advance: float = 1) -> None:
             self.start()
             super().advance(task_id, advance)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,6 +97,8 @@ def evaluate(
         failures.append({"sample_id": "", "error": str(error)})
         error.run = _to_run(journal, dataset, config, settings, failures) if journal.kept else None
         raise
+    finally:
+        journal.leave()
     return _to_run(journal, dataset, config, settings, failures)
 
 
@@ -122,6 +125,13 @@ class _Journal:
         if self._path is None:
             return
         append_line(self._path, json.dumps(rollout.to_dict(), ensure_ascii=True, allow_nan=False))
+
+    def leave(self) -> None:
+        """Leave no trace of an evaluation of which nothing could be kept."""
+        if self._path is not None and not self.kept:
+            (self._path.parent / SETTINGS).unlink(missing_ok=True)
+            with suppress(OSError):  # it is not there, or holds other things
+                self._path.parent.rmdir()
 
     def _read(self) -> None:
         """Read what an earlier start has kept; a torn last line is cut off."""
