@@ -7,7 +7,9 @@ disk, is then renamed, and is removed where that fails. A link is followed: what
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import platform
 import re
 import shutil
 import tempfile
@@ -21,6 +23,8 @@ from actfer_env.errors import DataError
 
 PathLike: TypeAlias = str | os.PathLike[str]
 
+_HERE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+"""This machine, in the names of drafts."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CURES = {
     **dict.fromkeys(_FULL, "make room, or choose another place"),
@@ -84,6 +88,7 @@ def draft_folder(path: PathLike, *, replace: bool = False) -> Iterator[Path]:
     """
     place = _real(path)
     draft = _beside(place)
+    sweep(place.parent)
     with _refusing(place, draft), _made(place.parent):
         draft.mkdir()
         mode = draft.stat().st_mode & 0o666
@@ -178,6 +183,22 @@ def check_writable(folder: PathLike) -> None:
         probe.write(b"0")
 
 
+def sweep(folder: PathLike) -> None:
+    """Remove the drafts that processes of this machine have left in a folder when they were killed."""
+    if os.name != "posix":  # elsewhere a process cannot be asked whether it lives
+        return
+    for one in Path(folder).glob(f".*.{_HERE}-*.draft"):
+        owner = int(one.name.rsplit("-", 2)[1])
+        try:
+            os.kill(owner, 0)
+        except ProcessLookupError:
+            shutil.rmtree(one, ignore_errors=True)
+            with suppress(OSError):
+                one.unlink()
+        except OSError:  # it lives, as another user's
+            continue
+
+
 def expand(path: PathLike) -> Path:
     """Return a path with the home folder in the place of "~".
 
@@ -200,7 +221,7 @@ def _real(path: PathLike) -> Path:
 
 def _beside(place: Path) -> Path:
     name = os.fsencode(place.name)[:60].decode("utf-8", "ignore")  # with the rest it stays within a name's 255 bytes
-    return place.parent / f".{name}.{uuid.uuid4().hex[:12]}.draft"
+    return place.parent / f".{name}.{_HERE}-{os.getpid()}-{uuid.uuid4().hex[:12]}.draft"
 
 
 @contextmanager

@@ -29,6 +29,8 @@ app = typer.Typer(
 
 PRINTING = ("inspect", "envs", "doctor", "list")
 """Commands whose result is what they print, not files."""
+_INTERRUPTED = 130
+"""What typer makes of a KeyboardInterrupt."""
 _REPEATS = 10.0
 """Seconds in which a closed terminal's further signals are taken for the first one's echo."""
 
@@ -88,6 +90,8 @@ def run(command: Callable[[], Any]) -> None:
     open_streams()
     signals = _catch_signals()
     code = _attempt(command, signals)
+    if code == _INTERRUPTED:
+        complain("interrupted")
     if signals and code:
         code = 128 + signals[0]
     error = lost_output()
@@ -101,10 +105,7 @@ def _attempt(command: Callable[[], Any], signals: list[int]) -> int:
     try:
         return int(command() or 0)
     except KeyboardInterrupt:
-        if not signals:
-            signals.append(int(signal.SIGINT))
-        complain("interrupted")
-        return 1
+        return _INTERRUPTED
     except ActFERError as error:
         complain(str(error))
     except ImportError as error:
@@ -126,8 +127,7 @@ def _other(error: Exception, interrupted: bool) -> int:
             complain(f"{text} Try '{context.command_path if context else 'actfer'} --help'.")
         return 2
     if interrupted:  # a worker that the same signal has ended, or a library that renames the interrupt
-        complain("interrupted")
-        return 1
+        return _INTERRUPTED
     if isinstance(error, OSError) and error.errno == errno.EPIPE:
         return 0
     if isinstance(error, OSError) and error.errno is not None:
