@@ -8,13 +8,7 @@ from importlib import metadata
 from rich.table import Table
 
 from actfer_env._version import __version__
-
-PACKAGES = {
-    "gymnasium": "core", "numpy": "core", "opencv-python": "core", "scikit-image": "core", "pillow": "core",
-    "mtcnn": "core", "insightface": "insightface", "onnxruntime": "insightface", "torch": "torch",
-    "stable-baselines3": "sb3", "transformers": "vlm", "openai": "api", "verl": "verl",
-}  # fmt: skip
-"""Distribution -> the extra that brings it."""
+from actfer_env.packages import PACKAGES, explain
 
 
 def package_table() -> Table:
@@ -25,6 +19,9 @@ def package_table() -> Table:
         version = _version(name)
         cure = "" if version else f'pip install "actfer-env\\[{extra}]"'
         table.add_row(name, version or "not installed", cure)
+    broken = _opencv_fault()
+    if broken:
+        table.add_row("cv2", "cannot be loaded", broken)
     if _version("opencv-python-headless"):
         table.add_row(
             "opencv-python-headless", _version("opencv-python-headless"), "clashes with opencv-python: remove it"
@@ -40,6 +37,14 @@ def detector_table() -> Table:
     for status in available_detectors():
         table.add_row(status.name, "yes" if status.ready else "no", status.detail.replace("[", "\\["))
     return table
+
+
+def _opencv_fault() -> str | None:
+    try:
+        import cv2  # noqa: F401
+    except ImportError as error:
+        return explain(error)
+    return None
 
 
 def _version(name: str) -> str | None:

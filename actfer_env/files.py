@@ -1,13 +1,18 @@
 """Writing files: the only place that knows how a file or folder appears whole or not at all.
 
-Every file gets the mode that the process's umask asks for. A draft lies beside its place until it is whole, is then
-renamed, and is removed where that fails.
+Every file gets the mode that the process's umask asks for. A draft lies beside its place until it is whole and on the
+disk, is then renamed, and is removed where that fails. A link is followed: what it points at is replaced.
 """
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
+import platform
+import re
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +22,15 @@ from typing import TypeAlias
 from actfer_env.errors import DataError
 
 PathLike: TypeAlias = str | os.PathLike[str]
+
+_HERE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+"""This machine, in the names of drafts."""
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_CURES = {
+    **dict.fromkeys(_FULL, "make room, or choose another place"),
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EISDIR: "choose another name",
+}
 
 
 def write_text_atomic(path: PathLike, text: str) -> None:
@@ -42,19 +56,23 @@ def draft_file(path: PathLike) -> Iterator[Path]:
     """Give an empty file beside `path` to fill; it takes that name when the block ends, and is removed if it fails.
 
     Raises:
-        DataError: the folder cannot be written (read-only, full disk).
+        DataError: the folder cannot be written (read-only, full disk), or `path` is no place for a file.
     """
-    place = Path(path)
+    place = _real(path)
     draft = _beside(place)
-    with _refusing(place):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        draft.open("xb").close()  # the umask decides on the mode
-        try:
-            yield draft
-            draft.replace(place)
-        finally:
-            with suppress(OSError):  # after the renaming there is no draft
-                draft.unlink()
+    with _refusing(place, draft):
+        if place.exists() and not place.is_file():  # never rename over a folder or a device
+            raise OSError(errno.EISDIR if place.is_dir() else errno.EEXIST, "not a regular file", str(place))
+        with _made(place.parent):
+            draft.open("xb").close()  # the umask decides on the mode
+            mode = draft.stat().st_mode
+            try:
+                yield draft
+                _settle(draft, mode & 0o777)
+                draft.replace(place)
+            finally:
+                with suppress(OSError):  # after the renaming there is no draft
+                    draft.unlink()
 
 
 @contextmanager
@@ -68,25 +86,46 @@ def draft_folder(path: PathLike, *, replace: bool = False) -> Iterator[Path]:
     Raises:
         DataError: the folder cannot be written (read-only, full disk).
     """
-    place = Path(path)
+    place = _real(path)
     draft = _beside(place)
-    with _refusing(place):
-        draft.mkdir(parents=True)
+    sweep(place.parent)
+    with _refusing(place, draft), _made(place.parent):
+        draft.mkdir()
+        mode = draft.stat().st_mode & 0o666
         try:
             yield draft
-            if replace:
-                shutil.rmtree(place, ignore_errors=True)
-            try:
-                draft.rename(place)
-            except OSError:
-                if replace or not place.is_dir():
-                    raise
+            for one in draft.rglob("*"):
+                if one.is_file():
+                    _settle(one, mode)
+            _take_place(draft, place, replace)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextmanager
+def draft_files(folder: PathLike) -> Iterator[Path]:
+    """Give an empty folder inside `folder` to fill; when the block ends, each of its files takes its place there.
+
+    Raises:
+        DataError: the folder cannot be written (read-only, full disk).
+    """
+    place = _real(folder)
+    draft = place / _beside(place).name
+    with _refusing(place, draft), _made(place):
+        draft.mkdir()
+        mode = draft.stat().st_mode & 0o666
+        try:
+            yield draft
+            for one in draft.iterdir():
+                _settle(one, mode)
+            for one in draft.iterdir():
+                one.replace(place / one.name)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 
 
 def append_line(path: PathLike, line: str, *, sync: bool = True) -> None:
-    """Append a line to a text file.
+    """Append a line to a text file, whole or not at all.
 
     Args:
         path: the file; its folder is made if it is not there.
@@ -97,13 +136,16 @@ def append_line(path: PathLike, line: str, *, sync: bool = True) -> None:
         DataError: the file cannot be written.
     """
     place = Path(path)
-    with _refusing(place):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with place.open("a", encoding="utf-8", errors="backslashreplace") as handle:
-            handle.write(line + "\n")
+    with _refusing(place, place), _made(place.parent), place.open("ab", buffering=0) as handle:
+        before = handle.tell()
+        try:
+            _write_all(handle.fileno(), line.encode("utf-8", "backslashreplace") + b"\n")
             if sync:
-                handle.flush()
-                os.fsync(handle.fileno())
+                _sync(handle.fileno())
+        except OSError:
+            with suppress(OSError):  # the next line must not go on from half of this one
+                handle.truncate(before)
+            raise
 
 
 def make_folder(path: PathLike) -> Path:
@@ -113,9 +155,21 @@ def make_folder(path: PathLike) -> Path:
         DataError: it cannot be made.
     """
     place = Path(path)
-    with _refusing(place):
+    with _refusing(place, place):
         place.mkdir(parents=True, exist_ok=True)
     return place
+
+
+@contextmanager
+def new_folder(path: PathLike) -> Iterator[Path]:
+    """Make a folder and those above it for the block; where the block fails, those that stayed empty go again.
+
+    Raises:
+        DataError: it cannot be made.
+    """
+    place = Path(path)
+    with _refusing(place, place), _made(place):
+        yield place
 
 
 def check_writable(folder: PathLike) -> None:
@@ -125,27 +179,132 @@ def check_writable(folder: PathLike) -> None:
         DataError: the folder cannot be made or written.
     """
     place = Path(folder)
-    missing = [one for one in (place, *place.parents) if not one.exists()]
-    probe = place / ".writable"
+    with _refusing(place, place), _made(place, keep=False), tempfile.TemporaryFile(dir=place) as probe:
+        probe.write(b"0")
+
+
+def sweep(folder: PathLike) -> None:
+    """Remove the drafts that processes of this machine have left in a folder when they were killed."""
+    if os.name != "posix":  # elsewhere a process cannot be asked whether it lives
+        return
+    for one in Path(folder).glob(f".*.{_HERE}-*.draft"):
+        owner = int(one.name.rsplit("-", 2)[1])
+        try:
+            os.kill(owner, 0)
+        except ProcessLookupError:
+            shutil.rmtree(one, ignore_errors=True)
+            with suppress(OSError):
+                one.unlink()
+        except OSError:  # it lives, as another user's
+            continue
+
+
+def expand(path: PathLike) -> Path:
+    """Return a path with the home folder in the place of "~".
+
+    Raises:
+        DataError: there is no home folder.
+    """
     try:
-        write_bytes_atomic(probe, b"")
-    finally:
-        with suppress(OSError):
-            probe.unlink()
-        for one in missing:
-            with suppress(OSError):  # it was never made, or another process uses it by now
-                one.rmdir()
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise DataError(f"{os.fspath(path)}: there is no home folder: write the whole path, or set HOME") from error
+
+
+def _real(path: PathLike) -> Path:
+    """Return what a link points at, even where nothing is there yet; any other path stays as it was given."""
+    place = Path(path)
+    with suppress(OSError):
+        return Path(os.path.realpath(place)) if place.is_symlink() else place
+    return place
 
 
 def _beside(place: Path) -> Path:
-    return place.parent / f".{place.name[:100]}.{uuid.uuid4().hex[:12]}.draft"
+    name = os.fsencode(place.name)[:60].decode("utf-8", "ignore")  # with the rest it stays within a name's 255 bytes
+    return place.parent / f".{name}.{_HERE}-{os.getpid()}-{uuid.uuid4().hex[:12]}.draft"
 
 
 @contextmanager
-def _refusing(place: Path) -> Iterator[None]:
-    """Turn a failure to write into one line that names the place and the cure."""
+def _made(folder: Path, keep: bool = True) -> Iterator[None]:
+    """Make a folder and those above it; those that were made and stay empty go again if the block fails."""
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        _remove_empty(missing)
+        raise
+    if not keep:
+        _remove_empty(missing)
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    for one in folders:
+        with suppress(OSError):  # it was never made, or holds something by now
+            one.rmdir()
+
+
+def _settle(path: Path, mode: int) -> None:
+    """Put a file on the disk, with the mode that the umask asks for: some libraries choose their own."""
+    if path.stat().st_mode & 0o777 != mode:
+        path.chmod(mode)
+    with path.open("rb+") as handle:
+        _sync(handle.fileno())
+
+
+def _sync(descriptor: int) -> None:
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EROFS):  # a pipe or device cannot be synced
+            raise
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def _take_place(draft: Path, place: Path, replace: bool) -> None:
+    """Rename a folder; one that is in its way is moved aside first, and comes back if that fails."""
+    aside = _beside(place)
+    if replace and place.is_dir():
+        place.rename(aside)
+    try:
+        draft.rename(place)
+    except OSError:
+        if aside.exists():
+            aside.rename(place)
+        if replace or not place.is_dir():
+            raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def _refusing(place: Path, draft: Path) -> Iterator[None]:
+    """Turn a failure to write into one line that names the place and the cure; other failures pass."""
     try:
         yield
-    except OSError as error:
-        reason = error.strerror or error
-        raise DataError(f"cannot write {place}: {reason}; choose a folder that can be written") from error
+    except Exception as error:
+        code = _why(error, place, draft)
+        if code is None:
+            raise
+        cure = _CURES.get(code, "choose a folder that can be written")
+        raise DataError(f"cannot write {place}: {os.strerror(code)}; {cure}") from error
+
+
+def _why(error: Exception, place: Path, draft: Path) -> int | None:
+    """Return the errno of a write that failed; None for any other failure, such as of a picture that is read."""
+    for code in _FULL:  # libraries have errors of their own, which say it in words
+        if os.strerror(code) in str(error):
+            return code
+    if not isinstance(error, OSError):
+        return None
+    if error.errno is None:  # numpy says no more than this where the disk is full
+        return errno.ENOSPC if re.search(r"requested and \d+ written", str(error)) else None
+    if error.filename is None:
+        return error.errno if error.errno in (errno.EIO, errno.EROFS, errno.EPERM, errno.EACCES) else None
+    named = Path(os.fsdecode(error.filename))
+    ours = draft in (named, *named.parents) or named in (place, *place.parents)
+    return error.errno if ours else None

@@ -16,6 +16,7 @@ from actfer_env.agents.conversation import Codec, Conversation, ModelError
 from actfer_env.agents.torchvision_guard import guard
 from actfer_env.chat import ChatConfig, ChatEpisode
 from actfer_env.identity import model_facts
+from actfer_env.packages import needs
 
 if TYPE_CHECKING:
     import torch
@@ -277,11 +278,9 @@ def load(source: str | os.PathLike[str], dtype: str = "auto") -> tuple[Any, Any,
     Raises:
         ModelError: there is no such checkpoint, or it is no Qwen-VL.
     """
-    try:
+    with needs("vlm", ModelError):
         guard()
         from transformers import AutoModelForImageTextToText, AutoTokenizer, Qwen2VLImageProcessorPil
-    except ImportError as error:
-        raise ModelError(f"{error.name or 'transformers'} is missing: pip install 'actfer-env[vlm]'") from error
     name = os.fspath(source)
     if dtype not in DTYPES:
         raise ModelError(f"unknown dtype {dtype!r}: use one of {', '.join(DTYPES)}")

@@ -35,7 +35,7 @@ from actfer_env.agents.tiny_qwen import TinyQwenConfig, build
 from actfer_env.chat import ChatConfig
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.errors import DataError
-from actfer_env.files import make_folder, write_bytes_atomic, write_text_atomic
+from actfer_env.files import check_writable, draft_files, write_bytes_atomic, write_text_atomic
 from actfer_env.identity import as_json, dataset_facts, model_facts, refuse_other
 
 SMALL_QWEN = TinyQwenConfig(hidden=128, layers=4, vision_hidden=128, vision_layers=4, vocabulary=900,
@@ -130,7 +130,7 @@ def teach(
              "versions": {"actfer_env": __version__, "torch": torch.__version__}}  # fmt: skip
     draft = Draft(out / DRAFT, facts)
     draft.check()
-    make_folder(out)
+    check_writable(out)
     lessons = prepare_lessons(dataset, model_dir, lessons_dir or out.parent / "lessons", chat)
     model, tokenizer, _ = load(model_dir, "float32")
     model.to(device)
@@ -422,11 +422,11 @@ def _rate(step: int, steps: int, warm_up: int) -> float:
 
 def _save(model: Any, tokenizer: Any, source: Path, out: Path) -> None:
     """Write the model with the processors' files of the one that it began as."""
-    make_folder(out)
-    model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
-    for name in ("preprocessor_config.json", "video_preprocessor_config.json"):
-        write_text_atomic(out / name, (source / name).read_text(encoding="utf-8"))
+    with draft_files(out) as draft:
+        model.save_pretrained(draft)
+        tokenizer.save_pretrained(draft)
+        for name in ("preprocessor_config.json", "video_preprocessor_config.json"):
+            write_text_atomic(draft / name, (source / name).read_text(encoding="utf-8"))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -475,4 +475,6 @@ class _Progress:
 
 
 if __name__ == "__main__":
-    main()
+    from actfer_env.cli import run
+
+    run(main)

@@ -107,7 +107,7 @@ def test_bad_input_is_one_clear_line(tmp_path, arguments, code, message):
     record = {"id": "a", "image": "good.png", "labels": ["fear"], "AUs": []}
     (tmp_path / "broken.jsonl").write_text(json.dumps(record) + "\n{broken\n")
     done = actfer(*arguments, cwd=tmp_path)
-    assert done.returncode == code and message in done.stderr
+    assert done.returncode == code and message.lower() in done.stderr.lower()
     lines = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith("episodes")]
     assert len(lines) <= 2 and all(line.startswith("actfer: ") for line in lines), done.stderr
     assert "Traceback" not in done.stderr

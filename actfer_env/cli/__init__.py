@@ -3,18 +3,22 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from actfer_env import plugins
-from actfer_env.cli import data, evaluate, info, inspect, play, train
-from actfer_env.cli.output import complain
+from actfer_env._version import __version__
+from actfer_env.cli import data, evaluate, info, inspect, output, play, train
+from actfer_env.cli.output import complain, lost_output, open_streams, say
 from actfer_env.errors import ActFERError
+from actfer_env.packages import explain
 
 app = typer.Typer(
     name="actfer",
@@ -22,11 +26,26 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # click's plain help cuts no option's name, in any width and encoding
 )
+
+PRINTING = ("inspect", "envs", "doctor", "list")
+"""Commands whose result is what they print, not files."""
+_INTERRUPTED = 130
+"""What typer makes of a KeyboardInterrupt."""
+_REPEATS = 10.0
+"""Seconds in which a closed terminal's further signals are taken for the first one's echo."""
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        say(f"actfer {__version__}")
+        raise typer.Exit
 
 
 @app.callback()
-def common(
+def before_any_command(
+    context: typer.Context,
     modules: Annotated[
         list[str] | None,
         typer.Option(
@@ -34,11 +53,19 @@ def common(
             help="A module that registers detectors, data sets or agents; may be given again. Before the command.",
         ),
     ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
 ) -> None:  # fmt: skip
     """Agentic facial expression recognition: detect, align, zoom in, answer."""
+    _note_result(context)
     plugins.import_requested()
     for module in modules or ():
         plugins.request(module)
+
+
+def _note_result(context: typer.Context) -> None:
+    output.result_is_printed = context.invoked_subcommand in PRINTING
 
 
 command: Callable[..., None]
@@ -48,8 +75,9 @@ app.command(name="eval")(evaluate.evaluate_)
 for command in (train.train, train.ablate, inspect.inspect, info.envs, info.doctor):
     app.command()(command)
 
-data_app = typer.Typer(help="Data sets.", no_args_is_help=True)
+data_app = typer.Typer(help="Data sets.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
+data_app.callback()(_note_result)
 data_app.command("list")(data.data_list)
 data_app.command()(data.gallery)
 data_app.command("verl")(data.data_verl)
@@ -57,24 +85,91 @@ data_app.command("precompute")(data.data_precompute)
 
 
 def main() -> None:
-    """Run the command line; every error that a user can cause ends as one line on stderr and a non-zero code."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is finished is kept, as after Ctrl-C
+    """Run the command line; see `run`."""
+    run(lambda: app(prog_name="actfer", standalone_mode=False))
+
+
+def run(command: Callable[[], Any]) -> None:
+    """Run a command and exit: the one place for its errors, its signals and its output.
+
+    An error that a user can cause ends as one line on standard error and a non-zero code. Ctrl-C, SIGTERM and a lost
+    terminal raise KeyboardInterrupt once, so that commands keep what is finished; the code is then 128 + the signal's
+    number. Output that nobody reads any more (`| head`) or that cannot be written (a full disk) stops no work; the
+    latter is told, and is an error where the result is what was to be printed.
+
+    Args:
+        command: returns an exit code, or None for 0.
+    """
+    open_streams()
     warnings.formatwarning = _one_line
+    signals = _catch_signals()
+    code = _attempt(command, signals)
+    if code == _INTERRUPTED:
+        complain("interrupted")
+    if signals and code:
+        code = 128 + signals[0]
+    error = lost_output()
+    if error is not None:
+        complain(f"cannot write to standard output: {error.strerror}")
+        code = code or int(output.result_is_printed)
+    sys.exit(code)
+
+
+def _attempt(command: Callable[[], Any], signals: list[int]) -> int:
     try:
-        code = app(standalone_mode=False)
+        return int(command() or 0)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
     except ActFERError as error:
         complain(str(error))
-        code = 1
-    except KeyboardInterrupt:
-        complain("interrupted")
-        code = 130
-    except Exception as error:  # usage errors of typer's own click, whose class has no public name
-        if not hasattr(error, "format_message"):
-            raise
-        if error.format_message():  # without a command, the help was printed already
-            complain(f"{error.format_message()} Try 'actfer --help'.")
-        code = 2
-    sys.exit(code or 0)
+    except ImportError as error:
+        complain(explain(error))
+    except MemoryError as error:
+        complain(f"out of memory{f' ({error})' if str(error) else ''}")
+    except Exception as error:
+        return _other(error, bool(signals))
+    return 1
+
+
+def _other(error: Exception, interrupted: bool) -> int:
+    """Say what went wrong, or raise what only a fault of this package explains."""
+    if hasattr(error, "format_message"):  # usage errors of typer's own click, whose class has no public name
+        text, context = error.format_message(), getattr(error, "ctx", None)
+        if type(error).__name__ == "NoArgsIsHelpError":
+            say(text)
+        elif text:  # older versions have printed the help already
+            complain(f"{text} Try '{context.command_path if context else 'actfer'} --help'.")
+        return 2
+    if interrupted:  # a worker that the same signal has ended, or a library that renames the interrupt
+        return _INTERRUPTED
+    if isinstance(error, OSError) and error.errno == errno.EPIPE:
+        return 0
+    if isinstance(error, OSError) and error.errno is not None:
+        complain(str(error))
+        return 1
+    raise error
+
+
+def _catch_signals() -> list[int]:
+    """Let signals that end a process raise KeyboardInterrupt; return the list that they are noted in.
+
+    A closed terminal signals more than once: only Ctrl-C, and another signal after a while, break off the saving.
+    """
+    noted: list[int] = []
+    last = [0.0]
+
+    def handle(number: int, frame: Any) -> None:
+        now = time.monotonic()
+        if not noted or number == signal.SIGINT or now - last[0] > _REPEATS:
+            noted.append(number)
+            last[0] = now
+            raise KeyboardInterrupt
+
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, handle)
+    return noted
 
 
 def _one_line(

@@ -35,7 +35,8 @@ def data_list() -> None:
 
     table = Table("name", "what", title="Data sets")
     for name, loader in registered_datasets().items():
-        table.add_row(name, (loader.__doc__ or "").strip().splitlines()[0])
+        words = (loader.__doc__ or "").strip()  # none under python -OO
+        table.add_row(name, words.partition("\n")[0])
     console().print(table)
 
 

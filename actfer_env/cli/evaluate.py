@@ -25,6 +25,7 @@ from actfer_env.cli.options import (
 from actfer_env.cli.output import complain, print_summary, progress_bar, say
 from actfer_env.errors import AgentError, DataError
 from actfer_env.files import check_writable, write_text_atomic
+from actfer_env.packages import needs
 
 if TYPE_CHECKING:
     from actfer_env.data import Dataset
@@ -44,8 +45,12 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
         str | None, typer.Option(help="Boxes: relative_1000, pixels or unit; the local model's own if left out.")
     ] = None,
     parsing: Annotated[str, typer.Option(help="lenient or strict.")] = "lenient",
-    native_calls: Annotated[bool, typer.Option(help="Endpoint: pass tools beside the messages.")] = False,
-    images_in_tool: Annotated[bool, typer.Option(help="Endpoint: send pictures inside tool messages.")] = False,
+    native_calls: Annotated[
+        bool, typer.Option("--native-calls", help="Endpoint: pass tools beside the messages.")
+    ] = False,
+    images_in_tool: Annotated[
+        bool, typer.Option("--images-in-tool", help="Endpoint: send pictures inside tool messages.")
+    ] = False,
     detector: DetectorOption = "auto",
     max_turns: Annotated[int, typer.Option(min=1, help="Calls and answer together.")] = 6,
     max_zooms: Annotated[int, typer.Option(min=0, help="Crops of an episode.")] = 4,
@@ -60,7 +65,7 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
     cache: Annotated[
         Path | None, typer.Option(help="Endpoint: folder of answers that are not asked for again.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option(help="Count calls, tokens and cost; call nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count calls, tokens and cost; call nothing.")] = False,
     price: Annotated[tuple[float, float], typer.Option(help="Of a million tokens read and written.")] = (0.0, 0.0),
     data_preset: Annotated[
         str | None, typer.Option(help="Of drawn faces: easy, standard, hard, mixed or subtle.")
@@ -89,12 +94,13 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
         return
     check_writable(out)
     if endpoint is None:
-        from actfer_env.agents.qwen_vl import QwenVLAgent, SamplingConfig
+        with needs("vlm"):
+            from actfer_env.agents.qwen_vl import QwenVLAgent, SamplingConfig
 
-        sampling = SamplingConfig(max_new_tokens, temperature, seed=seed)
-        agent: Any = QwenVLAgent(
-            model, device=device, dtype=dtype, sampling=sampling, batch_size=batch, max_pixels=max_pixels
-        )
+            sampling = SamplingConfig(max_new_tokens, temperature, seed=seed)
+            agent: Any = QwenVLAgent(
+                model, device=device, dtype=dtype, sampling=sampling, batch_size=batch, max_pixels=max_pixels
+            )
         config = replace(config, chat=replace(agent.chat, **chosen))
     else:
         from actfer_env.agents.openai_chat import EndpointConfig, OpenAIChatAgent

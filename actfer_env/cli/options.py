@@ -46,7 +46,7 @@ PresetOption = Annotated[
     typer.Option("--preset", "--data-preset", help="Of drawn faces: easy, standard, hard, mixed or subtle."),
 ]
 SeedOption = Annotated[int, typer.Option(help="Fixes every random draw.")]
-SkipBrokenOption = Annotated[bool, typer.Option(help="Leave out broken lines of a .jsonl file.")]
+SkipBrokenOption = Annotated[bool, typer.Option("--skip-broken", help="Leave out broken lines of a .jsonl file.")]
 EmbedOption = Annotated[
     bool,
     typer.Option("--embed", help="Copy the pictures into the folder, so that its report can be made again anywhere."),

@@ -19,6 +19,7 @@ from actfer_env.cli.options import (
 from actfer_env.cli.output import console, progress_bar, say
 from actfer_env.errors import DataError
 from actfer_env.files import check_writable
+from actfer_env.packages import needs
 
 
 def train(  # noqa: PLR0913, PLR0917  (each argument is an option of the command)
@@ -33,8 +34,10 @@ def train(  # noqa: PLR0913, PLR0917  (each argument is an option of the command
     zoom_cost: Annotated[
         float, typer.Option(min=0.0, help="Taken from a rollout that zooms; ours, not the paper's.")
     ] = 0.0,
-    outcome_gate: Annotated[bool, typer.Option(help="Task reward alone in groups without a right answer.")] = False,
-    no_std: Annotated[bool, typer.Option(help="Do not divide advantages by the group's std.")] = False,
+    outcome_gate: Annotated[
+        bool, typer.Option("--outcome-gate", help="Task reward alone in groups without a right answer.")
+    ] = False,
+    no_std: Annotated[bool, typer.Option("--no-std", help="Do not divide advantages by the group's std.")] = False,
     max_zooms: LookOption = 4,
     fields: FieldsOption = [],  # noqa: B006
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that draw; all cores if left out.")] = None,
@@ -99,10 +102,8 @@ def ablate(  # noqa: PLR0913, PLR0917  (each argument is an option of the comman
 
 def light_session() -> Any:
     """Return the module of training sessions, or say what is missing."""
-    try:
+    with needs("torch"):
         from actfer_env.agents.light import session
-    except ImportError as error:
-        raise DataError(f"{error.name} is missing: pip install 'actfer-env[torch]'") from error
     return session
 
 

@@ -18,7 +18,8 @@ from actfer_env.data.registry import load_dataset
 from actfer_env.data.sample import Dataset, Sample
 from actfer_env.episode import EpisodeConfig
 from actfer_env.errors import DataError
-from actfer_env.files import draft_file, make_folder
+from actfer_env.files import draft_file, new_folder
+from actfer_env.packages import needs
 from actfer_env.plugins import changes
 
 AGENT = "actfer_agent"
@@ -77,19 +78,20 @@ def write_parquet(
         DataError: no pyarrow, shards are there already, a sample has no emotion, or a shard is not as written.
     """
     config, target = config or ParquetConfig(), Path(folder)
+    _pyarrow()  # what is missing is told before the work
     if sorted(target.glob("*.parquet")):
         raise DataError(f"{target} holds parquet files already: choose an empty folder")
     if config.images == "auto":
         config = replace(config, images="path" if _is_file(dataset[0]) else "bytes")
     count = min(len(dataset), config.number or len(dataset))
-    make_folder(target)
     shards = []
-    for number, start in enumerate(range(0, count, config.shard_size)):
-        stop = min(start + config.shard_size, count)
-        path = target / f"part-{number:05d}.parquet"
-        prompts = chat or ChatConfig(), episode or EpisodeConfig()
-        _write_shard(path, _rows(dataset, start, stop, config, prompts), config)
-        shards.append(path)
+    with new_folder(target):
+        for number, start in enumerate(range(0, count, config.shard_size)):
+            stop = min(start + config.shard_size, count)
+            path = target / f"part-{number:05d}.parquet"
+            prompts = chat or ChatConfig(), episode or EpisodeConfig()
+            _write_shard(path, _rows(dataset, start, stop, config, prompts), config)
+            shards.append(path)
     found = check_parquet(shards)
     if found != count:
         raise DataError(f"{target} holds {found} of {count} rows: write it again")
@@ -235,9 +237,7 @@ def _check_row(row: dict[str, Any], path: Path) -> None:
 
 
 def _pyarrow() -> Any:
-    try:
+    with needs("verl"):
         import pyarrow
         import pyarrow.parquet
-    except ImportError as error:
-        raise DataError("pyarrow is missing: pip install 'actfer-env[verl]'") from error
     return pyarrow

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from actfer_env.data.parquet import reference, sample_of
 from actfer_env.data.sample import Dataset, Sample
 from actfer_env.errors import DataError, DetectorError, ImageError
+from actfer_env.files import sweep
 from actfer_env.plugins import Carrying, changes
 from actfer_env.tools.detectors.base import Detector, detect_in, make_detector
 from actfer_env.tools.detectors.cached import DetectionStore, Row, picture_digest
@@ -110,10 +111,14 @@ def precompute(
     count = min(len(dataset), config.number or len(dataset))
     store = DetectionStore.create(folder, config.detector, -(-count // config.shard_size))
     shards = _shards(dataset, store, count, config)
-    for counts in _parallel(shards, dataset, store, config.workers):
-        done.add(counts)
-        if watch:
-            watch(done)
+    try:
+        for counts in _parallel(shards, dataset, store, config.workers):
+            done.add(counts)
+            if watch:
+                watch(done)
+    finally:  # workers that were killed leave drafts
+        for bucket in store.folder.iterdir():
+            sweep(bucket)
     return done
 
 

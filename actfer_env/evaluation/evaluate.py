@@ -6,6 +6,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,7 +65,7 @@ class EvalConfig:
             raise DataError(f"number {self.number} and repeats {self.repeats} must be at least 1")
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0915
     agent: ChatAgent,
     dataset: Dataset,
     config: EvalConfig | None = None,
@@ -117,6 +118,8 @@ def evaluate(
         failures.append({"sample_id": "", "error": str(error)})
         error.run = _to_run(journal, dataset, config, settings, failures) if journal.kept else None
         raise
+    finally:
+        journal.leave()
     return _to_run(journal, dataset, config, settings, failures)
 
 
@@ -207,6 +210,13 @@ class _Journal:
         if mended:
             warnings.warn(f"{listed(mended)}: labels have changed since; the kept answers are scored by the "
                           "new ones", UserWarning, stacklevel=3)  # fmt: skip
+
+    def leave(self) -> None:
+        """Leave no trace of an evaluation of which nothing could be kept."""
+        if self._path is not None and not self.kept:
+            (self._path.parent / SETTINGS).unlink(missing_ok=True)
+            with suppress(OSError):  # it is not there, or holds other things
+                self._path.parent.rmdir()
 
     def _read(self) -> None:
         """Read what an earlier start has kept; a torn last line is cut off."""

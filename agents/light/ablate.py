@@ -18,7 +18,8 @@ from actfer_env.agents.light.sb3_baseline import SB3_PPO, run_sb3, steps_of
 from actfer_env.agents.light.session import OTHER_REWARDS, SessionConfig, run, stage
 from actfer_env.agents.light.trainer import CHECKPOINT
 from actfer_env.errors import DataError
-from actfer_env.files import write_text_atomic
+from actfer_env.files import draft_file, write_text_atomic
+from actfer_env.packages import needs
 from actfer_env.plugins import Carrying
 from actfer_env.rewards import VARIANTS
 
@@ -69,6 +70,7 @@ def ablate(
         DataError: an unknown variant, `SB3_PPO` without "full" or without its extra, or a folder of other runs.
     """
     _check(variants)
+    _figure()  # what is missing for the curves is told before the work
     for split, n in (("train", base.train), ("val", base.val), ("test", base.test)):
         if n:
             stage(split, n, base, cache, say, workers)
@@ -105,6 +107,9 @@ def _check(variants: Sequence[str]) -> None:
             raise DataError(f"unknown variant {name!r}: use one of {', '.join(known)}")
     if SB3_PPO in variants and STEPS_FROM not in variants:
         raise DataError(f"{SB3_PPO} takes the environment steps of {STEPS_FROM}: name that variant too")
+    if SB3_PPO in variants:
+        with needs("sb3"):
+            import stable_baselines3  # noqa: F401
 
 
 def _phases(variants: Sequence[str], seeds: int, baseline_seeds: int) -> tuple[list[tuple[str, int]], ...]:
@@ -194,12 +199,8 @@ def write_tables(results: Mapping[str, Sequence[Mapping[str, Any]]], out: Path) 
 
 def plot_curves(results: Mapping[str, Sequence[Mapping[str, Any]]], out: Path) -> None:
     """Draw the task reward, the zoom ratio and the EMA over the steps, averaged over seeds."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(1, 3, figsize=(12, 4.0), dpi=110)
+    figure = _figure()
+    axes = figure.subplots(1, 3)
     for name, runs in results.items():
         if name in (WARM_START, SB3_PPO):
             continue
@@ -218,8 +219,19 @@ def plot_curves(results: Mapping[str, Sequence[Mapping[str, Any]]], out: Path) -
         if axis.get_legend_handles_labels()[0]:
             axis.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=4)
     figure.tight_layout()
-    figure.savefig(out / "curves.png")
-    plt.close(figure)
+    with draft_file(out / "curves.png") as draft:
+        figure.savefig(draft, format="png")
+
+
+def _figure() -> Any:
+    """Return an empty figure that is drawn into files alone, whatever backend matplotlib is set to."""
+    with needs("torch"):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 4.0), dpi=110)
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def _log(path: Path) -> dict[str, np.ndarray]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +25,29 @@ class Board:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             return
-        self._writer = SummaryWriter(str(folder), purge_step=done)
+        with self._surviving():
+            self._writer = SummaryWriter(str(folder), purge_step=done)
 
     def write(self, row: dict[str, float]) -> None:
-        """Write one step's figures."""
-        if self._writer is None:
-            return
-        for key, value in row.items():
-            if key != "step":
-                self._writer.add_scalar(tag_of(key), value, int(row["step"]))
+        """Write one step's figures; a disk that is full ends the board and not the training."""
+        with self._surviving():
+            for key, value in row.items():
+                if key != "step" and self._writer is not None:
+                    self._writer.add_scalar(tag_of(key), value, int(row["step"]))
 
     def close(self) -> None:
         """Write what is still in memory."""
-        if self._writer is not None:
-            self._writer.close()
+        with self._surviving():
+            if self._writer is not None:
+                self._writer.close()
+
+    @contextmanager
+    def _surviving(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._writer = None
+            warnings.warn(f"no more TensorBoard figures: {error}", RuntimeWarning, stacklevel=3)
 
 
 def tag_of(key: str) -> str:

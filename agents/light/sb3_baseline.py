@@ -27,8 +27,8 @@ from actfer_env.agents.light.session import (
 )
 from actfer_env.agents.light.trainer import LOG
 from actfer_env.data.synthetic import GENERATOR_VERSION
-from actfer_env.errors import DataError
 from actfer_env.files import write_text_atomic
+from actfer_env.packages import needs
 from actfer_env.rollout import Rollout
 
 SB3_PPO = "sb3_ppo"
@@ -72,12 +72,10 @@ def run_sb3(
 
 
 def _learn(train: Stage, config: SessionConfig, steps: int) -> Any:
-    try:
+    with needs("sb3"):
         from stable_baselines3 import PPO
 
         from actfer_env.wrappers.sb3 import POLICY, SB3GroupVecEnv
-    except ImportError as error:
-        raise DataError('the baseline needs the extra "sb3": pip install -e ".[sb3]"') from error
     envs = SB3GroupVecEnv(
         train.groups(ENVS, 1, config.rewards(), autoreset_mode="SameStep", copy=True, max_zooms=config.max_zooms)
     )

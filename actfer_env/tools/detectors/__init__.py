@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from actfer_env.errors import DetectorError
+from actfer_env.errors import ActFERError, DetectorError
+from actfer_env.files import expand
+from actfer_env.packages import explain
 from actfer_env.tools.detectors.base import (
     DETECTORS,
     LANDMARKS,
@@ -109,7 +111,7 @@ def available_detectors(root: str | Path = "~/.insightface") -> list[DetectorSta
     """
     looks: dict[str, Callable[[], DetectorStatus]] = {
         "mtcnn": _mtcnn_status,
-        "insightface": lambda: _insightface_status(Path(root).expanduser()),
+        "insightface": lambda: _insightface_status(expand(root)),
         "yunet": _yunet_status,
         "simulated": lambda: DetectorStatus("simulated", True, "drawn samples alone: the renderer's own landmarks"),
         "auto": lambda: DetectorStatus("auto", True, "simulated for drawn samples, mtcnn for photos"),
@@ -118,9 +120,21 @@ def available_detectors(root: str | Path = "~/.insightface") -> list[DetectorSta
         "cached-only": lambda: DetectorStatus("cached-only", False, "as cached; refuses what the folder lacks"),
     }
     return [
-        looks[name]() if _BUILT_IN.get(name) is factory else DetectorStatus(name, True, "registered by other code")
+        _look(name, looks[name])
+        if _BUILT_IN.get(name) is factory
+        else DetectorStatus(name, True, "registered by other code")
         for name, factory in sorted(registered_detectors().items())
     ]
+
+
+def _look(name: str, look: Callable[[], DetectorStatus]) -> DetectorStatus:
+    """Return a detector's status also where it cannot even be looked at, as without a home folder or OpenCV."""
+    try:
+        return look()
+    except ActFERError as error:
+        return DetectorStatus(name, False, str(error))
+    except ImportError as error:
+        return DetectorStatus(name, False, explain(error))
 
 
 def _mtcnn_status() -> DetectorStatus:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actfer_env.errors import DataError, DetectorError
-from actfer_env.files import draft_file, write_text_atomic
+from actfer_env.files import draft_file, expand, write_text_atomic
 from actfer_env.tools.detectors.base import Detector, Face, detect_in, make_detector, settings_of
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class DetectionStore:
         Raises:
             DetectorError: it holds no detections, or those of another version.
         """
-        path = Path(folder).expanduser()
+        path = expand(folder)
         try:
             about = json.loads((path / ABOUT).read_text(encoding="utf-8"))
             version, known = about["format"], (str(about["spec"]), about["settings"], int(about["buckets"]))
@@ -98,7 +98,7 @@ class DetectionStore:
             DetectorError: the folder holds another detector's work, or there is no such detector.
             DataError: the folder cannot be written.
         """
-        spec, path = absolute_spec(spec), Path(folder).expanduser()
+        spec, path = absolute_spec(spec), expand(folder)
         settings = settings_of(make_detector(spec))
         about = {"format": FORMAT, "spec": spec, "settings": settings, "buckets": buckets}
         if not (path / ABOUT).exists():
@@ -252,9 +252,9 @@ def picture_digest(image: NDArray[np.uint8]) -> str:
 def absolute_spec(spec: str) -> str:
     """Make a file in a spec absolute: workers have other working directories."""
     name, colon, argument = spec.partition(":")
-    path = Path(argument).expanduser()
     if name == "unturned" and colon:
-        return f"{name}:{_absolute(argument)}"
+        return f"{name}:{absolute_spec(argument)}"
+    path = expand(argument)
     return f"{name}:{path.resolve()}" if colon and path.exists() else spec
 
 
@@ -283,6 +283,7 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
 
 def _fill(path: Path, rows: Iterable[Row]) -> None:
     with closing(sqlite3.connect(path)) as base:
+        base.execute("PRAGMA journal_mode = OFF")  # a draft that fails is thrown away, and leaves no journal beside it
         base.execute(_TABLE)
         base.executemany("INSERT OR REPLACE INTO faces VALUES (?, ?, ?)", (_values(row) for row in rows))
         base.commit()

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actfer_env.errors import DetectorError
+from actfer_env.files import expand
 from actfer_env.tools.detectors.base import Face, file_digest
 from actfer_env.tools.detectors.common import Image, check_image, detect_with_border
 
@@ -115,11 +116,11 @@ def find_models(pack: str | Path, root: str | Path = "~/.insightface") -> list[P
     Raises:
         DetectorError: there are none, or the download failed.
     """
-    path = Path(pack).expanduser()
+    path = expand(pack)
     if path.suffix == ".onnx" or path.is_dir() or len(path.parts) != 1:
         files, cure = _onnx_files(path), OFFLINE
     else:
-        folder = _named_pack(str(pack), Path(root).expanduser())
+        folder = _named_pack(str(pack), expand(root))
         files, cure = _onnx_files(folder), f"delete {str(folder)!r} to download it again; {OFFLINE}"
     if not files:
         raise DetectorError(f"InsightFace pack {str(pack)!r} holds no .onnx file: {cure}")

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actfer_env.errors import DetectorError
+from actfer_env.files import expand
 from actfer_env.tools.detectors.base import Face, file_digest
 from actfer_env.tools.detectors.common import (
     Image,
@@ -69,7 +70,7 @@ class YuNetDetector:
 def _existing(weights: str | Path | None) -> Path:
     if weights is None or not str(weights):
         raise DetectorError(f"detector 'yunet' needs the path of its weights: {GET_WEIGHTS}")
-    path = Path(weights).expanduser()
+    path = expand(weights)
     if not path.is_file():
         raise DetectorError(f"YuNet weights {str(path)!r} do not exist: {GET_WEIGHTS}")
     return path
