@@ -129,7 +129,8 @@ def test_mere_collections_of_photos_are_silent(tmp_path, names):
     "name",
     ["labels.csv", "EmoLabel/list_patition_label.txt", "legend.tsv", "train.jsonl",
      "data/legend.csv",
-     "annotations.json", "RAFAU_label.txt", "RAF/basic/EmoLabel.txt", "a/manifest.jsonl", "val_set/annotations/0_exp.npy",
+     "annotations.json", "RAFAU_label.txt", "RAF/basic/EmoLabel.txt",
+     "a/manifest.jsonl", "val_set/annotations/0_exp.npy",
      "ActionUnit_Labels/SN001/SN001_au1.txt"],
 )  # fmt: skip
 def test_a_file_of_labels_beside_the_pictures_is_told(tmp_path, name):
