@@ -133,6 +133,9 @@ def test_commands_choose_units_and_what_an_empty_list_means(tmp_path):
     if isinstance(done.exception, DataError) and "pyarrow" in str(done.exception):
         pytest.skip("pyarrow is missing")
     assert done.exit_code == 0 and "au_set: [1, 2, 4, 6, 9, 12, 25, 26]" in done.output, done.output
+    rows = pytest.importorskip("pyarrow.parquet").read_table(tmp_path / "verl").to_pylist()
+    truths = [json.loads(row["reward_model"]["ground_truth"])["aus"] for row in rows]
+    assert truths == [None, ["AU12", "AU25"]]
     done = run("eval", path, "--model", "m", "--dry-run", *sets)
     assert done.exit_code == 0 and "jsonl: 2 samples, no splits" in done.output
     for command in (["rollout", path], ["eval", path, "--model", "m"], ["data", "verl", path], ["demo"]):

@@ -119,7 +119,7 @@ def test_folders_that_were_plainly_meant_as_classes_are_told(tmp_path, names, to
     [["holiday/2019/a.png", "holiday/2020/b.png"], ["2019/a.png", "2020/b.png"], ["a.png", "b.png"], ["holiday/a.png"],
      ["a.png", "beach/b.png", "city/c.png"], ["DCIM/100CANON/a.png", "DCIM/101CANON/b.png"],
      ["2019-05-01/a.png", "2019-05-02/b.png"], ["Anna/party/a.png", "Bert/b.png"], ["happy/a.png", "train/b.png"],
-     ["1/a.png", "2/b.png"], ["happy/2019/a.png", "happy/2020/b.png"]],
+     ["1/a.png", "2/b.png"], ["aligned/a.png", "original/a.png"], ["happy/2019/a.png", "happy/2020/b.png"]],
 )  # fmt: skip
 def test_mere_collections_of_photos_are_silent(tmp_path, names):
     silent("photos", pictures(tmp_path, *names))
@@ -127,12 +127,15 @@ def test_mere_collections_of_photos_are_silent(tmp_path, names):
 
 @pytest.mark.parametrize(
     "name",
-    ["labels.csv", "EmoLabel/list_patition_label.txt", "legend.tsv", "train.jsonl", "data/legend.csv",
-     "annotations.json", "RAFAU_label.txt"],
+    ["labels.csv", "EmoLabel/list_patition_label.txt", "legend.tsv", "train.jsonl",
+     "data/legend.csv",
+     "annotations.json", "RAFAU_label.txt", "RAF/basic/EmoLabel.txt",
+     "a/manifest.jsonl", "val_set/annotations/0_exp.npy",
+     "ActionUnit_Labels/SN001/SN001_au1.txt"],
 )  # fmt: skip
 def test_a_file_of_labels_beside_the_pictures_is_told(tmp_path, name):
     pictures(tmp_path, "train_00001.png", "images/b.png")
-    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_text("train_00001.png 4\n")
     with pytest.warns(UserWarning, match=f"no picture has a label, and {name} is not read; write manifest.jsonl"):
         load_dataset("photos", tmp_path)

@@ -117,8 +117,8 @@ def light_preset(name: str) -> Any:
 
 def _data_of(config: Any) -> str:
     """Return in one line how many samples of which split a session takes."""
-    held = f"test {config.test}" if config.test else "figures are of val"
-    return f"{config.dataset}: train {config.train}, val {config.val}, {held} samples"
+    held = f", {config.test} of test" if config.test else ""
+    return f"{config.dataset}: {config.train} samples of split train, {config.val} of val{held}"
 
 
 def _watch(progress: Any) -> Any:

@@ -172,7 +172,7 @@ def _row(
 ) -> dict[str, Any]:
     system, user = system_prompt(*prompts), user_prompt(prompts[0])
     mark = "" if config.images == "none" else "<image>"
-    units = [facs.format_au(au) for au in sorted(sample.aus)] if sample.aus is not None else None
+    units = None if sample.aus is None else [facs.format_au(au) for au in sorted(sample.aus & prompts[1].known_aus)]
     return {
         "data_source": "actfer", "agent_name": AGENT, "ability": "fer",
         "prompt": [{"role": "system", "content": system}, {"role": "user", "content": mark + user}],

@@ -20,15 +20,16 @@ from actfer_env.tools.image import find_images
 MANIFEST = "manifest.jsonl"
 """A file of this name in the folder, in Facial-R1's format, gives labels to the images that it lists."""
 
-_TABLES = (".csv", ".tsv", ".xlsx", ".xls", ".jsonl", ".pkl", ".mat")
+_TABLES = (".csv", ".tsv", ".xlsx", ".xls", ".jsonl", ".pkl", ".mat", ".npy")
 """Endings of tables; labels stand in such files, beside photos little else does."""
-_OURS = (MANIFEST, "rollouts.jsonl", "episodes.jsonl")
-_LABEL_FILE = re.compile(r"label|annot|(?<![a-z])emo|patition|partition|legend|expression", re.IGNORECASE)
+_OURS = ("rollouts.jsonl", "episodes.jsonl")
+_LABEL_FILE = re.compile(r"label|annot|(?<![a-z])emo|patition|partition|legend|expression|_au\d", re.IGNORECASE)
 _UNSURE = ("unknown", "uncertain", "other", "nf", "no face", "noface", "no-face", "not a face")
 """Classes of data sets that name no emotion, and are not missed."""
 _CURE = "name the folders after emotions (happiness/, sadness/, ...), or list the pictures in " + MANIFEST
 _WORD = re.compile(r"[^\W\d_]+(?:[ _-][^\W\d_]+)?")
-_ALBUMS = ("dcim", "camera", "screenshots", "downloads", "pictures", "photos", "images", "favourites", "favorites")
+_ALBUMS = ("dcim", "camera", "screenshots", "downloads", "pictures", "photos", "images", "favourites", "favorites",
+           "aligned", "original", "raw", "cropped", "face", "faces")  # fmt: skip
 
 
 def load_photos(
@@ -161,13 +162,15 @@ def _needs_none(folder: str) -> bool:
 
 def _label_file(base: Path) -> str | None:
     """Return a table, or a text with a telling name, beside the pictures or in a folder beside them."""
-    for pattern in ("*", "*/*"):
+    for pattern in ("*", "*/*", "*/*/*"):
         for path in sorted(base.glob(pattern)):
             kind = path.suffix.lower()
-            table = kind in _TABLES or (kind in (".txt", ".json") and _LABEL_FILE.search(path.stem))
-            inner = path.relative_to(base)
-            if table and path.name not in _OURS and not any(part[0] in "._" for part in inner.parts) and path.is_file():
-                return inner.as_posix()
+            if kind not in (*_TABLES, ".txt", ".json") or path.name in _OURS:
+                continue
+            inner = path.relative_to(base).as_posix()
+            table = kind in _TABLES or _LABEL_FILE.search(inner)
+            if table and inner != MANIFEST and not re.search(r"(^|/)[._]", inner) and path.is_file():
+                return inner
     return None
 
 

@@ -96,7 +96,7 @@ def _lacks(name: str, wanted: str, counts: Counter[str]) -> str:
             "or name splits by folders (train/, test/) or by 'split' in its lines"
         )
     there = ", ".join(f"{split} ({counts[split]})" for split in SPLITS if split in counts)
-    return f"data set {name!r} has no split {wanted!r}; it has {there}: use one of these, or None for all"
+    return f"data set {name!r} has no split {wanted!r}; it has {there}: use one of these, or no split to take all"
 
 
 def format_splits(samples: Iterable[Sample]) -> str:
