@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from actfer_env import facs
 from actfer_env.errors import DataError, LabelError, short
-from actfer_env.rollout import Box, Rollout
+from actfer_env.rollout import Rollout
 from actfer_env.tools import geometry
 from actfer_env.tools.align import Alignment, align
 from actfer_env.tools.detectors import Face
@@ -138,7 +138,7 @@ def ground(rollout: Rollout, sample: Sample, tools: FaceTools) -> Rollout:
 
 def _own_boxes(sample: Sample, wanted: Sequence[int]) -> dict[str, list[float]]:
     """Return the boxes that a sample brings with it for some units, after a look at each."""
-    own, boxes = sample.meta["au_boxes"], {}
+    own, boxes = sample.meta["au_boxes"], dict[str, list[float]]()
     if not isinstance(own, Mapping):
         raise DataError(f"sample {sample.id!r}: au_boxes must map each Action Unit to its box, got {short(own)}")
     for name, box in own.items():
@@ -243,7 +243,7 @@ def _box(names: Sequence[str], area: Area, points: Points, alignment: Alignment)
     return None if shown < MIN_INSIDE else inside
 
 
-def _in_picture(box: Box, alignment: Alignment, *, clip: bool = True) -> list[float]:
+def _in_picture(box: Sequence[float], alignment: Alignment, *, clip: bool = True) -> list[float]:
     """Return a box of the aligned frame as shares of the picture.
 
     A tilted face has tilted regions. What is laid into the picture is the ellipse in the box, whose bounds do not grow
