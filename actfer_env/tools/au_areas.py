@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from actfer_env import facs
 from actfer_env.errors import DataError, LabelError, short
-from actfer_env.rollout import Box, Rollout
+from actfer_env.rollout import Rollout
 from actfer_env.tools import geometry
 from actfer_env.tools.align import Alignment, align
 from actfer_env.tools.detectors import Face
@@ -138,7 +138,7 @@ def ground(rollout: Rollout, sample: Sample, tools: FaceTools) -> Rollout:
 
 def _own_boxes(sample: Sample, wanted: Sequence[int]) -> dict[str, list[float]]:
     """Return the boxes that a sample brings with it for some units, after a look at each."""
-    own, boxes = sample.meta["au_boxes"], {}
+    own, boxes = sample.meta["au_boxes"], dict[str, list[float]]()
     if not isinstance(own, Mapping):
         raise DataError(f"sample {sample.id!r}: au_boxes must map each Action Unit to its box, got {short(own)}")
     for name, box in own.items():
@@ -230,20 +230,20 @@ def _dense_points(points: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]
 def _box(names: Sequence[str], area: Area, points: Points, alignment: Alignment) -> list[float] | None:
     """Return the box around some landmarks as shares of the picture, None where it lies outside."""
     around = np.array([points[name] for name in names])
-    eyes, mouth = (np.array([points[f"{side}_{name}"] for side in ("left", "right")]) for name in ("eye", "mouth"))
-    unit = interocular(*eyes, mouth.mean(0))
+    mouth = (points["left_mouth"] + points["right_mouth"]) / 2
+    unit = interocular(points["left_eye"], points["right_eye"], mouth)
     low = around.min(0) - np.array([area.side, area.above]) * unit
     high = around.max(0) + np.array([area.side, area.below]) * unit
     x1, y1, x2, y2 = _in_picture((*low, *high), alignment, clip=False)
     marks = geometry.apply(alignment.inverse, around) / np.asarray(alignment.image_size)  # none is lost to a tilt
-    left, top, right, bottom = *marks.min(0).tolist(), *marks.max(0).tolist()
+    (left, top), (right, bottom) = marks.min(0).tolist(), marks.max(0).tolist()
     box = [min(x1, left), min(y1, top), max(x2, right), max(y2, bottom)]
     inside = [min(max(value, 0.0), 1.0) for value in box]
     shown = (inside[2] - inside[0]) * (inside[3] - inside[1]) / ((box[2] - box[0]) * (box[3] - box[1]))
     return None if shown < MIN_INSIDE else inside
 
 
-def _in_picture(box: Box, alignment: Alignment, *, clip: bool = True) -> list[float]:
+def _in_picture(box: Sequence[float], alignment: Alignment, *, clip: bool = True) -> list[float]:
     """Return a box of the aligned frame as shares of the picture.
 
     A tilted face has tilted regions. What is laid into the picture is the ellipse in the box, whose bounds do not grow

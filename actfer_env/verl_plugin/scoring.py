@@ -78,9 +78,12 @@ def compute_score(
     start = time.perf_counter()
     kept = {key: value for key, value in options.items() if not key.startswith("reward_")}
     rollout, reward = rollout_of(extra_info or {}), reward_config(kept)
-    other = isinstance(reward, AnswerReward)
+    if isinstance(reward, AnswerReward):
+        score = float(reward.score([rollout]).total[0])
+    else:
+        score = task_reward(rollout, reward)
     return {
-        "score": float(reward.score([rollout]).total[0]) if other else task_reward(rollout, reward),
+        "score": score,
         "acc": float(bool(rollout.correct)),
         "zoomed": float(rollout.zoomed), "violations": float(len(rollout.violations)),
         "reward_seconds": time.perf_counter() - start,
