@@ -99,6 +99,9 @@ def test_a_command_that_cannot_be_called_is_noticed():
 def needs(page):
     if page == "docs/vector.md":
         pytest.importorskip("sb3_contrib", reason="needs the extra sb3")
+        import torch
+
+        torch.set_num_threads(1)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if any(not why for _, _, why in blocks_of(page))])
