@@ -40,7 +40,7 @@ _lock = threading.RLock()
 _registries: dict[str, Registry[Any]] = {}
 _received: dict[str, dict[str, bytes | str]] = {}
 """Group -> name -> what another process has sent and nobody has asked for yet."""
-_state = {"changes": 0, "luggage": b"", "imported": ""}
+_state: dict[str, Any] = {"changes": 0, "luggage": b"", "imported": ""}
 
 
 class Registry(Mapping[str, T], Generic[T]):
@@ -212,7 +212,7 @@ def import_module(name: str) -> None:
 
 def changes() -> int:
     """Return a number that changes whenever names may stand for something else, for keys of caches."""
-    return int(_state["changes"])  # type: ignore[call-overload, no-any-return]
+    return int(_state["changes"])
 
 
 class Carrying:
@@ -252,7 +252,8 @@ def _receive(luggage: bytes) -> None:
 def _send_along() -> None:
     """Have every process that `multiprocessing` starts anew take along what is registered in this one."""
     for method in set(multiprocessing.get_all_start_methods()) - {"fork"}:
-        ForkingPickler.register(multiprocessing.get_context(method).Process, _reduce_process)  # type: ignore[arg-type]
+        context: Any = multiprocessing.get_context(method)
+        ForkingPickler.register(context.Process, _reduce_process)
 
 
 def _reduce_process(process: Any) -> tuple[Any, ...]:

@@ -1,21 +1,27 @@
 """What the README and the docstrings show really runs."""
 
+import configparser
 import doctest
 import importlib
 import pkgutil
 import re
+import shlex
+import sys
+import warnings
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from skimage.data import astronaut
+from typer.main import get_command
 
 import actfer_env
-from actfer_env.data import load_dataset
-from actfer_env.evaluation import write_run
-from actfer_env.runner import RolloutConfig, play
+from actfer_env.cli import app
+from actfer_env.tools.detectors.base import DETECTORS
 
 ROOT = Path(__file__).parents[1]
+SETUP = configparser.ConfigParser()
+SETUP.read(ROOT / "setup.cfg", encoding="utf-8")
 
 
 def module_names():
@@ -30,18 +36,107 @@ def test_docstring_examples(name):
     assert results.failed == 0
 
 
-def test_every_python_block_of_the_readme(tmp_path, monkeypatch, capsys):
+PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?```(?P<kind>\w*)\n(?P<text>.*?)```", re.DOTALL)
+PLUGIN = """
+from actfer_env.tools import make_detector, register_detector
+register_detector("mine", lambda: make_detector("mtcnn"))
+"""
+
+
+def blocks_of(page):
+    """The python and bash blocks of a page; a comment before one says why it is not run."""
+    found = FENCE.finditer((ROOT / page).read_text(encoding="utf-8"))
+    return [(one["kind"], one["text"], one["reason"]) for one in found if one["kind"] in ("python", "bash")]
+
+
+def commands_of(text):
+    """The words of each command of a bash block, without comments and variables."""
+    lines = [re.sub(r"(^|\s)#.*", "", line) for line in text.splitlines()]
+    for part in (part for line in lines for part in line.split("&&")):
+        words = shlex.split(part)
+        while words and (re.match(r"[A-Z_]+=", words[0]) or words[0] == "..."):
+            words = words[1:]
+        if words:
+            yield words
+
+
+def check_words(words):
+    """Whether a command could be called as it is printed: its options, scripts and extras are there."""
+    head, rest = words[0], words[1:]
+    if head == "actfer":
+        command, context = get_command(app), None
+        while True:
+            context = command.make_context(head, rest, parent=context)
+            rest = [*getattr(context, "_protected_args", ()), *context.args]
+            if not hasattr(command, "resolve_command"):
+                return
+            head, command, rest = command.resolve_command(context, rest)
+    elif head == "pip":
+        extras = {name for word in rest for name in re.findall(r"\[(\w+)\]", word)}
+        assert extras <= set(SETUP["options.extras_require"])
+        assert all((ROOT / word).exists() for word in rest if word.endswith(".txt"))
+    elif head == "python":
+        assert rest[0] == "-m" or (ROOT / rest[0]).exists()
+    else:
+        assert head in ("pytest", "ray") or (ROOT / head).exists()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_of_a_page_can_be_called(page):
+    for kind, text, _ in blocks_of(page):
+        for words in commands_of(text) if kind == "bash" else ():
+            check_words(words)
+
+
+def test_a_command_that_cannot_be_called_is_noticed():
+    for text in ("actfer rollout x --no-such-option", "actfer nothing", "actfer demo -n none", "python nowhere.py"):
+        (words,) = commands_of(text)
+        with pytest.raises(Exception, match=r"."):
+            check_words(words)
+
+
+def needs(page):
+    if page == "docs/vector.md":
+        pytest.importorskip("sb3_contrib", reason="needs the extra sb3")
+        import torch
+
+        torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(not why for _, _, why in blocks_of(page))])
+def test_every_block_of_a_page_runs_as_printed(page, tmp_path, monkeypatch, capsys):
+    """In order, in one folder and with one set of names; of bash, the calls of actfer."""
+    needs(page)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv("ACTFER_IMPORT", "")
     (tmp_path / "my_photos").mkdir()
-    for path in ("photo.jpg", "my_photos/photo.jpg"):
+    (tmp_path / "my_detectors.py").write_text(PLUGIN)
+    for path in ("photo.jpg", "my_photo.jpg", "my_photos/photo.jpg"):
         Image.fromarray(astronaut()).save(tmp_path / path)
-    write_run(tmp_path / "out", play(load_dataset("portrait"), RolloutConfig(number=2)))
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) >= 4
     names: dict = {}
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), names)
-    assert "task" in capsys.readouterr().out
+    for kind, text, reason in blocks_of(page):
+        if reason:
+            continue
+        if kind == "python":
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                exec(compile(text, page, "exec"), names)
+            continue
+        for words in commands_of(text):
+            if words[0] == "actfer":
+                assert not app(words[1:], standalone_mode=False)
+    monkeypatch.delitem(sys.modules, "my_detectors", raising=False)
+    DETECTORS._known.pop("mine", None)
+    if page == "README.md":
+        printed = capsys.readouterr().out
+        assert "detect_align {'faces': 1" in printed and "zoom_in {'crops'" in printed and "'utility'" in printed
+
+
+def test_blocks_that_are_not_run_say_why():
+    reasons = [reason for page in PAGES for _, _, reason in blocks_of(page) if reason]
+    assert all(re.search(r"minutes|hours|GPU|model|server", reason) for reason in reasons)
 
 
 def test_the_readme_names_every_id_and_every_detector():

@@ -1,9 +1,7 @@
 """Stable-Baselines3 takes the query groups: its own algorithms, masks, and the scorer's rewards."""
 
 import json
-import re
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -101,15 +99,3 @@ def test_training_is_deterministic():
         model.learn(32)
         hashes.append(sum(value.double().sum().item() for value in model.policy.state_dict().values()))
     assert hashes[0] == hashes[1]
-
-
-def test_every_python_block_of_the_documentation():
-    pytest.importorskip("sb3_contrib")
-    text = (Path(__file__).parents[1] / "docs" / "vector.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(blocks) == 3
-    names: dict = {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        for block in blocks:
-            exec(compile(block.replace("n=800", "n=4"), "docs/vector.md", "exec"), names)
