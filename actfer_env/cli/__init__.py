@@ -22,8 +22,8 @@ app = typer.Typer(
 for command in (play.demo, play.rollout, play.report):
     app.command()(command)
 app.command(name="eval")(evaluate.evaluate_)
-for command in (train.train, train.ablate, play.inspect, info.envs, info.doctor):
-    app.command()(command)
+for other in (train.train, train.ablate, play.inspect, info.envs, info.doctor):
+    app.command()(other)
 
 data_app = typer.Typer(help="Data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
