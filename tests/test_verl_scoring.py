@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from actfer_env.errors import DataError
-from actfer_env.rewards import UCGRPO
+from actfer_env.rewards import UCGRPO, UCGRPOConfig
 from actfer_env.rewards.config import RewardError
 from actfer_env.rollout import Rollout, ToolCall
 from actfer_env.verl_plugin import TRAINER
@@ -202,3 +202,12 @@ def test_the_examples_agent_loops_pass_the_check() -> None:
     for path in found:
         check_agent_loop(str(path))
     assert split_options({"variant": "no_ema", "record_tokens": True}) == (reward_config({"variant": "no_ema"}), True)
+
+
+def test_a_checkpoint_of_another_reward_is_not_gone_on_with(tmp_path: Path) -> None:
+    StepScorer().save(tmp_path)
+    StepScorer().load(tmp_path)
+    with pytest.raises(DataError, match=r"^ucgrpo\.zoom_cost is 0\.1 \(the run in .* has 0\.0\)"):
+        StepScorer(UCGRPOConfig(zoom_cost=0.1)).load(tmp_path)
+    (tmp_path / "ucgrpo_reward.json").unlink()  # as an older version left it
+    StepScorer(UCGRPOConfig(zoom_cost=0.1)).load(tmp_path)

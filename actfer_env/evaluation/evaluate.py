@@ -195,7 +195,8 @@ class _Journal:
         """
         if not self.kept:
             return
-        changed, mended = [], []
+        changed: list[str] = []
+        mended: list[str] = []
         for sample in (dataset[index] for index in range(_count(dataset, config))):
             keys = [key for key in ((sample.id, member) for member in range(config.repeats)) if key in self.kept]
             if keys and not _same(self._pictures[sample.id], sample):

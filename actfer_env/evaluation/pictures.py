@@ -208,7 +208,8 @@ def embed_pictures(folder: str | os.PathLike[str], run: Run, dataset: Dataset | 
     Raises:
         DataError: the folder cannot be written.
     """
-    source, kept = Pictures(run, folder=folder), {}
+    source = Pictures(run, folder=folder)
+    kept: dict[str, str] = {}
     for name in dict.fromkeys(rollout.sample_id for rollout in run.rollouts):
         try:
             sample = source.sample(name) if dataset is None else dataset[dataset.find(name)]

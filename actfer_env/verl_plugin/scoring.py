@@ -13,6 +13,7 @@ import numpy as np
 
 from actfer_env.errors import DataError
 from actfer_env.files import write_text_atomic
+from actfer_env.identity import refuse_other
 from actfer_env.rewards import UCGRPO, Scores, UCGRPOConfig
 from actfer_env.rewards.config import VARIANTS, RewardError
 from actfer_env.rewards.guards import collapse_figures
@@ -20,8 +21,8 @@ from actfer_env.rewards.presets import OTHER_REWARDS, AnswerReward
 from actfer_env.rewards.task import task_reward
 from actfer_env.rollout import VIOLATIONS, Rollout, write_rollouts
 
-STATE_FILE = "ucgrpo_state.json"
-"""The scorer's state within a checkpoint's folder."""
+STATE_FILE, REWARD_FILE = "ucgrpo_state.json", "ucgrpo_reward.json"
+"""The scorer's state and the reward's constants within a checkpoint's folder."""
 
 
 def reward_config(options: Mapping[str, Any] | None) -> UCGRPOConfig | AnswerReward:
@@ -155,23 +156,29 @@ class StepScorer:
         return found | self._by_emotion(rollouts, scores) | _lost_groups(rollouts, scores)
 
     def save(self, folder: str | Path) -> None:
-        """Write the state into a checkpoint's folder."""
+        """Write the state, and the reward's constants, into a checkpoint's folder."""
+        write_text_atomic(Path(folder) / REWARD_FILE, json.dumps(self.scorer.config.to_dict()))
         write_text_atomic(Path(folder) / STATE_FILE, json.dumps(self.scorer.state_dict()))
 
     def load(self, folder: str | Path) -> None:
         """Restore the state from a checkpoint's folder.
 
         Raises:
-            DataError: the checkpoint holds none.
+            DataError: the checkpoint holds none, or one of a reward with other constants.
             RewardError: the state is malformed.
         """
         path = Path(folder) / STATE_FILE
+        reward = Path(folder) / REWARD_FILE
         try:
             state = json.loads(path.read_text(encoding="utf-8"))
+            # Checkpoints of older versions do not name their reward.
+            made = json.loads(reward.read_text(encoding="utf-8")) if reward.exists() else None
         except (OSError, ValueError) as error:
             raise DataError(
                 f"cannot resume: no readable {path}; set trainer.resume_mode=disable to begin anew"
             ) from error
+        if made is not None:
+            refuse_other(folder, "run", {"ucgrpo": made}, {"ucgrpo": self.scorer.config.to_dict()})
         self.scorer.load_state_dict(state)
 
     def _by_emotion(self, rollouts: Sequence[Rollout], scores: Scores) -> dict[str, float]:

@@ -201,7 +201,8 @@ class Trainer:
         """Return what a resumed run must share: all that changes its bytes."""
         own = asdict(self.config)
         own.pop("save_every")
-        pictures = {name: space.shape for name, space in self.venv.single_observation_space.items()}
+        seen: Any = self.venv.single_observation_space
+        pictures = {name: space.shape for name, space in seen.items()}
         return dict(as_json({
             "trainer": own, "reward": facts_of(self.venv.scorer), "seed": self.seed, "threads": torch.get_num_threads(),
             "data": dataset_facts(self.venv.dataset), "observations": pictures, **asdict(self.venv.config),
