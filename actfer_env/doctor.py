@@ -31,9 +31,12 @@ def package_table() -> Table:
 
 def detector_table() -> Table:
     """Return which detectors are ready, and what the others lack."""
-    from actfer_env.tools.detectors import available_detectors
-
     table = Table("detector", "ready", "note", title="Detectors")
+    try:
+        from actfer_env.tools.detectors import available_detectors
+    except ImportError as error:
+        table.add_row("all", "no", explain(error))
+        return table
     for status in available_detectors():
         table.add_row(status.name, "yes" if status.ready else "no", status.detail.replace("[", "\\["))
     return table

@@ -24,7 +24,7 @@ from actfer_env.cli.options import (
 )
 from actfer_env.cli.output import complain, print_summary, progress_bar, say
 from actfer_env.errors import AgentError, DataError
-from actfer_env.files import check_writable, write_text_atomic
+from actfer_env.files import check_writable, new_folder, write_text_atomic
 from actfer_env.packages import needs
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _evaluate(agent: Any, dataset: Dataset, config: EvalConfig, out: Path, embed
     from actfer_env.evaluation.run import carried_pictures
 
     total = min(config.number or len(dataset), len(dataset)) * config.repeats
-    with progress_bar() as progress:
+    with new_folder(out), progress_bar() as progress:
         task = progress.add_task("conversations", total=total)
         try:
             run = evaluate(agent, dataset, config, out, lambda done: progress.update(task, completed=done))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -225,10 +226,14 @@ def plot_curves(results: Mapping[str, Sequence[Mapping[str, Any]]], out: Path) -
 
 def _figure() -> Any:
     """Return an empty figure that is drawn into files alone, whatever backend matplotlib is set to."""
-    with needs("torch"):
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
+    backend = os.environ.pop("MPLBACKEND", None)  # one that is not installed, as outside Jupyter, stops the import
+    try:
+        with needs("torch"):
+            from matplotlib.backends.backend_agg import FigureCanvasAgg
+            from matplotlib.figure import Figure
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
     figure = Figure(figsize=(12, 4.0), dpi=110)
     FigureCanvasAgg(figure)
     return figure
