@@ -33,7 +33,7 @@ class Two:
         height, width = image.shape[:2]
         faces = [
             Face((20.0, 10.0, 60.0, 70.0), POINTS, 0.9, meta={}),
-            Face((85.0, 15.0, 115.0, 65.0), POINTS + [60, 0], 0.8),
+            Face((85.0, 15.0, 115.0, 65.0), POINTS + np.array([60.0, 0.0]), 0.8),
         ]
         return faces[: 2 if width > height else 1 if width == height else 0]
 
