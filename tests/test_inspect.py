@@ -27,7 +27,6 @@ class Two:
     """Finds two faces in every picture that is wider than high, one in a square one, and none else."""
 
     name = "two"
-    turns = False
 
     def detect(self, image):
         height, width = image.shape[:2]

@@ -53,6 +53,7 @@ class Upright:
     """Draws a true face over an upright picture, and the same landmarks, wrong ones, over any other."""
 
     name = "upright"
+    turns = True
 
     def __init__(self, photo, face, score=0.9, wrong=0.9):
         self.photo, self.face, self.score, self.wrong = photo, face, score, wrong
@@ -126,6 +127,7 @@ class Either:
     """Sees the same poor face whichever way up the picture lies."""
 
     name = "either"
+    turns = True
 
     def __init__(self, face):
         self.face = face
@@ -153,6 +155,7 @@ def test_a_picture_without_a_face_stays_without_one(shape, mtcnn):
 
     class Spurious:
         name = "spurious"
+        turns = True
 
         def detect(self, image):
             return [] if image[0, 0, 0] else [Face((5.0, 5.0, 25.0, 25.0), points, 0.99)]

@@ -1,4 +1,4 @@
-"""Pictures that lie on their side or upside down, for every detector that reads pixels.
+"""Pictures that lie on their side or upside down, for every detector that asks for it.
 
 Detectors are trained on upright faces. In other pictures they miss the face, or draw an upright one's landmarks over
 it with scores up to 0.99: neither the score nor the landmarks' geometry tells. `find_faces` looks at the pixels below
@@ -98,7 +98,7 @@ def find_faces(detector: Detector, image: NDArray[np.uint8], config: Orientation
     like an upright one, it looks at copies turned by `TURNS` as well.
 
     Args:
-        detector: the detector; one with an attribute ``turns = False`` sees the picture as it is alone.
+        detector: the detector; only one with an attribute ``turns = True`` is shown turned copies.
         image: RGB uint8 (H, W, 3).
         config: when.
 
@@ -108,7 +108,7 @@ def find_faces(detector: Detector, image: NDArray[np.uint8], config: Orientation
         tried, and which way up the face is stayed open.
     """
     faces = detector.detect(image)
-    if not getattr(detector, "turns", True):
+    if not getattr(detector, "turns", False):
         return faces
     seen = likeness(image, faces, config)
     if seen >= config.sure:
@@ -188,7 +188,7 @@ class UnturnedDetector:
 
 def turn_settings(detector: Detector) -> dict[str, Any]:
     """Return what `find_faces` adds to a detector's settings, as JSON values."""
-    return {"orientation": asdict(ORIENTATION)} if getattr(detector, "turns", True) else {}
+    return {"orientation": asdict(ORIENTATION)} if getattr(detector, "turns", False) else {}
 
 
 def _look(

@@ -35,6 +35,7 @@ class InsightFaceDetector:
     """SCRFD through the package `insightface`, which is installed by the extra of that name."""
 
     name = "insightface"
+    turns = True
 
     def __init__(
         self,

@@ -53,6 +53,7 @@ class MTCNNDetector:
     """MTCNN with the weights that the PyPI package `mtcnn` ships; see `MTCNNConfig` for the settings."""
 
     name = "mtcnn"
+    turns = True
 
     def __init__(self, config: MTCNNConfig | None = None, **settings: Any) -> None:
         """Load the weights.

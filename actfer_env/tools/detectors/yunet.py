@@ -30,6 +30,7 @@ class YuNetDetector:
     """YuNet on OpenCV, with the weights of OpenCV's model zoo."""
 
     name = "yunet"
+    turns = True
 
     def __init__(self, weights: str | Path | None = None, det_size: int = 640, det_thresh: float = 0.6) -> None:
         """Load the network.
