@@ -58,7 +58,6 @@ class OrientationConfig:
         sideways: likeness below which copies on both sides are tried, not only the one that is upside down.
         least: likeness that a face of a turned copy must have.
         margin: by which it must be better, likeness and score together.
-        doubt: by how much a turned copy may be worse before the face is certain to be upright.
         tilt: likeness that a face loses by a roll of 90 degrees.
         score_weight: what a score of 1 is worth in likeness.
         long_side: of the turned copies in pixels, at most.
@@ -69,7 +68,6 @@ class OrientationConfig:
     sideways: float = 0.45
     least: float = 0.05
     margin: float = 0.1
-    doubt: float = 0.05
     tilt: float = 0.5
     score_weight: float = 2.5
     long_side: int = 640
@@ -104,8 +102,8 @@ def find_faces(detector: Detector, image: NDArray[np.uint8], config: Orientation
 
     Returns:
         The detector's faces, in coordinates of `image`. The `meta` of those that come from a turned copy says
-        ``rotated``: the degrees, clockwise, by which the copy was turned. It says ``certain: false`` where copies were
-        tried, and which way up the face is stayed open.
+        ``rotated``: the degrees, clockwise, by which the copy was turned. It says ``certain: false`` where a copy's face
+        was better, but not by the margin: which way up the face is stayed open.
     """
     faces = detector.detect(image)
     if not getattr(detector, "turns", False):
@@ -126,7 +124,7 @@ def find_faces(detector: Detector, image: NDArray[np.uint8], config: Orientation
         return faces
     if merit >= mine + config.margin:
         return [map_face(_turn_back(face, turn, bordered.shape), scale, border) for face in found]
-    if merit > mine - config.doubt:
+    if merit >= mine:
         return [replace(face, meta={**face.meta, "certain": False}) for face in faces]
     return faces
 
