@@ -69,7 +69,7 @@ class OrientationConfig:
     least: float = 0.05
     margin: float = 0.1
     tilt: float = 0.5
-    score_weight: float = 2.5
+    score_weight: float = 3.0
     long_side: int = 640
     version: int = 1
 
@@ -102,8 +102,8 @@ def find_faces(detector: Detector, image: NDArray[np.uint8], config: Orientation
 
     Returns:
         The detector's faces, in coordinates of `image`. The `meta` of those that come from a turned copy says
-        ``rotated``: the degrees, clockwise, by which the copy was turned. It says ``certain: false`` where a copy's face
-        was better, but not by the margin: which way up the face is stayed open.
+        ``rotated``: the degrees, clockwise, by which the copy was turned. It says ``certain: false`` where a copy's
+        face was better, but not by the whole margin: which way up the face is stayed open.
     """
     faces = detector.detect(image)
     if not getattr(detector, "turns", False):
@@ -124,7 +124,7 @@ def find_faces(detector: Detector, image: NDArray[np.uint8], config: Orientation
         return faces
     if merit >= mine + config.margin:
         return [map_face(_turn_back(face, turn, bordered.shape), scale, border) for face in found]
-    if merit >= mine:
+    if merit >= mine + config.margin / 2:
         return [replace(face, meta={**face.meta, "certain": False}) for face in faces]
     return faces
 
