@@ -103,7 +103,7 @@ def find_faces(detector: Detector, image: NDArray[np.uint8], config: Orientation
     Returns:
         The detector's faces, in coordinates of `image`. The `meta` of those that come from a turned copy says
         ``rotated``: the degrees, clockwise, by which the copy was turned. It says ``certain: false`` where a copy's
-        face was better, but not by the whole margin: which way up the face is stayed open.
+        face was as good or better, but not by the margin: which way up the face is stayed open.
     """
     faces = detector.detect(image)
     if not getattr(detector, "turns", False):
@@ -124,7 +124,7 @@ def find_faces(detector: Detector, image: NDArray[np.uint8], config: Orientation
         return faces
     if merit >= mine + config.margin:
         return [map_face(_turn_back(face, turn, bordered.shape), scale, border) for face in found]
-    if merit >= mine + config.margin / 2:
+    if merit >= mine:
         return [replace(face, meta={**face.meta, "certain": False}) for face in faces]
     return faces
 
