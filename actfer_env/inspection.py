@@ -272,8 +272,6 @@ def _detector(spec: str) -> Detector:
 class _Found:
     """A detector that knows the faces of the one picture that it is asked about."""
 
-    turns = False
-
     def __init__(self, faces: list[Face], name: str) -> None:
         self.faces, self.name = faces, name
 

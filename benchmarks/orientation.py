@@ -1,4 +1,4 @@
-"""Right, missed and wrong faces in turned photos, and milliseconds of processor time, with and without looks at turned copies.
+"""Right, missed and wrong faces in turned photos, and processor time, with and without looks at turned copies.
 
 python benchmarks/orientation.py my_photos/                                  # mtcnn
 python benchmarks/orientation.py my_photos/ --detector yunet:yunet.onnx --detector insightface:scrfd.onnx -n 150

@@ -27,13 +27,12 @@ class Two:
     """Finds two faces in every picture that is wider than high, one in a square one, and none else."""
 
     name = "two"
-    turns = False
 
     def detect(self, image):
         height, width = image.shape[:2]
         faces = [
             Face((20.0, 10.0, 60.0, 70.0), POINTS, 0.9, meta={}),
-            Face((85.0, 15.0, 115.0, 65.0), POINTS + np.array([60, 0]), 0.8),
+            Face((85.0, 15.0, 115.0, 65.0), POINTS + np.array([60.0, 0.0]), 0.8),
         ]
         return faces[: 2 if width > height else 1 if width == height else 0]
 

@@ -1,4 +1,4 @@
-"""Pictures that lie on their side or upside down, for every detector that reads pixels.
+"""Pictures that lie on their side or upside down, for every detector that asks for it.
 
 Detectors are trained on upright faces. In other pictures they miss the face, or draw an upright one's landmarks over
 it with scores up to 0.99: neither the score nor the landmarks' geometry tells. `find_faces` looks at the pixels below
@@ -8,7 +8,7 @@ tried, and one of them is taken where its face looks better by a margin. `benchm
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from actfer_env.errors import DetectorError
 from actfer_env.tools import geometry
 from actfer_env.tools.detectors.base import Detector, Face, make_detector, settings_of
-from actfer_env.tools.detectors.common import resize_long_side
+from actfer_env.tools.detectors.common import BORDERS, GREY, map_face, resize_long_side
 from actfer_env.tools.sampling import sample_box
 from actfer_env.tools.template import TEMPLATE
 
@@ -58,7 +58,6 @@ class OrientationConfig:
         sideways: likeness below which copies on both sides are tried, not only the one that is upside down.
         least: likeness that a face of a turned copy must have.
         margin: by which it must be better, likeness and score together.
-        doubt: by how much a turned copy may be worse before the face is certain to be upright.
         tilt: likeness that a face loses by a roll of 90 degrees.
         score_weight: what a score of 1 is worth in likeness.
         long_side: of the turned copies in pixels, at most.
@@ -69,9 +68,8 @@ class OrientationConfig:
     sideways: float = 0.45
     least: float = 0.05
     margin: float = 0.1
-    doubt: float = 0.05
     tilt: float = 0.5
-    score_weight: float = 2.5
+    score_weight: float = 3.0
     long_side: int = 640
     version: int = 1
 
@@ -98,17 +96,17 @@ def find_faces(detector: Detector, image: NDArray[np.uint8], config: Orientation
     like an upright one, it looks at copies turned by `TURNS` as well.
 
     Args:
-        detector: the detector; one with an attribute ``turns = False`` sees the picture as it is alone.
+        detector: the detector; only one with an attribute ``turns = True`` is shown turned copies.
         image: RGB uint8 (H, W, 3).
         config: when.
 
     Returns:
         The detector's faces, in coordinates of `image`. The `meta` of those that come from a turned copy says
-        ``rotated``: the degrees, clockwise, by which the copy was turned. It says ``certain: false`` where copies were
-        tried, and which way up the face is stayed open.
+        ``rotated``: the degrees, clockwise, by which the copy was turned. It says ``certain: false`` where a copy's
+        face was as good or better, but not by the margin: which way up the face is stayed open.
     """
     faces = detector.detect(image)
-    if not getattr(detector, "turns", True):
+    if not getattr(detector, "turns", False):
         return faces
     seen = likeness(image, faces, config)
     if seen >= config.sure:
@@ -116,13 +114,17 @@ def find_faces(detector: Detector, image: NDArray[np.uint8], config: Orientation
     small, scale = resize_long_side(image, min(config.long_side, max(image.shape[:2])))
     mine = _merit(faces, seen, config)
     turns = TURNS if seen < config.sideways else (180,)
-    turned = [_look(detector, small, turn, config) for turn in turns]
+    # A face that fills the picture is found in copies with a border, at the first look; see `detectors.common.BORDERS`.
+    border = round(BORDERS[0] * max(small.shape[:2])) if faces and _fills(image, faces) else 0
+    look = getattr(detector, "look", detector.detect) if faces else detector.detect
+    bordered = np.pad(small, ((border, border), (border, border), (0, 0)), constant_values=GREY)
+    turned = [_look(look, bordered, turn, config) for turn in turns]
     merit, turn, found = max(turned, key=lambda one: one[0])
     if merit == -np.inf:
         return faces
     if merit >= mine + config.margin:
-        return [_turn_back(face, turn, small.shape, scale) for face in found]
-    if merit > mine - config.doubt:
+        return [map_face(_turn_back(face, turn, bordered.shape), scale, border) for face in found]
+    if merit >= mine:
         return [replace(face, meta={**face.meta, "certain": False}) for face in faces]
     return faces
 
@@ -184,31 +186,36 @@ class UnturnedDetector:
 
 def turn_settings(detector: Detector) -> dict[str, Any]:
     """Return what `find_faces` adds to a detector's settings, as JSON values."""
-    return {"orientation": asdict(ORIENTATION)} if getattr(detector, "turns", True) else {}
+    return {"orientation": asdict(ORIENTATION)} if getattr(detector, "turns", False) else {}
 
 
 def _look(
-    detector: Detector, small: NDArray[np.uint8], turn: int, config: OrientationConfig
+    look: Callable[[NDArray[np.uint8]], list[Face]], small: NDArray[np.uint8], turn: int, config: OrientationConfig
 ) -> tuple[float, int, list[Face]]:
     """Detect in a turned copy; the merit is -inf where no face in it looks like one."""
     copy = np.ascontiguousarray(np.rot90(small, -turn // 90))
-    faces = detector.detect(copy)
+    faces = look(copy)
     seen = likeness(copy, faces, config)
     return (_merit(faces, seen, config) if seen >= config.least else -np.inf), turn, faces
+
+
+def _fills(image: NDArray[np.uint8], faces: Sequence[Face]) -> bool:
+    """Whether the largest face covers most of the picture."""
+    return _area(max(faces, key=_area)) > 0.25 * image.shape[0] * image.shape[1]
 
 
 def _merit(faces: Sequence[Face], seen: float, config: OrientationConfig) -> float:
     return seen + config.score_weight * max(faces, key=_area).score if faces else -np.inf
 
 
-def _turn_back(face: Face, turn: int, shape: tuple[int, ...], scale: NDArray[np.float64]) -> Face:
-    """Return a face of a turned copy in coordinates of the picture; `shape` and `scale` are those of the small one."""
+def _turn_back(face: Face, turn: int, shape: tuple[int, ...]) -> Face:
+    """Return a face of a turned copy in coordinates of the picture of this shape that was turned."""
     height, width = shape[:2]
     back = np.array({
         90: [[0, 1, 0], [-1, 0, height]],
         180: [[-1, 0, width], [0, -1, height]],
         270: [[0, -1, width], [1, 0, 0]],
-    }[turn]) / scale[:, None]  # fmt: skip
+    }[turn], np.float64)  # fmt: skip
     corners = geometry.apply(back, np.reshape(face.box, (2, 2)))
     (x1, y1), (x2, y2) = corners.min(0).tolist(), corners.max(0).tolist()
     dense = None if face.landmarks_106 is None else geometry.apply(back, face.landmarks_106)

@@ -53,7 +53,8 @@ class Detector(Protocol):
     A detector that reads a sample's own annotations instead of its pixels may offer
     ``detect_sample(sample, image) -> list[Face]`` besides; where it does, episodes call that. One whose results depend
     on settings or weight files may offer ``settings() -> dict`` of JSON values, which tell kept detections apart. One
-    with an attribute ``turns = False`` is never shown turned copies of a picture (see `actfer_env.tools.orientation`).
+    with an attribute ``turns = True`` is shown turned copies where a face looks wrong (`actfer_env.tools.orientation`).
+    One whose `detect` looks several times may offer ``look(image) -> list[Face]``, a single one, for these copies.
     """
 
     name: str

@@ -19,7 +19,8 @@ BORDERS = (0.25, 0.5)
 Detectors are trained on faces with surroundings and miss some that fill the frame. Of 35 tight crops of seven photos
 SCRFD 2.5g missed 24; the first border left 2 of them, the second none. MTCNN missed 2, and none with a border.
 """
-_GREY = (127, 127, 127)
+GREY = 127
+"""Level of these borders."""
 
 Image = NDArray[np.uint8]
 
@@ -86,5 +87,5 @@ def detect_with_border(detect: Callable[[Image], list[Face]], image: Image, long
 def _detect_inside(detect: Callable[[Image], list[Face]], image: Image, long_side: int, border: float) -> list[Face]:
     small, scale = resize_long_side(image, round(long_side / (1 + 2 * border)))
     pad = round(border * max(small.shape[:2]))
-    bordered = cv2.copyMakeBorder(small, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=_GREY)
+    bordered = cv2.copyMakeBorder(small, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=(GREY,) * 3)
     return [map_face(face, scale, pad) for face in detect(bordered.astype(np.uint8, copy=False))]

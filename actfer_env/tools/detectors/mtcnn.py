@@ -53,6 +53,7 @@ class MTCNNDetector:
     """MTCNN with the weights that the PyPI package `mtcnn` ships; see `MTCNNConfig` for the settings."""
 
     name = "mtcnn"
+    turns = True
 
     def __init__(self, config: MTCNNConfig | None = None, **settings: Any) -> None:
         """Load the weights.
@@ -76,6 +77,11 @@ class MTCNNDetector:
         """
         check_image(image)
         return detect_with_border(self._detect, image, self.config.detect_size)
+
+    def look(self, image: NDArray[np.uint8]) -> list[Face]:
+        """Return the faces as `detect` does, but from a single look, without those with a border."""
+        check_image(image)
+        return self._detect(image)
 
     def settings(self) -> dict[str, Any]:
         """Return the configuration and the digests of the weights, as JSON values."""

@@ -76,7 +76,6 @@ class SimulatedDetector:
     """
 
     name = "simulated"
-    turns = False  # it reads no pixels
 
     def __init__(self, config: SimulatedConfig | None = None) -> None:
         self.config = config or SimulatedConfig()
@@ -108,6 +107,7 @@ class AutoDetector:
     """Simulated for drawn samples, MTCNN for everything else; the default of the environments."""
 
     name = "auto"
+    turns = True
 
     def __init__(self) -> None:
         self._drawn = SimulatedDetector()
