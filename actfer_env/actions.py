@@ -73,7 +73,7 @@ class ZoomBox(spaces.Box):
     def __init__(self) -> None:
         super().__init__(0.0, 1.0, (4,), np.float32)
 
-    def sample(self, mask: Magnified | None = None, probability: None = None) -> NDArray[Any]:  # type: ignore[override]
+    def sample(self, mask: Magnified | None = None, probability: None = None) -> NDArray[Any]:
         """Return a random box, beside a mask one that was not magnified before."""
         while True:
             drawn = super().sample(None, probability)

@@ -110,7 +110,9 @@ class GroupBlock:
         """
         moves = self._moves(actions, {start.group for start in starts})  # first: a wrong action plays nothing
         turn = self.start(starts)
-        turn.messages, turn.violations, turn.tools, turn.results = ([None] * len(self._playing) for _ in range(4))
+        count = len(self._playing)
+        turn.messages, turn.violations, turn.tools = [None] * count, [None] * count, [None] * count
+        turn.results = [None] * count
         fresh = {begun.group for begun in turn.begun}
         for place, group in enumerate(self.groups):
             if self._left[place] and group not in fresh:

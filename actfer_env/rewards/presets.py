@@ -10,7 +10,7 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,6 +22,7 @@ from actfer_env.rewards.groups import group_advantages, group_rollouts
 from actfer_env.rewards.quality import broken_turns
 from actfer_env.rewards.scores import Scores, to_array, totals, zoom_mask
 from actfer_env.rewards.task import au_f1
+from actfer_env.rewards.uc_grpo import UCGRPO
 from actfer_env.rollout import Rollout
 
 _TAG = re.compile(r"</?(?:think|tool_call|answer)>")
@@ -207,3 +208,9 @@ def is_think_answer(text: str) -> bool:
     inside = answer.removeprefix("<answer>").removesuffix("</answer>")
     whole = thought.startswith("<think>") and closed and answer == f"<answer>{inside}</answer>"
     return bool(whole) and _TAG.search(inside) is None
+
+
+def reward_facts(scorer: UCGRPO | AnswerReward) -> dict[str, Any]:
+    """Return a reward's name and constants as JSON values, by which a checkpoint tells it from others."""
+    constants = scorer.config.to_dict() if isinstance(scorer, UCGRPO) else asdict(scorer)
+    return {"name": type(scorer).__name__, **constants}

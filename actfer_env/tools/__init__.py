@@ -7,12 +7,13 @@
 ['nose', 'mouth-chin']
 """
 
-from actfer_env.tools.align import Alignment, FaceTemplate, align, detect_align, detect_align_batch
+from actfer_env.tools.align import Alignment, align, detect_align, detect_align_batch
 from actfer_env.tools.au_areas import AU_AREAS, au_boxes
 from actfer_env.tools.cache import CacheConfig, FaceTools
 from actfer_env.tools.detectors import Detector, Face, make_detector, register_detector
 from actfer_env.tools.image import ImageLimits, find_images, load_image
 from actfer_env.tools.regions import RegionLayout, region_boxes
+from actfer_env.tools.template import FaceTemplate
 from actfer_env.tools.zoom import BoxError, Crop, ZoomConfig, zoom_in
 
 __all__ = [

@@ -10,12 +10,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from actfer_env.rollout import Box
-from actfer_env.tools.align import TEMPLATE, Alignment, FaceChoice, FaceTemplate, align
+from actfer_env.tools.align import Alignment, FaceChoice, align
 from actfer_env.tools.au_areas import au_boxes
 from actfer_env.tools.detectors import Detector, make_detector
 from actfer_env.tools.detectors.base import detect_in
 from actfer_env.tools.image import RGB
 from actfer_env.tools.sampling import fit
+from actfer_env.tools.template import TEMPLATE, FaceTemplate
 from actfer_env.tools.zoom import ZOOM, Crop, ZoomConfig, crop_box
 
 if TYPE_CHECKING:

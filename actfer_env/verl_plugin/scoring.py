@@ -17,7 +17,7 @@ from actfer_env.identity import refuse_other
 from actfer_env.rewards import UCGRPO, Scores, UCGRPOConfig
 from actfer_env.rewards.config import VARIANTS, RewardError
 from actfer_env.rewards.guards import collapse_figures
-from actfer_env.rewards.presets import OTHER_REWARDS, AnswerReward
+from actfer_env.rewards.presets import OTHER_REWARDS, AnswerReward, reward_facts
 from actfer_env.rewards.task import task_reward
 from actfer_env.rollout import VIOLATIONS, Rollout, write_rollouts
 
@@ -157,7 +157,7 @@ class StepScorer:
 
     def save(self, folder: str | Path) -> None:
         """Write the state, and the reward's constants, into a checkpoint's folder."""
-        write_text_atomic(Path(folder) / REWARD_FILE, json.dumps(self.scorer.config.to_dict()))
+        write_text_atomic(Path(folder) / REWARD_FILE, json.dumps(reward_facts(self.scorer)))
         write_text_atomic(Path(folder) / STATE_FILE, json.dumps(self.scorer.state_dict()))
 
     def load(self, folder: str | Path) -> None:
@@ -178,7 +178,7 @@ class StepScorer:
                 f"cannot resume: no readable {path}; set trainer.resume_mode=disable to begin anew"
             ) from error
         if made is not None:
-            refuse_other(folder, "run", {"ucgrpo": made}, {"ucgrpo": self.scorer.config.to_dict()})
+            refuse_other(folder, "run", {"ucgrpo": made}, {"ucgrpo": reward_facts(self.scorer)})
         self.scorer.load_state_dict(state)
 
     def _by_emotion(self, rollouts: Sequence[Rollout], scores: Scores) -> dict[str, float]:

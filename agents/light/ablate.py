@@ -16,13 +16,14 @@ from actfer_env import facs
 from actfer_env.agents.light.claims import WARM_START, Interval, claims_table, paired
 from actfer_env.agents.light.examples import write_examples
 from actfer_env.agents.light.sb3_baseline import SB3_PPO, run_sb3, steps_of
-from actfer_env.agents.light.session import OTHER_REWARDS, SessionConfig, run, stage
+from actfer_env.agents.light.session import SessionConfig, run, stage
 from actfer_env.agents.light.trainer import CHECKPOINT
 from actfer_env.errors import DataError
 from actfer_env.files import draft_file, write_text_atomic
 from actfer_env.packages import needs
 from actfer_env.plugins import Carrying
 from actfer_env.rewards import VARIANTS
+from actfer_env.rewards.presets import OTHER_REWARDS
 
 Say = Callable[[str], None]
 METRICS = (

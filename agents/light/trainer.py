@@ -28,7 +28,7 @@ from actfer_env.errors import DataError
 from actfer_env.files import write_bytes_atomic, write_text_atomic
 from actfer_env.identity import as_json, dataset_facts, refuse_other
 from actfer_env.rewards import UCGRPO, UCGRPOConfig
-from actfer_env.rewards.presets import AnswerReward
+from actfer_env.rewards.presets import reward_facts
 from actfer_env.wrappers.group_vec import GroupVectorEnv
 
 CHECKPOINT, LOG = "checkpoint.pt", "log.csv"
@@ -204,7 +204,8 @@ class Trainer:
         seen: Any = self.venv.single_observation_space
         pictures = {name: space.shape for name, space in seen.items()}
         return dict(as_json({
-            "trainer": own, "reward": facts_of(self.venv.scorer), "seed": self.seed, "threads": torch.get_num_threads(),
+            "trainer": own, "reward": reward_facts(self.venv.scorer), "seed": self.seed,
+            "threads": torch.get_num_threads(),
             "data": dataset_facts(self.venv.dataset), "observations": pictures, **asdict(self.venv.config),
             "policy": asdict(self.policy.config), "versions": versions(), **self.facts,
         }))  # fmt: skip
@@ -253,12 +254,6 @@ def check_bounds(config: Any, **least: float) -> None:
         value = getattr(config, name)
         if not value >= bound:
             raise DataError(f"{type(config).__name__}: {name} is {value}; it must be at least {bound}")
-
-
-def facts_of(scorer: UCGRPO | AnswerReward) -> dict[str, Any]:
-    """Return a reward's constants, by which a checkpoint tells it from others."""
-    constants = scorer.config.to_dict() if isinstance(scorer, UCGRPO) else asdict(scorer)
-    return {"name": type(scorer).__name__, **constants}
 
 
 def clipped(ratio: torch.Tensor, advantage: torch.Tensor, clip: float) -> torch.Tensor:
