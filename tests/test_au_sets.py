@@ -109,7 +109,7 @@ def test_tables_name_the_set_that_they_average(tmp_path):
     run = play(dataset, RolloutConfig(agents=("simplified:happiness",), au_set=facs.parse_au_set("disfa")))
     assert run.au_set == facs.DISFA_AUS and run.settings["au_set"] == "disfa"
     rows = {name: note for name, _, note in summary_rows(summarize(run.rollouts, run.score(), run.au_set))}
-    assert rows["AU F1"] == "macro, 2 labelled; 2 of 8 Action Units of disfa"
+    assert rows["script’s AU F1"] == "macro, 2 labelled; 2 of 8 Action Units of disfa"
     assert "2 Action Units that occur" in str(summary_rows(summarize(run.rollouts)))
     assert "2 of 8 Action Units of disfa" in write_report(tmp_path, run).read_text()
     assert "1 of 1 Action Unit of AU12" in write_report(tmp_path, run, au_set=(12,)).read_text()

@@ -58,7 +58,7 @@ def commands_of(text):
         while words and (re.match(r"[A-Z_]+=", words[0]) or words[0] == "..."):
             words = words[1:]
         if words:
-            yield words
+            yield words[: words.index(">")] if ">" in words else words
 
 
 def check_words(words):

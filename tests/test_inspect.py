@@ -39,7 +39,7 @@ class Two:
 
 @pytest.fixture(autouse=True)
 def two(monkeypatch):
-    monkeypatch.setattr(base, "_FACTORIES", dict(base._FACTORIES))
+    monkeypatch.setattr(base.DETECTORS, "_known", dict(base.DETECTORS._known))
     register_detector("two", Two, replace=True)
 
 

@@ -14,7 +14,8 @@ from actfer_env.render import Panel
 from actfer_env.tools import Face, FaceTools, detect_align, make_detector, zoom_in
 
 DETECT = '<tool_call>{"name": "detect_align", "arguments": {}}</tool_call>'
-SHAPES = [(20, 6000), (6000, 20), (16, 4000), (17, 17), (16, 16), (33000, 16)]
+SHAPES = [(60, 6000), (6000, 60), (16, 1600), (17, 17), (16, 16)]
+NARROW = [(20, 6000), (6000, 20), (16, 4000), (33000, 16)]
 LINES = [(1, 1), (1, 6000), (6000, 1), (15, 400)]
 FIVE = np.array([[0.3, 0.4], [0.7, 0.4], [0.5, 0.6], [0.35, 0.8], [0.65, 0.8]])
 
@@ -53,12 +54,21 @@ def test_a_chat_shows_no_line_of_pixels(shape):
 
 
 @pytest.mark.parametrize("spec", ["mtcnn", "yunet"])
-@pytest.mark.parametrize("shape", [(20, 6000), (6000, 20), (17, 17)])
+@pytest.mark.parametrize("shape", [(60, 6000), (6000, 60), (17, 17)])
 def test_detectors_look_at_any_shape(spec, shape):
     if spec == "yunet":
         spec = f"yunet:{shared_path('weights', 'face_detection_yunet_2023mar.onnx')}"
     found = detect_align(noise(shape), make_detector(spec))
     assert found is None or found.faces > 0
+
+
+@pytest.mark.parametrize("shape", NARROW)
+def test_what_is_too_narrow_is_refused_in_one_line(shape):
+    for call in (lambda: detect_align(noise(shape), Everywhere()),
+                 lambda: ChatEpisode(Sample("a", noise(shape)), chat_tools(Everywhere()))):  # fmt: skip
+        with pytest.raises(ImageError, match="is too narrow; crop it") as caught:
+            call()
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("shape", LINES)
@@ -71,6 +81,6 @@ def test_what_is_too_small_for_a_face_is_refused_in_one_line(shape):
 
 
 def test_a_zoom_into_another_shape_is_refused():
-    aligned = detect_align(noise((20, 6000)), Everywhere())
-    with pytest.raises(ImageError, match="6000 x 20"):
-        zoom_in(noise((6000, 20)), aligned, "nose")
+    aligned = detect_align(noise((60, 6000)), Everywhere())
+    with pytest.raises(ImageError, match="6000 x 60"):
+        zoom_in(noise((6000, 60)), aligned, "nose")

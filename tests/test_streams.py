@@ -74,7 +74,7 @@ def test_a_signal_keeps_what_was_played(tmp_path, number):
         "r.play_episode = told\nc.main()"  # fmt: skip
     command = [sys.executable, "-c", script, "rollout", "synthetic", "-n", "5000", "--out", str(out)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        for _ in range(3):
+        for _ in range(4):  # what is played, and a dot before each of three episodes
             process.stdout.readline()
         process.send_signal(number)
         if number != signal.SIGINT:
