@@ -35,7 +35,7 @@ def test_help_at_eighty_columns_shows_every_option_whole(path, command):
     assert "…" not in text and max(map(len, text.splitlines())) <= 80
     for parameter in command.params:
         for name in (*parameter.opts, *parameter.secondary_opts):
-            assert re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text), name
+            assert re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text, re.IGNORECASE), name
 
 
 @pytest.mark.parametrize(("path", "command"), ALL, ids=str)
