@@ -141,8 +141,9 @@ def detector_facts(spec: str) -> dict[str, Any]:
     Raises:
         DetectorError: there is no such detector.
     """
-    from actfer_env.tools.detectors.base import make_detector, settings_of
+    from actfer_env.tools.detectors.base import make_detector
     from actfer_env.tools.detectors.cached import absolute_spec
+    from actfer_env.tools.orientation import settings_of
 
     return {"spec": absolute_spec(spec), **settings_of(make_detector(spec))}
 

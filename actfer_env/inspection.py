@@ -24,8 +24,8 @@ from actfer_env.render import Panel
 from actfer_env.tools import Face, FaceTools, ZoomConfig
 from actfer_env.tools.align import DEFAULT_SIZE, FaceChoice, check_size
 from actfer_env.tools.detectors import LANDMARKS, Detector, make_detector
-from actfer_env.tools.detectors.base import detect_in
 from actfer_env.tools.image import RGB, save_png
+from actfer_env.tools.orientation import detect_in
 
 Faces: TypeAlias = FaceChoice | Literal["all"]
 """Which faces are inspected: one, or every one that is found, in order of size."""

@@ -24,8 +24,8 @@ from actfer_env.data import Dataset, Sample, load_dataset
 from actfer_env.data.parquet import ParquetConfig, write_parquet
 from actfer_env.data.precompute import PrecomputeConfig, precompute
 from actfer_env.tools.detectors import make_detector
-from actfer_env.tools.detectors.base import detect_in
 from actfer_env.tools.detectors.cached import picture_digest
+from actfer_env.tools.orientation import detect_in
 
 Pair = tuple[Sample, np.ndarray]
 

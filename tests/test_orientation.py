@@ -13,10 +13,9 @@ from actfer_env.data import Sample, load_dataset
 from actfer_env.episode import Episode
 from actfer_env.errors import DetectorError
 from actfer_env.tools import Alignment, Face, FaceTools, detect_align, make_detector, zoom_in
-from actfer_env.tools.detectors.base import detect_in, settings_of
 from actfer_env.tools.detectors.cached import CachedDetector, DetectionStore, Row, picture_digest
 from actfer_env.tools.geometry import apply
-from actfer_env.tools.orientation import find_faces, likeness
+from actfer_env.tools.orientation import detect_in, find_faces, likeness, settings_of
 
 TURNS = (90, 180, 270)
 

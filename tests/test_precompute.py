@@ -24,8 +24,8 @@ from actfer_env.runner import RolloutConfig, play
 from actfer_env.testing import check_detector
 from actfer_env.tools import FaceTools, make_detector, register_detector
 from actfer_env.tools.detectors import Face
-from actfer_env.tools.detectors.base import detect_in
 from actfer_env.tools.detectors.cached import CachedDetector, DetectionStore, Row
+from actfer_env.tools.orientation import detect_in
 
 SMALL = PrecomputeConfig("mtcnn", shard_size=2)
 

@@ -20,6 +20,7 @@ from actfer_env.data.sample import Sample
 from actfer_env.episode import ANSWER, Episode, EpisodeConfig, StepResult
 from actfer_env.errors import LabelError
 from actfer_env.rollout import Rollout
+from actfer_env.tools.au_areas import au_boxes
 from actfer_env.tools.cache import FaceTools
 from actfer_env.tools.image import LIMITS, RGB
 from actfer_env.tools.sampling import fit
@@ -201,7 +202,7 @@ class ChatEpisode:
         episode, regions = self.episode, None
         if self.chat.form.canvas:  # now, so that a detector that cannot be built says so before the policy is asked
             aus = None if self.sample.aus is None else self.sample.aus & episode.config.known_aus
-            self._au_boxes = episode.tools.au_boxes(self.sample, aus)
+            self._au_boxes = au_boxes(self.sample, episode.tools, aus)
         if episode.alignment is not None and not self.chat.form.canvas:  # a canvas spans the picture, not the face
             picture, regions = self._face(), self._regions()
         else:

@@ -22,8 +22,9 @@ from actfer_env.data.sample import Dataset, Sample
 from actfer_env.errors import DataError, DetectorError, ImageError
 from actfer_env.files import sweep
 from actfer_env.plugins import Carrying, changes
-from actfer_env.tools.detectors.base import Detector, detect_in, make_detector
+from actfer_env.tools.detectors.base import Detector, make_detector
 from actfer_env.tools.detectors.cached import DetectionStore, Row, picture_digest
+from actfer_env.tools.orientation import detect_in
 
 
 @dataclass(frozen=True)

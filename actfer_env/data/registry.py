@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from actfer_env.data.sample import Dataset, Sample
-from actfer_env.data.splits import AUTO, SPLITS, choose_split
+from actfer_env.data.splits import AUTO, SPLITS
 from actfer_env.errors import DataError, short
 from actfer_env.plugins import Registry
 
@@ -111,7 +112,7 @@ def _load(
     except TypeError as error:
         raise DataError(f"data set {name!r}: {error}") from error
     _check_leak(name, samples)
-    return choose_split(samples, split, name)
+    return _choose_split(samples, split, name)
 
 
 def _check_options(name: str, parameters: Mapping[str, inspect.Parameter], options: Mapping[str, Any]) -> None:
@@ -138,3 +139,24 @@ def _check_leak(name: str, samples: Sequence[Sample]) -> None:
                 f"data set {name!r}: {path} is in {other.split} (sample {other.id!r}) and in {sample.split} "
                 f"(sample {sample.id!r}): leave it in one split alone"
             )
+
+
+def _choose_split(samples: Sequence[Sample], split: str | None, name: str) -> tuple[list[Sample], str | None]:
+    """Return the samples of a split, and its name; refuse a split that the data set cannot give."""
+    counts = Counter(sample.split for sample in samples if sample.split)
+    if split is None or (split == AUTO and not counts):
+        return list(samples), None
+    wanted = "train" if split == AUTO else split
+    if wanted not in counts:
+        raise DataError(_lacks(name, wanted, counts))
+    return [sample for sample in samples if sample.split == wanted], wanted
+
+
+def _lacks(name: str, wanted: str, counts: Counter[str]) -> str:
+    if not counts:
+        return (
+            f"data set {name!r} names no splits, so there is no {wanted!r}: leave the split out to take every sample, "
+            "or name splits by folders (train/, test/) or by 'split' in its lines"
+        )
+    there = ", ".join(f"{split} ({counts[split]})" for split in SPLITS if split in counts)
+    return f"data set {name!r} has no split {wanted!r}; it has {there}: use one of these, or no split to take all"

@@ -151,7 +151,7 @@ class Dataset(Sequence[Sample]):
         count = min(number or len(self), len(self))
         split = self.arguments.get("split")
         if split is None and self._index:
-            split = format_splits(self[index] for index in range(count))
+            split = format_splits(self[index].split for index in range(count))
             split = f"splits: {split}" if "no splits" not in split else split
         else:
             split = f"split {split or self[0].split}"

@@ -5,12 +5,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from actfer_env.errors import DataError, short
-
-if TYPE_CHECKING:
-    from actfer_env.data.sample import Sample
 
 SPLITS = ("train", "val", "test")
 """The names of splits."""
@@ -69,39 +65,9 @@ def file_splits(stems: Iterable[str]) -> list[str] | None:
     return found if len(found) == len(matches) and len(set(found)) > 1 else None
 
 
-def choose_split(samples: Sequence[Sample], split: str | None, name: str) -> tuple[list[Sample], str | None]:
-    """Return the samples of a split, and its name.
-
-    Args:
-        samples: all samples of a data set.
-        split: one of `SPLITS`, None for all, or "auto".
-        name: the data set's, for messages.
-
-    Raises:
-        DataError: the data set cannot give the split.
-    """
-    counts = Counter(sample.split for sample in samples if sample.split)
-    if split is None or (split == AUTO and not counts):
-        return list(samples), None
-    wanted = "train" if split == AUTO else split
-    if wanted not in counts:
-        raise DataError(_lacks(name, wanted, counts))
-    return [sample for sample in samples if sample.split == wanted], wanted
-
-
-def _lacks(name: str, wanted: str, counts: Counter[str]) -> str:
-    if not counts:
-        return (
-            f"data set {name!r} names no splits, so there is no {wanted!r}: leave the split out to take every sample, "
-            "or name splits by folders (train/, test/) or by 'split' in its lines"
-        )
-    there = ", ".join(f"{split} ({counts[split]})" for split in SPLITS if split in counts)
-    return f"data set {name!r} has no split {wanted!r}; it has {there}: use one of these, or no split to take all"
-
-
-def format_splits(samples: Iterable[Sample]) -> str:
-    """Return how many samples are in which split: ``"train 8, test 2"``, or ``"no splits"``."""
-    counts = Counter(sample.split for sample in samples)
+def format_splits(splits: Iterable[str | None]) -> str:
+    """Return how many samples are in which split, of the split of each: ``"train 8, test 2"``, or ``"no splits"``."""
+    counts = Counter(splits)
     if set(counts) <= {None}:
         return "no splits"
     named = [f"{split} {counts[split]}" for split in SPLITS if split in counts]

@@ -112,6 +112,10 @@ def au_boxes(sample: Sample, tools: FaceTools, aus: Iterable[int] | None) -> dic
     wanted = sorted(aus or ())
     if not wanted:
         return {}
+    return dict(tools.derived(("au_boxes", sample.key, *wanted), lambda: _au_boxes(sample, tools, wanted)))
+
+
+def _au_boxes(sample: Sample, tools: FaceTools, wanted: Sequence[int]) -> dict[str, list[float]]:
     if sample.meta.get("au_boxes") is not None:
         return _own_boxes(sample, wanted)
     found = _drawn_points(sample, tools) or _photo_points(tools.alignment(sample))
@@ -128,7 +132,7 @@ def ground(rollout: Rollout, sample: Sample, tools: FaceTools) -> Rollout:
     "au_boxes" are those of the target's units. A policy that does not write points with its zooms: their boxes, laid
     into the picture, become "evidence_boxes" (chosen here; TAG's policy writes).
     """
-    meta: dict[str, Any] = {"au_boxes": tools.au_boxes(sample, rollout.aus)}
+    meta: dict[str, Any] = {"au_boxes": au_boxes(sample, tools, rollout.aus)}
     zoomed = [box for call in rollout.tool_calls if call.violation is None for box in call.boxes]
     if not rollout.texts and "evidence_boxes" not in rollout.meta:
         alignment = tools.alignment(sample) if zoomed else None

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from actfer_env.rollout import Box
 from actfer_env.tools.align import Alignment, FaceChoice, align
-from actfer_env.tools.au_areas import au_boxes
 from actfer_env.tools.detectors import Detector, make_detector
-from actfer_env.tools.detectors.base import detect_in
 from actfer_env.tools.image import RGB
+from actfer_env.tools.orientation import detect_in
 from actfer_env.tools.sampling import fit
 from actfer_env.tools.template import TEMPLATE, FaceTemplate
 from actfer_env.tools.zoom import ZOOM, Crop, ZoomConfig, crop_box
@@ -76,7 +75,7 @@ class FaceTools:
         self._lock = threading.RLock()
         self._images: _LRU[RGB] = _LRU(cache.images, cache.image_bytes, lambda image: image.nbytes)
         self._alignments: _LRU[tuple[Alignment | None]] = _LRU(cache.alignments)
-        self._au_boxes: _LRU[dict[str, list[float]]] = _LRU(cache.alignments)
+        self._derived: _LRU[Any] = _LRU(cache.alignments)
         self._pictures: _LRU[RGB] = _LRU(weight=cache.drawn_bytes, weigh=lambda image: image.nbytes)
         self._crops: _LRU[Crop] = _LRU(weight=cache.drawn_bytes, weigh=lambda crop: crop.image.nbytes)
 
@@ -112,12 +111,11 @@ class FaceTools:
         with self._lock:
             return self._alignments.get(sample.key, lambda: (self._align(sample),))[0]
 
-    def au_boxes(self, sample: Sample, aus: Iterable[int] | None) -> dict[str, list[float]]:
-        """Return the boxes of a sample's active Action Units as shares of the picture; see `au_boxes`."""
-        active = frozenset(aus or ())
+    def derived(self, key: Hashable, make: Callable[[], V]) -> V:
+        """Return what was made under a key, or make and keep it; for what follows from a sample and its alignment."""
         with self._lock:
-            found = self._au_boxes.get((sample.key, active), lambda: au_boxes(sample, self, active))
-        return dict(found)
+            found: V = self._derived.get(key, make)
+        return found
 
     def overview(self, sample: Sample, side: int) -> RGB:
         """Return the sample's picture fitted into a black square of `side` pixels; read-only."""

@@ -8,6 +8,7 @@ tried, and one of them is taken where its face looks better by a margin. `benchm
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from actfer_env.errors import DetectorError
 from actfer_env.tools import geometry
-from actfer_env.tools.detectors.base import Detector, Face, make_detector, settings_of
+from actfer_env.tools.detectors.base import Detector, Face, make_detector
 from actfer_env.tools.detectors.common import BORDERS, GREY, map_face, resize_long_side
 from actfer_env.tools.sampling import sample_box
 from actfer_env.tools.template import TEMPLATE
@@ -129,6 +130,26 @@ def find_faces(detector: Detector, image: NDArray[np.uint8], config: Orientation
     return faces
 
 
+def detect_in(detector: Detector, sample: Sample, image: NDArray[np.uint8]) -> list[Face]:
+    """Return the faces of a sample's picture.
+
+    They come from its annotations where the detector reads those, else from the pixels, whichever way up the picture
+    lies (see `find_faces`).
+    """
+    annotated = getattr(detector, "detect_sample", None)
+    found: list[Face] = annotated(sample, image) if annotated else find_faces(detector, image)
+    return found
+
+
+def settings_of(detector: Detector) -> dict[str, Any]:
+    """Return JSON values that tell a detector from others: its name, its way with turned pictures, its `settings`."""
+    turns = {"orientation": asdict(ORIENTATION)} if getattr(detector, "turns", False) else {}
+    own = getattr(detector, "settings", None)
+    settings = {"name": detector.name, **turns, **(own() if callable(own) else {})}
+    found: dict[str, Any] = json.loads(json.dumps(settings))
+    return found
+
+
 def likeness(image: NDArray[np.uint8], faces: Sequence[Face], config: OrientationConfig = ORIENTATION) -> float:
     """Return how much the largest face looks like an upright one, its landmarks taken as true.
 
@@ -182,11 +203,6 @@ class UnturnedDetector:
     def settings(self) -> dict[str, Any]:
         """Return those of the detector, as JSON values."""
         return {"unturned": {**settings_of(self.inner), "orientation": None}}
-
-
-def turn_settings(detector: Detector) -> dict[str, Any]:
-    """Return what `find_faces` adds to a detector's settings, as JSON values."""
-    return {"orientation": asdict(ORIENTATION)} if getattr(detector, "turns", False) else {}
 
 
 def _look(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ from actfer_env.errors import DetectorError, short
 from actfer_env.plugins import Registry
 
 if TYPE_CHECKING:
-    from actfer_env.data.sample import Sample
+    pass
 
 LANDMARKS: tuple[str, ...] = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 """The five key points, in order; left and right are those of the picture, not of the person."""
@@ -123,29 +122,6 @@ def _takes_argument(factory: DetectorFactory) -> bool:
     except ValueError:  # a factory without a signature, such as one written in C
         return True
     return True
-
-
-def detect_in(detector: Detector, sample: Sample, image: NDArray[np.uint8]) -> list[Face]:
-    """Return the faces of a sample's picture.
-
-    They come from its annotations where the detector reads those, else from the pixels, whichever way up the picture
-    lies (see `actfer_env.tools.orientation.find_faces`).
-    """
-    from actfer_env.tools.orientation import find_faces  # it builds upon this module
-
-    annotated = getattr(detector, "detect_sample", None)
-    found: list[Face] = annotated(sample, image) if annotated else find_faces(detector, image)
-    return found
-
-
-def settings_of(detector: Detector) -> dict[str, Any]:
-    """Return JSON values that tell a detector from others: its name, its way with turned pictures, its `settings`."""
-    from actfer_env.tools.orientation import turn_settings  # it builds upon this module
-
-    own = getattr(detector, "settings", None)
-    settings = {"name": detector.name, **turn_settings(detector), **(own() if callable(own) else {})}
-    found: dict[str, Any] = json.loads(json.dumps(settings))
-    return found
 
 
 def file_digest(path: Path) -> str:

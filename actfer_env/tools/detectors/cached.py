@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from actfer_env.errors import DataError, DetectorError
 from actfer_env.files import draft_file, expand, write_text_atomic
-from actfer_env.tools.detectors.base import Detector, Face, detect_in, make_detector, settings_of
+from actfer_env.tools.detectors.base import Detector, Face, make_detector
+from actfer_env.tools.orientation import detect_in, settings_of
 
 if TYPE_CHECKING:
     from actfer_env.data.sample import Sample

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actfer_env.errors import DetectorError
-from actfer_env.tools.detectors.base import Detector, Face, detect_in, make_detector, settings_of
+from actfer_env.tools.detectors.base import Detector, Face, make_detector
+from actfer_env.tools.orientation import detect_in, settings_of
 
 if TYPE_CHECKING:
     from actfer_env.data.sample import Sample
