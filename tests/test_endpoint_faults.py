@@ -9,13 +9,13 @@ from types import SimpleNamespace as Names
 from typing import Any
 
 import pytest
+from endpoint_server import Server
 
 from actfer_env.agents.base import Usage
 from actfer_env.agents.openai_chat import EndpointConfig, EndpointError, OpenAIChatAgent
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.errors import AgentError
 from actfer_env.evaluation import EvalConfig, evaluate, read_run, summarize, write_run
-from tests.test_evaluate import Server
 
 openai = pytest.importorskip("openai", reason="needs openai: pip install 'actfer-env[api]'")
 httpx = pytest.importorskip("httpx")

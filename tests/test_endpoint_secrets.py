@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import quote, quote_plus, urlsplit
 
 import pytest
+from endpoint_server import Server
 
 from actfer_env.agents.masking import Mask, address
 from actfer_env.agents.openai_chat import EndpointConfig, EndpointError, OpenAIChatAgent
@@ -22,7 +23,6 @@ from actfer_env.chat import ChatEpisode, chat_tools
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.errors import AgentError
 from actfer_env.evaluation import EvalConfig, evaluate, write_report, write_run
-from tests.test_evaluate import Server
 
 pytest.importorskip("openai", reason="needs openai: pip install 'actfer-env[api]'")
 
