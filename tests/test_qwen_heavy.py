@@ -179,10 +179,11 @@ def test_what_only_the_crop_shows_is_learned_and_follows_the_crop(trained: QwenV
 class Server:
     """`transformers serve` as a process of its own."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, port: int = 0) -> None:
         with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            free.bind(("127.0.0.1", port))
+            self.port = port = free.getsockname()[1]
         self.url, self.model = f"http://127.0.0.1:{port}/v1", model
         script = Path(__file__).with_name("transformers_serve.py")
         options = ["--device", "cpu", "--dtype", "float32", "--host", "127.0.0.1", "--port", str(port)]
@@ -207,11 +208,11 @@ class Server:
 
 
 @contextmanager
-def serving(agent: QwenVLAgent) -> Iterator[Server]:
+def serving(agent: QwenVLAgent, port: int = 0) -> Iterator[Server]:
     for name in ("fastapi", "uvicorn", "pydantic", "openai", "accelerate"):
         if find_spec(name) is None:
             pytest.skip(f"needs {name}: pip install 'transformers[serving]' accelerate")
-    server = Server(agent.name)
+    server = Server(agent.name, port)
     try:
         yield server
     finally:
@@ -261,7 +262,7 @@ def test_a_killed_server_leaves_what_was_finished(trained: QwenVLAgent, tmp_path
     assert "\n" not in str(caught.value)
     kept = len((tmp_path / "episodes.jsonl").read_text().splitlines())
     assert 3 <= kept < 10
-    with serving(trained) as server:
+    with serving(trained, server.port) as server:  # the address is part of an evaluation's identity
         again = client(server, max_tokens=8)
         run = evaluate(again, data, config, tmp_path)
     assert again.total.calls == 2 * (10 - kept)
