@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -22,9 +22,6 @@ from actfer_env.cli.options import (
     open_dataset,
 )
 from actfer_env.cli.output import complain, console, progress_bar, say
-
-if TYPE_CHECKING:
-    pass
 
 
 def data_list() -> None:

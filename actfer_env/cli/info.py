@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from actfer_env.cli.output import console, say
-
-if TYPE_CHECKING:
-    pass
 
 
 def envs() -> None:

@@ -7,16 +7,13 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from actfer_env.errors import DetectorError, short
 from actfer_env.plugins import Registry
-
-if TYPE_CHECKING:
-    pass
 
 LANDMARKS: tuple[str, ...] = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 """The five key points, in order; left and right are those of the picture, not of the person."""
