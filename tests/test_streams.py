@@ -85,6 +85,16 @@ def test_a_signal_keeps_what_was_played(tmp_path, number):
     assert len(read_run(out).rollouts) >= 2 and (out / "report.html").exists()
 
 
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_a_second_signal_while_the_interpreter_ends_changes_nothing(number):
+    script = "import os, sys, actfer_env.cli as c\n" \
+        f"def end(kill=os.kill, own=os.getpid()):\n    kill(own, {int(number)})\n" \
+        "sys.last_of_all = type('Last', (), {'__del__': lambda self, end=end: end()})()\n" \
+        "c.run(end)"  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert done.returncode == 128 + number and done.stderr == b"actfer: interrupted\n"
+
+
 def test_nohup_is_obeyed():
     code = "import signal, actfer_env.cli as c; c.run(lambda: print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN))"
     done = subprocess.run(["nohup", sys.executable, "-c", code], capture_output=True, text=True, check=False)

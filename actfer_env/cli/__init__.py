@@ -108,6 +108,8 @@ def run(command: Callable[[], Any]) -> None:
         complain("interrupted")
     if signals and code:
         code = 128 + signals[0]
+        for number in _ending_signals():  # all is saved; Python restores their defaults before it is quite at its end
+            signal.signal(number, signal.SIG_IGN)
     error = lost_output()
     if error is not None:
         complain(f"cannot write to standard output: {error.strerror}")
@@ -165,11 +167,15 @@ def _catch_signals() -> list[int]:
             last[0] = now
             raise KeyboardInterrupt
 
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+    for number in _ending_signals():
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             signal.signal(number, handle)
     return noted
+
+
+def _ending_signals() -> list[signal.Signals]:
+    names = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+    return [signal.Signals[name] for name in names if hasattr(signal, name)]
 
 
 def _one_line(
