@@ -149,7 +149,7 @@ class OpenAIChatAgent:
         self._names: dict[str, str] = {}
         self._reasoning_wanted = False
 
-    def play(self, episodes: Iterable[ChatEpisode]) -> Iterator[tuple[Dialogue, Usage]]:  # noqa: C901, PLR0915
+    def play(self, episodes: Iterable[ChatEpisode]) -> Iterator[tuple[Dialogue, Usage]]:
         """Play episodes to their ends, `concurrency` at once.
 
         Yields:
@@ -241,7 +241,7 @@ class OpenAIChatAgent:
             request["tools"] = episode.tools
         return request
 
-    def _ask(self, request: dict[str, Any], first: bool) -> tuple[dict[str, Any], tuple[int, int]]:  # noqa: C901
+    def _ask(self, request: dict[str, Any], first: bool) -> tuple[dict[str, Any], tuple[int, int]]:
         """Send a request, and return the turn, or how the endpoint ends the conversation, and the tokens spent."""
         import openai
 

@@ -72,7 +72,7 @@ class QwenVLAgent:
         ModelError: the checkpoint cannot be loaded, or is no Qwen-VL.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0915  (one for each choice that a user makes)
+    def __init__(  # noqa: PLR0913  (one for each choice that a user makes)
         self,
         model: str | os.PathLike[str] | Any,
         *,

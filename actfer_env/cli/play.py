@@ -98,7 +98,7 @@ def rollout(  # noqa: PLR0913, PLR0917  (each argument is an option of the comma
     _play(dataset, config, out, embed)
 
 
-def report(  # noqa: PLR0915
+def report(
     folder: Annotated[Path, typer.Argument(help="The --out folder of a run.")],
     root: Annotated[Path | None, typer.Option(help="Where the pictures lie by now, if they were moved.")] = None,
     au_set: AUSetOption = None,

@@ -65,7 +65,7 @@ class EvalConfig:
             raise DataError(f"number {self.number} and repeats {self.repeats} must be at least 1")
 
 
-def evaluate(  # noqa: PLR0915
+def evaluate(
     agent: ChatAgent,
     dataset: Dataset,
     config: EvalConfig | None = None,
