@@ -113,8 +113,8 @@ def chat() -> Iterator[Any]:
                 step = chat.step(REPLIES[int(rng.integers(len(REPLIES)))])
                 done = step.done
             yield [chat.messages, [plain(image) for image in chat.images]]
-            rollouts.append(chat.rollout)
-            yield played(chat.rollout)
+            rollouts.append(chat.rollout())
+            yield played(rollouts[-1])
         yield scored(rollouts)
 
 
