@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from actfer_env import facs
+from actfer_env.episode import State
 
 REGIONS, EMOTIONS, AUS = len(facs.REGIONS), len(facs.EMOTIONS), len(facs.CORE_AUS)
 TOOLS = REGIONS + 2
@@ -71,7 +72,7 @@ class Decisions:
     Attributes:
         sample: int (m,), row of the memory.
         shown: bool (m, 4), crops that this member has.
-        state: int (m,), 0 raw, 1 aligned, 2 no face.
+        state: int (m,), an `episode.State`: RAW, ALIGNED or NO_FACE.
         turns_left: float (m,), as a share of the turns.
         mask: bool (m, 6), legal tools and regions.
     """
@@ -147,7 +148,7 @@ class LightPolicy(nn.Module):
     def decide(self, features: Features, decisions: Decisions) -> Outputs:
         """Return the logits of decisions over encoded pictures."""
         image, face, crops, fine = (part[decisions.sample] for part in features)
-        seen = (decisions.state == 1)[:, None]
+        seen = (decisions.state == State.ALIGNED)[:, None]
         crops = (crops * decisions.shown[..., None]).flatten(1)
         flags = torch.cat([
             decisions.shown.float(), nn.functional.one_hot(decisions.state, 3).float(), decisions.turns_left[:, None],

@@ -28,6 +28,7 @@ from actfer_env.agents.light.policy import (
 )
 from actfer_env.agents.light.views import Views
 from actfer_env.data import Dataset
+from actfer_env.episode import State
 from actfer_env.rewards import Scores
 from actfer_env.rollout import Rollout
 from actfer_env.wrappers.group_vec import GroupVectorEnv
@@ -162,9 +163,9 @@ class Player:
 
 def forced(mask: Tensor, shown: Tensor, state: Tensor, zooming: NDArray[Any]) -> Tensor:
     """Where zooming is not free, look first; then take away the zooms, or the answer where a zoom is due."""
-    mask, aligned = mask.clone(), state == 1
+    mask, aligned = mask.clone(), state == State.ALIGNED
     never, always, free = (torch.from_numpy(zooming == kind) for kind in ("never", "always", "free"))
-    mask[~free & (state == 0), ANSWER] = False
+    mask[~free & (state == State.RAW), ANSWER] = False
     mask[:, 1:ANSWER] &= ~(never & aligned)[:, None]
     due = ~free & aligned & mask[:, 1:ANSWER].any(1) & (~shown.any(1) | always)
     mask[due, ANSWER] = False
@@ -223,13 +224,13 @@ class _Shelf:
         image, face, crop = (part.numpy() for part in (memory.has_image, memory.has_face, memory.has_crop))
         self.places = np.array([self._names.setdefault(name, len(self._names)) for name in names], np.int64)
         shown, regions = shown_regions(obs)[rows], crop_regions(obs)
-        fresh = ~image[self.places] | ((obs["state"][rows] == 1) & ~face[self.places])
+        fresh = ~image[self.places] | ((obs["state"][rows] == State.ALIGNED) & ~face[self.places])
         fresh |= (shown & ~crop[self.places]).any(1)
         for k in np.flatnonzero(fresh):
             place, i = self.places[k], rows[k]
             if not image[place]:
                 memory.image[place], image[place] = torch.from_numpy(obs["image"][i]), True
-            if obs["state"][i] == 1 and not face[place]:
+            if obs["state"][i] == State.ALIGNED and not face[place]:
                 memory.face[place], face[place] = torch.from_numpy(obs["face"][i]), True
             for slot in np.flatnonzero(obs["crop_mask"][i]):
                 region = regions[i, slot]

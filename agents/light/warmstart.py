@@ -24,6 +24,7 @@ from actfer_env.agents.light.policy import (
     PolicyConfig,
 )
 from actfer_env.agents.light.views import Views
+from actfer_env.episode import State
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def memory_of(views: Views, index: np.ndarray) -> Memory:
 
 def decisions_of(found: Tensor, shown: Tensor, sample: Tensor, max_turns: int = 6) -> Decisions:
     """Return the decision of each sample after some of its crops were shown."""
-    state = torch.where(found[sample], 1, 2)
+    state = torch.where(found[sample], int(State.ALIGNED), int(State.NO_FACE))
     shown = shown & found[sample][:, None]
     mask = torch.zeros(len(sample), TOOLS, dtype=torch.bool)
     mask[:, ANSWER] = True
