@@ -35,7 +35,7 @@ from actfer_env.agents.light.policy import (  # noqa: E402
     log_prob,
 )  # fmt: skip
 from actfer_env.agents.light.rollouts import Player  # noqa: E402
-from actfer_env.agents.light.session import PRESETS, SessionConfig, known_features, run, stage  # noqa: E402
+from actfer_env.agents.light.session import PRESETS, SessionConfig, known_features, run, split_data  # noqa: E402
 from actfer_env.agents.light.trainer import Trainer, TrainerConfig, clipped, weights_hash  # noqa: E402
 from actfer_env.agents.light.views import ViewConfig, ViewTools  # noqa: E402
 from actfer_env.agents.light.warmstart import WarmStartConfig, _script  # noqa: E402
@@ -61,14 +61,14 @@ def one_thread() -> Any:
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cache")
     for split, n in (("train", CONFIG.train), ("val", CONFIG.val)):
-        stage(split, n, CONFIG, folder, lambda text: None, workers=1)
+        split_data(split, n, CONFIG, folder, lambda text: None, workers=1)
     return folder
 
 
 def trainer(cache: Path, folder: Path | None = None, variant: str = "full", seed: int = 0, r: float = 0.1,
             **changes: Any) -> Trainer:  # fmt: skip
     config = replace(CONFIG, variant=variant, trainer=replace(CONFIG.trainer, **changes))
-    train = stage("train", config.train, config, cache, lambda text: None, workers=1)
+    train = split_data("train", config.train, config, cache, lambda text: None, workers=1)
     torch.manual_seed(seed)
     venv = train.groups(config.trainer.groups, config.trainer.group_size, replace(config.rewards(), r=r))
     return Trainer(LightPolicy(SMALL), venv, config.trainer, seed, folder)
@@ -115,7 +115,7 @@ def test_the_clipped_surrogate_on_hand_made_numbers() -> None:
 def test_prepared_pictures_are_those_of_the_tools(cache: Path) -> None:
     config = ViewConfig()
     dataset = load_dataset("synthetic", split="train", n=CONFIG.train)
-    views = stage("train", CONFIG.train, CONFIG, cache, lambda text: None).views
+    views = split_data("train", CONFIG.train, CONFIG, cache, lambda text: None).views
     rng = np.random.default_rng(0)
     venvs = [make_group_vec("ActFER-MultiDiscrete-v0", 3, 2, dataset=dataset, **extra)
              for extra in ({}, {"tools": ViewTools(dataset, views, config)})]  # fmt: skip
@@ -140,7 +140,7 @@ def test_features_that_are_added_bit_by_bit_equal_those_encoded_at_once(cache: P
 
 
 def test_features_kept_of_a_whole_split_are_those_of_the_pictures_that_episodes_show(cache: Path) -> None:
-    one, held = trainer(cache), stage("train", CONFIG.train, CONFIG, cache, lambda text: None)
+    one, held = trainer(cache), split_data("train", CONFIG.train, CONFIG, cache, lambda text: None)
     known = known_features(one.policy, held, cache)
     made = list(cache.glob("features-*"))
     again = known_features(one.policy, held, cache)
@@ -158,7 +158,7 @@ def test_features_kept_of_a_whole_split_are_those_of_the_pictures_that_episodes_
 
 def test_features_cannot_be_kept_where_the_encoders_learn(cache: Path) -> None:
     one = trainer(cache)
-    known = known_features(one.policy, stage("train", CONFIG.train, CONFIG, cache, lambda text: None), cache)
+    known = known_features(one.policy, split_data("train", CONFIG.train, CONFIG, cache, lambda text: None), cache)
     with pytest.raises(ValueError, match="freeze_vision=True"):
         Trainer(one.policy, one.venv, TrainerConfig(freeze_vision=False), known=known)
 
@@ -225,7 +225,7 @@ def test_the_ema_moves_once_a_step_and_stays_bounded(cache: Path) -> None:
 
 
 def test_forced_modes_zoom_never_and_always(cache: Path) -> None:
-    val = stage("val", CONFIG.val, CONFIG, cache, lambda text: None)
+    val = split_data("val", CONFIG.val, CONFIG, cache, lambda text: None)
     policy = LightPolicy(SMALL).eval()
     played = hold_out(policy, val.groups(16, len(MODES), UCGRPOConfig()), CONFIG.val, UCGRPOConfig())
     for mode, wanted in (("never", 0.0), ("once", 1.0), ("always", 1.0)):
@@ -239,7 +239,7 @@ def test_forced_modes_zoom_never_and_always(cache: Path) -> None:
 
 
 def test_a_budget_of_two_zooms_makes_the_policy_choose(cache: Path) -> None:
-    val = stage("val", CONFIG.val, CONFIG, cache, lambda text: None)
+    val = split_data("val", CONFIG.val, CONFIG, cache, lambda text: None)
     envs = val.groups(16, len(MODES), UCGRPOConfig(), max_zooms=2)
     played = hold_out(LightPolicy(SMALL).eval(), envs, CONFIG.val, UCGRPOConfig())
     counts = {len(zoomed_regions(one)) for one in played["always"].rollouts if one.detection == "ok"}

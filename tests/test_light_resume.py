@@ -106,7 +106,7 @@ def test_a_finished_run_tells_what_differs_too(begun: tuple[Path, Path], tmp_pat
 @pytest.mark.parametrize("name", ["actfer_env", "generator", "torch"])
 def test_another_version_does_not_go_on(begun: tuple[Path, Path], name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made = trainer_module.versions()
-    one = session.stage("train", BASE.train, BASE, begun[1], quiet, 1)
+    one = session.split_data("train", BASE.train, BASE, begun[1], quiet, 1)
     venv = one.groups(BASE.trainer.groups, BASE.trainer.group_size, UCGRPOConfig())
     policy = LightPolicy(BASE.policy)
     facts = {"session": json.loads(torch.load(begun[0] / "checkpoint.pt")["facts"])["session"]}
@@ -118,7 +118,7 @@ def test_another_version_does_not_go_on(begun: tuple[Path, Path], name: str, mon
 
 def test_a_trainer_of_its_own_compares_budgets_sizes_and_data(tmp_path: Path, begun: tuple[Path, Path]) -> None:
     def trainer(n: int = BASE.train, **changes: Any) -> Trainer:
-        one = session.stage("train", n, BASE, begun[1], quiet, 1)
+        one = session.split_data("train", n, BASE, begun[1], quiet, 1)
         venv = one.groups(4, 4, UCGRPOConfig(), **changes)
         return Trainer(LightPolicy(BASE.policy), venv, BASE.trainer, 0, tmp_path)
 

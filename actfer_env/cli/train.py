@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -122,13 +123,17 @@ def _data_of(config: Any) -> str:
 
 
 def _watch(progress: Any) -> Any:
-    """Return what moves a bar by one step of training, its figures beside it."""
+    """Return what says how the warm start learns, and moves a bar by one step of training, its figures beside it."""
     task = progress.add_task("training", total=None)
 
-    def watch(row: dict[str, float], steps: int) -> None:
+    def watch(phase: str, done: int, total: int, figures: Mapping[str, float]) -> None:
         from actfer_env.agents.light.session import line_of
 
-        progress.update(task, description=line_of(row, steps), total=steps, completed=row["step"] + 1)
+        line = line_of(phase, done, total, figures)
+        if phase == "training":
+            progress.update(task, description=line, total=total, completed=done)
+        else:
+            say(line)
 
     return watch
 

@@ -16,7 +16,7 @@ from actfer_env import facs
 from actfer_env.agents.light.claims import WARM_START, Interval, claims_table, paired
 from actfer_env.agents.light.examples import write_examples
 from actfer_env.agents.light.sb3_baseline import SB3_PPO, run_sb3, steps_of
-from actfer_env.agents.light.session import SessionConfig, run, stage
+from actfer_env.agents.light.session import SessionConfig, run, split_data
 from actfer_env.agents.light.trainer import CHECKPOINT
 from actfer_env.errors import DataError
 from actfer_env.files import draft_file, write_text_atomic
@@ -75,7 +75,7 @@ def ablate(
     _figure()  # what is missing for the curves is told before the work
     for split, n in (("train", base.train), ("val", base.val), ("test", base.test)):
         if n:
-            stage(split, n, base, cache, say, workers)
+            split_data(split, n, base, cache, say, workers)
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in variants}
     for part in _phases(variants, seeds, baseline_seeds):
         made = _in_processes(part, base, out, cache, workers)

@@ -19,11 +19,11 @@ from actfer_env.agents.light.evaluate import free_figures, task_of
 from actfer_env.agents.light.session import (
     RESULT,
     SessionConfig,
-    Stage,
+    SplitData,
     check_result,
     read_result,
     session_facts,
-    stage,
+    split_data,
 )
 from actfer_env.agents.light.trainer import LOG
 from actfer_env.data.synthetic import GENERATOR_VERSION
@@ -61,9 +61,9 @@ def run_sb3(
         check_result(folder, result, facts)
         return result
     torch.set_num_threads(1)
-    model = _learn(stage("train", config.train, config, cache, say, 1), config, steps)
+    model = _learn(split_data("train", config.train, config, cache, say, 1), config, steps)
     split, n = ("test", config.test) if config.test else ("val", config.val)
-    held, reward = stage(split, n, config, cache, say, 1), config.rewards()
+    held, reward = split_data(split, n, config, cache, say, 1), config.rewards()
     rollouts = play(model, held, n, config)
     figures = free_figures(rollouts, task_of(rollouts, reward), np.array(held.views.good))
     result = {**made, "split": split, "figures": figures}
@@ -71,7 +71,7 @@ def run_sb3(
     return result
 
 
-def _learn(train: Stage, config: SessionConfig, steps: int) -> Any:
+def _learn(train: SplitData, config: SessionConfig, steps: int) -> Any:
     with needs("sb3"):
         from stable_baselines3 import PPO
 
@@ -85,7 +85,7 @@ def _learn(train: Stage, config: SessionConfig, steps: int) -> Any:
     return model.learn(steps)
 
 
-def play(model: Any, held: Stage, n: int, config: SessionConfig, size: int = 100) -> tuple[Rollout, ...]:
+def play(model: Any, held: SplitData, n: int, config: SessionConfig, size: int = 100) -> tuple[Rollout, ...]:
     """Return the greedy rollouts of an SB3 model over the first n samples, in their order."""
     venv = held.groups(min(size, n), 1, config.rewards(), max_zooms=config.max_zooms)
     found: dict[str, Rollout] = {}

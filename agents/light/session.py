@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 
 from actfer_env import facs
-from actfer_env.agents.light.board import Board
+from actfer_env.agents.base import Watch
 from actfer_env.agents.light.evaluate import MODES, figures, hold_out
 from actfer_env.agents.light.policy import Features, LightPolicy, PolicyConfig
 from actfer_env.agents.light.rollouts import encode_all
@@ -28,7 +27,7 @@ from actfer_env.agents.light.trainer import (
     versions,
     weights_hash,
 )
-from actfer_env.agents.light.views import ViewConfig, Views, ViewTools, prepare, views_name
+from actfer_env.agents.light.views import PreparedImages, ViewConfig, ViewTools, prepare, views_name
 from actfer_env.agents.light.warmstart import WarmStartConfig, warm_start
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.data.synthetic import GENERATOR_VERSION
@@ -44,7 +43,6 @@ WARM, RESULT = "warmstart.pt", "result.json"
 CACHE_VERSION = 1
 """Raised whenever the same settings give another warm start or other features."""
 Say = Callable[[str], None]
-Watch = Callable[[dict[str, float], int], None]
 
 
 @dataclass(frozen=True)
@@ -115,11 +113,17 @@ PRESETS: dict[str, SessionConfig] = {
 
 
 @dataclass
-class Stage:
-    """A split: its samples and their pictures."""
+class SplitData:
+    """The samples of a split and their pictures.
+
+    Attributes:
+        dataset: n samples.
+        views: their pictures, in the same order.
+        config: sizes of the pictures.
+    """
 
     dataset: Dataset
-    views: Views
+    views: PreparedImages
     config: ViewConfig
 
     def groups(self, groups: int, size: int, reward: UCGRPOConfig, **kwargs: Any) -> GroupVectorEnv:
@@ -131,9 +135,9 @@ class Stage:
         )  # fmt: skip
 
 
-def stage(
+def split_data(
     split: str, n: int, config: SessionConfig, cache: Path, say: Say = print, workers: int | None = None
-) -> Stage:
+) -> SplitData:
     """Return the first n samples of a split with their pictures, drawn if they are not in the cache."""
     dataset = load_dataset(config.dataset, split=split, n=n)
 
@@ -141,7 +145,7 @@ def stage(
         if done % 512 == 0 or done == n:
             say(f"pictures of {split}: {done} of {n}")
 
-    return Stage(dataset, prepare(dataset, cache, config.views, workers=workers, advance=advance), config.views)
+    return SplitData(dataset, prepare(dataset, cache, config.views, workers=workers, advance=advance), config.views)
 
 
 def run(
@@ -156,7 +160,7 @@ def run(
         cache: of pictures and of warm starts, shared between runs.
         say: takes progress lines.
         workers: processes that draw pictures.
-        watch: takes each step's figures and the number of steps, for a progress bar; `say` takes a line if left out.
+        watch: called after each epoch of the warm start and each step of training; `say` takes a line if left out.
 
     Returns:
         The result: figures, the warm start's skill, the weights' hash.
@@ -165,28 +169,40 @@ def run(
         DataError: the folder holds another run, or cannot be written.
     """
     torch.set_num_threads(config.threads)
+    watch = watch or (lambda *progress: say(line_of(*progress)))
     facts = session_facts(config)
-    done = _finished(folder, facts)
-    if done is not None:
-        return done
-    begun = _lasting(facts, config)
+    if (folder / RESULT).exists():
+        result = read_result(folder / RESULT)
+        check_result(folder, result, facts)
+        return result
+    # A run that goes on shares all facts with its beginning but for the test split, and for how often it saves and,
+    # where that changes no rates, how long it is.
+    free = {"save_every"} if config.trainer.anneal else {"save_every", "steps"}
+    begun = {name: value for name, value in facts.items() if name != "test"}
+    begun["trainer"] = {name: value for name, value in facts["trainer"].items() if name not in free}
+    begun["data"] = {split: value for split, value in facts["data"].items() if split != "test"}
     check_begun(folder, {"session": begun})
-    train, val = (
-        stage("train", config.train, config, cache, say, workers),
-        stage("val", config.val, config, cache, say, workers),
-    )
-    policy, skill = _warm(config, train, val, cache, say)
-    reward = config.rewards()
+
+    # The data and the warm start, both from the cache where they are.
+    train = split_data("train", config.train, config, cache, say, workers)
+    val = split_data("val", config.val, config, cache, say, workers)
+    policy, skill = cached_warm_start(config, train, val, cache, watch)
+    say(f"warm start: good pictures {skill['good_never']:.3f} without, {skill['good_always']:.3f} with zoom; "
+        f"poor ones {skill['poor_never']:.3f}, {skill['poor_always']:.3f}")  # fmt: skip
+
+    # UC-GRPO.
+    reward, frozen = config.rewards(), config.trainer.freeze_vision
     venv = train.groups(config.trainer.groups, config.trainer.group_size, reward, max_zooms=config.max_zooms)
     if config.variant in OTHER_REWARDS:
         venv.scorer = OTHER_REWARDS[config.variant]()
-    frozen = config.trainer.freeze_vision
     known = known_features(policy, train, cache) if frozen else None
     trainer = Trainer(policy, venv, config.trainer, config.seed, folder, known, {"session": begun})
     if trainer.resume():
         say(f"going on from step {trainer.done}")
-    _train(trainer, folder, watch or (lambda row, steps: say(line_of(row, steps))))
-    held = stage("test", config.test, config, cache, say, workers) if config.test else val
+    trainer.train(watch)
+
+    # What the policy is worth on people that it has not seen.
+    held = split_data("test", config.test, config, cache, say, workers) if config.test else val
     known = known_features(policy, held, cache) if frozen else None
     shown = measure(policy, held, UCGRPOConfig(zoom_cost=reward.zoom_cost), config.max_zooms, known)
     result = {
@@ -197,25 +213,8 @@ def run(
     return result
 
 
-def _train(trainer: Trainer, folder: Path, watch: Watch) -> None:
-    board = Board(folder / "tensorboard", trainer.done)
-
-    def note(row: dict[str, float]) -> None:
-        board.write(row)
-        watch(row, trainer.config.steps)
-
-    # The data set stays; without this the garbage collector walks through it again and again, a fifth of the time.
-    gc.collect()
-    gc.freeze()
-    try:
-        trainer.train(note)
-    finally:
-        gc.unfreeze()
-        board.close()
-
-
 def measure(
-    policy: LightPolicy, held: Stage, reward: UCGRPOConfig, max_zooms: int = 4, known: Features | None = None
+    policy: LightPolicy, held: SplitData, reward: UCGRPOConfig, max_zooms: int = 4, known: Features | None = None
 ) -> dict[str, Any]:
     """Return a policy's figures on a split: its own gate, and the same weights forced never and always to zoom.
 
@@ -226,7 +225,7 @@ def measure(
     return figures(hold_out(policy, venv, n, reward, known), np.array(held.views.good).tolist())
 
 
-def known_features(policy: LightPolicy, part: Stage, cache: Path) -> Features:
+def known_features(policy: LightPolicy, part: SplitData, cache: Path) -> Features:
     """Return the features of a split by a policy's encoders, from the cache where they are: while the encoders are
     frozen, all variants of a seed share them.
 
@@ -286,27 +285,16 @@ def check_result(folder: Path, result: Mapping[str, Any], facts: Mapping[str, An
     refuse_other(folder, "run", found, facts if "facts" in result else older)
 
 
-def _lasting(facts: Mapping[str, Any], config: SessionConfig) -> dict[str, Any]:
-    """Return the facts that a run which goes on must share with its beginning."""
-    left_open = {"save_every"} | (set() if config.trainer.anneal else {"steps"})
-    trainer = {name: value for name, value in facts["trainer"].items() if name not in left_open}
-    data = {split: value for split, value in facts["data"].items() if split != "test"}
-    return {**{name: value for name, value in facts.items() if name != "test"}, "trainer": trainer, "data": data}
-
-
-def _finished(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any] | None:
-    path = folder / RESULT
-    if not path.exists():
-        return None
-    result = read_result(path)
-    check_result(folder, result, facts)
-    return result
-
-
-def _warm(
-    config: SessionConfig, train: Stage, val: Stage, cache: Path, say: Say
+def cached_warm_start(
+    config: SessionConfig, train: SplitData, val: SplitData, cache: Path, watch: Watch | None = None
 ) -> tuple[LightPolicy, dict[str, float]]:
-    """Return the warm start of a seed, trained if it is not in the cache: all variants begin from the same one."""
+    """Return the warm start of a seed and its skill, trained if it is not in the cache.
+
+    All variants of a seed begin from the same one.
+
+    Raises:
+        DataError: the cache holds a broken file, or cannot be written.
+    """
     policy = LightPolicy(config.policy)
     shapes = [(name, tuple(value.shape)) for name, value in policy.state_dict().items()]
     facts = [
@@ -318,12 +306,14 @@ def _warm(
         kept = load_checkpoint(path)
         policy.load_state_dict(kept["policy"])
         return policy.eval(), kept["skill"]
-    policy, skill = warm_start(train.views, val.views, config.warm, config.seed, config.policy, say)
+    policy, skill = warm_start(train.views, val.views, config.warm, config.seed, config.policy, watch)
     save_atomic(path, {"policy": policy.state_dict(), "skill": skill})
     return policy, skill
 
 
-def line_of(row: dict[str, float], steps: int) -> str:
-    """Return a step's figures as a line."""
-    return (f"step {row['step'] + 1:.0f} of {steps}: task {row['task']:+.3f}, accuracy {row['accuracy']:.3f}, "
-            f"zoom {row['zoom']:.2f}, delta {row['delta']:+.3f}, kl {row['kl']:.3f}")  # fmt: skip
+def line_of(phase: str, done: int, total: int, figures: Mapping[str, float]) -> str:
+    """Return a step's figures as a line; the arguments are those of `Watch`."""
+    if phase != "training":
+        return f"{phase}: epoch {done} of {total}, loss {figures['loss']:.3f}"
+    return (f"step {done} of {total}: task {figures['task']:+.3f}, accuracy {figures['accuracy']:.3f}, "
+            f"zoom {figures['zoom']:.2f}, delta {figures['delta']:+.3f}, kl {figures['kl']:.3f}")  # fmt: skip

@@ -7,10 +7,12 @@ gradient steps on the group-relative advantages, held near the warm start by a K
 from __future__ import annotations
 
 import csv
+import gc
 import hashlib
 import io
 import json
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,13 +23,16 @@ import torch
 
 from actfer_env import facs
 from actfer_env._version import __version__
-from actfer_env.agents.light.policy import ANSWER, Features, LightPolicy, Outputs, divergence, entropy, log_prob
+from actfer_env.agents.base import Watch
+from actfer_env.agents.light.board import TensorBoardLog
+from actfer_env.agents.light.policy import ANSWER, Features, LightPolicy, divergence, entropy, log_prob
 from actfer_env.agents.light.rollouts import Batch, Player
 from actfer_env.data.synthetic import GENERATOR_VERSION
 from actfer_env.errors import DataError
 from actfer_env.files import write_bytes_atomic, write_text_atomic
 from actfer_env.identity import as_json, dataset_facts, refuse_other
 from actfer_env.rewards import UCGRPO, UCGRPOConfig
+from actfer_env.rewards.guards import collapse_figures, collapse_warnings
 from actfer_env.rewards.presets import reward_facts
 from actfer_env.wrappers.group_vec import GroupVectorEnv
 
@@ -108,56 +113,90 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(self.seed)
         self.done = 0
         self.log: list[dict[str, float]] = []
+        self._warned: set[str] = set()
         self.venv.reset(seed=self.seed)
 
-    def train(self, say: Callable[[dict[str, float]], None] = lambda row: None) -> list[dict[str, float]]:
-        """Train to the end, from wherever `resume` has left off; return the log, a row a step."""
-        while self.done < self.config.steps:
-            say(self.step())
-            if self.done % self.config.save_every == 0 or self.done == self.config.steps:
-                self.save()
+    def train(self, watch: Watch | None = None) -> list[dict[str, float]]:
+        """Train to the end, from wherever `resume` has left off.
+
+        Args:
+            watch: called after each step with "training" and the step's figures.
+
+        Returns:
+            The log, a row a step.
+        """
+        board = None if self.folder is None else TensorBoardLog(self.folder / "tensorboard", self.done)
+        # The data set stays; without this the garbage collector walks through it again and again, a fifth of the time.
+        gc.collect()
+        gc.freeze()
+        try:
+            while self.done < self.config.steps:
+                row = self.step()
+                if board is not None:
+                    board.write(row)
+                if watch is not None:
+                    watch("training", self.done, self.config.steps, row)
+                if self.done % self.config.save_every == 0 or self.done == self.config.steps:
+                    self.save()
+        finally:
+            gc.unfreeze()
+            if board is not None:
+                board.close()
         return self.log
 
     def step(self) -> dict[str, float]:
         """Play one batch of groups and update the policy; return the step's figures."""
-        self._set_rates()
-        batch = Player(self.venv, self.policy, self.generator, known=self.known).play()
+        config, policy, scorer = self.config, self.policy, self.venv.scorer
+        parts = policy.gate_parameters(), policy.other_parameters()
+
+        # Learning rates; the gate has its own.
+        left = 1.0 - self.done / config.steps if config.anneal else 1.0
+        others, gate = self.optimizer.param_groups
+        others["lr"] = config.rate * left
+        gate["lr"] = others["lr"] * config.gate_factor
+
+        # Sample and roll out. The environment draws the samples and scores each group as it ends (`UCGRPO.score`); the
+        # batch holds every decision with its log-probability and its rollout's group-relative advantage (eq. 16).
+        batch = Player(self.venv, policy, self.generator, known=self.known).play()
+        row = {"step": float(self.done), **batch_figures(batch)}
+
+        # The encoders' features are those of the rollouts, but where the encoders learn.
+        learning = None if config.freeze_vision else batch.memory
         with torch.no_grad():
-            old = self.reference.decide(self._features(self.reference, batch), batch.decisions)
-        figures = [self._update(batch, old) for _ in range(self.config.epochs)]
-        row = {"step": float(self.done), **outcome(batch), **figures[-1], **self._ema()}
+            features = batch.features if learning is None else self.reference.encode(learning)
+            reference = self.reference.decide(features, batch.decisions)
+
+        # Update: some gradient steps on the clipped surrogate, near the warm start, with some entropy (ActFER 4.1).
+        for _ in range(config.epochs):
+            features = batch.features if learning is None else policy.encode(learning)
+            out = policy.decide(features, batch.decisions)
+            ratio = (log_prob(out, batch.tool, batch.emotion, batch.aus) - batch.old).exp()
+            kl, spread = divergence(out, reference, batch.tool).mean(), entropy(out).mean()
+            loss = clipped(ratio, batch.advantage, config.clip) + config.kl * kl - config.entropy * spread
+            self.optimizer.zero_grad()
+            loss.backward()
+            for parameters in parts:
+                torch.nn.utils.clip_grad_norm_(parameters, config.max_norm)
+            self.optimizer.step()
+        row |= {"loss": loss.item(), "kl": kl.item(), "entropy": spread.item(),
+                "clipped": ((ratio - 1).abs() > config.clip).float().mean().item()}  # fmt: skip
+
+        # The EMA moves once a step, after it (eq. 11): the log has the one that this step's rewards used.
+        if isinstance(scorer, UCGRPO):
+            row |= {f"ema_{name}": scorer.ema[name] for name in facs.EMOTIONS}
         self.venv.commit()
+
+        # Log, and say once of each kind what looks like a collapse.
+        collapse = collapse_figures(batch.rollouts, batch.scores)
+        row |= {"flat_groups": collapse["flat_groups"], "wrong_groups": collapse["wrong_groups"],
+                "zoom_found": collapse["zoom"]}  # fmt: skip
+        for line in collapse_warnings(collapse):
+            if line not in self._warned:
+                self._warned.add(line)
+                warnings.warn(f"step {self.done + 1}: {line}", RuntimeWarning, stacklevel=2)
         self.done += 1
         self.log.append(row)
         return row
-
-    def _set_rates(self) -> None:
-        left = 1.0 - self.done / self.config.steps if self.config.anneal else 1.0
-        others, gate = self.optimizer.param_groups
-        others["lr"] = self.config.rate * left
-        gate["lr"] = others["lr"] * self.config.gate_factor
-
-    def _features(self, policy: LightPolicy, batch: Batch) -> Features:
-        return batch.features if self.config.freeze_vision or batch.memory is None else policy.encode(batch.memory)
-
-    def _update(self, batch: Batch, old: Outputs) -> dict[str, float]:
-        """Take one gradient step on a batch; `old` is what the warm start would say."""
-        out = self.policy.decide(self._features(self.policy, batch), batch.decisions)
-        ratio = (log_prob(out, batch.tool, batch.emotion, batch.aus) - batch.old).exp()
-        surrogate = clipped(ratio, batch.advantage, self.config.clip)
-        kl, spread = divergence(out, old, batch.tool).mean(), entropy(out).mean()
-        loss = surrogate + self.config.kl * kl - self.config.entropy * spread
-        self.optimizer.zero_grad()
-        loss.backward()
-        for parameters in (self.policy.gate_parameters(), self.policy.other_parameters()):
-            torch.nn.utils.clip_grad_norm_(parameters, self.config.max_norm)
-        self.optimizer.step()
-        share = ((ratio - 1).abs() > self.config.clip).float().mean()
-        return {"loss": loss.item(), "kl": kl.item(), "entropy": spread.item(), "clipped": share.item()}
-
-    def _ema(self) -> dict[str, float]:
-        scorer = self.venv.scorer
-        return {f"ema_{name}": scorer.ema[name] for name in facs.EMOTIONS} if isinstance(scorer, UCGRPO) else {}
 
     def save(self) -> None:
         """Write a checkpoint and the log; each file is replaced as a whole.
@@ -261,14 +300,13 @@ def clipped(ratio: torch.Tensor, advantage: torch.Tensor, clip: float) -> torch.
     return -torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage).mean()
 
 
-def outcome(batch: Batch) -> dict[str, float]:
-    """Return what a batch of groups amounts to."""
-    rollouts = batch.rollouts
-    deltas = [delta for scores in batch.scores for delta in scores.delta.values() if delta is not None]
-    task = np.concatenate([scores.task for scores in batch.scores])
+def batch_figures(batch: Batch) -> dict[str, float]:
+    """Return what a batch of groups amounts to: numbers, mean rewards, and shares of rollouts in [0, 1]."""
+    rollouts, scores = batch.rollouts, batch.scores
+    deltas = [delta for delta in scores.delta.values() if delta is not None]
     return {
         "groups": float(len({rollout.group_id for rollout in rollouts})), "decisions": float(len(batch.tool)),
-        "task": float(task.mean()), "reward": float(np.concatenate([scores.total for scores in batch.scores]).mean()),
+        "task": float(scores.task.mean()), "reward": float(scores.total.mean()),
         "accuracy": float(np.mean([bool(rollout.correct) for rollout in rollouts])),
         "zoom": float(np.mean([rollout.zoomed for rollout in rollouts])),
         "violations": float(np.mean([bool(rollout.violations) for rollout in rollouts])),

@@ -57,7 +57,7 @@ class ViewConfig:
 
 
 @dataclass(frozen=True)
-class Views:
+class PreparedImages:
     """The pictures of a data set, in its order; arrays may be memory-mapped.
 
     Attributes:
@@ -85,6 +85,8 @@ class Views:
     def __len__(self) -> int:
         return len(self.emotion)
 
+
+Views = PreparedImages
 
 _ARRAYS = ("image", "face", "crops", "found", "emotion", "aus", "good")
 
@@ -185,7 +187,7 @@ class ViewTools(FaceTools):
         config: as they were prepared.
     """
 
-    def __init__(self, dataset: Dataset, views: Views, config: ViewConfig | None = None) -> None:
+    def __init__(self, dataset: Dataset, views: PreparedImages, config: ViewConfig | None = None) -> None:
         self._view_config = config = config or ViewConfig()
         super().__init__(config.detector, zoom=ZoomConfig(size=config.crop_size, stretch=True))
         self._dataset, self._views = dataset, views

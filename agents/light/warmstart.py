@@ -5,25 +5,24 @@ Each face is zoomed or not at random, so that the start can do both.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from actfer_env.agents.base import Watch
 from actfer_env.agents.light.policy import (
     ANSWER,
     DETECT,
     REGIONS,
     TOOLS,
     Decisions,
-    Features,
     LightPolicy,
     Memory,
     PolicyConfig,
 )
-from actfer_env.agents.light.views import Views
+from actfer_env.agents.light.views import PreparedImages
 from actfer_env.episode import State
 
 
@@ -60,7 +59,7 @@ class WarmStartConfig:
     retries: int = 1
 
 
-def memory_of(views: Views, index: np.ndarray) -> Memory:
+def memory_of(views: PreparedImages, index: np.ndarray) -> Memory:
     """Return the pictures of some samples as a policy takes them."""
     index = np.asarray(index)
     image, face, crops, found = (
@@ -90,8 +89,8 @@ def first_decisions(n: int, max_turns: int = 6) -> Decisions:
 
 
 def warm_start(
-    views: Views, held_out: Views, config: WarmStartConfig, seed: int, sizes: PolicyConfig | None = None,
-    say: Callable[[str], None] = lambda text: None,
+    views: PreparedImages, held_out: PreparedImages, config: WarmStartConfig, seed: int,
+    sizes: PolicyConfig | None = None, watch: Watch | None = None,
 ) -> tuple[LightPolicy, dict[str, float]]:  # fmt: skip
     """Train a policy on scripted trajectories.
 
@@ -101,7 +100,7 @@ def warm_start(
         config: the constants.
         seed: fixes weights and order.
         sizes: of the policy.
-        say: takes progress lines.
+        watch: called after each epoch with "warm start" and its mean loss.
 
     Returns:
         The policy, and what it can do: accuracy with and without zoom on good and on poor pictures.
@@ -109,45 +108,40 @@ def warm_start(
     torch.manual_seed(seed)
     policy, rng = LightPolicy(sizes), np.random.default_rng(seed)
     for attempt in range(config.retries + 1):
-        _fit(policy, views, config, rng, say)
+        policy.train()
+        steps = config.epochs * -(-len(views) // config.batch)
+        optimizer = torch.optim.AdamW(policy.parameters(), config.rate, weight_decay=config.decay)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.rate, steps, pct_start=0.15)
+        for epoch in range(config.epochs):
+            order, total = rng.permutation(len(views)), 0.0
+            for start in range(0, len(order), config.batch):
+                batch = np.sort(order[start : start + config.batch])
+                loss = _loss(policy, views, batch, config, rng)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                total += loss.item() * len(batch)
+            if watch is not None:
+                watch("warm start", epoch + 1, config.epochs, {"loss": total / len(views)})
         skill = zoom_skill(policy, held_out)
-        say(f"warm start: good pictures {skill['good_never']:.3f} without, {skill['good_always']:.3f} with zoom; "
-            f"poor ones {skill['poor_never']:.3f}, {skill['poor_always']:.3f}")  # fmt: skip
         skill["attempts"] = attempt + 1
         if skill["good_always"] - skill["good_never"] > config.least_gain:
             break
     return policy.eval(), skill
 
 
-def _fit(
-    policy: LightPolicy, views: Views, config: WarmStartConfig, rng: np.random.Generator, say: Callable[[str], None]
-) -> None:
-    policy.train()
-    steps = config.epochs * -(-len(views) // config.batch)
-    optimizer = torch.optim.AdamW(policy.parameters(), config.rate, weight_decay=config.decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.rate, steps, pct_start=0.15)
-    for epoch in range(config.epochs):
-        order, total = rng.permutation(len(views)), 0.0
-        for start in range(0, len(order), config.batch):
-            batch = np.sort(order[start : start + config.batch])
-            loss = _loss(policy, views, batch, config, rng)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            total += loss.item() * len(batch)
-        say(f"warm start: epoch {epoch + 1} of {config.epochs}, loss {total / len(views):.3f}")
-
-
 def _loss(
-    policy: LightPolicy, views: Views, batch: np.ndarray, config: WarmStartConfig, rng: np.random.Generator
+    policy: LightPolicy, views: PreparedImages, batch: np.ndarray, config: WarmStartConfig, rng: np.random.Generator
 ) -> Tensor:
     """Return the cloning loss: detect first, then zoom or answer as the script does, and read right in either case."""
     memory = _varied(memory_of(views, batch), rng)
     n = len(batch)
     shown, wanted, weight = _script(n, config, rng)
     memory.has_crop &= shown
-    features = _without_face(policy.encode(memory), memory.has_crop.any(1), config.face_dropout, rng)
+    image, face, crops, fine = policy.encode(memory)
+    kept = ~(memory.has_crop.any(1) & torch.from_numpy(rng.random(n) < config.face_dropout))
+    features = image, face * kept[:, None], crops, fine
     first = policy.decide(features, first_decisions(n))
     decisions = decisions_of(memory.has_face, shown, torch.arange(n))
     out = policy.decide(features, decisions)
@@ -164,12 +158,6 @@ def _loss(
         bits = bits + _units(near, units[seen & taught])
     emotion = nn.functional.cross_entropy(out.emotion[taught], label[taught])
     return emotion + 0.1 * tool + config.au_weight * bits
-
-
-def _without_face(features: Features, zoomed: Tensor, share: float, rng: np.random.Generator) -> Features:
-    image, face, crops, fine = features
-    kept = ~(zoomed & torch.from_numpy(rng.random(len(zoomed)) < share))
-    return image, face * kept[:, None], crops, fine
 
 
 def _units(logits: Tensor, units: Tensor) -> Tensor:
@@ -209,7 +197,7 @@ def _varied(memory: Memory, rng: np.random.Generator) -> Memory:
 
 
 @torch.no_grad()
-def read_emotions(policy: LightPolicy, views: Views, shown: np.ndarray, batch: int = 256) -> np.ndarray:
+def read_emotions(policy: LightPolicy, views: PreparedImages, shown: np.ndarray, batch: int = 256) -> np.ndarray:
     """Return the greedy emotions (n,) after the crops `shown`, bool (n, 4), of every sample."""
     policy.eval()
     parts = []
@@ -222,7 +210,7 @@ def read_emotions(policy: LightPolicy, views: Views, shown: np.ndarray, batch: i
     return np.concatenate(parts)
 
 
-def zoom_skill(policy: LightPolicy, views: Views) -> dict[str, float]:
+def zoom_skill(policy: LightPolicy, views: PreparedImages) -> dict[str, float]:
     """Return accuracies with all crops and with none, on good and on poor pictures whose face was found."""
     skill = {}
     for name, value in (("never", False), ("always", True)):
