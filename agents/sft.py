@@ -13,7 +13,7 @@ import io
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -28,6 +28,7 @@ from torch.nn import functional
 
 from actfer_env import facs
 from actfer_env._version import __version__
+from actfer_env.agents.base import Watch
 from actfer_env.agents.lessons import BRIEF_CHAT, Lessons, Play, codec_of, lessons_name, prepare_lessons
 from actfer_env.agents.quick_vision import quicken
 from actfer_env.agents.qwen_vl import load
@@ -49,7 +50,6 @@ IGNORED = -100
 LOG, DRAFT = "sft.json", "teaching.pt"
 KEPT_EVERY = 100
 """Steps between two states of a teaching that can be taken up again; chosen here."""
-Watch = Callable[[str, int, float], None]
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def teach(
         chat: formats and picture sizes; evaluate and train with the same.
         lessons_dir: where prepared lessons are kept; default is a folder beside `out_dir`.
         device: such as "cpu" or "cuda".
-        watch: called with the phase ("vision" or "turns"), the step and its loss.
+        watch: called after each step with the phase ("vision" or "turns") and the step's loss.
 
     Returns:
         The losses of each phase, step by step.
@@ -267,7 +267,7 @@ class Teacher:
             self._step(phase, trained, optimizer, loss(*batch))
             schedule.step()
             if watch is not None:
-                watch(phase, step, self.losses[phase][-1])
+                watch(phase, step + 1, steps, {"loss": self.losses[phase][-1]})
             if (step + 1) % KEPT_EVERY == 0:
                 self._keep(phase, parts)
         self.seconds = time.perf_counter() - self._since
@@ -467,11 +467,11 @@ class _Progress:
         self._losses: list[float] = []
         self._start = time.perf_counter()
 
-    def __call__(self, phase: str, step: int, loss: float) -> None:
-        self._losses.append(loss)
-        if (step + 1) % 100 == 0:
+    def __call__(self, phase: str, done: int, total: int, figures: Mapping[str, float]) -> None:
+        self._losses.append(figures["loss"])
+        if done % 100 == 0:
             mean, seconds = np.mean(self._losses[-100:]), time.perf_counter() - self._start
-            print(f"{phase} {step + 1}: loss {mean:.3f}, {seconds:.0f} s", flush=True)
+            print(f"{phase} {done}: loss {mean:.3f}, {seconds:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from actfer_env.agents.light.evaluate import MODES, _regions, hold_out, zoomed_r
 from actfer_env.agents.light.policy import (  # noqa: E402
     ANSWER,
     AUS,
+    DETECT,
     Decisions,
     LightPolicy,
     Memory,
@@ -224,6 +226,50 @@ def test_the_ema_moves_once_a_step_and_stays_bounded(cache: Path) -> None:
     assert one.log[0]["ema_fear"] == 0.0, "the row of a step holds the EMA before it"
 
 
+@pytest.mark.parametrize(
+    ("zooms", "told"), [("never", "no rollout zoomed"), ("always", "every rollout zoomed"), ("by chance", None)]
+)
+def test_a_policy_that_never_or_always_zooms_is_warned_of_once(
+    cache: Path, tmp_path: Path, zooms: str, told: str | None
+) -> None:
+    one = trainer(cache, tmp_path, steps=2, rate=0.0)
+    with torch.no_grad():
+        bias = one.policy.gate[-1].bias
+        bias[DETECT] = 1e3  # looks first, whatever comes then
+        bias[1:ANSWER] += {"never": -1e3, "always": 1e2, "by chance": 0.0}[zooms]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        one.train()
+    lines = [str(line.message) for line in caught if "zoomed:" in str(line.message)]
+    assert len(lines) == (told is not None)
+    assert all(line.startswith(f"step 1: {told}") for line in lines)
+    for row in one.log:
+        assert row["zoom_found"] == {"never": 0.0, "always": 1.0}.get(zooms, pytest.approx(0.5, abs=0.49))
+        assert 0 <= row["flat_groups"] <= 1 and 0 <= row["wrong_groups"] <= 1
+    assert {"zoom_found", "flat_groups", "wrong_groups"} < set(
+        (tmp_path / "log.csv").read_text().split("\n")[0].split(",")
+    )
+
+
+def test_checkpoints_of_version_1_are_read_and_newer_ones_refused(cache: Path, tmp_path: Path) -> None:
+    whole = trainer(cache, tmp_path, steps=1)
+    whole.train()
+    path = tmp_path / "checkpoint.pt"
+    state = torch.load(path)
+    assert state.pop("version") == 2
+    state["log"] = [{key: value for key, value in row.items() if key != "zoom_found"} for row in state["log"]]
+    torch.save(state, path)
+    other = trainer(cache, tmp_path, steps=2)
+    assert other.resume()
+    other.train()
+    head, first, second = (tmp_path / "log.csv").read_text().splitlines()
+    assert head.split(",")[-1] == "zoom_found" and first.endswith(",") and not second.endswith(",")
+    torch.save({**state, "version": 3}, path)
+    with pytest.raises(DataError, match="is of version 3, this package reads up to 2: update") as caught:
+        trainer(cache, tmp_path, steps=2).resume()
+    assert "\n" not in str(caught.value)
+
+
 def test_forced_modes_zoom_never_and_always(cache: Path) -> None:
     val = split_data("val", CONFIG.val, CONFIG, cache, lambda text: None)
     policy = LightPolicy(SMALL).eval()
@@ -315,7 +361,7 @@ def test_figures_reach_tensorboard_once_each(cache: Path, tmp_path: Path) -> Non
     log = reader.EventAccumulator(str(tmp_path / "tensorboard"))
     log.Reload()
     assert [event.step for event in log.Scalars("train/task")] == [0, 1, 2]
-    assert {"policy/zoom", "policy/kl", "ema/fear"} <= set(log.Tags()["scalars"])
+    assert {"policy/zoom", "policy/kl", "ema/fear", "collapse/flat_groups"} <= set(log.Tags()["scalars"])
 
 
 def test_intervals_over_seeds_by_hand() -> None:

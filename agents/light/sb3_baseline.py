@@ -75,14 +75,14 @@ def _learn(train: SplitData, config: SessionConfig, steps: int) -> Any:
     with needs("sb3"):
         from stable_baselines3 import PPO
 
-        from actfer_env.wrappers.sb3 import POLICY, SB3GroupVecEnv
+        from actfer_env.wrappers.sb3 import POLICY, CollapseCallback, SB3GroupVecEnv
     envs = SB3GroupVecEnv(
         train.groups(ENVS, 1, config.rewards(), autoreset_mode="SameStep", copy=True, max_zooms=config.max_zooms)
     )
     # The settings of benchmarks/sb3.py, which were chosen for ten minutes of training.
     model = PPO("MultiInputPolicy", envs, n_steps=TURNS, batch_size=256, n_epochs=4, learning_rate=1e-3,
                 ent_coef=0.005, policy_kwargs=POLICY, seed=config.seed)  # fmt: skip
-    return model.learn(steps)
+    return model.learn(steps, callback=CollapseCallback())
 
 
 def play(model: Any, held: SplitData, n: int, config: SessionConfig, size: int = 100) -> tuple[Rollout, ...]:

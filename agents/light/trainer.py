@@ -37,6 +37,9 @@ from actfer_env.rewards.presets import reward_facts
 from actfer_env.wrappers.group_vec import GroupVectorEnv
 
 CHECKPOINT, LOG = "checkpoint.pt", "log.csv"
+CHECKPOINT_VERSION = 2
+"""Version of a checkpoint's contents. Those of version 1 tell no version and have a log without collapse figures; they
+are read, too."""
 
 
 @dataclass(frozen=True)
@@ -207,12 +210,18 @@ class Trainer:
         if self.folder is None:
             return
         state = {
-            "policy": self.policy.state_dict(), "reference": self.reference.state_dict(), "done": self.done,
+            "version": CHECKPOINT_VERSION, "done": self.done,
+            "policy": self.policy.state_dict(), "reference": self.reference.state_dict(),
             "optimizer": self.optimizer.state_dict(), "venv": json.dumps(self.venv.state_dict()),
             "generator": self.generator.get_state(), "log": self.log, "facts": json.dumps(self._facts()),
         }  # fmt: skip
         save_atomic(self.folder / CHECKPOINT, state)
-        write_text_atomic(self.folder / LOG, _csv(self.log))
+        table = io.StringIO()
+        writer = csv.DictWriter(table, list(dict.fromkeys(name for row in self.log for name in row)))
+        if self.log:
+            writer.writeheader()
+            writer.writerows(self.log)
+        write_text_atomic(self.folder / LOG, table.getvalue())
 
     def resume(self) -> bool:
         """Take over the folder's checkpoint, if there is one; return whether there was.
@@ -259,8 +268,11 @@ def facts_in(state: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """Return what a checkpoint is of.
 
     Raises:
-        DataError: it does not say so.
+        DataError: it does not say so, or is of a newer version.
     """
+    if state.get("version", 1) not in range(1, CHECKPOINT_VERSION + 1):
+        raise DataError(f"{path} is of version {state['version']}, this package reads up to {CHECKPOINT_VERSION}: "
+                        "update actfer-env, or choose another folder")  # fmt: skip
     if "facts" not in state:
         raise DataError(f"{path} does not say what it is of, as those of older versions: choose another folder")
     return dict(json.loads(state["facts"]))
@@ -345,16 +357,6 @@ def load_checkpoint(path: Path) -> Any:
     except Exception as error:
         what = path.parent if path.name == CHECKPOINT else path  # a run's result would outlive its checkpoint
         raise DataError(f"{path} is no checkpoint ({type(error).__name__}): delete {what} and run again") from error
-
-
-def _csv(rows: list[dict[str, float]]) -> str:
-    if not rows:
-        return ""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
 
 
 def reward_config(
