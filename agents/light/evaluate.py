@@ -1,4 +1,4 @@
-"""What a light policy is worth on held-out faces, beside the same weights forced to zoom never or always."""
+"""Figures of a light policy on held-out faces, beside those of the same weights forced to zoom never or always."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class HeldOutResult:
 
     Attributes:
         rollouts: with a greedy policy.
-        task: task reward of each, less the zoom's cost where one is set.
+        task: float (n,), task reward of each, less the zoom's cost where one is set.
     """
 
     rollouts: tuple[Rollout, ...]

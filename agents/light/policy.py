@@ -20,7 +20,7 @@ DETECT, ANSWER = 0, TOOLS - 1
 _FLAGS = REGIONS + 3 + 1
 
 Features = tuple[Tensor, Tensor, Tensor, Tensor]
-"""Of raw pictures (n, p), faces (n, p), crops (n, 4, r), and the detail of the faces (n, `DETAIL`)."""
+"""Features, float32, of raw pictures (n, p), faces (n, p), crops (n, 4, r), and the faces' detail (n, `DETAIL`)."""
 _LEVELS, _CELLS = 2, 8
 DETAIL = _LEVELS * _CELLS * _CELLS
 
@@ -30,11 +30,11 @@ class PolicyConfig:
     """Sizes; chosen here for two cores.
 
     Attributes:
-        channels: of the first convolution.
+        channels: channels of the first convolution.
         picture: features of the face and of the raw picture.
         region: features of each crop.
-        hidden: of the heads.
-        dropout: in the reading heads, during the warm start.
+        hidden: width of the heads.
+        dropout: share of the reading heads' units that is dropped, during the warm start.
     """
 
     channels: int = 24

@@ -44,14 +44,14 @@ class Batch:
 
     Attributes:
         memory: pictures, one row a group; None if the player knew their features.
-        features: by the policy that played, one row a row of the memory, or a sample of the data set.
+        features: features by the policy that played, one row a row of the memory, or a sample of the data set.
         decisions: m decisions.
-        tool: int (m,), what was chosen.
-        emotion: int (m,).
-        aus: bool (m, AUs).
-        old: float (m,), log-probabilities when chosen.
-        advantage: float (m,), of the decision's rollout.
-        rollouts: n.
+        tool: int (m,), tool or region that was chosen.
+        emotion: int (m,), emotion that an answer named.
+        aus: bool (m, AUs), Action Units that an answer named.
+        old: float (m,), log-probabilities when chosen, nats.
+        advantage: float (m,), group-relative advantage of the decision's rollout.
+        rollouts: n finished rollouts.
         scores: of the rollouts, in their order.
     """
 
@@ -72,9 +72,9 @@ class Player:
 
     Args:
         venv: groups side by side, of `ActFER-MultiDiscrete-v0`.
-        policy: in evaluation mode.
-        generator: of the sampling; None is greedy.
-        zooming: of each member of a group; free if left out.
+        policy: the policy, in evaluation mode.
+        generator: source of the sampling; None is greedy.
+        zooming: `Zooming` of each member of a group; free if left out.
         known: the features of the environment's data set by this policy's encoders, from `encode_all`; without them
             pictures are encoded as they come.
     """
@@ -172,8 +172,8 @@ def choose_actions(out: Outputs, generator: torch.Generator | None) -> tuple[Ten
 
     Args:
         out: the logits.
-        generator: of the sampling; None is greedy: it first decides whether to look closer, which four regions share
-            the chance of, and then takes the likeliest region.
+        generator: source of the sampling; None is greedy: first whether to look closer, which four regions share the
+            chance of, and then the likeliest region.
     """
     shares = torch.softmax(out.tool, -1)
     if generator is not None:
@@ -190,12 +190,12 @@ class FeatureStore:
 
     Args:
         obs: the first observations, for the pictures' sizes.
-        rows: groups that it has room for.
-        policy: in evaluation mode.
+        rows: number of groups that it has room for.
+        policy: the policy, in evaluation mode.
 
     Attributes:
         memory: the pictures, one row a group.
-        features: of the memory; zero where nothing was shown.
+        features: features of the memory's rows; zero where nothing was shown.
     """
 
     def __init__(self, obs: Obs, rows: int, policy: LightPolicy) -> None:
@@ -256,7 +256,7 @@ def encode_all(policy: LightPolicy, views: PreparedImages, chunk: int = 256) -> 
     """Encode every picture of a data set.
 
     Args:
-        policy: in evaluation mode.
+        policy: the policy, in evaluation mode.
         views: the data set's pictures.
         chunk: samples at once.
 

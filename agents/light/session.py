@@ -50,22 +50,22 @@ class SessionConfig:
     """One training run.
 
     Attributes:
-        variant: of the reward, a key of `rewards.VARIANTS` or of `OTHER_REWARDS`.
-        seed: of everything.
+        variant: variant of the reward, a key of `rewards.VARIANTS` or of `OTHER_REWARDS`.
+        seed: seed of weights, samples and actions.
         train: samples of the training split.
         val: samples of the validation split: for the warm start's rule, and for tuning.
-        test: samples that the figures are of; 0 takes them from val.
-        dataset: registered name; the default is that of the benchmark tasks.
+        test: samples of the test split, for the figures; 0 takes those of val.
+        dataset: registered name of the data set; the default is that of the benchmark tasks.
         zoom_cost: see `UCGRPOConfig`.
         outcome_gate: see `UCGRPOConfig`.
         normalize_std: see `UCGRPOConfig`.
         reward: further fields of the reward.
         max_zooms: regions that an episode may magnify; fewer than four make the policy choose.
-        threads: of torch; another number gives other bits.
+        threads: threads of torch; another number gives other bits.
         views: sizes of pictures.
         policy: sizes of the policy.
-        warm: the warm start.
-        trainer: the policy updates.
+        warm: constants of the warm start.
+        trainer: constants of the policy updates.
     """
 
     variant: str = "full"
@@ -156,9 +156,9 @@ def run(
 
     Args:
         config: the run.
-        folder: for the warm start, checkpoints, the log and the result.
-        cache: of pictures and of warm starts, shared between runs.
-        say: takes progress lines.
+        folder: place of checkpoints, the log and the result.
+        cache: folder of pictures, warm starts and features, shared between runs.
+        say: called with lines of progress.
         workers: processes that draw pictures.
         watch: called after each epoch of the warm start and each step of training; `say` takes a line if left out.
 

@@ -1,7 +1,9 @@
-"""UC-GRPO for the light policy, in one file that can be read in one sitting (ActFER section 3.4 and 4.1).
+"""UC-GRPO for the light policy (ActFER sections 3.4 and 4.1): `Trainer.step` is one update from samples to log.
 
-A step: play groups with the current policy in the real environment; score them with `UCGRPO`; take a few clipped policy
-gradient steps on the group-relative advantages, held near the warm start by a KL term; move the emotion-wise EMA once.
+A step plays groups with the current policy in the real environment, which scores them with `UCGRPO`; takes a few
+clipped policy gradient steps on the group-relative advantages, held near the warm start by a KL term; and moves the
+emotion-wise EMA once. Simplified against the paper: the policy writes no text, so an action is a decision and not a
+token, and the KL divergence is exact and not an estimate.
 """
 
 from __future__ import annotations
@@ -47,20 +49,20 @@ class TrainerConfig:
     """Constants of the policy updates.
 
     Attributes:
-        steps: updates.
+        steps: number of updates.
         groups: query groups a step (the paper: 32 prompts).
         group_size: rollouts of a group (lost in the paper's extraction; chosen here).
         epochs: gradient steps on one batch (chosen here).
         rate: learning rate of Adam (chosen here on the validation split, with the next one: the readers must not get
             used to bad crops before the gate has learned to leave them alone).
-        gate_factor: the gate's learning rate over that (chosen here).
+        gate_factor: ratio of the gate's learning rate to `rate` (chosen here).
         anneal: whether learning rates fall linearly to zero over the steps, as in CleanRL's PPO.
-        clip: of the probability ratio (PPO's usual value).
-        kl: weight of the KL divergence to the warm start (ActFER 4.1).
-        entropy: weight of the tools' entropy (ActFER 4.1).
+        clip: half-width of the interval around 1 in which the probability ratio counts (PPO's usual value).
+        kl: weight of the KL divergence to the warm start, in nats (ActFER 4.1).
+        entropy: weight of the tools' entropy, in nats (ActFER 4.1).
         freeze_vision: whether the encoders keep the warm start's weights, as the paper's vision encoder does
             (ActFER 4.1).
-        max_norm: of the gradients, the gate's apart from the others' (chosen here).
+        max_norm: L2 norm to which gradients are clipped, the gate's apart from the others' (chosen here).
         save_every: steps between checkpoints.
     """
 
@@ -91,10 +93,15 @@ class Trainer:
         policy: the warm start; it is trained in place.
         venv: groups over the training split; its scorer holds the reward's configuration and the EMA.
         config: the constants.
-        seed: of the sampling.
-        folder: for checkpoints and the log; None keeps nothing.
+        seed: seed of samples and actions.
+        folder: place of checkpoints, log and TensorBoard events; None keeps nothing.
         known: features of the training split by the warm start's encoders (`encode_all`); only where those are frozen.
-        facts: what else the run is of, as JSON values; a checkpoint of a run with other facts is not taken over.
+        facts: further facts of the run, as JSON values; a checkpoint of a run with other facts is not taken over.
+
+    Attributes:
+        reference: the warm start, frozen.
+        done: number of steps so far.
+        log: figures of each step.
     """
 
     policy: LightPolicy
@@ -148,7 +155,13 @@ class Trainer:
         return self.log
 
     def step(self) -> dict[str, float]:
-        """Play one batch of groups and update the policy; return the step's figures."""
+        """Play one batch of groups and update the policy.
+
+        Returns:
+            The step's figures, a row of the log: those of `batch_figures`; "loss", "kl", "entropy" and "clipped" (share
+            of ratios beyond the clip) of the last gradient step; "ema_" + emotion before the step; and the shares by
+            which a collapse shows.
+        """
         config, policy, scorer = self.config, self.policy, self.venv.scorer
         parts = policy.gate_parameters(), policy.other_parameters()
 
@@ -282,8 +295,8 @@ def check_begun(folder: Path, facts: Mapping[str, Any]) -> None:
     """Compare a run that is begun in a folder with the one that is asked for, before any work.
 
     Args:
-        folder: of the run; without a checkpoint nothing is begun.
-        facts: as `Trainer` takes them.
+        folder: the run's; without a checkpoint nothing is begun.
+        facts: the `facts` that `Trainer` takes.
 
     Raises:
         DataError: it is another run.
@@ -308,7 +321,13 @@ def check_bounds(config: Any, **least: float) -> None:
 
 
 def clipped(ratio: torch.Tensor, advantage: torch.Tensor, clip: float) -> torch.Tensor:
-    """Return PPO's clipped surrogate as a loss, averaged over decisions."""
+    """Return PPO's clipped surrogate as a loss, the mean over decisions.
+
+    Args:
+        ratio: float (m,), probability of each decision now over that when it was taken.
+        advantage: float (m,).
+        clip: half-width of the interval around 1.
+    """
     return -torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage).mean()
 
 

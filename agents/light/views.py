@@ -1,4 +1,4 @@
-"""What episodes show, drawn once and kept on disk, so that training does not wait for the renderer.
+"""Pictures that episodes show, drawn once and kept on disk, so that training does not wait for the renderer.
 
 The pictures are those of `FaceTools`, made by it in parallel processes; `ViewTools` hands them to episodes, which play
 exactly as they would without it.

@@ -28,10 +28,10 @@ from actfer_env.episode import State
 
 @dataclass(frozen=True)
 class WarmStartConfig:
-    """Chosen here on the validation split.
+    """Constants of the warm start; chosen here on the validation split.
 
     Attributes:
-        epochs: over the training faces.
+        epochs: passes over the training faces.
         batch: faces in a step.
         rate: peak learning rate of AdamW's one cycle.
         decay: weight decay.
@@ -39,11 +39,11 @@ class WarmStartConfig:
         zoomed: share of scripts that zoom, which the gate takes over (ActFER's table 3: its SFT model zooms 32.6 %).
         sharp_only: whether crops teach to read on good pictures alone, as zoom trajectories of a filtered SFT set
             would; the start then takes what it sees in magnified poor pictures for sharp, and can be misled by them.
-        au_weight: of the Action Units beside the emotion.
+        au_weight: weight of the Action Units beside the emotion.
         face_dropout: share of zoomed faces whose whole view is withheld, so that crops are learned to be read.
         least_gain: of zooming good pictures, in accuracy, below which the start is trained again for as long (the
             prototype's rule was 0.1; here readers gain 0.06 over all good pictures).
-        retries: at most.
+        retries: number of such trainings at most.
     """
 
     epochs: int = 8
@@ -95,11 +95,11 @@ def warm_start(
     """Train a policy on scripted trajectories.
 
     Args:
-        views: of the training split.
-        held_out: of the validation split, for the rule on the gain of zooming.
+        views: pictures of the training split.
+        held_out: pictures of the validation split, for the rule on the gain of zooming.
         config: the constants.
-        seed: fixes weights and order.
-        sizes: of the policy.
+        seed: seed of weights and order.
+        sizes: sizes of the policy.
         watch: called after each epoch with "warm start" and its mean loss.
 
     Returns:
