@@ -18,11 +18,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import cached_property, lru_cache
-from numbers import Integral
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from actfer_env import facs
+from actfer_env.bounds import bounded, check_fields
 from actfer_env.errors import LabelError, short
 from actfer_env.rollout import VIOLATIONS, Box, Detection, Rollout, ToolCall
 from actfer_env.tools.align import Alignment
@@ -68,15 +68,12 @@ class EpisodeConfig:
             `facs.AU_SETS`); kept in ascending order.
     """
 
-    max_turns: int = 6
-    max_zooms: int = 4
+    max_turns: int = bounded(6, ge=1)
+    max_zooms: int = bounded(4, ge=0)
     au_set: tuple[int, ...] = facs.CORE_AUS
 
     def __post_init__(self) -> None:
-        for name, least in (("max_turns", 1), ("max_zooms", 0)):
-            value = getattr(self, name)
-            if not isinstance(value, Integral) or value < least:
-                raise ValueError(f"{name} {short(value)} must be a whole number of at least {least}")
+        check_fields(self)
         given: Any = self.au_set
         units = facs.parse_au_set(given) if isinstance(given, str) else facs.parse_aus(given)
         object.__setattr__(self, "au_set", tuple(sorted(units)))
