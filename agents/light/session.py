@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from actfer_env.agents.light.trainer import (
     TrainerConfig,
     check_begun,
     load_checkpoint,
-    reward_config,
     save_atomic,
     versions,
     weights_hash,
@@ -97,8 +96,9 @@ class SessionConfig:
     def rewards(self) -> UCGRPOConfig:
         """Return the configuration of UC-GRPO's reward, whose task term also measures policies of other rewards."""
         name = "full" if self.variant in OTHER_REWARDS else self.variant
-        base = reward_config(name, self.zoom_cost, self.outcome_gate, self.normalize_std)
-        return replace(base, **dict(self.reward))
+        switches = ("zoom_cost", "outcome_gate", "normalize_std")
+        own = {switch: getattr(self, switch) for switch in switches}
+        return UCGRPOConfig.variant(name, **{**own, **dict(self.reward)})
 
 
 PRESETS: dict[str, SessionConfig] = {

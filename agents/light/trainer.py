@@ -28,7 +28,7 @@ from actfer_env.data.synthetic import GENERATOR_VERSION
 from actfer_env.errors import DataError
 from actfer_env.files import write_bytes_atomic, write_text_atomic
 from actfer_env.identity import as_json, dataset_facts, refuse_other
-from actfer_env.rewards import UCGRPO, UCGRPOConfig
+from actfer_env.rewards import UCGRPO
 from actfer_env.rewards.presets import reward_facts
 from actfer_env.wrappers.group_vec import GroupVectorEnv
 
@@ -305,10 +305,3 @@ def _csv(rows: list[dict[str, float]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return out.getvalue()
-
-
-def reward_config(
-    variant: str, zoom_cost: float = 0.0, outcome_gate: bool = False, normalize_std: bool = True
-) -> UCGRPOConfig:
-    """Return a variant's reward with this project's switches."""
-    return UCGRPOConfig.variant(variant, zoom_cost=zoom_cost, outcome_gate=outcome_gate, normalize_std=normalize_std)
