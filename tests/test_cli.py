@@ -157,7 +157,8 @@ def test_gallery_and_data_sets(tmp_path):
 
 @pytest.mark.parametrize(
     ("given", "message"),
-    [("ema_gain", "must be FIELD=VALUE"), ("gain=3", "unknown field 'gain'"), ("ema_gain=-3", "ema_gain must be a number above 0, got -3"),
+    [("ema_gain", "must be FIELD=VALUE"), ("gain=3", "unknown field 'gain'"),
+     ("ema_gain=-3", "must be a number above 0, got -3"),
      ("fallback_of=mine", "one of own, unzoomed")],
 )  # fmt: skip
 def test_a_wrong_constant_is_named_before_any_training(given, message, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -64,7 +65,7 @@ class ActFERChatEnv(EpisodeEnv[str]):
         split: "auto", "train", "val", "test", or None for all; as of `ActFEREnv`.
         detector: a detector's spec, or a detector.
         chat: formats and picture sizes.
-        config: budgets and Action Units.
+        config: budgets, Action Units and emotions.
         max_turns: overrides that of `config`.
         slot_size: side of the squares of `images`, pixels, at least 16.
         max_text: characters of an observation's text; a longer one is cut.
@@ -97,7 +98,7 @@ class ActFERChatEnv(EpisodeEnv[str]):
             raise ValueError(f"unknown render_mode {render_mode!r}: use one of {self.metadata['render_modes']}")
         self.dataset = as_dataset(dataset, root, split, preset)
         self.chat, config = chat or ChatConfig(), config or EpisodeConfig()
-        self.config = config if max_turns is None else EpisodeConfig(max_turns, config.max_zooms, config.au_set)
+        self.config = config if max_turns is None else replace(config, max_turns=max_turns)
         self.tools = tools or chat_tools(detector, self.chat)
         self.slot_size, self.max_text, self.render_mode = slot_size, max_text, render_mode
         self.scorer = UCGRPO(reward or UCGRPOConfig())

@@ -206,7 +206,7 @@ class Trainer:
         return dict(as_json({
             "trainer": own, "reward": reward_facts(self.venv.scorer), "seed": self.seed,
             "threads": torch.get_num_threads(),
-            "data": dataset_facts(self.venv.dataset), "observations": pictures, **asdict(self.venv.config),
+            "data": dataset_facts(self.venv.dataset), "observations": pictures, **self.venv.config.facts(),
             "policy": asdict(self.policy.config), "versions": versions(), **self.facts,
         }))  # fmt: skip
 
