@@ -33,6 +33,7 @@ from actfer_env.agents.lessons import BRIEF_CHAT, Lessons, Play, codec_of, lesso
 from actfer_env.agents.quick_vision import quicken
 from actfer_env.agents.qwen_vl import load
 from actfer_env.agents.tiny_qwen import TinyQwenConfig, build
+from actfer_env.bounds import bounded, check_fields
 from actfer_env.chat import ChatConfig
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.errors import DataError
@@ -70,23 +71,20 @@ class SFTConfig:
         seed: of everything.
     """
 
-    vision_steps: int = 700
-    vision_batch: int = 64
-    vision_lr: float = 1e-3
-    steps: int = 450
-    batch: int = 32
-    lr: float = 1e-3
-    warm_up: int = 50
-    weight_decay: float = 0.05
-    clip: float = 1.0
-    zoom_share: float = 0.8
-    seed: int = 0
+    vision_steps: int = bounded(700, ge=0)
+    vision_batch: int = bounded(64, ge=1)
+    vision_lr: float = bounded(1e-3, ge=0)
+    steps: int = bounded(450, ge=0)
+    batch: int = bounded(32, ge=1)
+    lr: float = bounded(1e-3, ge=0)
+    warm_up: int = bounded(50, ge=0)
+    weight_decay: float = bounded(0.05, ge=0)
+    clip: float = bounded(1.0, ge=0)
+    zoom_share: float = bounded(0.8, ge=0, le=1)
+    seed: int = bounded(0, ge=0)
 
     def __post_init__(self) -> None:
-        if min(self.vision_batch, self.batch) < 1 or min(self.steps, self.vision_steps) < 0:
-            raise DataError(f"{self}: batches must be at least 1 and steps at least 0")
-        if not 0 <= self.zoom_share <= 1:
-            raise DataError(f"zoom_share is {self.zoom_share}; it must be in [0, 1]")
+        check_fields(self)
 
 
 def teach(

@@ -168,12 +168,15 @@ def test_views_travel_with_their_sizes() -> None:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: TrainerConfig(groups=0), "TrainerConfig: groups is 0; it must be at least 1"),
-        (lambda: TrainerConfig(save_every=0), "save_every is 0"),
-        (lambda: TrainerConfig(rate=-1.0), "rate is -1.0; it must be at least 0"),
-        (lambda: TrainerConfig(kl=float("nan")), "kl is nan"),
-        (lambda: replace(BASE, train=0), "SessionConfig: train is 0"),
-        (lambda: replace(BASE, max_zooms=5), "max_zooms is 5; a face has 4 regions"),
+        (
+            lambda: TrainerConfig(groups=0),
+            "groups must be .* at least 1, got 0: change it in TrainerConfig",
+        ),
+        (lambda: TrainerConfig(save_every=0), "save_every must be a whole number of at least 1, got 0"),
+        (lambda: TrainerConfig(rate=-1.0), "rate must be a number of at least 0, got -1.0"),
+        (lambda: TrainerConfig(kl=float("nan")), "kl must be a number of at least 0, got nan"),
+        (lambda: replace(BASE, train=0), "train must be .*, got 0: change it in SessionConfig"),
+        (lambda: replace(BASE, max_zooms=5), r"max_zooms must be a whole number in \[0, 4\], got 5"),
         (lambda: replace(BASE, zoom_cost=0.1, reward=(("zoom_cost", 0.2),)), "zoom_cost is given twice, as 0.1 and as"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -48,7 +50,7 @@ def test_as_many_frames_as_the_budget_has_crops(most):
 def test_every_crop_is_drawn(most):
     """A panel changes with each crop up to the last one."""
     seen = [Panel().draw(played(most, zooms))[ZOOMED] for zooms in range(most + 1)]
-    assert all(not np.array_equal(one, two) for one, two in zip(seen, seen[1:], strict=False))
+    assert all(not np.array_equal(one, two) for one, two in pairwise(seen))
 
 
 def test_of_a_very_large_budget_the_last_crops_are_drawn():

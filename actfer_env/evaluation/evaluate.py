@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from actfer_env import facs
+from actfer_env.bounds import bounded, check_fields
 from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools, system_prompt, user_prompt
 from actfer_env.data import Dataset, Sample
 from actfer_env.episode import EpisodeConfig
@@ -56,13 +57,12 @@ class EvalConfig:
     chat: ChatConfig = field(default_factory=ChatConfig)
     episode: EpisodeConfig = field(default_factory=EpisodeConfig)
     detector: str = "auto"
-    number: int | None = None
-    repeats: int = 1
+    number: int | None = bounded(None, ge=1)
+    repeats: int = bounded(1, ge=1)
     reward: UCGRPOConfig = field(default_factory=UCGRPOConfig)
 
     def __post_init__(self) -> None:
-        if self.repeats < 1 or (self.number is not None and self.number < 1):
-            raise DataError(f"number {self.number} and repeats {self.repeats} must be at least 1")
+        check_fields(self)
 
 
 def evaluate(
@@ -129,11 +129,15 @@ def _settings(agent: ChatAgent, dataset: Dataset, config: EvalConfig) -> dict[st
     What each sample shows is kept with its conversation.
     """
     chat, episode = config.chat, config.episode
-    prompts = [system_prompt(chat, episode), user_prompt(chat), tool_schemas(chat.coordinates)]
+    prompts = [
+        system_prompt(chat, episode),
+        user_prompt(chat, emotions=episode.emotions),
+        tool_schemas(chat.coordinates),
+    ]
     return dict(as_json({
         "agent": agent.name, "model": getattr(agent, "identity", {}), "sampling": getattr(agent, "settings", {}),
         "dataset": dataset_facts(dataset), "detector": detector_facts(config.detector), "chat": asdict(chat),
-        "episode": asdict(episode), "prompts": digest(prompts),
+        "episode": episode.facts(), "prompts": digest(prompts),
     }))  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from actfer_env.bounds import bounded, check_fields
 from actfer_env.rollout import Box
 from actfer_env.tools.align import Alignment, FaceChoice, align
 from actfer_env.tools.detectors import Detector, make_detector
@@ -36,10 +37,13 @@ class CacheConfig:
             group and later episodes of a sample ask for again.
     """
 
-    images: int = 1024
-    image_bytes: int = 256 * 2**20
-    alignments: int = 16_384
-    drawn_bytes: int = 128 * 2**20
+    images: int = bounded(1024, ge=0)
+    image_bytes: int = bounded(256 * 2**20, ge=0)
+    alignments: int = bounded(16_384, ge=0)
+    drawn_bytes: int = bounded(128 * 2**20, ge=0)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 CACHE = CacheConfig()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from actfer_env import facs
+from actfer_env.bounds import bounded, check_fields
 from actfer_env.episode import State
 
 REGIONS, EMOTIONS, AUS = len(facs.REGIONS), len(facs.EMOTIONS), len(facs.CORE_AUS)
@@ -37,11 +38,14 @@ class PolicyConfig:
         dropout: share of the reading heads' units that is dropped, during the warm start.
     """
 
-    channels: int = 24
-    picture: int = 96
-    region: int = 48
-    hidden: int = 128
-    dropout: float = 0.2
+    channels: int = bounded(24, ge=1)
+    picture: int = bounded(96, ge=1)
+    region: int = bounded(48, ge=1)
+    hidden: int = bounded(128, ge=1)
+    dropout: float = bounded(0.2, ge=0, lt=1)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass

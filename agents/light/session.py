@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,14 @@ from actfer_env.agents.light.trainer import (
     Trainer,
     TrainerConfig,
     check_begun,
-    check_bounds,
     load_checkpoint,
-    reward_config,
     save_atomic,
     versions,
     weights_hash,
 )
 from actfer_env.agents.light.views import PreparedImages, ViewConfig, ViewTools, prepare, views_name
 from actfer_env.agents.light.warmstart import WarmStartConfig, warm_start
+from actfer_env.bounds import bounded, check_fields
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.data.synthetic import GENERATOR_VERSION
 from actfer_env.errors import DataError
@@ -69,26 +68,24 @@ class SessionConfig:
     """
 
     variant: str = "full"
-    seed: int = 0
-    train: int = 12_000
-    val: int = 1_500
-    test: int = 2_500
+    seed: int = bounded(0, ge=0)
+    train: int = bounded(12_000, ge=1)
+    val: int = bounded(1_500, ge=1)
+    test: int = bounded(2_500, ge=0)
     dataset: str = "synthetic-mixed"
-    zoom_cost: float = 0.0
+    zoom_cost: float = bounded(0.0, ge=0)
     outcome_gate: bool = False
     normalize_std: bool = True
     reward: tuple[tuple[str, Any], ...] = ()
-    max_zooms: int = 4
-    threads: int = 1
+    max_zooms: int = bounded(4, ge=0, le=len(facs.REGIONS))
+    threads: int = bounded(1, ge=1)
     views: ViewConfig = field(default_factory=ViewConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     warm: WarmStartConfig = field(default_factory=WarmStartConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
     def __post_init__(self) -> None:
-        check_bounds(self, train=1, val=1, test=0, threads=1, max_zooms=0, zoom_cost=0)
-        if self.max_zooms > len(facs.REGIONS):
-            raise DataError(f"max_zooms is {self.max_zooms}; a face has {len(facs.REGIONS)} regions")
+        check_fields(self)
         switches = {"zoom_cost": 0.0, "outcome_gate": False, "normalize_std": True}
         for name, value in dict(self.reward).items():
             if name in switches and getattr(self, name) not in (switches[name], value):
@@ -97,8 +94,9 @@ class SessionConfig:
     def rewards(self) -> UCGRPOConfig:
         """Return the configuration of UC-GRPO's reward, whose task term also measures policies of other rewards."""
         name = "full" if self.variant in OTHER_REWARDS else self.variant
-        base = reward_config(name, self.zoom_cost, self.outcome_gate, self.normalize_std)
-        return replace(base, **dict(self.reward))
+        switches = ("zoom_cost", "outcome_gate", "normalize_std")
+        own = {switch: getattr(self, switch) for switch in switches}
+        return UCGRPOConfig.variant(name, **{**own, **dict(self.reward)})
 
 
 PRESETS: dict[str, SessionConfig] = {

@@ -29,11 +29,12 @@ from actfer_env.agents.base import Watch
 from actfer_env.agents.light.board import TensorBoardLog
 from actfer_env.agents.light.policy import ANSWER, Features, LightPolicy, divergence, entropy, log_prob
 from actfer_env.agents.light.rollouts import Batch, Player
+from actfer_env.bounds import bounded, check_fields
 from actfer_env.data.synthetic import GENERATOR_VERSION
 from actfer_env.errors import DataError
 from actfer_env.files import write_bytes_atomic, write_text_atomic
 from actfer_env.identity import as_json, dataset_facts, refuse_other
-from actfer_env.rewards import UCGRPO, UCGRPOConfig
+from actfer_env.rewards import UCGRPO
 from actfer_env.rewards.guards import collapse_figures, collapse_warnings
 from actfer_env.rewards.presets import reward_facts
 from actfer_env.wrappers.group_vec import GroupVectorEnv
@@ -66,23 +67,22 @@ class TrainerConfig:
         save_every: steps between checkpoints.
     """
 
-    steps: int = 400
-    groups: int = 32
-    group_size: int = 8
-    epochs: int = 4
-    rate: float = 2e-5
-    gate_factor: float = 50.0
+    steps: int = bounded(400, ge=0)
+    groups: int = bounded(32, ge=1)
+    group_size: int = bounded(8, ge=1)
+    epochs: int = bounded(4, ge=1)
+    rate: float = bounded(2e-5, ge=0)
+    gate_factor: float = bounded(50.0, ge=0)
     anneal: bool = False
-    clip: float = 0.2
-    kl: float = 0.1
-    entropy: float = 0.01
+    clip: float = bounded(0.2, ge=0)
+    kl: float = bounded(0.1, ge=0)
+    entropy: float = bounded(0.01, ge=0)
     freeze_vision: bool = True
-    max_norm: float = 1.0
-    save_every: int = 25
+    max_norm: float = bounded(1.0, ge=0)
+    save_every: int = bounded(25, ge=1)
 
     def __post_init__(self) -> None:
-        check_bounds(self, steps=0, groups=1, group_size=1, epochs=1, save_every=1)
-        check_bounds(self, rate=0, gate_factor=0, clip=0, kl=0, entropy=0, max_norm=0)
+        check_fields(self)
 
 
 @dataclass
@@ -267,7 +267,7 @@ class Trainer:
         return dict(as_json({
             "trainer": own, "reward": reward_facts(self.venv.scorer), "seed": self.seed,
             "threads": torch.get_num_threads(),
-            "data": dataset_facts(self.venv.dataset), "observations": pictures, **asdict(self.venv.config),
+            "data": dataset_facts(self.venv.dataset), "observations": pictures, **self.venv.config.facts(),
             "policy": asdict(self.policy.config), "versions": versions(), **self.facts,
         }))  # fmt: skip
 
@@ -306,18 +306,6 @@ def check_begun(folder: Path, facts: Mapping[str, Any]) -> None:
         found = facts_in(load_checkpoint(path), path)
         for name, wanted in facts.items():
             refuse_other(folder, "run", found.get(name, {}), wanted)
-
-
-def check_bounds(config: Any, **least: float) -> None:
-    """Refuse a configuration whose numbers lie below their bounds.
-
-    Raises:
-        DataError: the first that does.
-    """
-    for name, bound in least.items():
-        value = getattr(config, name)
-        if not value >= bound:
-            raise DataError(f"{type(config).__name__}: {name} is {value}; it must be at least {bound}")
 
 
 def clipped(ratio: torch.Tensor, advantage: torch.Tensor, clip: float) -> torch.Tensor:
@@ -376,10 +364,3 @@ def load_checkpoint(path: Path) -> Any:
     except Exception as error:
         what = path.parent if path.name == CHECKPOINT else path  # a run's result would outlive its checkpoint
         raise DataError(f"{path} is no checkpoint ({type(error).__name__}): delete {what} and run again") from error
-
-
-def reward_config(
-    variant: str, zoom_cost: float = 0.0, outcome_gate: bool = False, normalize_std: bool = True
-) -> UCGRPOConfig:
-    """Return a variant's reward with this project's switches."""
-    return UCGRPOConfig.variant(variant, zoom_cost=zoom_cost, outcome_gate=outcome_gate, normalize_std=normalize_std)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actfer_env import facs
+from actfer_env.bounds import bounded, check_fields
 from actfer_env.data import Dataset, Sample
 from actfer_env.errors import DataError
 from actfer_env.files import draft_folder
@@ -45,10 +46,13 @@ class ViewConfig:
         detector: the detector's spec.
     """
 
-    image_size: int = 96
-    face_size: int = 64
-    crop_size: int = 48
+    image_size: int = bounded(96, ge=16, le=4096)
+    face_size: int = bounded(64, ge=16, le=4096)
+    crop_size: int = bounded(48, ge=16, le=4096)
     detector: str = "auto"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def tools(self) -> FaceTools:
         """Return fresh tools of these sizes that keep next to nothing."""

@@ -23,6 +23,7 @@ from actfer_env.agents.light.policy import (
     PolicyConfig,
 )
 from actfer_env.agents.light.views import PreparedImages
+from actfer_env.bounds import bounded, check_fields
 from actfer_env.episode import State
 
 
@@ -46,17 +47,20 @@ class WarmStartConfig:
         retries: number of such trainings at most.
     """
 
-    epochs: int = 8
-    batch: int = 64
-    rate: float = 2e-3
-    decay: float = 0.02
-    cropped: float = 0.6
-    zoomed: float = 0.326
+    epochs: int = bounded(8, ge=1)
+    batch: int = bounded(64, ge=1)
+    rate: float = bounded(2e-3, ge=0)
+    decay: float = bounded(0.02, ge=0)
+    cropped: float = bounded(0.6, ge=0, le=1)
+    zoomed: float = bounded(0.326, ge=0, le=1)
     sharp_only: bool = True
-    au_weight: float = 2.0
-    face_dropout: float = 0.3
-    least_gain: float = 0.05
-    retries: int = 1
+    au_weight: float = bounded(2.0, ge=0)
+    face_dropout: float = bounded(0.3, ge=0, le=1)
+    least_gain: float = bounded(0.05)
+    retries: int = bounded(1, ge=0)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 def memory_of(views: PreparedImages, index: np.ndarray) -> Memory:
