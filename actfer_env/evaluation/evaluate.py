@@ -18,6 +18,7 @@ from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools, system_prompt, 
 from actfer_env.data import Dataset, Sample
 from actfer_env.episode import EpisodeConfig
 from actfer_env.errors import AgentError, DataError, ImageError
+from actfer_env.evaluation.intervals import bootstrap
 from actfer_env.evaluation.run import RUN_FILE, Run, finished_run
 from actfer_env.files import append_line, write_text_atomic
 from actfer_env.identity import (
@@ -370,11 +371,9 @@ def compare(first: Run, second: Run, *, draws: int = 2000, seed: int = 0) -> tup
 
 def _difference(metric: str, pairs: np.ndarray, draws: int, seed: int) -> Difference:
     gaps = pairs[:, 1] - pairs[:, 0]
-    rng = np.random.default_rng(seed)
-    means = gaps[rng.integers(len(gaps), size=(draws, len(gaps)))].mean(1)
-    low, high = np.percentile(means, [2.5, 97.5])
     first, second = pairs.mean(0)
-    return Difference(metric, len(pairs), float(first), float(second), float(gaps.mean()), float(low), float(high))
+    ends = bootstrap(gaps, draws, seed)
+    return Difference(metric, len(pairs), float(first), float(second), float(gaps.mean()), *ends)
 
 
 def _by_sample(run: Run, value: Callable[[Rollout], float | None]) -> dict[str, float]:

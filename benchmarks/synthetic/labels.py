@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from actfer_env import facs
+from actfer_env.evaluation.intervals import PLUS_MINUS, plus_minus
 from benchmarks.synthetic import common
 from benchmarks.synthetic.cache import SHAPE, small_view
 
@@ -135,12 +136,12 @@ def fairness(split: common.Split, index: np.ndarray, call: np.ndarray, out: Path
     for attribute, group, part in groups(split, index):
         error, pooled_error = interval(split.identity[index][part], truth[part], call[part])
         rows.append([
-            attribute, group, int(part.sum()), f"{mean_f1(truth[part], call[part]):.3f} ± {error:.3f}",
-            f"{common.f1(truth[part], call[part]):.3f} ± {pooled_error:.3f}",
+            attribute, group, int(part.sum()), plus_minus(mean_f1(truth[part], call[part]), error),
+            plus_minus(common.f1(truth[part], call[part]), pooled_error),
         ])  # fmt: skip
     header = ["attribute", "group", "faces", "mean F1", "pooled F1"]
     title = (f"AU F1 of the native reader by group, over the {frequent.sum()} units with at least {SUPPORT} faces; "
-             "± one standard error over people")  # fmt: skip
+             f"{PLUS_MINUS['error']} over people")  # fmt: skip
     common.write(out, "fairness", title, header, rows)
 
 
