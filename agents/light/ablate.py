@@ -20,7 +20,7 @@ from actfer_env.agents.light.session import SessionConfig, run, stage
 from actfer_env.agents.light.trainer import CHECKPOINT
 from actfer_env.errors import DataError
 from actfer_env.evaluation.intervals import PLUS_MINUS, Interval
-from actfer_env.files import draft_file, write_text_atomic
+from actfer_env.files import check_writable, draft_file, write_text_atomic
 from actfer_env.packages import needs
 from actfer_env.plugins import Carrying
 from actfer_env.rewards import VARIANTS
@@ -74,6 +74,7 @@ def ablate(
     """
     _check(variants)
     _figure()  # what is missing for the curves is told before the work
+    check_writable(out)
     for split, n in (("train", base.train), ("val", base.val), ("test", base.test)):
         if n:
             stage(split, n, base, cache, say, workers)

@@ -24,16 +24,16 @@ from actfer_env.agents.light.trainer import (
     check_bounds,
     load_checkpoint,
     reward_config,
-    save_atomic,
     versions,
     weights_hash,
 )
 from actfer_env.agents.light.views import ViewConfig, Views, ViewTools, prepare, views_name
 from actfer_env.agents.light.warmstart import WarmStartConfig, warm_start
+from actfer_env.agents.torch_files import save_atomic
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.data.synthetic import GENERATOR_VERSION
 from actfer_env.errors import DataError
-from actfer_env.files import write_text_atomic
+from actfer_env.files import check_writable, write_text_atomic
 from actfer_env.identity import as_json, dataset_facts, detector_facts, digest, refuse_other
 from actfer_env.rewards import VARIANTS, UCGRPOConfig
 from actfer_env.rewards.presets import OTHER_REWARDS
@@ -171,6 +171,7 @@ def run(
         return done
     begun = _lasting(facts, config)
     check_begun(folder, {"session": begun})
+    check_writable(folder)
     train, val = (
         stage("train", config.train, config, cache, say, workers),
         stage("val", config.val, config, cache, say, workers),

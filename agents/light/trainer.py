@@ -23,9 +23,10 @@ from actfer_env import facs
 from actfer_env._version import __version__
 from actfer_env.agents.light.policy import ANSWER, Features, LightPolicy, Outputs, divergence, entropy, log_prob
 from actfer_env.agents.light.rollouts import Batch, Player
+from actfer_env.agents.torch_files import load_state, save_atomic
 from actfer_env.data.synthetic import GENERATOR_VERSION
 from actfer_env.errors import DataError
-from actfer_env.files import write_bytes_atomic, write_text_atomic
+from actfer_env.files import write_text_atomic
 from actfer_env.identity import as_json, dataset_facts, refuse_other
 from actfer_env.rewards import UCGRPO, UCGRPOConfig
 from actfer_env.rewards.presets import reward_facts
@@ -285,28 +286,14 @@ def weights_hash(module: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def save_atomic(path: Path, state: Any) -> None:
-    """Write a torch file, all or nothing.
-
-    Raises:
-        DataError: the folder cannot be written.
-    """
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_bytes_atomic(path, buffer.getvalue())
-
-
 def load_checkpoint(path: Path) -> Any:
     """Read a torch file.
 
     Raises:
         DataError: it is broken.
     """
-    try:
-        return torch.load(path, weights_only=True)
-    except Exception as error:
-        what = path.parent if path.name == CHECKPOINT else path  # a run's result would outlive its checkpoint
-        raise DataError(f"{path} is no checkpoint ({type(error).__name__}): delete {what} and run again") from error
+    what = path.parent if path.name == CHECKPOINT else path  # a run's result would outlive its checkpoint
+    return load_state(path, fault="no checkpoint", delete=what)
 
 
 def _csv(rows: list[dict[str, float]]) -> str:

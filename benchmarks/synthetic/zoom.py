@@ -26,7 +26,9 @@ import torch
 from torch import Tensor, nn
 
 from actfer_env import facs
+from actfer_env.agents.torch_files import save_atomic
 from actfer_env.evaluation.intervals import PLUS_MINUS, Interval
+from actfer_env.files import draft_file
 from actfer_env.tools.sampling import sample_box
 from benchmarks.synthetic import common
 
@@ -259,7 +261,8 @@ def plot(rows: list[list[object]], path: Path) -> None:
     axis.axhline(0, color="black", lw=0.6)
     axis.legend(fontsize=7, frameon=False)
     figure.tight_layout()
-    figure.savefig(path)
+    with draft_file(path) as draft:
+        figure.savefig(draft, format="png")
 
 
 def seen(split: common.Split, args: argparse.Namespace) -> common.Split:
@@ -322,7 +325,7 @@ def main() -> None:
     for reader in args.readers:
         models = [kept(args, reader, seed, crop) or taught(args, reader, seed) for seed in range(args.seeds)]
         for seed, model in enumerate(models):
-            torch.save(model.state_dict(), weights(args, reader, seed))
+            save_atomic(weights(args, reader, seed), model.state_dict())
         hits = np.array([[right(model, split, index, zoomed, args.even) for zoomed in (False, True)]
                          for model in models])  # fmt: skip
         rows += table(reader, split, index, (hits[:, 0].mean(0), hits[:, 1].mean(0)))
