@@ -171,14 +171,10 @@ class ViewTools(FaceTools):
     """
 
     def __init__(self, dataset: Dataset, views: Views, config: ViewConfig | None = None) -> None:
-        self._view_config = config = config or ViewConfig()
+        config = config or ViewConfig()
         super().__init__(config.detector, zoom=ZoomConfig(size=config.crop_size, stretch=True))
-        self._dataset, self._views = dataset, views
+        self._views = views
         self._index = {dataset[i].id: i for i in range(len(dataset))}
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Travel with the views."""
-        return ViewTools, (self._dataset, self._views, self._view_config)
 
     def alignment(self, sample: Sample) -> Alignment | None:
         """Return the sample's alignment, or None if no face was found."""
