@@ -25,7 +25,7 @@ from actfer_env.agents.refusals import cure_of, kind_of
 from actfer_env.bounds import bounded, check_fields
 from actfer_env.chat import ChatEpisode, to_openai
 from actfer_env.chat.messages import without_reasoning
-from actfer_env.files import write_text_atomic
+from actfer_env.files import check_writable, write_text_atomic
 
 _NO_CHAT = "did not answer as a chat endpoint (is the address right, with its /v1?)"
 _KEPT = "; finished episodes are kept, run again to go on"
@@ -221,6 +221,8 @@ class OpenAIChatAgent:
         kept = _cached(place)
         if kept is not None:
             return kept
+        if place is not None:  # an answer that could not be kept would be paid for again
+            check_writable(place.parent)
         start = time.perf_counter()
         answer, spent = self._ask(request, first=not episode.texts)
         answer = self._mask.hide_in(answer)

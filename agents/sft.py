@@ -9,7 +9,6 @@ lessons of `actfer_env.agents.lessons`, with a loss on the tokens that a policy 
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 import time
@@ -33,11 +32,12 @@ from actfer_env.agents.lessons import BRIEF_CHAT, Lessons, Play, codec_of, lesso
 from actfer_env.agents.quick_vision import quicken
 from actfer_env.agents.qwen_vl import load
 from actfer_env.agents.tiny_qwen import TinyQwenConfig, build
+from actfer_env.agents.torch_files import load_state, save_atomic
 from actfer_env.bounds import bounded, check_fields
 from actfer_env.chat import ChatConfig
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.errors import DataError
-from actfer_env.files import check_writable, draft_files, write_bytes_atomic, write_text_atomic
+from actfer_env.files import check_writable, draft_files, write_text_atomic
 from actfer_env.identity import as_json, dataset_facts, model_facts, refuse_other
 
 SMALL_QWEN = TinyQwenConfig(hidden=128, layers=4, vision_hidden=128, vision_layers=4, vocabulary=900,
@@ -171,19 +171,17 @@ class Draft:
         """
         if not self.path.exists():
             return None
+        state: dict[str, Any] = load_state(self.path)
         try:
-            state: dict[str, Any] = torch.load(self.path, weights_only=True)
             found = json.loads(state["facts"])
-        except Exception as error:
+        except (LookupError, TypeError, ValueError) as error:
             raise DataError(f"{self.path} is broken ({type(error).__name__}): delete it and run again") from error
         refuse_other(self.path.parent, "teaching", found, self._facts)
         return state
 
     def write(self, state: dict[str, Any]) -> None:
         """Keep a state."""
-        buffer = io.BytesIO()
-        torch.save({**state, "facts": json.dumps(self._facts)}, buffer)
-        write_bytes_atomic(self.path, buffer.getvalue())
+        save_atomic(self.path, {**state, "facts": json.dumps(self._facts)})
 
 
 class Teacher:

@@ -367,7 +367,7 @@ def test_figures_reach_tensorboard_once_each(cache: Path, tmp_path: Path) -> Non
 def test_intervals_over_seeds_by_hand() -> None:
     found = Interval.of([1.0, 2.0, 3.0])
     assert (found.mean, found.error) == (2.0, pytest.approx(1 / math.sqrt(3)))
-    assert found.high - found.mean == pytest.approx(4.30 / math.sqrt(3))
+    assert found.high - found.mean == pytest.approx(4.30265 / math.sqrt(3), abs=1e-5)
     assert paired([{"figures": {"x": 1.0}}], [{"figures": {"x": 0.25}}], "x") == [0.75]
     assert to_markdown([{"a": "1"}, {"b": "2"}]).splitlines()[2:] == ["| 1 |  |", "|  | 2 |"]
 

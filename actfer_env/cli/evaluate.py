@@ -135,7 +135,7 @@ def _evaluate(agent: Any, dataset: Dataset, config: EvalConfig, out: Path, embed
     if not run.rollouts:
         raise DataError("no conversation was finished")
     if embed or carried_pictures(out):
-        run = embed_pictures(out, replace(run, pictures=carried_pictures(out)), dataset)
+        run = embed_pictures(out, run.replace(pictures=carried_pictures(out)), dataset)
     write_run(out, run)
     summary = summarize(run.rollouts, run.scores, run.au_set)
     write_text_atomic(out / "summary.json", json.dumps(summary.to_dict(), indent=1) + "\n")

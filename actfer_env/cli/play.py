@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -119,7 +118,7 @@ def report(
     if root is not None:
         if not root.exists():
             raise DataError(f"--root {root}: no such file or folder")
-        run = replace(run, dataset={**run.dataset, "root": str(root.resolve())})
+        run = run.replace(dataset={**run.dataset, "root": str(root.resolve())})
     if embed:
         run = embed_pictures(folder, run)
         write_run(folder, run)

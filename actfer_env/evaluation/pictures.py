@@ -10,7 +10,7 @@ import io
 import os
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -221,7 +221,7 @@ def embed_pictures(folder: str | os.PathLike[str], run: Run, dataset: Dataset | 
         except (ActFERError, LookupError):
             if (Path(folder) / PICTURE_FOLDER / Path(run.pictures.get(name, "")).name).is_file():
                 kept[name] = run.pictures[name]
-    return replace(run, pictures=kept)
+    return run.replace(pictures=kept)
 
 
 def _copy(sample: Sample, folder: Path) -> str:

@@ -73,9 +73,10 @@ class Scores:
         """
         arrays = ("task", "structure", "utility", "quality", "total", "advantage", "gated", "zoomed")
         maps = ("delta", "delta_emotion", "lambda_miss", "lambda_over")
+        joined: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays}
+        joined |= {name: {key: value for part in parts for key, value in getattr(part, name).items()} for name in maps}
         return cls(
-            **{name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays},
-            **{name: {key: value for part in parts for key, value in getattr(part, name).items()} for name in maps},
+            **joined,
             group_ids=tuple(group for part in parts for group in part.group_ids),
             rules=tuple(rule for part in parts for rule in part.rules),
             parts={name: np.concatenate([part.parts[name] for part in parts]) for name in parts[0].parts},

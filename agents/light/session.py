@@ -21,17 +21,17 @@ from actfer_env.agents.light.trainer import (
     TrainerConfig,
     check_begun,
     load_checkpoint,
-    save_atomic,
     versions,
     weights_hash,
 )
 from actfer_env.agents.light.views import PreparedImages, ViewConfig, ViewTools, prepare, views_name
 from actfer_env.agents.light.warmstart import WarmStartConfig, warm_start
+from actfer_env.agents.torch_files import save_atomic
 from actfer_env.bounds import bounded, check_fields
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.data.synthetic import GENERATOR_VERSION
 from actfer_env.errors import DataError
-from actfer_env.files import write_text_atomic
+from actfer_env.files import check_writable, write_text_atomic
 from actfer_env.identity import as_json, dataset_facts, detector_facts, digest, refuse_other
 from actfer_env.rewards import VARIANTS, UCGRPOConfig
 from actfer_env.rewards.presets import OTHER_REWARDS
@@ -180,6 +180,7 @@ def run(
     begun["trainer"] = {name: value for name, value in facts["trainer"].items() if name not in free}
     begun["data"] = {split: value for split, value in facts["data"].items() if split != "test"}
     check_begun(folder, {"session": begun})
+    check_writable(folder)
 
     # The data and the warm start, both from the cache where they are.
     train = split_data("train", config.train, config, cache, say, workers)

@@ -29,10 +29,11 @@ from actfer_env.agents.base import Watch
 from actfer_env.agents.light.board import TensorBoardLog
 from actfer_env.agents.light.policy import ANSWER, Features, LightPolicy, divergence, entropy, log_prob
 from actfer_env.agents.light.rollouts import Batch, Player
+from actfer_env.agents.torch_files import load_state, save_atomic
 from actfer_env.bounds import bounded, check_fields
 from actfer_env.data.synthetic import GENERATOR_VERSION
 from actfer_env.errors import DataError
-from actfer_env.files import write_bytes_atomic, write_text_atomic
+from actfer_env.files import write_text_atomic
 from actfer_env.identity import as_json, dataset_facts, refuse_other
 from actfer_env.rewards import UCGRPO
 from actfer_env.rewards.guards import collapse_figures, collapse_warnings
@@ -342,25 +343,11 @@ def weights_hash(module: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def save_atomic(path: Path, state: Any) -> None:
-    """Write a torch file, all or nothing.
-
-    Raises:
-        DataError: the folder cannot be written.
-    """
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_bytes_atomic(path, buffer.getvalue())
-
-
 def load_checkpoint(path: Path) -> Any:
     """Read a torch file.
 
     Raises:
         DataError: it is broken.
     """
-    try:
-        return torch.load(path, weights_only=True)
-    except Exception as error:
-        what = path.parent if path.name == CHECKPOINT else path  # a run's result would outlive its checkpoint
-        raise DataError(f"{path} is no checkpoint ({type(error).__name__}): delete {what} and run again") from error
+    what = path.parent if path.name == CHECKPOINT else path  # a run's result would outlive its checkpoint
+    return load_state(path, fault="no checkpoint", delete=what)
