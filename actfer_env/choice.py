@@ -1,13 +1,20 @@
-"""What `reset(options=...)` may choose, for every environment of this package."""
+"""`EpisodeEnv`: the one reset of the environments of single episodes, and what its options may choose."""
 
 from __future__ import annotations
 
 import operator
+from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
+
+import gymnasium as gym
 
 from actfer_env.data.sample import Dataset, Sample
+from actfer_env.episode import EpisodeConfig
 from actfer_env.errors import short
+from actfer_env.limits import under_wrappers
+
+Action = TypeVar("Action")
 
 _KNOWN = ("sample", "group", "member")
 
@@ -43,3 +50,50 @@ def choose(options: Mapping[str, Any] | None, dataset: Dataset, drawn: int, numb
     except TypeError:
         raise ValueError(f"reset option 'member' is {short(given['member'])}: give a whole number") from None
     return Choice(sample, str(given.get("group", f"{sample.id}#{number}")), member)
+
+
+class EpisodeEnv(gym.Env[dict[str, Any], Action]):
+    """An environment that plays one episode after the other, each over one sample of its data set.
+
+    Attributes:
+        dataset: the samples.
+        config: budgets and Action Units.
+    """
+
+    dataset: Dataset
+    config: EpisodeConfig
+    _episodes = 0
+    _seed: int | None = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Start an episode.
+
+        Args:
+            seed: fixes which samples follow.
+            options: {"sample": index or id} chooses the sample; {"group": id, "member": index} name the episode's
+                query group in its rollout, for whoever plays groups one by one.
+
+        Raises:
+            DataError: no such sample.
+            ValueError: an unknown option, or a member that is no whole number.
+            ImageError: its picture cannot be read.
+        """
+        super().reset(seed=seed)
+        self._drop()
+        if seed is not None:
+            self._episodes, self._seed = 0, seed
+        drawn = int(self.np_random.integers(len(self.dataset)))
+        choice = choose(options, self.dataset, drawn, self._episodes)
+        started = self._start(choice, under_wrappers(self.config, self), self._seed)
+        self._episodes += 1
+        return started
+
+    @abstractmethod
+    def _drop(self) -> None:
+        """Leave the last episode, whatever becomes of the next one."""
+
+    @abstractmethod
+    def _start(self, choice: Choice, config: EpisodeConfig, seed: int | None) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Start the chosen episode within its budgets; return its first observation and info."""

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 
 from actfer_env import facs
 from actfer_env.actions import CODECS, ActionCodec, ActionFormat, Magnified
-from actfer_env.choice import choose
+from actfer_env.choice import Choice, EpisodeEnv
 from actfer_env.data import Dataset
 from actfer_env.data.registry import as_dataset
 from actfer_env.episode import Episode, EpisodeConfig
-from actfer_env.limits import under_wrappers
 from actfer_env.observation import ObservationLayout, ObservationWriter
 from actfer_env.render import Panel, show_window
 from actfer_env.rewards import UCGRPO, Scores, UCGRPOConfig
@@ -29,7 +28,7 @@ from actfer_env.tools.zoom import ZoomConfig
 Observation = dict[str, Any]
 
 
-class ActFEREnv(gym.Env[Observation, Any]):
+class ActFEREnv(EpisodeEnv[Any]):
     """Agentic facial expression recognition as an episode.
 
     ## Description
@@ -167,8 +166,6 @@ class ActFEREnv(gym.Env[Observation, Any]):
         self.action_space = self.codec.space
         self.observation_space = self.layout.space
         self.episode: Episode | None = None
-        self._episodes = 0
-        self._seed: int | None = None
         self._scores: Scores | None = None
         self._writer = ObservationWriter(self.layout, self.codec, self.layout.arrays(1))
 
@@ -192,35 +189,6 @@ class ActFEREnv(gym.Env[Observation, Any]):
         episode = self._running()
         mask = self.codec.mask(episode).copy()
         return self.codec.sample_mask(mask, Magnified(episode.zoomed_boxes, self.tools.zoom))
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Observation, dict[str, Any]]:
-        """Start an episode.
-
-        Args:
-            seed: fixes which samples follow.
-            options: {"sample": index or id} chooses the sample; {"group": id, "member": index} name the episode's
-                query group in its rollout, for whoever plays groups one by one.
-
-        Raises:
-            DataError: no such sample.
-            ValueError: an unknown option, or a member that is no whole number.
-            ImageError: its picture cannot be read.
-        """
-        super().reset(seed=seed)
-        self.episode = None
-        if seed is not None:
-            self._episodes, self._seed = 0, seed
-        drawn = int(self.np_random.integers(len(self.dataset)))
-        sample, group, member = choose(options, self.dataset, drawn, self._episodes)
-        config = under_wrappers(self.config, self)
-        episode = Episode(sample, self.tools, config, group_id=group, member=member, seed=self._seed)
-        self._writer.start(0, [episode])
-        self._episodes += 1
-        self.episode, self._scores = episode, None
-        self._show()
-        return self._observe(), self._info()
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Play one turn; see the class for actions, rewards and info.
@@ -259,6 +227,17 @@ class ActFEREnv(gym.Env[Observation, Any]):
     def close(self) -> None:
         """Close the window, if there is one."""
         show_window(None)
+
+    def _drop(self) -> None:
+        self.episode = self._scores = None
+
+    def _start(self, choice: Choice, config: EpisodeConfig, seed: int | None) -> tuple[Observation, dict[str, Any]]:
+        sample, group, member = choice
+        episode = Episode(sample, self.tools, config, group_id=group, member=member, seed=seed)
+        self._writer.start(0, [episode])
+        self.episode = episode
+        self._show()
+        return self._observe(), self._info()
 
     def _running(self) -> Episode:
         if self.episode is None:

@@ -15,15 +15,15 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import IntEnum
 from functools import cached_property, lru_cache
-from numbers import Integral
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from actfer_env import facs
-from actfer_env.errors import LabelError, short
+from actfer_env.bounds import bounded, check_fields
+from actfer_env.errors import LabelError, SettingsError, short
 from actfer_env.rollout import VIOLATIONS, Box, Detection, Rollout, ToolCall
 from actfer_env.tools.align import Alignment
 from actfer_env.tools.cache import FaceTools
@@ -66,20 +66,32 @@ class EpisodeConfig:
         max_zooms: crops, whether asked for in one call or in several (chosen here: one for each region).
         au_set: the Action Units that targets and answers are restricted to, or the name of a set (a key of
             `facs.AU_SETS`); kept in ascending order.
+        emotions: the emotions that an answer may name, in any known spelling; kept in the order of `facs.EMOTIONS`.
+
+    Raises:
+        SettingsError: a budget is out of its range, or no emotion is left.
+        LabelError: an Action Unit or emotion is unknown.
     """
 
-    max_turns: int = 6
-    max_zooms: int = 4
+    max_turns: int = bounded(6, ge=1)
+    max_zooms: int = bounded(4, ge=0)
     au_set: tuple[int, ...] = facs.CORE_AUS
+    emotions: tuple[str, ...] = facs.EMOTIONS
 
     def __post_init__(self) -> None:
-        for name, least in (("max_turns", 1), ("max_zooms", 0)):
-            value = getattr(self, name)
-            if not isinstance(value, Integral) or value < least:
-                raise ValueError(f"{name} {short(value)} must be a whole number of at least {least}")
+        check_fields(self)
         given: Any = self.au_set
         units = facs.parse_au_set(given) if isinstance(given, str) else facs.parse_aus(given)
         object.__setattr__(self, "au_set", tuple(sorted(units)))
+        allowed = {facs.parse_emotion(label) for label in self.emotions}
+        if not allowed:
+            raise SettingsError("emotions is empty: name at least one that an answer may be")
+        object.__setattr__(self, "emotions", tuple(label for label in facs.EMOTIONS if label in allowed))
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a stored run says of its episodes; `emotions` only where they are not all."""
+        kept = asdict(self)
+        return kept if self.emotions != facs.EMOTIONS else {k: v for k, v in kept.items() if k != "emotions"}
 
     @cached_property
     def known_aus(self) -> frozenset[int]:
@@ -227,7 +239,7 @@ class Episode:
         """Answer and end the episode.
 
         Args:
-            emotion: any known spelling of one of the eight; an unknown one is a violation.
+            emotion: any known spelling of one of `config.emotions`; another one is a violation.
             aus: Action Units, or None if the policy names none; those outside `au_set` are dropped and noted.
         """
         return self._turn(ANSWER, {"emotion": emotion, "aus": aus}, lambda: self._answer(emotion, aus))
@@ -403,6 +415,12 @@ class Episode:
     def _answer(self, emotion: str, aus: Iterable[str | int] | str | None) -> StepResult:
         try:
             label = facs.parse_emotion(emotion)
+        except LabelError:
+            label = ""
+        if label not in self.config.emotions:
+            known = ", ".join(self.config.emotions)
+            raise _ViolationError("bad_arguments", f"unknown emotion {short(emotion)}: use one of {known}")
+        try:
             units = None if aus is None else facs.parse_aus(aus)
         except (LabelError, TypeError) as error:
             raise _ViolationError("bad_arguments", str(error)) from error

@@ -26,6 +26,10 @@ class LabelError(DataError):
     """An emotion, Action Unit or region that the taxonomy does not know."""
 
 
+class SettingsError(DataError):
+    """A setting that is unknown or out of its range."""
+
+
 class PluginError(ActFERError, ImportError):
     """A module that was named to be imported, and cannot be."""
 

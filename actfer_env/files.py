@@ -8,23 +8,27 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import platform
 import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from actfer_env.errors import DataError
 
+T = TypeVar("T")
 PathLike: TypeAlias = str | os.PathLike[str]
 
 _HERE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 """This machine, in the names of drafts."""
+_RACES = 100
+"""How often a folder is put into its place before other processes that replace it, too, are taken for a fault."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CURES = {
     **dict.fromkeys(_FULL, "make room, or choose another place"),
@@ -52,8 +56,12 @@ def write_bytes_atomic(path: PathLike, content: bytes) -> None:
 
 
 @contextmanager
-def draft_file(path: PathLike) -> Iterator[Path]:
+def draft_file(path: PathLike, *, replace: bool = True) -> Iterator[Path]:
     """Give an empty file beside `path` to fill; it takes that name when the block ends, and is removed if it fails.
+
+    Args:
+        path: the file to be.
+        replace: take the place of a file that is there; else that one stays, since another process was faster.
 
     Raises:
         DataError: the folder cannot be written (read-only, full disk), or `path` is no place for a file.
@@ -69,7 +77,8 @@ def draft_file(path: PathLike) -> Iterator[Path]:
             try:
                 yield draft
                 _settle(draft, mode & 0o777)
-                draft.replace(place)
+                if replace or not _linked(draft, place):
+                    draft.replace(place)
             finally:
                 with suppress(OSError):  # after the renaming there is no draft
                     draft.unlink()
@@ -146,6 +155,72 @@ def append_line(path: PathLike, line: str, *, sync: bool = True) -> None:
             with suppress(OSError):  # the next line must not go on from half of this one
                 handle.truncate(before)
             raise
+
+
+class Journal(Generic[T]):
+    """JSON objects in a file, one a line, each kept as soon as it is appended; a killed process loses none of them.
+
+    Args:
+        path: the file; it need not be there.
+        parse: makes a value of an object; a `ValueError` says why it is none.
+        key: what tells values apart, so that the file holds none of them twice; None lets values repeat.
+        first: the objects' first key, by which half a last line is known as one of this journal.
+        sync: return from `append` when the line is on the disk, not only with the operating system.
+    """
+
+    def __init__(
+        self, path: PathLike, parse: Callable[[dict[str, Any]], T], *, key: Callable[[T], Hashable] | None = None,
+        first: str = "schema", sync: bool = True,
+    ) -> None:  # fmt: skip
+        self.path = Path(path)
+        self._parse, self._key, self._sync = parse, key, sync
+        self._begin = f'{{"{first}"'.encode()
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Append an object, whole or not at all.
+
+        Raises:
+            DataError: the file cannot be written.
+            ValueError: the object holds NaN or infinity, which JSON does not know.
+        """
+        append_line(self.path, json.dumps(record, ensure_ascii=False, allow_nan=False), sync=self._sync)
+
+    def read(self) -> list[T]:
+        """Return the values kept so far, in order, and mend the file where a process was killed or two were at work.
+
+        Half a last line is cut off; a whole one that lacks its end gets it. Of values with one key the first is kept.
+
+        Raises:
+            DataError: the file cannot be read, or holds something else; then it stays as it is.
+        """
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise DataError(f"cannot read {self.path}: {error.strerror or error}") from error
+        *lines, torn = content.split(b"\n")
+        if torn and not (torn.startswith(self._begin) or self._begin.startswith(torn)):
+            raise DataError(f"{self.path} holds something else than this journal: choose another file")
+        with suppress(ValueError, RecursionError):
+            json.loads(torn)
+            lines.append(torn)
+        kept: dict[Hashable, tuple[bytes, T]] = {}
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                value = self._value(line, number)
+                kept.setdefault(number if self._key is None else self._key(value), (line + b"\n", value))
+        mended = b"".join(line for line, _ in kept.values())
+        if torn or mended.count(b"\n") < content.count(b"\n"):
+            write_bytes_atomic(self.path, mended)
+        return [value for _, value in kept.values()]
+
+    def _value(self, line: bytes, number: int) -> T:
+        try:
+            record = json.loads(line.decode("utf-8", "surrogateescape"))  # one bad byte spoils no other line
+            return self._parse(record)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{self.path}, line {number}: {error}; delete the line, or choose another file") from error
 
 
 def make_folder(path: PathLike) -> Path:
@@ -266,19 +341,34 @@ def _write_all(descriptor: int, content: bytes) -> None:
         rest = rest[os.write(descriptor, rest) :]
 
 
+def _linked(draft: Path, place: Path) -> bool:
+    """Give a file its name unless that is taken; False where the file system knows no links and the name is free."""
+    try:
+        os.link(draft, place)
+    except OSError:
+        return place.exists()
+    return True
+
+
 def _take_place(draft: Path, place: Path, replace: bool) -> None:
     """Rename a folder; one that is in its way is moved aside first, and comes back if that fails."""
-    aside = _beside(place)
-    if replace and place.is_dir():
-        place.rename(aside)
-    try:
-        draft.rename(place)
-    except OSError:
-        if aside.exists():
-            aside.rename(place)
-        if replace or not place.is_dir():
-            raise
-    shutil.rmtree(aside, ignore_errors=True)
+    for attempt in range(_RACES):
+        aside = _beside(place)
+        if replace:
+            with suppress(FileNotFoundError):  # there is none, or another process has just moved it aside
+                place.rename(aside)
+        try:
+            draft.rename(place)
+            break
+        except OSError:
+            with suppress(OSError):  # there was none, or another process has put its own there by now
+                aside.rename(place)
+            if not place.is_dir() or (replace and attempt == _RACES - 1):
+                raise
+            if not replace:
+                break
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 @contextmanager

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from actfer_env import facs
+from actfer_env.bounds import bounded, check_fields
 from actfer_env.data import Sample
 from actfer_env.episode import Episode
 from actfer_env.errors import ActFERError, DataError
 from actfer_env.render import Panel
 from actfer_env.tools import Face, FaceTools, ZoomConfig
-from actfer_env.tools.align import DEFAULT_SIZE, FaceChoice, check_size
+from actfer_env.tools.align import DEFAULT_SIZE, FaceChoice
 from actfer_env.tools.detectors import LANDMARKS, Detector, make_detector
 from actfer_env.tools.image import RGB, save_png
 from actfer_env.tools.orientation import detect_in
@@ -56,14 +57,14 @@ class InspectConfig:
     """
 
     detector: str = "auto"
-    size: int = DEFAULT_SIZE
+    size: int = bounded(DEFAULT_SIZE, ge=16, le=4096)
     face: Faces = "largest"
     out: Path = Path("actfer-inspect")
     panels: bool = True
     save: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        check_size(self.size)
+        check_fields(self)
         for what in self.save:
             if what not in SAVED:
                 raise DataError(f"cannot save {what!r}: use {' or '.join(SAVED)}, or both with a comma")

@@ -31,6 +31,17 @@ CHAT_ID = "ActFER-Chat-v0"
 """The environment of text turns; see `actfer_env.chat.env.ActFERChatEnv`."""
 
 
+def arguments(env_id: str, **given: Any) -> dict[str, Any]:
+    """Return the arguments of `ActFEREnv` that an id stands for, with those that are given in their place.
+
+    Raises:
+        ValueError: an unknown id.
+    """
+    if env_id not in IDS:
+        raise ValueError(f"unknown id {env_id!r}: use one of {', '.join(IDS)}")
+    return {**IDS[env_id], **given}
+
+
 def register_envs() -> None:
     """Register every id with gymnasium; ids that are registered already are left alone."""
     for name, kwargs in IDS.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,11 +17,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from actfer_env import facs
+from actfer_env.episode import Episode, State
 from actfer_env.tools.align import Alignment
 from actfer_env.tools.image import RGB
 
 if TYPE_CHECKING:
-    from actfer_env.episode import Episode
     from actfer_env.rewards import Scores
 
 Colour = tuple[int, int, int]
@@ -35,6 +36,8 @@ BOX_COLOUR: Colour = (190, 150, 255)
 NOBODY_LOOKED = "the tools were played by a script; nobody read the faces"
 """Said wherever an answer is that of a script that does not look at pictures."""
 
+_FRAMES = 36
+"""Crops that a panel has room for; of more, the last ones are drawn."""
 _logger = logging.getLogger(__name__)
 
 
@@ -139,18 +142,24 @@ class Panel:
             _paste(canvas, draw_face(image, episode.alignment, 296), frame)
             return
         pen.rectangle(frame, outline=self.faint)
-        state = "no face found" if episode.view == 2 else "not detected yet"
+        state = "no face found" if episode.view is State.NO_FACE else "not detected yet"
         pen.text((476, 184), state, fill=self.faint, font=font(15), anchor="mm")
 
     def _crops(self, canvas: Image.Image, pen: ImageDraw.ImageDraw, episode: Episode) -> None:
-        self._title(pen, (640, 12), "zoomed", f"{len(episode.crops)} of {episode.config.max_zooms}")
-        for i in range(4):
-            x, y = 640 + (i % 2) * 154, 36 + (i // 2) * 151
-            frame = (x, y, x + 146, y + 145)
+        most = episode.config.max_zooms
+        self._title(pen, (640, 12), "zoomed", f"{len(episode.crops)} of {most}")
+        shown = min(most, _FRAMES)
+        columns = math.ceil(math.sqrt(shown))
+        rows = math.ceil(shown / max(columns, 1))
+        width, height = (300 - 8 * (columns - 1)) // max(columns, 1), (296 - 6 * (rows - 1)) // max(rows, 1)
+        crops = episode.crops[max(len(episode.crops) - shown, 0) :]
+        for i in range(shown):
+            x, y = 640 + (i % columns) * (width + 8), 36 + (i // columns) * (height + 6)
+            frame = (x, y, x + width, y + height)
             pen.rectangle(frame, outline=self.faint)
-            if i < len(episode.crops):
-                crop = episode.crops[i]
-                _paste(canvas, _natural(crop.image, crop.box, 146), frame)
+            if i < len(crops):
+                crop = crops[i]
+                _paste(canvas, _natural(crop.image, crop.box, width), frame)
                 colour = box_colour(episode.alignment, crop.box) if episode.alignment else self.ink
                 pen.rectangle(frame, outline=colour, width=2)
                 pen.text(

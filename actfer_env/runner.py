@@ -10,6 +10,7 @@ import gymnasium as gym
 
 from actfer_env import facs
 from actfer_env.agents import Agent, make_agent
+from actfer_env.bounds import bounded, check_fields
 from actfer_env.data import Dataset
 from actfer_env.env import ActFEREnv
 from actfer_env.errors import DataError, DetectorError, ImageError
@@ -38,19 +39,16 @@ class RolloutConfig:
     env_id: str = "ActFER-MultiDiscrete-v0"
     agents: tuple[str, ...] = ("full",)
     detector: str = "auto"
-    group_size: int = 1
-    number: int | None = None
-    seed: int = 0
-    max_turns: int = 6
-    max_zooms: int = 4
+    group_size: int = bounded(1, ge=1)
+    number: int | None = bounded(None, ge=1)
+    seed: int = bounded(0, ge=0)
+    max_turns: int = bounded(6, ge=1)
+    max_zooms: int = bounded(4, ge=0)
     reward: UCGRPOConfig = field(default_factory=UCGRPOConfig)
     au_set: tuple[int, ...] = facs.CORE_AUS
 
     def __post_init__(self) -> None:
-        for name in ("group_size", "number", "max_turns"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise DataError(f"{name} is {value}; it must be at least 1")
+        check_fields(self)
         if not self.agents:
             raise DataError("no agent is named")
 

@@ -7,9 +7,9 @@ the true answer. Its tokens are those of `Conversation`, so that they are laid o
 from __future__ import annotations
 
 import os
-import pickle
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,12 @@ from numpy.typing import NDArray
 
 from actfer_env import facs
 from actfer_env.agents.conversation import Codec, Conversation, ModelError
+from actfer_env.agents.prepare import in_processes, naming_broken, prepared, prepared_name, read_arrays, write_arrays
 from actfer_env.agents.torchvision_guard import guard
 from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools
 from actfer_env.chat.turns import answer_text, call_text
 from actfer_env.data import Dataset, Sample
-from actfer_env.errors import DataError
-from actfer_env.files import draft_folder
-from actfer_env.identity import dataset_facts, detector_facts, digest, file_facts
-from actfer_env.plugins import Carrying
+from actfer_env.identity import dataset_facts, detector_facts, file_facts
 from actfer_env.tools import FaceTools
 from actfer_env.tools.image import RGB
 from actfer_env.tools.schema import DETECT_ALIGN, ZOOM_IN
@@ -34,7 +32,10 @@ BRIEF_CHAT = ChatConfig(brief=True, image_side=64, face_side=64, crop_side=64)
 """The conversation of a tiny model: short prompts, and pictures of four tokens at most (chosen here)."""
 LESSONS_VERSION = 1
 """Raised whenever the same data, model and conversation give other files."""
-_CHUNK = 64
+_WHOLE = ("patches", "starts", "grids", "emotion", "aus", "scale")
+"""Arrays of `Lessons`, kept as they are."""
+_PLAYS = ("ids", "written", "length", "pictures", "shown", "plays")
+"""All trajectories in a row: tokens, and how many each has; pictures, and how many; trajectories of each face."""
 _LAYOUT = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
            "merges.txt", "chat_template.jinja", "chat_template.json", "preprocessor_config.json")  # fmt: skip
 """Files of a model that decide how a conversation is laid out in tokens and patches."""
@@ -109,11 +110,11 @@ def prepare_lessons(
         DataError: the folder cannot be written, or holds broken lessons.
     """
     work = _Work(dataset, str(model), chat, detector)
-    target = Path(folder) / lessons_name(dataset, model, chat, detector)
-    if not target.is_dir():
-        with draft_folder(target) as draft:
-            _write(work.all(workers or os.cpu_count() or 1, advance), draft, work.codec())
-    return read_lessons(target)
+
+    def write(draft: Path) -> None:
+        _write(in_processes(len(dataset), work.some, workers, advance), draft, work.codec())
+
+    return read_lessons(prepared(folder, lessons_name(dataset, model, chat, detector), write))
 
 
 def lessons_name(
@@ -129,7 +130,7 @@ def lessons_name(
         if name not in layout:
             raise ModelError(f"cannot load {os.fspath(model)}: it is no folder with a {name}")
     data, finder = dataset_facts(dataset, content=True), detector_facts(detector)
-    return f"lessons-{digest([LESSONS_VERSION, data, asdict(chat), finder, layout])}"
+    return prepared_name("lessons", LESSONS_VERSION, [data, asdict(chat), finder, layout])
 
 
 def read_lessons(folder: str | os.PathLike[str]) -> Lessons:
@@ -138,12 +139,15 @@ def read_lessons(folder: str | os.PathLike[str]) -> Lessons:
     Raises:
         DataError: the folder is broken.
     """
-    place = Path(folder)
-    try:
-        facts = pickle.loads(_facts(place).read_bytes())
-        return Lessons(patches=np.load(place / "patches.npy", mmap_mode="r"), **facts)
-    except (OSError, TypeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        raise DataError(f"{place} is broken ({error}): delete it and run again") from error
+    with naming_broken(folder):
+        found, _ = read_arrays(folder, (*_WHOLE, *_PLAYS), mapped=("patches",))
+        ids, written, length, pictures, shown, plays = (found[name] for name in _PLAYS)
+        ends, seen = np.cumsum(length)[:-1], np.cumsum(shown)[:-1]
+        rows = np.split(ids, ends), np.split(written, ends), np.split(pictures, seen)
+        every = [Play(own, mine, tuple(these.tolist())) for own, mine, these in zip(*rows, strict=True)]
+        firsts = np.cumsum([0, *plays]).tolist()
+        faces = tuple(tuple(every[start:end]) for start, end in pairwise(firsts))
+        return Lessons(plays=faces, **{name: found[name] for name in _WHOLE})
 
 
 def turns(sample: Sample, region: str | None) -> list[str]:
@@ -211,23 +215,7 @@ class _Work:
     def codec(self) -> _MemoCodec:
         return _MemoCodec(*_processors(self.model))
 
-    def all(self, workers: int, advance: Callable[[int], None] | None) -> list[_Face]:
-        from joblib import Parallel, delayed
-
-        chunks = [range(start, min(start + _CHUNK, len(self.dataset))) for start in range(0, len(self.dataset), _CHUNK)]
-        faces: list[_Face] = []
-        some = delayed(Carrying(self.some))
-        jobs = (some(chunk) for chunk in chunks)
-        for part in Parallel(n_jobs=min(workers, len(chunks)), return_as="generator")(jobs):
-            faces += part
-            if advance is not None:
-                advance(len(faces))
-        return faces
-
-    def some(self, chunk: Iterable[int]) -> list[_Face]:
-        import cv2
-
-        cv2.setNumThreads(1)
+    def some(self, chunk: Sequence[int]) -> list[_Face]:
         codec, tools = self.codec(), chat_tools(self.detector, self.chat)
         return [self.face(self.dataset[index], codec, tools) for index in chunk]
 
@@ -275,18 +263,17 @@ def _scale(image_processor: Any, values: int) -> NDArray[np.float32]:
 
 def _write(faces: list[_Face], folder: Path, codec: Codec) -> None:
     patches = [rows for face in faces for rows in face.patches]
-    np.save(folder / "patches.npy", np.concatenate(patches))
-    first, plays = 0, []
-    for face in faces:
-        plays.append(tuple(Play(p.ids, p.written, tuple(first + n for n in p.pictures)) for p in face.plays))
-        first += len(face.patches)
-    facts = {
-        "starts": np.cumsum([0, *map(len, patches)]), "grids": np.array([grid for f in faces for grid in f.grids]),
-        "plays": tuple(plays), "emotion": np.array([face.emotion for face in faces]),
-        "aus": np.stack([face.aus for face in faces]), "scale": _scale(codec.image_processor, patches[0].shape[1]),
-    }  # fmt: skip
-    _facts(folder).write_bytes(pickle.dumps(facts))
-
-
-def _facts(folder: Path) -> Path:
-    return folder / "facts.pickle"
+    plays = [play for face in faces for play in face.plays]
+    firsts = np.cumsum([0, *(len(face.patches) for face in faces)])
+    pictures = [first + n for first, face in zip(firsts, faces, strict=False) for p in face.plays for n in p.pictures]
+    write_arrays(folder, {
+        "patches": np.concatenate(patches), "starts": np.cumsum([0, *map(len, patches)]),
+        "grids": np.array([grid for face in faces for grid in face.grids]),
+        "emotion": np.array([face.emotion for face in faces]), "aus": np.stack([face.aus for face in faces]),
+        "scale": _scale(codec.image_processor, patches[0].shape[1]),
+        "ids": np.concatenate([play.ids for play in plays]),
+        "written": np.concatenate([play.written for play in plays]),
+        "length": np.array([len(play.ids) for play in plays]), "pictures": np.array(pictures),
+        "shown": np.array([len(play.pictures) for play in plays]),
+        "plays": np.array([len(face.plays) for face in faces]),
+    })  # fmt: skip

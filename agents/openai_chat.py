@@ -22,9 +22,10 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 from actfer_env.agents.base import Usage
 from actfer_env.agents.masking import EndpointError, Mask, address, login_header, read_key, secrets_of
 from actfer_env.agents.refusals import cure_of, kind_of
+from actfer_env.bounds import bounded, check_fields
 from actfer_env.chat import ChatEpisode, to_openai
 from actfer_env.chat.messages import without_reasoning
-from actfer_env.files import write_text_atomic
+from actfer_env.files import check_writable, write_text_atomic
 
 _NO_CHAT = "did not answer as a chat endpoint (is the address right, with its /v1?)"
 _KEPT = "; finished episodes are kept, run again to go on"
@@ -66,24 +67,23 @@ class EndpointConfig:
     url: str
     model: str
     key_variable: str = "OPENAI_API_KEY"
-    concurrency: int = 4
-    retries: int = 5
-    timeout: float = 120.0
-    max_tokens: int = 1024
-    temperature: float | None = None
-    seed: int | None = None
+    concurrency: int = bounded(4, ge=1)
+    retries: int = bounded(5, ge=0)
+    timeout: float = bounded(120.0, gt=0)
+    max_tokens: int = bounded(1024, ge=1)
+    temperature: float | None = bounded(None, ge=0)
+    seed: int | None = bounded(None)
     images_in_tool: bool = False
-    token_budget: int | None = None
+    token_budget: int | None = bounded(None, ge=1)
     cache: str | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self, EndpointError)
         object.__setattr__(self, "url", self.url.strip())
         if not _is_address(self.url):
             raise EndpointError(f"endpoint {self.address!r} is no address: write it as http://HOST:PORT/v1")
         if not _VARIABLE.fullmatch(self.key_variable):  # it may be the key itself
             raise EndpointError("key_variable must be the name of an environment variable, such as OPENAI_API_KEY")
-        if self.concurrency < 1 or self.retries < 0 or self.timeout <= 0 or self.max_tokens < 1:
-            raise EndpointError("concurrency and max_tokens must be at least 1, retries 0, and timeout above 0")
 
     @property
     def address(self) -> str:
@@ -221,6 +221,8 @@ class OpenAIChatAgent:
         kept = _cached(place)
         if kept is not None:
             return kept
+        if place is not None:  # an answer that could not be kept would be paid for again
+            check_writable(place.parent)
         start = time.perf_counter()
         answer, spent = self._ask(request, first=not episode.texts)
         answer = self._mask.hide_in(answer)

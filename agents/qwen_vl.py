@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from actfer_env.agents.base import Usage
 from actfer_env.agents.conversation import Codec, Conversation, ModelError
 from actfer_env.agents.torchvision_guard import guard
+from actfer_env.bounds import bounded, check_fields
 from actfer_env.chat import ChatConfig, ChatEpisode
 from actfer_env.identity import model_facts
 from actfer_env.packages import needs
@@ -42,16 +43,15 @@ class SamplingConfig:
         max_length: tokens of a whole conversation; a longer one ends with the outcome "too_long".
     """
 
-    max_new_tokens: int = 1024
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int = 0
+    max_new_tokens: int = bounded(1024, ge=1)
+    temperature: float = bounded(0.0, ge=0)
+    top_p: float = bounded(1.0, gt=0, le=1)
+    seed: int = bounded(0, ge=0)
     stop_at_call: bool = True
-    max_length: int = 16_384
+    max_length: int = bounded(16_384, ge=2)
 
     def __post_init__(self) -> None:
-        if self.max_new_tokens < 1 or self.max_length < 2 or self.temperature < 0 or not 0 < self.top_p <= 1:
-            raise ModelError(f"{self}: use max_new_tokens >= 1, temperature >= 0 and 0 < top_p <= 1")
+        check_fields(self, ModelError)
 
 
 class QwenVLAgent:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal, get_args
 
 import gymnasium as gym
@@ -88,13 +89,13 @@ def truth(dataset: Dataset) -> Callable[[str], Answer]:
 
     An unlabelled sample is answered with "neutral"; missing Action Units with the emotion's prototype.
     """
+    return partial(_label, dataset)
 
-    def answer(sample_id: str) -> Answer:
-        sample = dataset[dataset.find(sample_id)]
-        emotion = sample.emotion or "neutral"
-        return emotion, facs.prototype_aus(emotion) if sample.aus is None else sample.aus
 
-    return answer
+def _label(dataset: Dataset, sample_id: str) -> Answer:
+    sample = dataset[dataset.find(sample_id)]
+    emotion = sample.emotion or "neutral"
+    return emotion, facs.prototype_aus(emotion) if sample.aus is None else sample.aus
 
 
 def _box(values: Any) -> Box:

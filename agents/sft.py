@@ -9,11 +9,10 @@ lessons of `actfer_env.agents.lessons`, with a loss on the tokens that a policy 
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -28,14 +27,17 @@ from torch.nn import functional
 
 from actfer_env import facs
 from actfer_env._version import __version__
+from actfer_env.agents.base import Watch
 from actfer_env.agents.lessons import BRIEF_CHAT, Lessons, Play, codec_of, lessons_name, prepare_lessons
 from actfer_env.agents.quick_vision import quicken
 from actfer_env.agents.qwen_vl import load
 from actfer_env.agents.tiny_qwen import TinyQwenConfig, build
+from actfer_env.agents.torch_files import load_state, save_atomic
+from actfer_env.bounds import bounded, check_fields
 from actfer_env.chat import ChatConfig
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.errors import DataError
-from actfer_env.files import check_writable, draft_files, write_bytes_atomic, write_text_atomic
+from actfer_env.files import check_writable, draft_files, write_text_atomic
 from actfer_env.identity import as_json, dataset_facts, model_facts, refuse_other
 
 SMALL_QWEN = TinyQwenConfig(hidden=128, layers=4, vision_hidden=128, vision_layers=4, vocabulary=900,
@@ -49,7 +51,6 @@ IGNORED = -100
 LOG, DRAFT = "sft.json", "teaching.pt"
 KEPT_EVERY = 100
 """Steps between two states of a teaching that can be taken up again; chosen here."""
-Watch = Callable[[str, int, float], None]
 
 
 @dataclass(frozen=True)
@@ -70,23 +71,20 @@ class SFTConfig:
         seed: of everything.
     """
 
-    vision_steps: int = 700
-    vision_batch: int = 64
-    vision_lr: float = 1e-3
-    steps: int = 450
-    batch: int = 32
-    lr: float = 1e-3
-    warm_up: int = 50
-    weight_decay: float = 0.05
-    clip: float = 1.0
-    zoom_share: float = 0.8
-    seed: int = 0
+    vision_steps: int = bounded(700, ge=0)
+    vision_batch: int = bounded(64, ge=1)
+    vision_lr: float = bounded(1e-3, ge=0)
+    steps: int = bounded(450, ge=0)
+    batch: int = bounded(32, ge=1)
+    lr: float = bounded(1e-3, ge=0)
+    warm_up: int = bounded(50, ge=0)
+    weight_decay: float = bounded(0.05, ge=0)
+    clip: float = bounded(1.0, ge=0)
+    zoom_share: float = bounded(0.8, ge=0, le=1)
+    seed: int = bounded(0, ge=0)
 
     def __post_init__(self) -> None:
-        if min(self.vision_batch, self.batch) < 1 or min(self.steps, self.vision_steps) < 0:
-            raise DataError(f"{self}: batches must be at least 1 and steps at least 0")
-        if not 0 <= self.zoom_share <= 1:
-            raise DataError(f"zoom_share is {self.zoom_share}; it must be in [0, 1]")
+        check_fields(self)
 
 
 def teach(
@@ -113,7 +111,7 @@ def teach(
         chat: formats and picture sizes; evaluate and train with the same.
         lessons_dir: where prepared lessons are kept; default is a folder beside `out_dir`.
         device: such as "cpu" or "cuda".
-        watch: called with the phase ("vision" or "turns"), the step and its loss.
+        watch: called after each step with the phase ("vision" or "turns") and the step's loss.
 
     Returns:
         The losses of each phase, step by step.
@@ -173,19 +171,17 @@ class Draft:
         """
         if not self.path.exists():
             return None
+        state: dict[str, Any] = load_state(self.path)
         try:
-            state: dict[str, Any] = torch.load(self.path, weights_only=True)
             found = json.loads(state["facts"])
-        except Exception as error:
+        except (LookupError, TypeError, ValueError) as error:
             raise DataError(f"{self.path} is broken ({type(error).__name__}): delete it and run again") from error
         refuse_other(self.path.parent, "teaching", found, self._facts)
         return state
 
     def write(self, state: dict[str, Any]) -> None:
         """Keep a state."""
-        buffer = io.BytesIO()
-        torch.save({**state, "facts": json.dumps(self._facts)}, buffer)
-        write_bytes_atomic(self.path, buffer.getvalue())
+        save_atomic(self.path, {**state, "facts": json.dumps(self._facts)})
 
 
 class Teacher:
@@ -267,7 +263,7 @@ class Teacher:
             self._step(phase, trained, optimizer, loss(*batch))
             schedule.step()
             if watch is not None:
-                watch(phase, step, self.losses[phase][-1])
+                watch(phase, step + 1, steps, {"loss": self.losses[phase][-1]})
             if (step + 1) % KEPT_EVERY == 0:
                 self._keep(phase, parts)
         self.seconds = time.perf_counter() - self._since
@@ -467,11 +463,11 @@ class _Progress:
         self._losses: list[float] = []
         self._start = time.perf_counter()
 
-    def __call__(self, phase: str, step: int, loss: float) -> None:
-        self._losses.append(loss)
-        if (step + 1) % 100 == 0:
+    def __call__(self, phase: str, done: int, total: int, figures: Mapping[str, float]) -> None:
+        self._losses.append(figures["loss"])
+        if done % 100 == 0:
             mean, seconds = np.mean(self._losses[-100:]), time.perf_counter() - self._start
-            print(f"{phase} {step + 1}: loss {mean:.3f}, {seconds:.0f} s", flush=True)
+            print(f"{phase} {done}: loss {mean:.3f}, {seconds:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

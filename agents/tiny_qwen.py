@@ -17,6 +17,7 @@ from typing import Any
 
 from actfer_env import facs
 from actfer_env.agents.torchvision_guard import guard
+from actfer_env.bounds import bounded, check_fields
 from actfer_env.chat import CHAT_PRESETS, ChatConfig, ChatEpisode, chat_tools, system_prompt, user_prompt
 from actfer_env.chat.turns import answer_text, call_text
 from actfer_env.data import load_dataset
@@ -48,17 +49,20 @@ class TinyQwenConfig:
             conversations of `ChatConfig.brief`: a model that is trained from scratch needs no more.
     """
 
-    hidden: int = 32
-    layers: int = 2
-    vision_hidden: int = 32
-    vision_layers: int = 2
-    vocabulary: int = 512
-    positions: int = 16_384
-    min_pixels: int = 32 * 32
-    max_pixels: int = 96 * 96
-    initializer_range: float = 0.02
-    seed: int = 0
+    hidden: int = bounded(32, ge=32)
+    layers: int = bounded(2, ge=1)
+    vision_hidden: int = bounded(32, ge=16)
+    vision_layers: int = bounded(2, ge=1)
+    vocabulary: int = bounded(512, ge=300)
+    positions: int = bounded(16_384, ge=1)
+    min_pixels: int = bounded(32 * 32, ge=1)
+    max_pixels: int = bounded(96 * 96, ge=1)
+    initializer_range: float = bounded(0.02, ge=0)
+    seed: int = bounded(0, ge=0)
     brief: bool = False
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 def build(folder: str | os.PathLike[str], config: TinyQwenConfig | None = None) -> Path:

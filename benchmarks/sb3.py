@@ -17,7 +17,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from actfer_env.data import load_dataset
-from actfer_env.wrappers.sb3 import POLICY, make_sb3_vec
+from actfer_env.wrappers.sb3 import POLICY, CollapseCallback, make_sb3_vec
 
 ENV_ID = "ActFER-MultiDiscrete-v0"
 SIZES = {"image_size": 36, "face_size": 64, "crop_size": 48}
@@ -67,6 +67,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     warnings.simplefilter("error")
+    warnings.filterwarnings("default", "after .* steps", RuntimeWarning)  # of a collapse: said, but no reason to stop
     torch.set_num_threads(1)
     names = ("actfer-env", "stable-baselines3", "torch", "gymnasium")
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in names)
@@ -76,7 +77,7 @@ def main():
     model = PPO("MultiInputPolicy", envs, n_steps=16, batch_size=256, n_epochs=4, learning_rate=1e-3, ent_coef=0.005,
                 policy_kwargs=POLICY, seed=args.seed)  # fmt: skip
     start = time.monotonic()
-    model.learn(10**9, callback=Clock(60 * args.minutes))
+    model.learn(10**9, callback=[Clock(60 * args.minutes), CollapseCallback()])
     print(f"trained for {time.monotonic() - start:.0f} s, {model.num_timesteps:,} environment steps")
     learned, random = rewards(model, args.episodes), rewards(RandomPolicy(envs.action_space), args.episodes)
     error = np.sqrt(learned.var(ddof=1) / len(learned) + random.var(ddof=1) / len(random))

@@ -10,7 +10,10 @@ from PIL import Image
 from skimage.data import astronaut
 from test_image import broken_files
 
+from actfer_env.cli.options import reward_fields, reward_of
+from actfer_env.errors import DataError
 from actfer_env.evaluation import read_run
+from actfer_env.rewards import UCGRPOConfig
 
 
 def actfer(*arguments, cwd=None):
@@ -154,11 +157,66 @@ def test_gallery_and_data_sets(tmp_path):
 
 @pytest.mark.parametrize(
     ("given", "message"),
-    [("ema_gain", "must be FIELD=VALUE"), ("gain=3", "unknown field 'gain'"), ("ema_gain=-3", "must be > 0, got -3"),
+    [("ema_gain", "must be FIELD=VALUE"), ("gain=3", "unknown field 'gain'"),
+     ("ema_gain=-3", "must be a number above 0, got -3"),
      ("fallback_of=mine", "one of own, unzoomed")],
 )  # fmt: skip
 def test_a_wrong_constant_is_named_before_any_training(given, message, tmp_path):
     pytest.importorskip("torch")
     done = actfer("train", "--preset", "smoke", "--set", given, "--out", tmp_path / "out")
     assert done.returncode == 1 and one_line(done.stderr) and message in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "named", "message"),
+    [
+        (["zoom_cost=0.2"], 0.1, "zoom_cost is given twice, as --zoom-cost 0.1 and as --set zoom_cost=0.2: leave out"),
+        (["zoom_cost=0.2"], 0.0, "zoom_cost is given twice, as --zoom-cost 0.0 and as"),
+        (["zoom_cost=0"], 0.1, "zoom_cost is given twice"),
+        (["r=0.2", "r=0.3"], None, "r is given twice, as --set r=0.2 and as --set r=0.3: leave out one"),
+    ],
+)
+def test_a_constant_that_is_given_twice_must_be_the_same(given, named, message):
+    with pytest.raises(DataError, match=message):
+        reward_fields(given, zoom_cost=named)
+
+
+def test_constants_from_set():
+    assert reward_fields(["zoom_cost=0.1"], zoom_cost=0.1) == (("zoom_cost", 0.1),)
+    assert reward_fields(["r=0.2", "r=0.2"], zoom_cost=None) == (("r", 0.2),)
+    assert reward_fields([], zoom_cost=0.1) == ()
+    assert reward_of(["normalize_std=false", "fallback_of=unzoomed"], "no_ema") == UCGRPOConfig(
+        use_ema=False, normalize_std=False, fallback_of="unzoomed"
+    )
+    assert reward_of([], "task_only") == UCGRPOConfig.variant("task_only")
+
+
+def test_constants_reach_the_rewards_of_a_rollout(tmp_path):
+    """``--set`` goes through to the stored rewards; the report recomputes them with the same constants."""
+    for name, extra in (("plain", ()), ("costly", ("--set", "zoom_cost=0.25", "--set", "gamma=0.5"))):
+        done = actfer("rollout", "portrait", "--agent", "full:happiness", "-n", "1", "--out", tmp_path / name, *extra)
+        assert done.returncode == 0, done.stderr
+    plain, costly = (read_run(tmp_path / name) for name in ("plain", "costly"))
+    assert costly.reward == UCGRPOConfig(zoom_cost=0.25, gamma=0.5)
+    assert plain.rollouts[0].zoomed
+    assert costly.scores.utility[0] == pytest.approx(plain.scores.utility[0] - 0.25)
+    done = actfer("report", tmp_path / "costly")
+    assert done.returncode == 0 and "no differences" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("command", [["rollout", "portrait"], ["eval", "portrait", "--model", "m", "--dry-run"]])
+def test_a_wrong_constant_is_named_by_every_command(command, tmp_path):
+    for given, message in (("gain=3", "unknown field 'gain'"), ("r=-1", "r must be a number of at least 0, got -1")):
+        done = actfer(*command, "--out", tmp_path / "out", "--set", given)
+        assert done.returncode == 1 and one_line(done.stderr) and message in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_door_for_the_cost_of_a_zoom(tmp_path):
+    pytest.importorskip("torch")
+    done = actfer("train", "--preset", "smoke", "--out", tmp_path / "out", "--zoom-cost", "0.1",
+                  "--set", "zoom_cost=0.2")  # fmt: skip
+    assert done.returncode == 1 and one_line(done.stderr)
+    assert "as --zoom-cost 0.1 and as --set zoom_cost=0.2" in done.stderr
     assert not (tmp_path / "out").exists()

@@ -480,6 +480,23 @@ def test_status_of_every_detector(clean_registry, tmp_path, monkeypatch):
     assert found.packs == ("buffalo_l", "other")
 
 
+def test_one_entry_holds_all_that_is_known_of_a_detector(clean_registry, tmp_path, monkeypatch):
+    from actfer_env.tools import detectors
+
+    others = [entry.name for entry in available_detectors(tmp_path) if entry.detail == "registered by other code"]
+    assert not others, "all of these come along"
+    with pytest.raises(TypeError, match="look"):
+        detectors._BuiltIn(lambda: None)
+    known = detectors._BuiltIn(lambda: None, lambda root: (False, "needs a mirror"))
+    monkeypatch.setitem(detectors._BUILT_IN, "mirror", known)
+    register_detector("mirror", known.build)
+    status = {entry.name: entry for entry in available_detectors(tmp_path)}
+    assert (status["mirror"].ready, status["mirror"].detail) == (False, "needs a mirror")
+    register_detector("mtcnn", lambda: None, replace=True)
+    status = {entry.name: entry for entry in available_detectors(tmp_path)}
+    assert status["mtcnn"].detail == "registered by other code"
+
+
 def test_status_says_what_is_missing(tmp_path, monkeypatch):
     real = mtcnn_nets.importlib.util.find_spec
     hidden = ("mtcnn", "insightface", "onnxruntime")

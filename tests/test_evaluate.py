@@ -93,6 +93,13 @@ def test_another_evaluation_is_not_mixed_in(samples: Dataset, tmp_path: Path) ->
         assert len(evaluate(player(server), samples, EvalConfig(number=2), out=tmp_path).rollouts) == 2
 
 
+def test_an_unwritable_cache_is_found_before_a_call_is_paid_for(samples: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with Server() as server, pytest.raises(DataError, match="cannot write") as caught:
+        evaluate(player(server, cache=str(tmp_path / "file" / "cache")), samples)
+    assert not server.requests and "\n" not in str(caught.value)
+
+
 def test_refusals_are_an_outcome_of_their_own(samples: Dataset) -> None:
     with Server(refuse=True) as server:
         run = evaluate(player(server), samples, EvalConfig(number=3))

@@ -100,6 +100,34 @@ def test_a_thought_and_an_answer_are_the_same_to_the_strict_parser(text):
     assert is_think_answer(text) is read
 
 
+WRITTEN = st.sampled_from([
+    "<think>", "</think>", "<answer>", "</answer>", "<tool_call>", "</tool_call>", ANSWER, CALL, "fear", "not json",
+    '{"name": "zoom_in"}', "<think>I might write <answer> later</think>", "{'emotion': 'fear'}", " ",
+])  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.lists(WRITTEN, max_size=4).map("".join), min_size=1, max_size=3), st.sampled_from(["strict", "lenient"])
+)
+def test_a_turn_that_the_parser_could_not_read_is_a_format_error_and_no_other_is(texts, parsing):
+    """Whatever is written: the reward reads what the parser found while the turn was played, in either mode."""
+    face, chat = load_dataset("synthetic", split="test", n=1)[0], ChatConfig(parsing=parsing)
+    episode, broken = ChatEpisode(face, chat_tools(), chat), set()
+    for number, text in enumerate(texts):
+        turn = episode.step(text).parsed
+        if turn.problem or any(call.problem for call in turn.calls) or "closed_tag" in turn.notes:
+            broken.add(number)
+        if episode.done:
+            break
+    if not episode.done:
+        episode.stop("failed")
+    rollout = Rollout.from_dict(json.loads(json.dumps(episode.rollout().to_dict())))
+    assert broken_turns(rollout) == broken
+    share = len(broken) / len(rollout.texts)
+    assert measure_quality(rollout.texts, broken=broken_turns(rollout)).format_errors == share
+
+
 # --- Facial-R1, from end to end -----------------------------------------------------------------------------
 
 FACIAL = ChatConfig(preset="facial_r1")

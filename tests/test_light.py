@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from actfer_env.agents.light.evaluate import MODES, _regions, hold_out, zoomed_r
 from actfer_env.agents.light.policy import (  # noqa: E402
     ANSWER,
     AUS,
+    DETECT,
     Decisions,
     LightPolicy,
     Memory,
@@ -35,7 +37,7 @@ from actfer_env.agents.light.policy import (  # noqa: E402
     log_prob,
 )  # fmt: skip
 from actfer_env.agents.light.rollouts import Player  # noqa: E402
-from actfer_env.agents.light.session import PRESETS, SessionConfig, known_features, run, stage  # noqa: E402
+from actfer_env.agents.light.session import PRESETS, SessionConfig, known_features, run, split_data  # noqa: E402
 from actfer_env.agents.light.trainer import Trainer, TrainerConfig, clipped, weights_hash  # noqa: E402
 from actfer_env.agents.light.views import ViewConfig, ViewTools  # noqa: E402
 from actfer_env.agents.light.warmstart import WarmStartConfig, _script  # noqa: E402
@@ -61,14 +63,14 @@ def one_thread() -> Any:
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cache")
     for split, n in (("train", CONFIG.train), ("val", CONFIG.val)):
-        stage(split, n, CONFIG, folder, lambda text: None, workers=1)
+        split_data(split, n, CONFIG, folder, lambda text: None, workers=1)
     return folder
 
 
 def trainer(cache: Path, folder: Path | None = None, variant: str = "full", seed: int = 0, r: float = 0.1,
             **changes: Any) -> Trainer:  # fmt: skip
     config = replace(CONFIG, variant=variant, trainer=replace(CONFIG.trainer, **changes))
-    train = stage("train", config.train, config, cache, lambda text: None, workers=1)
+    train = split_data("train", config.train, config, cache, lambda text: None, workers=1)
     torch.manual_seed(seed)
     venv = train.groups(config.trainer.groups, config.trainer.group_size, replace(config.rewards(), r=r))
     return Trainer(LightPolicy(SMALL), venv, config.trainer, seed, folder)
@@ -115,7 +117,7 @@ def test_the_clipped_surrogate_on_hand_made_numbers() -> None:
 def test_prepared_pictures_are_those_of_the_tools(cache: Path) -> None:
     config = ViewConfig()
     dataset = load_dataset("synthetic", split="train", n=CONFIG.train)
-    views = stage("train", CONFIG.train, CONFIG, cache, lambda text: None).views
+    views = split_data("train", CONFIG.train, CONFIG, cache, lambda text: None).views
     rng = np.random.default_rng(0)
     venvs = [make_group_vec("ActFER-MultiDiscrete-v0", 3, 2, dataset=dataset, **extra)
              for extra in ({}, {"tools": ViewTools(dataset, views, config)})]  # fmt: skip
@@ -140,7 +142,7 @@ def test_features_that_are_added_bit_by_bit_equal_those_encoded_at_once(cache: P
 
 
 def test_features_kept_of_a_whole_split_are_those_of_the_pictures_that_episodes_show(cache: Path) -> None:
-    one, held = trainer(cache), stage("train", CONFIG.train, CONFIG, cache, lambda text: None)
+    one, held = trainer(cache), split_data("train", CONFIG.train, CONFIG, cache, lambda text: None)
     known = known_features(one.policy, held, cache)
     made = list(cache.glob("features-*"))
     again = known_features(one.policy, held, cache)
@@ -158,7 +160,7 @@ def test_features_kept_of_a_whole_split_are_those_of_the_pictures_that_episodes_
 
 def test_features_cannot_be_kept_where_the_encoders_learn(cache: Path) -> None:
     one = trainer(cache)
-    known = known_features(one.policy, stage("train", CONFIG.train, CONFIG, cache, lambda text: None), cache)
+    known = known_features(one.policy, split_data("train", CONFIG.train, CONFIG, cache, lambda text: None), cache)
     with pytest.raises(ValueError, match="freeze_vision=True"):
         Trainer(one.policy, one.venv, TrainerConfig(freeze_vision=False), known=known)
 
@@ -224,8 +226,52 @@ def test_the_ema_moves_once_a_step_and_stays_bounded(cache: Path) -> None:
     assert one.log[0]["ema_fear"] == 0.0, "the row of a step holds the EMA before it"
 
 
+@pytest.mark.parametrize(
+    ("zooms", "told"), [("never", "no rollout zoomed"), ("always", "every rollout zoomed"), ("by chance", None)]
+)
+def test_a_policy_that_never_or_always_zooms_is_warned_of_once(
+    cache: Path, tmp_path: Path, zooms: str, told: str | None
+) -> None:
+    one = trainer(cache, tmp_path, steps=2, rate=0.0)
+    with torch.no_grad():
+        bias = one.policy.gate[-1].bias
+        bias[DETECT] = 1e3  # looks first, whatever comes then
+        bias[1:ANSWER] += {"never": -1e3, "always": 1e2, "by chance": 0.0}[zooms]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        one.train()
+    lines = [str(line.message) for line in caught if "zoomed:" in str(line.message)]
+    assert len(lines) == (told is not None)
+    assert all(line.startswith(f"step 1: {told}") for line in lines)
+    for row in one.log:
+        assert row["zoom_found"] == {"never": 0.0, "always": 1.0}.get(zooms, pytest.approx(0.5, abs=0.49))
+        assert 0 <= row["flat_groups"] <= 1 and 0 <= row["wrong_groups"] <= 1
+    assert {"zoom_found", "flat_groups", "wrong_groups"} < set(
+        (tmp_path / "log.csv").read_text().split("\n")[0].split(",")
+    )
+
+
+def test_checkpoints_of_version_1_are_read_and_newer_ones_refused(cache: Path, tmp_path: Path) -> None:
+    whole = trainer(cache, tmp_path, steps=1)
+    whole.train()
+    path = tmp_path / "checkpoint.pt"
+    state = torch.load(path)
+    assert state.pop("version") == 2
+    state["log"] = [{key: value for key, value in row.items() if key != "zoom_found"} for row in state["log"]]
+    torch.save(state, path)
+    other = trainer(cache, tmp_path, steps=2)
+    assert other.resume()
+    other.train()
+    head, first, second = (tmp_path / "log.csv").read_text().splitlines()
+    assert head.split(",")[-1] == "zoom_found" and first.endswith(",") and not second.endswith(",")
+    torch.save({**state, "version": 3}, path)
+    with pytest.raises(DataError, match="is of version 3, this package reads up to 2: update") as caught:
+        trainer(cache, tmp_path, steps=2).resume()
+    assert "\n" not in str(caught.value)
+
+
 def test_forced_modes_zoom_never_and_always(cache: Path) -> None:
-    val = stage("val", CONFIG.val, CONFIG, cache, lambda text: None)
+    val = split_data("val", CONFIG.val, CONFIG, cache, lambda text: None)
     policy = LightPolicy(SMALL).eval()
     played = hold_out(policy, val.groups(16, len(MODES), UCGRPOConfig()), CONFIG.val, UCGRPOConfig())
     for mode, wanted in (("never", 0.0), ("once", 1.0), ("always", 1.0)):
@@ -239,7 +285,7 @@ def test_forced_modes_zoom_never_and_always(cache: Path) -> None:
 
 
 def test_a_budget_of_two_zooms_makes_the_policy_choose(cache: Path) -> None:
-    val = stage("val", CONFIG.val, CONFIG, cache, lambda text: None)
+    val = split_data("val", CONFIG.val, CONFIG, cache, lambda text: None)
     envs = val.groups(16, len(MODES), UCGRPOConfig(), max_zooms=2)
     played = hold_out(LightPolicy(SMALL).eval(), envs, CONFIG.val, UCGRPOConfig())
     counts = {len(zoomed_regions(one)) for one in played["always"].rollouts if one.detection == "ok"}
@@ -315,13 +361,13 @@ def test_figures_reach_tensorboard_once_each(cache: Path, tmp_path: Path) -> Non
     log = reader.EventAccumulator(str(tmp_path / "tensorboard"))
     log.Reload()
     assert [event.step for event in log.Scalars("train/task")] == [0, 1, 2]
-    assert {"policy/zoom", "policy/kl", "ema/fear"} <= set(log.Tags()["scalars"])
+    assert {"policy/zoom", "policy/kl", "ema/fear", "collapse/flat_groups"} <= set(log.Tags()["scalars"])
 
 
 def test_intervals_over_seeds_by_hand() -> None:
     found = Interval.of([1.0, 2.0, 3.0])
     assert (found.mean, found.error) == (2.0, pytest.approx(1 / math.sqrt(3)))
-    assert found.high - found.mean == pytest.approx(4.30 / math.sqrt(3))
+    assert found.high - found.mean == pytest.approx(4.30265 / math.sqrt(3), abs=1e-5)
     assert paired([{"figures": {"x": 1.0}}], [{"figures": {"x": 0.25}}], "x") == [0.75]
     assert to_markdown([{"a": "1"}, {"b": "2"}]).splitlines()[2:] == ["| 1 |  |", "|  | 2 |"]
 

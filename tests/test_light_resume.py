@@ -106,7 +106,7 @@ def test_a_finished_run_tells_what_differs_too(begun: tuple[Path, Path], tmp_pat
 @pytest.mark.parametrize("name", ["actfer_env", "generator", "torch"])
 def test_another_version_does_not_go_on(begun: tuple[Path, Path], name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made = trainer_module.versions()
-    one = session.stage("train", BASE.train, BASE, begun[1], quiet, 1)
+    one = session.split_data("train", BASE.train, BASE, begun[1], quiet, 1)
     venv = one.groups(BASE.trainer.groups, BASE.trainer.group_size, UCGRPOConfig())
     policy = LightPolicy(BASE.policy)
     facts = {"session": json.loads(torch.load(begun[0] / "checkpoint.pt")["facts"])["session"]}
@@ -118,7 +118,7 @@ def test_another_version_does_not_go_on(begun: tuple[Path, Path], name: str, mon
 
 def test_a_trainer_of_its_own_compares_budgets_sizes_and_data(tmp_path: Path, begun: tuple[Path, Path]) -> None:
     def trainer(n: int = BASE.train, **changes: Any) -> Trainer:
-        one = session.stage("train", n, BASE, begun[1], quiet, 1)
+        one = session.split_data("train", n, BASE, begun[1], quiet, 1)
         venv = one.groups(4, 4, UCGRPOConfig(), **changes)
         return Trainer(LightPolicy(BASE.policy), venv, BASE.trainer, 0, tmp_path)
 
@@ -168,12 +168,15 @@ def test_views_travel_with_their_sizes() -> None:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: TrainerConfig(groups=0), "TrainerConfig: groups is 0; it must be at least 1"),
-        (lambda: TrainerConfig(save_every=0), "save_every is 0"),
-        (lambda: TrainerConfig(rate=-1.0), "rate is -1.0; it must be at least 0"),
-        (lambda: TrainerConfig(kl=float("nan")), "kl is nan"),
-        (lambda: replace(BASE, train=0), "SessionConfig: train is 0"),
-        (lambda: replace(BASE, max_zooms=5), "max_zooms is 5; a face has 4 regions"),
+        (
+            lambda: TrainerConfig(groups=0),
+            "groups must be .* at least 1, got 0: change it in TrainerConfig",
+        ),
+        (lambda: TrainerConfig(save_every=0), "save_every must be a whole number of at least 1, got 0"),
+        (lambda: TrainerConfig(rate=-1.0), "rate must be a number of at least 0, got -1.0"),
+        (lambda: TrainerConfig(kl=float("nan")), "kl must be a number of at least 0, got nan"),
+        (lambda: replace(BASE, train=0), "train must be .*, got 0: change it in SessionConfig"),
+        (lambda: replace(BASE, max_zooms=5), r"max_zooms must be a whole number in \[0, 4\], got 5"),
         (lambda: replace(BASE, zoom_cost=0.1, reward=(("zoom_cost", 0.2),)), "zoom_cost is given twice, as 0.1 and as"),
     ],
 )

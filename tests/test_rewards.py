@@ -11,6 +11,7 @@ from rewards_helpers import aus, broken, make, right, wrong
 from actfer_env import facs
 from actfer_env.errors import ActFERError, DataError
 from actfer_env.rewards import TERMS, UCGRPO, VARIANTS, RewardError, Scores, UCGRPOConfig, au_f1
+from actfer_env.rewards.guards import collapse_figures, collapse_warnings
 from actfer_env.rewards.quality import foreign_share, measure_quality, repeated_share
 from actfer_env.rollout import VIOLATIONS, Rollout
 
@@ -696,3 +697,18 @@ def test_task_only_is_the_task_reward_alone():
 
 def test_reasoning_may_speak_of_tags():
     assert quality('<think>I might write <answer> later</think><answer>{"emotion": "fear", "aus": []}</answer>') == 0
+
+
+def test_a_policy_that_zooms_wherever_it_can_counts_as_one_that_always_zooms():
+    rows = [right(zoomed=True), right(zoomed=True, member=1), wrong(detection="failed", member=2)]
+    figures = collapse_figures(rows, UCGRPO().score(rows))
+    assert figures == {"flat_groups": 0.0, "wrong_groups": 0.0, "zoom": 1.0}
+    assert [line.split(":")[0] for line in collapse_warnings(figures)] == ["every rollout zoomed"]
+
+
+def test_scores_of_two_batches_are_those_of_both_at_once():
+    first = [right(), wrong(zoomed=True)]
+    second = [wrong(group_id="g1"), right(group_id="g1", zoomed=True)]
+    scorer = UCGRPO()
+    joined = Scores.joined([scorer.score(first), scorer.score(second)])
+    assert joined.to_dict() == scorer.score([*first, *second]).to_dict()

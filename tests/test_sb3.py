@@ -16,7 +16,7 @@ from actfer_env.rewards import UCGRPO
 from actfer_env.rollout import Rollout
 from actfer_env.tools import FaceTools, ZoomConfig
 from actfer_env.wrappers import GroupVectorEnv
-from actfer_env.wrappers.sb3 import POLICY, SB3GroupVecEnv, make_sb3_vec
+from actfer_env.wrappers.sb3 import POLICY, CollapseCallback, SB3GroupVecEnv, make_sb3_vec
 
 torch.set_num_threads(1)
 FACES = load_dataset("synthetic", n=4)
@@ -99,3 +99,41 @@ def test_training_is_deterministic():
         model.learn(32)
         hashes.append(sum(value.double().sum().item() for value in model.policy.state_dict().values()))
     assert hashes[0] == hashes[1]
+
+
+def learn(monkeypatch, zoom, callback):
+    """Let PPO learn from a policy that looks first and then zooms in a share of its episodes, or answers."""
+    envs = make("ActFER-MultiDiscrete-v0", 8, 4)
+    model = PPO("MultiInputPolicy", envs, n_steps=16, batch_size=256, n_epochs=1, policy_kwargs=POLICY, seed=0)
+    forward, rng = model.policy.forward, np.random.default_rng(0)
+
+    def act(obs, deterministic=False):
+        actions, values, logs = forward(obs, deterministic)
+        raw, mask = obs["state"].reshape(-1) == 0, obs["action_mask"][:, :6]
+        fresh = mask[:, 1:5].sum(1) == 4
+        share = torch.from_numpy(rng.random(len(raw)) < zoom)
+        answer = 5 + torch.zeros(len(raw), dtype=actions.dtype)
+        actions[:, 0] = torch.where(raw, 0, torch.where(fresh & share, 1, answer))
+        return actions, values, logs
+
+    monkeypatch.setattr(model.policy, "forward", act)
+    model.learn(16 * 32, callback=callback)
+
+
+@pytest.mark.parametrize(("zoom", "told"), [(0.0, "no rollout zoomed"), (1.0, "every rollout zoomed"), (0.5, None)])
+def test_a_policy_that_never_or_always_zooms_is_warned_of_once(zoom, told, monkeypatch):
+    seen = []
+
+    class Kept(CollapseCallback):
+        def _on_rollout_end(self):
+            super()._on_rollout_end()
+            seen.append(self.logger.name_to_value["collapse/zoom"])
+            super()._on_rollout_end()
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        learn(monkeypatch, zoom, Kept(least=16))
+    lines = [str(one.message) for one in caught if "zoomed:" in str(one.message)]
+    assert len(lines) == (told is not None)
+    assert all(told in line and line.startswith("after ") for line in lines)
+    assert seen[0] == zoom or (told is None and 0 < seen[0] < 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -133,8 +134,8 @@ def test_a_teaching_that_was_begun_otherwise_is_not_gone_on_with(
     model: Path, faces: Dataset, lessons: Lessons, tmp_path: Path
 ) -> None:
     def begin(name: str, given: Any, config: SFTConfig, data: Dataset = faces) -> None:
-        def stop(phase: str, step: int, loss: float) -> None:
-            if step:
+        def stop(phase: str, done: int, total: int, figures: Mapping[str, float]) -> None:
+            if done == 2:
                 raise KeyboardInterrupt
 
         with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -179,10 +180,10 @@ def test_a_stopped_teaching_ends_like_one_that_was_not(
     few, kwargs = replace(FEW, vision_steps=3, steps=4), {"lessons_dir": model.parent / "lessons"}
     monkeypatch.setattr(sft, "KEPT_EVERY", 2)
     whole = teach(model, faces, tmp_path / "whole", few, **kwargs)
-    for stop in (("vision", 2), ("turns", 2)):
+    for stop in (("vision", 3, 3), ("turns", 3, 4)):
 
-        def interrupt(phase: str, step: int, loss: float, stop: Any = stop) -> None:
-            if (phase, step) == stop:
+        def interrupt(*progress: Any, stop: Any = stop) -> None:
+            if progress[:3] == stop:
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):

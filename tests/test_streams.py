@@ -193,9 +193,9 @@ def test_curves_are_drawn_whatever_the_backend(tmp_path, backend):
 def test_figures_of_tensorboard_end_alone_where_the_disk_is_full(tmp_path):
     pytest.importorskip("torch")
     pytest.importorskip("tensorboard")
-    from actfer_env.agents.light.board import Board
+    from actfer_env.agents.light.board import TensorBoardLog
 
-    board = Board(tmp_path)
+    board = TensorBoardLog(tmp_path)
 
     class Full:
         def add_scalar(self, *arguments):

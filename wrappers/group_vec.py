@@ -12,14 +12,14 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from actfer_env.actions import ActionFormat, Magnified
+from actfer_env.actions import Magnified
 from actfer_env.data import Dataset
 from actfer_env.env import ActFEREnv
 from actfer_env.episode import EpisodeConfig
 from actfer_env.errors import WorkerError
 from actfer_env.limits import limited
 from actfer_env.observation import Copier
-from actfer_env.registration import IDS
+from actfer_env.registration import arguments
 from actfer_env.render import show_window
 from actfer_env.rewards import TERMS, UCGRPO, Scores
 from actfer_env.rewards.presets import AnswerReward
@@ -74,7 +74,7 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
     an interrupt while workers play, make a new environment.
 
     Args:
-        env_id: a registered id.
+        env_id: a registered id; None is `ActFEREnv` with the arguments alone.
         num_groups: groups side by side, at least 1.
         group_size: members of a group, at least 1.
         num_workers: processes that play the groups, at most one a group; 0 plays them in this one. Each worker
@@ -92,7 +92,7 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
 
     def __init__(
         self,
-        env_id: str,
+        env_id: str | None,
         num_groups: int,
         group_size: int,
         *,
@@ -103,8 +103,9 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
         max_episode_steps: int | None = None,
         **kwargs: Any,
     ) -> None:
-        _check(env_id, num_groups, group_size, num_workers)
-        made = {**IDS[env_id], **_bounded(kwargs, max_episode_steps)}
+        _check(num_groups, group_size, num_workers)
+        given = _bounded(kwargs, max_episode_steps)
+        made = given if env_id is None else arguments(env_id, **given)
         self._template = first = ActFEREnv(**made)
         self.num_groups, self.group_size, self.num_workers = num_groups, group_size, num_workers
         self.num_envs, self.copy = num_groups * group_size, copy
@@ -407,22 +408,20 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
             show_window(self._blocks.panels(self._shown)[0], self.metadata["render_fps"])
 
 
-def make_vector(num_envs: int, action_format: ActionFormat, group_size: int = 1, **kwargs: Any) -> GroupVectorEnv:
+def make_vector(num_envs: int, group_size: int = 1, **kwargs: Any) -> GroupVectorEnv:
     """Return the vector environment behind `gymnasium.make_vec`.
 
     Args:
         num_envs: members of all groups together, a multiple of `group_size`.
-        action_format: fixed by the registered id.
         group_size: members of a group; 1 is an ordinary vector environment.
-        **kwargs: as for `GroupVectorEnv`.
+        **kwargs: as for `GroupVectorEnv`, with those that the id was registered with.
 
     Raises:
         ValueError: as `GroupVectorEnv`, or the members make no whole groups.
     """
     if group_size < 1 or num_envs % group_size:
         raise ValueError(f"num_envs {num_envs} is no multiple of group_size {group_size}")
-    env_id = next(name for name, fixed in IDS.items() if fixed.get("action_format") == action_format)
-    return GroupVectorEnv(env_id, num_envs // group_size, group_size, **kwargs)
+    return GroupVectorEnv(None, num_envs // group_size, group_size, **kwargs)
 
 
 def _said(turn: Turn) -> dict[str, Any]:
@@ -449,9 +448,7 @@ def _bounded(kwargs: dict[str, Any], max_episode_steps: int | None) -> dict[str,
     return {**kwargs, "max_turns": limited(config, max_episode_steps).max_turns}
 
 
-def _check(env_id: str, num_groups: int, group_size: int, num_workers: int) -> None:
-    if env_id not in IDS:
-        raise ValueError(f"unknown id {env_id!r}: use one of {', '.join(IDS)}")
+def _check(num_groups: int, group_size: int, num_workers: int) -> None:
     if num_groups < 1 or group_size < 1:
         raise ValueError(f"num_groups {num_groups} and group_size {group_size} must be at least 1")
     if num_workers < 0:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections import Counter
@@ -12,9 +11,8 @@ from typing import Any
 
 import gymnasium as gym
 
-from actfer_env.errors import DataError
-from actfer_env.files import append_line, write_bytes_atomic
-from actfer_env.rollout import Rollout, read_rollouts
+from actfer_env.files import Journal
+from actfer_env.rollout import Rollout
 
 
 class RecordRollouts(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
@@ -46,16 +44,17 @@ class RecordRollouts(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructo
         super().__init__(env)
         self.rollouts: list[Rollout] = []
         self.path = None if path is None else Path(path)
-        self._seen: Counter[tuple[str, int]] = Counter()
-        if self.path is not None and self.path.exists():
-            self._go_on(self.path)
+        self._journal = None if path is None else Journal(path, Rollout.from_dict, sync=False)
+        kept = () if self._journal is None else self._journal.read()
+        self._seen = Counter((re.sub(r"~\d+$", "", one.group_id), one.member) for one in kept)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Step the environment and keep the rollout that ends."""
         obs, reward, terminated, truncated, info = self.env.step(action)
         if "rollout" in info:
             self.rollouts.append(self._distinct(info["rollout"]))
-            self._append(self.rollouts[-1])
+            if self._journal is not None:
+                self._journal.append(self.rollouts[-1].to_dict())
         return obs, reward, terminated, truncated, info
 
     def _distinct(self, rollout: Rollout) -> Rollout:
@@ -64,18 +63,3 @@ class RecordRollouts(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructo
         self._seen[member] += 1
         count = self._seen[member]
         return rollout if count == 1 else replace(rollout, group_id=f"{rollout.group_id}~{count}")
-
-    def _go_on(self, path: Path) -> None:
-        """Read which groups an earlier run has kept; half a last line, of a run that was killed, is cut off."""
-        content = path.read_bytes()
-        whole, end, torn = content.rpartition(b"\n")
-        if torn and not torn.startswith(b'{"schema"'):
-            raise DataError(f"{path} holds something else than rollouts: choose another file")
-        if torn:
-            write_bytes_atomic(path, whole + end)
-        self._seen.update((re.sub(r"~\d+$", "", one.group_id), one.member) for one in read_rollouts(path))
-
-    def _append(self, rollout: Rollout) -> None:
-        if self.path is None:
-            return
-        append_line(self.path, json.dumps(rollout.to_dict(), ensure_ascii=False, allow_nan=False), sync=False)

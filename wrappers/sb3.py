@@ -1,4 +1,4 @@
-"""Stable-Baselines3: query groups as its vector environment, and a feature extractor for the observations.
+"""Stable-Baselines3: query groups as its vector environment, a feature extractor, and a callback that sees collapses.
 
 Needs the extra "sb3"; importing this module loads torch.
 """
@@ -6,6 +6,7 @@ Needs the extra "sb3"; importing this module loads torch.
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -15,12 +16,15 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
-from actfer_env.rewards import TERMS
+from actfer_env.rewards import TERMS, Scores
+from actfer_env.rewards.guards import collapse_figures, collapse_warnings
+from actfer_env.rewards.scores import to_array, zoom_mask
 from actfer_env.wrappers.group_vec import GroupVectorEnv
 
 Batch = dict[str, Any]
@@ -128,6 +132,52 @@ class SB3GroupVecEnv(VecEnv):
             "TimeLimit.truncated": False,
             "episode": {"r": reward, "l": rollout.turns, "t": time.time() - self._start},
         }
+
+
+class CollapseCallback(BaseCallback):
+    """Logs the shares by which a policy's collapse shows, and warns once of each kind.
+
+    After each batch of rollouts in which enough episodes have ended since the last time, SB3's logger gets
+    "collapse/zoom", "collapse/wrong_groups" and "collapse/flat_groups" (0 for groups of one); see
+    `actfer_env.rewards.guards`.
+
+    Args:
+        least: episodes that a figure is of, at least; fewer would warn of chance.
+
+    Example:
+        ``model.learn(100_000, callback=CollapseCallback())``
+    """
+
+    def __init__(self, least: int = 64) -> None:
+        super().__init__()
+        self.least = least
+        self._ended: list[dict[str, Any]] = []
+        self._warned: set[str] = set()
+
+    def _on_step(self) -> bool:
+        self._ended += [info for info in self.locals["infos"] if "rollout" in info]
+        return True
+
+    def _on_rollout_end(self) -> None:
+        if len(self._ended) < self.least:
+            return
+        rollouts = [info["rollout"] for info in self._ended]
+        terms = {name: to_array([info["reward_terms"][name] for info in self._ended]) for name in TERMS}
+        scores = Scores(
+            **terms, advantage=to_array([info["advantage"] for info in self._ended]),
+            gated=np.zeros(len(rollouts), bool), zoomed=zoom_mask(rollouts),
+            group_ids=tuple(rollout.group_id for rollout in rollouts),
+        )  # fmt: skip
+        self._ended = []
+        figures = collapse_figures(rollouts, scores)
+        if len(set(scores.group_ids)) == len(rollouts):  # in a group of one there is nothing to differ
+            figures["flat_groups"] = 0.0
+        for name, value in figures.items():
+            self.logger.record(f"collapse/{name}", value)
+        for line in collapse_warnings(figures):
+            if line not in self._warned:
+                self._warned.add(line)
+                warnings.warn(f"after {self.num_timesteps} steps: {line}", RuntimeWarning, stacklevel=2)
 
 
 class ViewExtractor(BaseFeaturesExtractor):

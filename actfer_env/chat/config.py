@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, get_args
 
+from actfer_env.bounds import bounded, check_fields
 from actfer_env.errors import ActFERError
 from actfer_env.tools.schema import Coordinates
 
@@ -79,12 +80,13 @@ class ChatConfig:
     calls: Calls = "text"
     brief: bool = False
     schemas_in_prompt: bool = False
-    max_characters: int = 32_768
-    image_side: int = 640
-    face_side: int = 224
-    crop_side: int = 448
+    max_characters: int = bounded(32_768, ge=16)
+    image_side: int = bounded(640, ge=16)
+    face_side: int = bounded(224, ge=16, le=4096)
+    crop_side: int = bounded(448, ge=16, le=4096)
 
     def __post_init__(self) -> None:
+        check_fields(self, ChatError)
         known = {
             "preset": tuple(CHAT_PRESETS), "coordinates": get_args(Coordinates), "parsing": get_args(Parsing),
             "calls": get_args(Calls),
@@ -92,9 +94,6 @@ class ChatConfig:
         for name, choices in known.items():
             if getattr(self, name) not in choices:
                 raise ChatError(f"unknown {name} {getattr(self, name)!r}: use one of {', '.join(choices)}")
-        for name in ("max_characters", "image_side", "face_side", "crop_side"):
-            if getattr(self, name) < 16:
-                raise ChatError(f"{name} is {getattr(self, name)}; it must be at least 16")
 
     @property
     def form(self) -> Preset:

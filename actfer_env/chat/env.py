@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -12,11 +13,10 @@ from numpy.typing import NDArray
 from actfer_env.chat.config import ChatConfig
 from actfer_env.chat.episode import ChatEpisode, chat_tools
 from actfer_env.chat.messages import Message
-from actfer_env.choice import choose
+from actfer_env.choice import Choice, EpisodeEnv
 from actfer_env.data import Dataset
 from actfer_env.data.registry import as_dataset
 from actfer_env.episode import ANSWER, EpisodeConfig
-from actfer_env.limits import under_wrappers
 from actfer_env.render import Panel
 from actfer_env.rewards import UCGRPO, Scores, UCGRPOConfig
 from actfer_env.tools import FaceTools
@@ -29,7 +29,7 @@ CHARSET = string.printable
 """Characters of the spaces; others are escaped in observations, and taken as they are in actions."""
 
 
-class ActFERChatEnv(gym.Env[dict[str, Any], str]):
+class ActFERChatEnv(EpisodeEnv[str]):
     """Agentic facial expression recognition as a conversation (ActFER, section 3.1).
 
     ## Action space
@@ -65,7 +65,7 @@ class ActFERChatEnv(gym.Env[dict[str, Any], str]):
         split: "auto", "train", "val", "test", or None for all; as of `ActFEREnv`.
         detector: a detector's spec, or a detector.
         chat: formats and picture sizes.
-        config: budgets and Action Units.
+        config: budgets, Action Units and emotions.
         max_turns: overrides that of `config`.
         slot_size: side of the squares of `images`, pixels, at least 16.
         max_text: characters of an observation's text; a longer one is cut.
@@ -98,14 +98,12 @@ class ActFERChatEnv(gym.Env[dict[str, Any], str]):
             raise ValueError(f"unknown render_mode {render_mode!r}: use one of {self.metadata['render_modes']}")
         self.dataset = as_dataset(dataset, root, split, preset)
         self.chat, config = chat or ChatConfig(), config or EpisodeConfig()
-        self.config = config if max_turns is None else EpisodeConfig(max_turns, config.max_zooms, config.au_set)
+        self.config = config if max_turns is None else replace(config, max_turns=max_turns)
         self.tools = tools or chat_tools(detector, self.chat)
         self.slot_size, self.max_text, self.render_mode = slot_size, max_text, render_mode
         self.scorer = UCGRPO(reward or UCGRPOConfig())
         self.episode: ChatEpisode | None = None
         self._slots = self.config.max_zooms + 1
-        self._episodes = 0
-        self._seed: int | None = None
         self._scores: Scores | None = None
         self.action_space = gym.spaces.Text(self.chat.max_characters, charset=CHARSET)
         self.observation_space = gym.spaces.Dict(
@@ -116,34 +114,6 @@ class ActFERChatEnv(gym.Env[dict[str, Any], str]):
                 "turns_left": gym.spaces.Discrete(self.config.max_turns + 1),
             }
         )
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Start an episode.
-
-        Args:
-            seed: fixes which samples follow.
-            options: {"sample": index or id} chooses the sample; {"group": id, "member": index} name the group.
-
-        Raises:
-            DataError: no such sample.
-            ValueError: an unknown option, or a member that is no whole number.
-            ImageError: its picture cannot be read.
-        """
-        super().reset(seed=seed)
-        self.episode = None
-        if seed is not None:
-            self._episodes, self._seed = 0, seed
-        drawn = int(self.np_random.integers(len(self.dataset)))
-        sample, group, member = choose(options, self.dataset, drawn, self._episodes)
-        config = under_wrappers(self.config, self)
-        self.episode = ChatEpisode(
-            sample, self.tools, self.chat, config, group_id=group, member=member, seed=self._seed
-        )
-        self._episodes += 1
-        self._scores = None
-        return self._observe(self.episode.messages, self.episode.images), self._info()
 
     def step(self, action: str) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """Play one assistant turn.
@@ -182,6 +152,14 @@ class ActFERChatEnv(gym.Env[dict[str, Any], str]):
         if self.render_mode == "ansi":
             return as_text(episode.messages)
         return Panel().draw(episode.episode, self._scores)
+
+    def _drop(self) -> None:
+        self.episode = self._scores = None
+
+    def _start(self, choice: Choice, config: EpisodeConfig, seed: int | None) -> tuple[dict[str, Any], dict[str, Any]]:
+        sample, group, member = choice
+        self.episode = ChatEpisode(sample, self.tools, self.chat, config, group_id=group, member=member, seed=seed)
+        return self._observe(self.episode.messages, self.episode.images), self._info()
 
     def _running(self) -> ChatEpisode:
         if self.episode is None:

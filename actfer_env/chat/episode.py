@@ -13,11 +13,11 @@ import numpy as np
 from actfer_env import facs
 from actfer_env.chat.config import ChatConfig
 from actfer_env.chat.messages import Message, image_part, native_calls, text_part
-from actfer_env.chat.parse import ParsedAnswer, ParsedCall, ParsedTurn, parse_turn
+from actfer_env.chat.parse import ParsedCall, ParsedTurn, parse_turn
 from actfer_env.chat.prompts import answers, system_prompt, user_prompt
 from actfer_env.chat.turns import with_reasoning
 from actfer_env.data.sample import Sample
-from actfer_env.episode import ANSWER, Episode, EpisodeConfig, StepResult
+from actfer_env.episode import Episode, EpisodeConfig, StepResult
 from actfer_env.errors import LabelError
 from actfer_env.rollout import Rollout
 from actfer_env.tools.au_areas import au_boxes
@@ -82,6 +82,7 @@ class ChatEpisode:
         self.chat, config = chat or ChatConfig(), config or EpisodeConfig()
         if not self.chat.form.tools:
             config = replace(config, max_turns=1)
+        config = replace(config, emotions=answers(self.chat, config.emotions))
         self.episode = Episode(sample, tools, config, group_id=group_id, member=member, seed=seed, step=step)
         self.messages: list[Message] = []
         self.images: list[RGB] = []
@@ -209,7 +210,10 @@ class ChatEpisode:
             picture = self._overview()
         self.messages += [
             {"role": "system", "content": [text_part(system_prompt(self.chat, episode.config))]},
-            {"role": "user", "content": [image_part(), text_part(user_prompt(self.chat, regions))]},
+            {
+                "role": "user",
+                "content": [image_part(), text_part(user_prompt(self.chat, regions, episode.config.emotions))],
+            },
         ]
         self.images.append(picture)
 
@@ -294,21 +298,9 @@ class ChatEpisode:
             units = _known_units(answer.aus)
             self._reasoning_aus = [facs.format_au(au) for au in sorted(units & self.episode.config.known_aus)]
             answer = replace(answer, aus=sorted(units))
-        result = self._checked_answer(answer)
+        result = self.episode.answer(answer.emotion, answer.aus)
         if result.violation:
             self._say(result.message)
-
-    def _checked_answer(self, answer: ParsedAnswer) -> StepResult:
-        known = answers(self.chat)
-        try:
-            label = facs.parse_emotion(answer.emotion)
-        except LabelError:
-            label = ""
-        if label not in known:
-            message = f"unknown emotion {str(answer.emotion)[:40]!r}: use one of {', '.join(known)}"
-            arguments = {"emotion": answer.emotion, "aus": answer.aus}
-            return self.episode.violate("bad_arguments", message, ANSWER, arguments)
-        return self.episode.answer(label, answer.aus)
 
     def _say(self, text: str) -> None:
         self.messages.append({"role": "user", "content": [text_part(text)]})

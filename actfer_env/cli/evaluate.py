@@ -14,6 +14,7 @@ from actfer_env.cli.options import (
     DetectorOption,
     EmbedOption,
     EmptyAUsOption,
+    FieldsOption,
     OutOption,
     SeedOption,
     SkipBrokenOption,
@@ -21,6 +22,7 @@ from actfer_env.cli.options import (
     TargetArgument,
     au_set_of,
     open_dataset,
+    reward_of,
 )
 from actfer_env.cli.output import complain, print_summary, progress_bar, say
 from actfer_env.errors import AgentError, DataError
@@ -72,6 +74,7 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
     ] = None,
     empty_aus: EmptyAUsOption = None,
     au_set: AUSetOption = None,
+    fields: FieldsOption = [],  # noqa: B006
     skip_broken: SkipBrokenOption = False,
     embed: EmbedOption = False,
 ) -> None:
@@ -87,7 +90,8 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
     chosen: dict[str, Any] = {"preset": preset, "parsing": parsing, "calls": "native" if native_calls else "text"}
     chosen |= {} if coordinates is None else {"coordinates": coordinates}
     chat = ChatConfig(**chosen, schemas_in_prompt=endpoint is not None and not native_calls)
-    config = EvalConfig(chat, EpisodeConfig(max_turns, max_zooms, au_set_of(au_set)), detector, number, repeats)
+    episode = EpisodeConfig(max_turns, max_zooms, au_set_of(au_set))
+    config = EvalConfig(chat, episode, detector, number, repeats, reward_of(fields))
     dataset = open_dataset(target, split, skip_broken, "test", empty_aus=empty_aus, preset=data_preset, number=number)
     if dry_run:
         _estimate(dataset, config, price)
@@ -131,7 +135,7 @@ def _evaluate(agent: Any, dataset: Dataset, config: EvalConfig, out: Path, embed
     if not run.rollouts:
         raise DataError("no conversation was finished")
     if embed or carried_pictures(out):
-        run = embed_pictures(out, replace(run, pictures=carried_pictures(out)), dataset)
+        run = embed_pictures(out, run.replace(pictures=carried_pictures(out)), dataset)
     write_run(out, run)
     summary = summarize(run.rollouts, run.scores, run.au_set)
     write_text_atomic(out / "summary.json", json.dumps(summary.to_dict(), indent=1) + "\n")

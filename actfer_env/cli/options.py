@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from actfer_env.data import Dataset
+    from actfer_env.rewards import UCGRPOConfig
 
 TargetArgument = Annotated[str, typer.Argument(help="A folder, an image, a .jsonl file, or a registered data set.")]
 DetectorOption = Annotated[
@@ -24,6 +25,10 @@ DetectorOption = Annotated[
 ]
 FieldsOption = Annotated[
     list[str], typer.Option("--set", metavar="FIELD=VALUE", help="A constant of the reward; may be given again.")
+]
+ZoomCostOption = Annotated[
+    float | None,
+    typer.Option(min=0.0, help="The same as --set zoom_cost=...; ours, not the paper's.", show_default="0.0"),
 ]
 LookOption = Annotated[
     int, typer.Option(min=0, max=4, help="Regions that an episode may magnify; fewer than 4 make the policy choose.")
@@ -109,18 +114,39 @@ def au_set_of(text: str | None) -> tuple[int, ...]:
     return facs.CORE_AUS if text is None else facs.parse_au_set(text)
 
 
-def reward_fields(given: Sequence[str]) -> tuple[tuple[str, Any], ...]:
-    """Read NAME=VALUE of the reward's constants, and check them before any work."""
+def reward_fields(given: Sequence[str], **named: Any) -> tuple[tuple[str, Any], ...]:
+    """Read the reward's constants from FIELD=VALUE, and check them before any work.
+
+    Args:
+        given: what came with ``--set``.
+        **named: field -> value of an option of its own, such as ``--zoom-cost``; None where that was not given.
+
+    Raises:
+        DataError: a text without "=", or a field that is given twice with different values.
+        RewardError: an unknown field, or a value out of its range.
+    """
     from actfer_env.rewards import UCGRPOConfig
 
     found: dict[str, Any] = {}
+    doors = {name: f"--{name.replace('_', '-')} {value}" for name, value in named.items() if value is not None}
     for text in given:
         name, equals, value = text.partition("=")
         if not equals:
             raise DataError(f"--set {text!r} must be FIELD=VALUE, such as ema_gain=16")
         try:
-            found[name] = json.loads(value)
+            read = json.loads(value)
         except ValueError:
-            found[name] = value
+            read = value
+        before = found.get(name, named.get(name)) if name in found or name in doors else read
+        if before != read:
+            raise DataError(f"{name} is given twice, as {doors[name]} and as --set {text}: leave out one")
+        found[name], doors[name] = read, f"--set {text}"
     UCGRPOConfig.from_dict(found)
     return tuple(found.items())
+
+
+def reward_of(given: Sequence[str], variant: str = "full") -> UCGRPOConfig:
+    """Return a variant of UC-GRPO's reward with the constants that came with ``--set``; errors as `reward_fields`."""
+    from actfer_env.rewards import UCGRPOConfig
+
+    return UCGRPOConfig.variant(variant, **dict(reward_fields(given)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +13,7 @@ from actfer_env.cli.options import (
     DetectorOption,
     EmbedOption,
     EmptyAUsOption,
+    FieldsOption,
     OutOption,
     PresetOption,
     SeedOption,
@@ -22,6 +22,7 @@ from actfer_env.cli.options import (
     TargetArgument,
     au_set_of,
     open_dataset,
+    reward_of,
 )
 from actfer_env.cli.output import complain, print_summary, progress_bar, say
 from actfer_env.errors import DataError
@@ -76,6 +77,7 @@ def rollout(  # noqa: PLR0913, PLR0917  (each argument is an option of the comma
     variant: Annotated[
         str, typer.Option(help="Reward: full, no_ema, zoom_biased, au_grounded, emotion_only.")
     ] = "full",
+    fields: FieldsOption = [],  # noqa: B006
     preset: PresetOption = None,
     empty_aus: EmptyAUsOption = None,
     au_set: AUSetOption = None,
@@ -86,13 +88,12 @@ def rollout(  # noqa: PLR0913, PLR0917  (each argument is an option of the comma
 
     Scripted and random agents only play the tools: nobody reads the faces then, and no emotion is shown.
     """
-    from actfer_env.rewards import UCGRPOConfig
     from actfer_env.runner import RolloutConfig
 
     agents = tuple(part.strip() for part in agent.split(","))
     config = RolloutConfig(
         agents=agents, detector=detector, group_size=group_size, number=number, seed=seed,
-        max_turns=max_turns, max_zooms=max_zooms, reward=UCGRPOConfig.variant(variant), au_set=au_set_of(au_set),
+        max_turns=max_turns, max_zooms=max_zooms, reward=reward_of(fields, variant), au_set=au_set_of(au_set),
     )  # fmt: skip
     dataset = open_dataset(target, split, skip_broken, empty_aus=empty_aus, preset=preset, number=number)
     _play(dataset, config, out, embed)
@@ -117,7 +118,7 @@ def report(
     if root is not None:
         if not root.exists():
             raise DataError(f"--root {root}: no such file or folder")
-        run = replace(run, dataset={**run.dataset, "root": str(root.resolve())})
+        run = run.replace(dataset={**run.dataset, "root": str(root.resolve())})
     if embed:
         run = embed_pictures(folder, run)
         write_run(folder, run)

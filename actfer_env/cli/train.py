@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +15,7 @@ from actfer_env.cli.options import (
     LookOption,
     OutOption,
     SeedOption,
+    ZoomCostOption,
     reward_fields,
 )
 from actfer_env.cli.output import console, progress_bar, say
@@ -31,9 +33,7 @@ def train(  # noqa: PLR0913, PLR0917  (each argument is an option of the command
     seed: SeedOption = 0,
     out: OutOption = Path("actfer-train"),
     cache: CacheOption = Path("actfer-cache"),
-    zoom_cost: Annotated[
-        float, typer.Option(min=0.0, help="Taken from a rollout that zooms; ours, not the paper's.")
-    ] = 0.0,
+    zoom_cost: ZoomCostOption = None,
     outcome_gate: Annotated[
         bool, typer.Option("--outcome-gate", help="Task reward alone in groups without a right answer.")
     ] = False,
@@ -50,8 +50,10 @@ def train(  # noqa: PLR0913, PLR0917  (each argument is an option of the command
     from actfer_env.agents.light.examples import write_examples
 
     session.check_variant(variant)
-    config = replace(light_preset(preset), variant=variant, seed=seed, zoom_cost=zoom_cost, outcome_gate=outcome_gate,
-                     normalize_std=not no_std, max_zooms=max_zooms, reward=reward_fields(fields))  # fmt: skip
+    config = replace(
+        light_preset(preset), variant=variant, seed=seed, zoom_cost=zoom_cost or 0.0, outcome_gate=outcome_gate,
+        normalize_std=not no_std, max_zooms=max_zooms, reward=reward_fields(fields, zoom_cost=zoom_cost),
+    )  # fmt: skip
     check_writable(out)
     say(_data_of(config))
     with progress_bar() as progress:
@@ -71,7 +73,7 @@ def ablate(  # noqa: PLR0913, PLR0917  (each argument is an option of the comman
     ] = 1,
     out: OutOption = Path("actfer-ablation"),
     cache: CacheOption = Path("actfer-cache"),
-    zoom_cost: Annotated[float, typer.Option(min=0.0, help="Taken from a rollout that zooms; ours.")] = 0.0,
+    zoom_cost: ZoomCostOption = None,
     max_zooms: LookOption = 4,
     fields: FieldsOption = [],  # noqa: B006
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
@@ -84,7 +86,8 @@ def ablate(  # noqa: PLR0913, PLR0917  (each argument is an option of the comman
     from actfer_env.agents.light.claims import WARM_START
 
     names = tuple(part.strip() for part in variants.split(",") if part.strip()) or (*VARIANTS, WARM_START)
-    config = replace(light_preset(preset), zoom_cost=zoom_cost, max_zooms=max_zooms, reward=reward_fields(fields))
+    config = replace(light_preset(preset), zoom_cost=zoom_cost or 0.0, max_zooms=max_zooms,
+                     reward=reward_fields(fields, zoom_cost=zoom_cost))  # fmt: skip
     check_writable(out)
     say(_data_of(config))
     run_all(
@@ -122,13 +125,17 @@ def _data_of(config: Any) -> str:
 
 
 def _watch(progress: Any) -> Any:
-    """Return what moves a bar by one step of training, its figures beside it."""
+    """Return what says how the warm start learns, and moves a bar by one step of training, its figures beside it."""
     task = progress.add_task("training", total=None)
 
-    def watch(row: dict[str, float], steps: int) -> None:
+    def watch(phase: str, done: int, total: int, figures: Mapping[str, float]) -> None:
         from actfer_env.agents.light.session import line_of
 
-        progress.update(task, description=line_of(row, steps), total=steps, completed=row["step"] + 1)
+        line = line_of(phase, done, total, figures)
+        if phase == "training":
+            progress.update(task, description=line, total=total, completed=done)
+        else:
+            say(line)
 
     return watch
 

@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image, ImageDraw
 
 from actfer_env import facs
+from actfer_env.bounds import bounded, check_fields
 from actfer_env.data.faces import RENDERED_AUS, Expression, Identity, Light, Pose, render_face
 from actfer_env.data.synthetic import GENERATOR_VERSION, SyntheticConfig, draw_spec
 from actfer_env.files import write_text_atomic
@@ -43,9 +44,12 @@ class GalleryConfig:
         seed: draws the people.
     """
 
-    size: int = 192
-    people: int = 6
-    seed: int = 0
+    size: int = bounded(192, ge=64, le=512)
+    people: int = bounded(6, ge=1, le=40)
+    seed: int = bounded(0, ge=0)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 def emotion_rows(config: GalleryConfig) -> list[list[Tile]]:

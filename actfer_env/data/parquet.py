@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from actfer_env import facs
+from actfer_env.bounds import bounded, check_fields
 from actfer_env.chat import ChatConfig, system_prompt, user_prompt
 from actfer_env.data.registry import load_dataset
 from actfer_env.data.sample import Dataset, Sample
@@ -40,16 +41,15 @@ class ParquetConfig:
         number: rows in all; None is the whole data set.
     """
 
-    shard_size: int = 10_000
-    batch_size: int = 64
+    shard_size: int = bounded(10_000, ge=1)
+    batch_size: int = bounded(64, ge=1)
     images: Literal["auto", "path", "bytes", "none"] = "auto"
-    number: int | None = None
+    number: int | None = bounded(None, ge=1)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.images not in ("auto", "path", "bytes", "none"):
             raise DataError(f"unknown images {self.images!r}: use auto, path, bytes or none")
-        if min(self.shard_size, self.batch_size, self.number or 1) < 1:
-            raise DataError("shard_size, batch_size and number must be at least 1")
 
 
 def write_parquet(

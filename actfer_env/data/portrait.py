@@ -9,6 +9,7 @@ from functools import partial
 import cv2
 import numpy as np
 
+from actfer_env.bounds import bounded, check_fields
 from actfer_env.data.sample import Sample
 from actfer_env.errors import DataError
 from actfer_env.tools.geometry import similarity
@@ -37,16 +38,19 @@ class PortraitConfig:
         lost_side: side to which such a picture is reduced.
     """
 
-    views: int = 48
-    seed: int = 1969
-    half_side: tuple[float, float] = (85.0, 220.0)
-    shift: float = 0.25
-    turn: float = 15.0
-    side: tuple[int, int] = (192, 448)
-    poor_every: int = 4
-    poor_side: int = 96
-    lost_every: int = 12
-    lost_side: int = 14
+    views: int = bounded(48, ge=1)
+    seed: int = bounded(1969, ge=0)
+    half_side: tuple[float, float] = bounded((85.0, 220.0), gt=0)
+    shift: float = bounded(0.25, ge=0)
+    turn: float = bounded(15.0, ge=0, le=180)
+    side: tuple[int, int] = bounded((192, 448), ge=16)
+    poor_every: int = bounded(4, ge=1)
+    poor_side: int = bounded(96, ge=1)
+    lost_every: int = bounded(12, ge=1)
+    lost_side: int = bounded(14, ge=1)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 CONFIG = PortraitConfig()

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from actfer_env.bounds import bounded, check_fields
 from actfer_env.data.parquet import reference, sample_of
 from actfer_env.data.sample import Dataset, Sample
 from actfer_env.errors import DataError, DetectorError, ImageError
@@ -40,14 +41,13 @@ class PrecomputeConfig:
     """
 
     detector: str = "auto"
-    shard_size: int = 512
-    number: int | None = None
-    workers: int = 1
-    part: tuple[int, int] = (0, 1)
+    shard_size: int = bounded(512, ge=1)
+    number: int | None = bounded(None, ge=1)
+    workers: int = bounded(1, ge=1)
+    part: tuple[int, int] = bounded((0, 1), ge=0)
 
     def __post_init__(self) -> None:
-        if min(self.shard_size, self.workers, self.part[1], 1 if self.number is None else self.number) < 1:
-            raise DataError("shard_size, number, workers and parts must be at least 1")
+        check_fields(self)
         if not 0 <= self.part[0] < self.part[1]:
             raise DataError(f"part {self.part[0]} of {self.part[1]} does not exist: parts count from 0")
 

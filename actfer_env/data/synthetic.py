@@ -16,6 +16,7 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from actfer_env import facs
+from actfer_env.bounds import bounded, check_fields
 from actfer_env.data.faces import (
     RENDERED_AUS,
     Background,
@@ -126,17 +127,16 @@ class SyntheticConfig:
         emotions: "balanced" or "prior".
     """
 
-    seed: int = 0
+    seed: int = bounded(0, ge=0)
     preset: str = "standard"
     emotions: Literal["balanced", "prior"] = "balanced"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.preset not in PRESETS:
             raise DataError(f"unknown preset {self.preset!r}: use one of {', '.join(PRESETS)}")
         if self.emotions not in ("balanced", "prior"):
             raise DataError(f"unknown emotions {self.emotions!r}: use 'balanced' or 'prior'")
-        if self.seed < 0:
-            raise DataError(f"seed {self.seed} is negative: use 0 or more")
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from actfer_env import facs
+from actfer_env.bounds import bounded, check_fields
 from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools, system_prompt, user_prompt
 from actfer_env.data import Dataset, Sample
 from actfer_env.episode import EpisodeConfig
 from actfer_env.errors import AgentError, DataError, ImageError
+from actfer_env.evaluation.intervals import bootstrap
 from actfer_env.evaluation.run import RUN_FILE, Run, finished_run
-from actfer_env.files import append_line, write_text_atomic
+from actfer_env.files import Journal, write_text_atomic
 from actfer_env.identity import (
     as_json,
     dataset_facts,
@@ -56,13 +58,12 @@ class EvalConfig:
     chat: ChatConfig = field(default_factory=ChatConfig)
     episode: EpisodeConfig = field(default_factory=EpisodeConfig)
     detector: str = "auto"
-    number: int | None = None
-    repeats: int = 1
+    number: int | None = bounded(None, ge=1)
+    repeats: int = bounded(1, ge=1)
     reward: UCGRPOConfig = field(default_factory=UCGRPOConfig)
 
     def __post_init__(self) -> None:
-        if self.repeats < 1 or (self.number is not None and self.number < 1):
-            raise DataError(f"number {self.number} and repeats {self.repeats} must be at least 1")
+        check_fields(self)
 
 
 def evaluate(
@@ -129,11 +130,15 @@ def _settings(agent: ChatAgent, dataset: Dataset, config: EvalConfig) -> dict[st
     What each sample shows is kept with its conversation.
     """
     chat, episode = config.chat, config.episode
-    prompts = [system_prompt(chat, episode), user_prompt(chat), tool_schemas(chat.coordinates)]
+    prompts = [
+        system_prompt(chat, episode),
+        user_prompt(chat, emotions=episode.emotions),
+        tool_schemas(chat.coordinates),
+    ]
     return dict(as_json({
         "agent": agent.name, "model": getattr(agent, "identity", {}), "sampling": getattr(agent, "settings", {}),
         "dataset": dataset_facts(dataset), "detector": detector_facts(config.detector), "chat": asdict(chat),
-        "episode": asdict(episode), "prompts": digest(prompts),
+        "episode": episode.facts(), "prompts": digest(prompts),
     }))  # fmt: skip
 
 
@@ -168,24 +173,43 @@ def _causes(journal: _Journal, refused: list[tuple[str, bool]]) -> list[dict[str
     ]  # fmt: skip
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """A finished conversation, and what its sample showed."""
+
+    rollout: Rollout
+    sample: dict[str, Any]
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.rollout.sample_id, self.rollout.member
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> _Kept:
+        return cls(Rollout.from_dict(record), record.get("sample", {}))
+
+
 class _Journal:
     """Finished rollouts by (sample, member), in memory and appended to a file."""
 
     def __init__(self, folder: Path | None, settings: dict[str, Any]) -> None:
         self.kept: dict[tuple[str, int], Rollout] = {}
         self._pictures: dict[str, dict[str, Any]] = {}
-        self._path = None if folder is None else folder / JOURNAL
+        self._folder, self._file = folder, None
         if folder is not None:
             _claim(folder, settings)
-            self._read()
+            self._file = Journal(folder / JOURNAL, _Kept.from_dict, key=lambda one: one.key)
+            for one in self._file.read():
+                self.kept[one.key] = one.rollout
+                self._pictures[one.rollout.sample_id] = one.sample
 
     def keep(self, rollout: Rollout, sample: Sample) -> None:
         """Keep a rollout, and what its sample showed; it is on the disk when this returns."""
-        self.kept[rollout.sample_id, rollout.member] = rollout
-        if self._path is None:
+        if (rollout.sample_id, rollout.member) in self.kept:
             return
-        record = {**rollout.to_dict(), "sample": sample_facts(sample)}
-        append_line(self._path, json.dumps(record, ensure_ascii=True, allow_nan=False))
+        self.kept[rollout.sample_id, rollout.member] = rollout
+        if self._file is not None:
+            self._file.append({**rollout.to_dict(), "sample": sample_facts(sample)})
 
     def compare(self, dataset: Dataset, config: EvalConfig) -> None:
         """Compare what was kept with the samples of today: pictures must be the same, mended labels are taken over.
@@ -207,35 +231,17 @@ class _Journal:
             self.kept |= today
         if changed:
             raise DataError(f"{listed(changed)}: the picture has changed since its conversation was kept in "
-                            f"{self._path}: choose another folder, or put the old picture back")  # fmt: skip
+                            f"{self._folder}: choose another folder, or put the old picture back")  # fmt: skip
         if mended:
             warnings.warn(f"{listed(mended)}: labels have changed since; the kept answers are scored by the "
                           "new ones", UserWarning, stacklevel=3)  # fmt: skip
 
     def leave(self) -> None:
         """Leave no trace of an evaluation of which nothing could be kept."""
-        if self._path is not None and not self.kept:
-            (self._path.parent / SETTINGS).unlink(missing_ok=True)
+        if self._folder is not None and not self.kept:
+            (self._folder / SETTINGS).unlink(missing_ok=True)
             with suppress(OSError):  # it is not there, or holds other things
-                self._path.parent.rmdir()
-
-    def _read(self) -> None:
-        """Read what an earlier start has kept; a torn last line is cut off."""
-        assert self._path is not None
-        if not self._path.exists():
-            return
-        text = self._path.read_text(encoding="utf-8", errors="surrogateescape")  # one bad byte spoils no other line
-        whole = text[: text.rfind("\n") + 1]
-        if whole != text:
-            write_text_atomic(self._path, whole)
-        for number, line in enumerate(whole.splitlines(), 1):
-            try:
-                record = json.loads(line)
-                rollout = Rollout.from_dict(record)
-            except (ValueError, RecursionError) as error:
-                raise DataError(f"{self._path}, line {number}: {error}; delete the line or the file") from error
-            self.kept[rollout.sample_id, rollout.member] = rollout
-            self._pictures[rollout.sample_id] = record.get("sample", {})
+                self._folder.rmdir()
 
 
 def _same(kept: Mapping[str, Any], sample: Sample) -> bool:
@@ -370,11 +376,9 @@ def compare(first: Run, second: Run, *, draws: int = 2000, seed: int = 0) -> tup
 
 def _difference(metric: str, pairs: np.ndarray, draws: int, seed: int) -> Difference:
     gaps = pairs[:, 1] - pairs[:, 0]
-    rng = np.random.default_rng(seed)
-    means = gaps[rng.integers(len(gaps), size=(draws, len(gaps)))].mean(1)
-    low, high = np.percentile(means, [2.5, 97.5])
     first, second = pairs.mean(0)
-    return Difference(metric, len(pairs), float(first), float(second), float(gaps.mean()), float(low), float(high))
+    ends = bootstrap(gaps, draws, seed)
+    return Difference(metric, len(pairs), float(first), float(second), float(gaps.mean()), *ends)
 
 
 def _by_sample(run: Run, value: Callable[[Rollout], float | None]) -> dict[str, float]:

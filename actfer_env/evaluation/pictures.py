@@ -10,12 +10,13 @@ import io
 import os
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from actfer_env.bounds import bounded, check_fields
 from actfer_env.data import Dataset, Sample, load_dataset
 from actfer_env.data.synthetic import GENERATOR_VERSION
 from actfer_env.errors import ActFERError
@@ -45,11 +46,14 @@ class PictureConfig:
         episodes: episodes that get pictures (about 100 KB each); later ones are listed without.
     """
 
-    original: int = 448
-    face: int = 320
-    crop: int = 224
-    quality: int = 85
-    episodes: int = 400
+    original: int = bounded(448, ge=16, le=4096)
+    face: int = bounded(320, ge=16, le=4096)
+    crop: int = bounded(224, ge=16, le=4096)
+    quality: int = bounded(85, ge=1, le=100)
+    episodes: int = bounded(400, ge=0)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -217,7 +221,7 @@ def embed_pictures(folder: str | os.PathLike[str], run: Run, dataset: Dataset | 
         except (ActFERError, LookupError):
             if (Path(folder) / PICTURE_FOLDER / Path(run.pictures.get(name, "")).name).is_file():
                 kept[name] = run.pictures[name]
-    return replace(run, pictures=kept)
+    return run.replace(pictures=kept)
 
 
 def _copy(sample: Sample, folder: Path) -> str:

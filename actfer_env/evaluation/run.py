@@ -81,6 +81,13 @@ class Run:
         """Return `scores`."""
         return self.scores
 
+    def replace(self, **changes: Any) -> Run:
+        """Return a copy with some fields changed; where these change no reward, it shares the scores computed here."""
+        changed = replace(self, **changes)
+        if "scores" in vars(self) and not changes.keys() & {"rollouts", "reward", "scorer_state"}:
+            vars(changed)["scores"] = self.scores  # where a cached property keeps its value
+        return changed
+
     def mismatches(self, tolerance: float = 1e-9) -> list[str]:
         """Return one line for every stored score that differs from the recomputed one; empty if all agree."""
         scores = self.scores
@@ -102,9 +109,7 @@ def finished_run(
 ) -> Run:  # fmt: skip
     """Return a run with its scores, which are those of one step of a fresh scorer."""
     run = Run(tuple(rollouts), dataset, settings, reward, UCGRPO(reward).state_dict(), failures=tuple(failures))
-    scored = replace(run, stored_scores=scored_columns(run.scores))
-    vars(scored)["scores"] = run.scores  # they are of the same rollouts: no need to compute them again
-    return scored
+    return run.replace(stored_scores=scored_columns(run.scores))
 
 
 def scored_columns(scores: Scores) -> dict[str, list[float]]:

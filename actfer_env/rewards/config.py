@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from numbers import Integral, Real
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
+from actfer_env.bounds import bounded, check_fields
 from actfer_env.errors import ActFERError
 
 Utility = Literal["contrastive", "fallback", "zoom", "none"]
@@ -84,43 +83,43 @@ class UCGRPOConfig:
         RewardError: a field is out of its range; one line that names it.
     """
 
-    alpha: float = 0.6
-    beta: float = 0.4
-    gamma: float = 0.2
-    wrong_au_share: float = 0.5
-    r: float = 0.1
-    margin: float = 0.05
-    phi_scale: float = 0.3
-    phi_width: float = 0.3
-    ema_decay: float = 0.9
-    ema_gain: float = 4.0
-    ema_span: float = 0.5
-    ema_min_count: int = 8
-    fallback: float = 0.1
-    fallback_of: FallbackOf = "own"
-    structure_violation: float = -0.1
-    structure_unlooked: float = -0.1
-    structure_floor: float = -0.5
-    structure_clean: float = 0.05
-    quality_floor: float = -0.2
-    quality_format: float = 0.1
-    quality_repetition: float = 0.2
-    quality_language: float = 0.2
+    alpha: float = bounded(0.6, ge=0, le=1)
+    beta: float = bounded(0.4, ge=0, le=1)
+    gamma: float = bounded(0.2, gt=0)
+    wrong_au_share: float = bounded(0.5, ge=0, le=1)
+    r: float = bounded(0.1, ge=0)
+    margin: float = bounded(0.05, ge=0)
+    phi_scale: float = bounded(0.3, gt=0)
+    phi_width: float = bounded(0.3, gt=0)
+    ema_decay: float = bounded(0.9, ge=0, lt=1)
+    ema_gain: float = bounded(4.0, gt=0)
+    ema_span: float = bounded(0.5, ge=0, le=1)
+    ema_min_count: int = bounded(8, ge=0)
+    fallback: float = bounded(0.1, ge=0)
+    fallback_of: FallbackOf = bounded("own", choices=get_args(FallbackOf))  # noqa: RUF009
+    structure_violation: float = bounded(-0.1, le=0)
+    structure_unlooked: float = bounded(-0.1, le=0)
+    structure_floor: float = bounded(-0.5, le=0)
+    structure_clean: float = bounded(0.05, ge=0)
+    quality_floor: float = bounded(-0.2, le=0)
+    quality_format: float = bounded(0.1, ge=0)
+    quality_repetition: float = bounded(0.2, ge=0)
+    quality_language: float = bounded(0.2, ge=0)
     quality_script: str = "LATIN"
-    std_ddof: int = 1
-    std_eps: float = 1e-6
+    std_ddof: int = bounded(1, choices=(0, 1))
+    std_eps: float = bounded(1e-6, gt=0)
     dense_au: bool = True
-    utility: Utility = "contrastive"
+    utility: Utility = bounded("contrastive", choices=get_args(Utility))  # noqa: RUF009
     use_ema: bool = True
     outcome_gate: bool = False
     normalize_std: bool = True
-    zoom_cost: float = 0.0
+    zoom_cost: float = bounded(0.0, ge=0)
 
     def __post_init__(self) -> None:
         """Check every field, and turn NumPy numbers into Python's."""
-        for item in fields(self):
-            value = check_field(item.name, str(item.type), getattr(self, item.name))
-            object.__setattr__(self, item.name, value)
+        check_fields(self, RewardError)
+        if not isinstance(self.quality_script, str) or not self.quality_script.isupper():
+            raise RewardError(f"quality_script must be a script such as 'LATIN', got {self.quality_script!r}")
         if abs(self.alpha + self.beta - 1.0) > 1e-9:
             raise RewardError(f"alpha + beta must be 1, got {self.alpha} + {self.beta}: set both")
 
@@ -155,46 +154,3 @@ class UCGRPOConfig:
             if key not in known:
                 raise RewardError(f"unknown field {key!r} of UCGRPOConfig: use one of {', '.join(sorted(known))}")
         return cls(**data)
-
-
-_Rule = tuple[str, Callable[[Any], bool]]
-_SHARE: _Rule = ("in [0, 1]", lambda value: 0 <= value <= 1)
-_POSITIVE: _Rule = ("> 0", lambda value: value > 0)
-_NOT_NEGATIVE: _Rule = (">= 0", lambda value: value >= 0)
-_NOT_POSITIVE: _Rule = ("<= 0", lambda value: value <= 0)
-_RULES: dict[str, _Rule] = {
-    **dict.fromkeys(("alpha", "beta", "wrong_au_share"), _SHARE),
-    **dict.fromkeys(("gamma", "phi_scale", "phi_width", "ema_gain", "std_eps"), _POSITIVE),
-    **dict.fromkeys(("r", "margin", "ema_min_count", "fallback", "structure_clean", "zoom_cost"), _NOT_NEGATIVE),
-    **dict.fromkeys(("format_bonus", "max_boxes"), _NOT_NEGATIVE),
-    **dict.fromkeys(("quality_format", "quality_repetition", "quality_language"), _NOT_NEGATIVE),
-    **dict.fromkeys(("structure_violation", "structure_unlooked", "structure_floor"), _NOT_POSITIVE),
-    "quality_floor": _NOT_POSITIVE,
-    "ema_decay": ("in [0, 1)", lambda value: 0 <= value < 1),
-    "ema_span": _SHARE,
-    "std_ddof": ("0 or 1", lambda value: value in (0, 1)),
-    "quality_script": ("a script such as 'LATIN'", lambda value: value.isupper()),
-    "fallback_of": (f"one of {', '.join(get_args(FallbackOf))}", lambda value: value in get_args(FallbackOf)),
-    "utility": (f"one of {', '.join(get_args(Utility))}", lambda value: value in get_args(Utility)),
-}
-
-
-def check_field(name: str, kind: str, value: Any) -> Any:
-    """Return a field's value as its plain Python type, or raise one line that names the field."""
-    rule, holds = _RULES.get(name, ("true or false", lambda value: True))
-    plain = _plain(kind, value)
-    if plain is None or not holds(plain):
-        raise RewardError(f"{name} must be {rule}, got {value!r}")
-    return plain
-
-
-def _plain(kind: str, value: Any) -> Any:
-    """Return the value as the float, int, bool or str of the field's annotation, or None if it is not one."""
-    if kind == "bool":
-        return value if isinstance(value, bool) else None
-    if kind == "int":
-        return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else None
-    if kind == "float":
-        number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-        return float(value) if number else None
-    return value if isinstance(value, str) else None

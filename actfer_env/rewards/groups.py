@@ -27,10 +27,23 @@ def group_rollouts(rollouts: Sequence[Rollout]) -> dict[str, list[int]]:
     """
     groups: dict[str, list[int]] = {}
     for index, rollout in enumerate(rollouts):
-        _check_rollout(rollout)
+        where = f"rollout of sample {rollout.sample_id!r}, group {rollout.group_id!r}"
+        for kind, emotion in (("target", rollout.emotion), ("predicted", rollout.predicted_emotion)):
+            if emotion is not None and emotion not in facs.EMOTIONS:
+                raise DataError(f"{where}: unknown {kind} emotion {emotion!r}: use one of {', '.join(facs.EMOTIONS)}")
+        for au in (rollout.aus or frozenset()) | (rollout.predicted_aus or frozenset()):
+            if type(au) is not int and not isinstance(au, Integral):
+                raise DataError(f"{where}: Action Unit {au!r} is not an integer: read it with facs.parse_au")
+        if rollout.detection not in _DETECTIONS:
+            raise DataError(f"{where}: unknown detection {rollout.detection!r}: use one of {', '.join(_DETECTIONS)}")
         members = groups.setdefault(rollout.group_id, [])
         members.append(index)
-        _check_same_query(rollouts[members[0]], rollout)
+        first = rollouts[members[0]]
+        for name, one, two in (
+            ("sample_id", first.sample_id, rollout.sample_id), ("emotion", first.emotion, rollout.emotion),
+        ):  # fmt: skip
+            if one != two:
+                raise DataError(f"group {rollout.group_id!r} mixes {name} {one!r} and {two!r}: one group is one query")
     return groups
 
 
@@ -62,22 +75,3 @@ def group_advantages(
         centred = values - values.mean()
         advantages[list(members)] = centred / (values.std(ddof=ddof) + eps) if normalize else centred
     return advantages
-
-
-def _check_rollout(rollout: Rollout) -> None:
-    where = f"rollout of sample {rollout.sample_id!r}, group {rollout.group_id!r}"
-    for kind, emotion in (("target", rollout.emotion), ("predicted", rollout.predicted_emotion)):
-        if emotion is not None and emotion not in facs.EMOTIONS:
-            raise DataError(f"{where}: unknown {kind} emotion {emotion!r}: use one of {', '.join(facs.EMOTIONS)}")
-    for au in (rollout.aus or frozenset()) | (rollout.predicted_aus or frozenset()):
-        if type(au) is not int and not isinstance(au, Integral):
-            raise DataError(f"{where}: Action Unit {au!r} is not an integer: read it with facs.parse_au")
-    if rollout.detection not in _DETECTIONS:
-        raise DataError(f"{where}: unknown detection {rollout.detection!r}: use one of {', '.join(_DETECTIONS)}")
-
-
-def _check_same_query(first: Rollout, other: Rollout) -> None:
-    for field in ("sample_id", "emotion"):
-        one, two = getattr(first, field), getattr(other, field)
-        if one != two:
-            raise DataError(f"group {first.group_id!r} mixes {field} {one!r} and {two!r}: one group is one query")

@@ -16,7 +16,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from actfer_env import facs
-from actfer_env.rewards.config import RewardError, check_field
+from actfer_env.bounds import bounded, check_fields
+from actfer_env.rewards.config import RewardError
 from actfer_env.rewards.grounding import evidence_boxes, grounding_score, target_boxes
 from actfer_env.rewards.groups import group_advantages, group_rollouts
 from actfer_env.rewards.quality import broken_turns
@@ -41,15 +42,14 @@ class AnswerReward(ABC):
         std_eps: added to the group's std; chosen here.
     """
 
-    std_ddof: int = 1
-    std_eps: float = 1e-6
+    std_ddof: int = bounded(1, choices=(0, 1))
+    std_eps: float = bounded(1e-6, gt=0)
     grounded: ClassVar[bool] = False
     """Whether the reward reads the boxes that `tools.au_areas.ground` adds to a rollout."""
 
     def __post_init__(self) -> None:
-        """Check the two fields."""
-        check_field("std_ddof", "int", self.std_ddof)
-        check_field("std_eps", "float", self.std_eps)
+        """Check every field."""
+        check_fields(self, RewardError)
 
     def score(self, rollouts: Iterable[Rollout]) -> Scores:
         """Return rewards and group-relative advantages.
@@ -155,15 +155,9 @@ class TAGReward(AnswerReward):
         max_boxes: boxes that the format allows; TAG 3.3.
     """
 
-    format_bonus: float = 0.1
-    max_boxes: int = 3
+    format_bonus: float = bounded(0.1, ge=0)
+    max_boxes: int = bounded(3, ge=0)
     grounded: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        """Check the fields."""
-        super().__post_init__()
-        check_field("format_bonus", "float", self.format_bonus)
-        check_field("max_boxes", "int", self.max_boxes)
 
     def au_reward(self, rollout: Rollout) -> float:
         """Return the mean of the best IoUs in [0, 1], NaN without target boxes, 0 without predicted ones.

@@ -64,6 +64,25 @@ class Scores:
             if isinstance(array, np.ndarray):
                 array.setflags(write=False)
 
+    @classmethod
+    def joined(cls, parts: Sequence[Scores]) -> Scores:
+        """Return the scores of several batches of one policy update as one, their rollouts one after the other.
+
+        Args:
+            parts: at least one; each group is in one of them, and all were made at the same commit.
+        """
+        arrays = ("task", "structure", "utility", "quality", "total", "advantage", "gated", "zoomed")
+        maps = ("delta", "delta_emotion", "lambda_miss", "lambda_over")
+        joined: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays}
+        joined |= {name: {key: value for part in parts for key, value in getattr(part, name).items()} for name in maps}
+        return cls(
+            **joined,
+            group_ids=tuple(group for part in parts for group in part.group_ids),
+            rules=tuple(rule for part in parts for rule in part.rules),
+            parts={name: np.concatenate([part.parts[name] for part in parts]) for name in parts[0].parts},
+            scored_at=parts[0].scored_at,
+        )
+
     def __len__(self) -> int:
         """Return the number of rollouts."""
         return len(self.group_ids)

@@ -7,12 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from actfer_env import facs
 from actfer_env.rewards.config import RewardError, UCGRPOConfig
 from actfer_env.rewards.explain import explain_rollout
-from actfer_env.rewards.groups import Floats, group_advantages, group_rollouts
+from actfer_env.rewards.groups import group_advantages, group_rollouts
 from actfer_env.rewards.quality import broken_turns, quality_reward
 from actfer_env.rewards.scores import Scores, to_array, totals, zoom_mask
 from actfer_env.rewards.state import dump_state, parse_state
@@ -69,25 +68,48 @@ class UCGRPO:
         Raises:
             DataError: a rollout is malformed, or a group mixes queries; one line that names it.
         """
-        rollouts = tuple(rollouts)
+        rollouts, config = tuple(rollouts), self.config
         groups = group_rollouts(rollouts)
-        task = to_array([task_reward(rollout, self.config) for rollout in rollouts])
-        delta = {group: self._delta(rollouts, task, members) for group, members in groups.items()}
-        gated = self._gated(rollouts, groups)
-        lambdas = {emotion: (self.lambda_miss(emotion), self.lambda_over(emotion)) for emotion in facs.EMOTIONS}
-        coarse = {group: coarse_right([rollouts[i] for i in members]) for group, members in groups.items()}
-        structure, utility, quality = self._shaping(rollouts, delta, coarse, gated, lambdas)
+        emotions = {group: rollouts[members[0]].emotion for group, members in groups.items()}
+        lambda_miss = {emotion: self.lambda_miss(emotion) for emotion in facs.EMOTIONS}
+        lambda_over = {emotion: self.lambda_over(emotion) for emotion in facs.EMOTIONS}
+
+        # Pass 1, rollout by rollout: the task with its AU-set F1 (eq. 7-8), the checks of the finite-state machine,
+        # and the mild regulariser of texts.
+        f1 = [task_f1(rollout, config) for rollout in rollouts]
+        task = to_array([task_reward(rollout, config) for rollout in rollouts])
+        structure = to_array([structure_reward(rollout, config) for rollout in rollouts])
+        quality = to_array([quality_reward(rollout.texts, config, broken_turns(rollout)) for rollout in rollouts])
+
+        # Pass 2, group by group: was it worth zooming on this sample?
+        delta: dict[str, float | None] = {}
+        rules: list[str] = [""] * len(rollouts)
+        utility, gated = np.zeros_like(task), np.zeros(len(rollouts), dtype=np.bool_)
+        for group, members in groups.items():
+            # The contrast of the task reward (eq. 9-10), without the members whose face was not found.
+            valid = [i for i in members if rollouts[i].detection != "failed"]
+            delta[group] = contrast([float(task[i]) for i in valid], [rollouts[i].zoomed for i in valid])
+            # Each member's zooming against that contrast, or the symmetric fallback without one (eq. 12-14).
+            miss, over = (factors.get(emotions[group] or "", 1.0) for factors in (lambda_miss, lambda_over))
+            coarse = coarse_right([rollouts[i] for i in members])
+            for i in members:
+                rule = rules[i] = utility_rule(rollouts[i], delta[group], config)
+                utility[i] = utility_reward(rollouts[i], rule, delta[group], (miss, over), config, coarse)
+            # An option of ours: a group that is wrong throughout learns from the task alone.
+            gated[members] = config.outcome_gate and all(rollouts[i].correct is False for i in members)
+        for term in (structure, utility, quality):
+            term[gated] = 0.0
+
+        # The sum (eq. 6 and 15), and the advantage within each group (eq. 16).
         total = totals(task, structure, utility, quality)
+        advantage = group_advantages(
+            total, groups.values(), ddof=config.std_ddof, eps=config.std_eps, normalize=config.normalize_std
+        )
         return Scores(
-            task=task, structure=structure, utility=utility, quality=quality, total=total,
-            advantage=self._advantages(total, groups), gated=gated, zoomed=zoom_mask(rollouts),
-            group_ids=tuple(rollout.group_id for rollout in rollouts),
-            rules=tuple(utility_rule(rollout, delta[rollout.group_id], self.config) for rollout in rollouts),
-            delta=delta,
-            delta_emotion={group: rollouts[members[0]].emotion for group, members in groups.items()},
-            lambda_miss={emotion: miss for emotion, (miss, _) in lambdas.items()},
-            lambda_over={emotion: over for emotion, (_, over) in lambdas.items()},
-            parts={"f1": self._f1(rollouts)}, scored_at=self.commits,
+            task=task, structure=structure, utility=utility, quality=quality, total=total, advantage=advantage,
+            gated=gated, zoomed=zoom_mask(rollouts), group_ids=tuple(rollout.group_id for rollout in rollouts),
+            rules=tuple(rules), delta=delta, delta_emotion=emotions, lambda_miss=lambda_miss, lambda_over=lambda_over,
+            parts={"f1": to_array([math.nan if value is None else value for value in f1])}, scored_at=self.commits,
         )  # fmt: skip
 
     def commit(self, *scores: Scores) -> None:
@@ -103,11 +125,28 @@ class UCGRPO:
             RewardError: nothing was given, scores are older than the last commit (or committed already), or a
                 group occurs twice; nothing changes then.
         """
-        self._check_fresh(scores)
-        decay = self.config.ema_decay
-        for emotion, deltas in _deltas_by_emotion(scores).items():
-            self.ema[emotion] = decay * self.ema[emotion] + (1.0 - decay) * math.fsum(deltas) / len(deltas)
-            self.counts[emotion] += len(deltas)
+        if not scores:
+            raise RewardError("commit needs the scores of the step: pass what score() returned")
+        seen: set[str] = set()
+        deltas: dict[str, list[float]] = {}
+        for one in scores:
+            if one.scored_at != self.commits:
+                raise RewardError(
+                    f"scores were made at commit {one.scored_at}, the scorer is at {self.commits}: "
+                    "commit each scores once, in its own step"
+                )
+            for group, delta in one.delta.items():
+                if group in seen:
+                    raise RewardError(f"group {group!r} occurs twice in one commit: group ids are unique in a step")
+                seen.add(group)
+                emotion = one.delta_emotion[group]
+                if delta is not None and emotion is not None:
+                    deltas.setdefault(emotion, []).append(delta)
+        # Eq. 11, once a step with the mean over all of the step's contrasts of an emotion.
+        rho = self.config.ema_decay
+        for emotion, values in deltas.items():
+            self.ema[emotion] = rho * self.ema[emotion] + (1.0 - rho) * math.fsum(values) / len(values)
+            self.counts[emotion] += len(values)
         self.commits += 1
 
     def state_dict(self) -> dict[str, Any]:
@@ -138,72 +177,3 @@ class UCGRPO:
         if emotion is None or not self.config.use_ema or self.counts[emotion] < self.config.ema_min_count:
             return 1.0
         return lambda_factor(sign * self.ema[emotion], self.config)
-
-    def _delta(self, rollouts: Sequence[Rollout], task: Floats, members: Sequence[int]) -> float | None:
-        valid = [i for i in members if rollouts[i].detection != "failed"]
-        return contrast([float(task[i]) for i in valid], [rollouts[i].zoomed for i in valid])
-
-    def _shaping(
-        self,
-        rollouts: Sequence[Rollout],
-        delta: Mapping[str, float | None],
-        coarse: Mapping[str, bool | None],
-        gated: npt.NDArray[np.bool_],
-        lambdas: Mapping[str, tuple[float, float]],
-    ) -> tuple[Floats, Floats, Floats]:
-        """Return structure, utility and quality, each of shape (n,), zeroed where gated."""
-        config = self.config
-        structure = to_array([structure_reward(rollout, config) for rollout in rollouts])
-        factors = [lambdas[rollout.emotion] if rollout.emotion else (1.0, 1.0) for rollout in rollouts]
-        utility = to_array([
-            utility_reward(rollout, delta[rollout.group_id], pair, config, coarse[rollout.group_id])
-            for rollout, pair in zip(rollouts, factors, strict=True)
-        ])  # fmt: skip
-        quality = to_array([quality_reward(rollout.texts, config, broken_turns(rollout)) for rollout in rollouts])
-        for term in (structure, utility, quality):
-            term[gated] = 0.0
-        return structure, utility, quality
-
-    def _gated(self, rollouts: Sequence[Rollout], groups: Mapping[str, Sequence[int]]) -> npt.NDArray[np.bool_]:
-        """Return where the outcome gate closes: labelled groups without any right emotion, shape (n,)."""
-        gated = np.zeros(len(rollouts), dtype=np.bool_)
-        for members in groups.values():
-            lost = all(rollouts[i].correct is False for i in members)
-            gated[list(members)] = self.config.outcome_gate and lost
-        return gated
-
-    def _advantages(self, total: Floats, groups: Mapping[str, Sequence[int]]) -> Floats:
-        config = self.config
-        return group_advantages(
-            total, groups.values(), ddof=config.std_ddof, eps=config.std_eps, normalize=config.normalize_std
-        )
-
-    def _f1(self, rollouts: Sequence[Rollout]) -> Floats:
-        values = (task_f1(rollout, self.config) for rollout in rollouts)
-        return to_array([math.nan if value is None else value for value in values])
-
-    def _check_fresh(self, scores: Sequence[Scores]) -> None:
-        if not scores:
-            raise RewardError("commit needs the scores of the step: pass what score() returned")
-        seen: set[str] = set()
-        for one in scores:
-            if one.scored_at != self.commits:
-                raise RewardError(
-                    f"scores were made at commit {one.scored_at}, the scorer is at {self.commits}: "
-                    "commit each scores once, in its own step"
-                )
-            for group in one.delta:
-                if group in seen:
-                    raise RewardError(f"group {group!r} occurs twice in one commit: group ids are unique in a step")
-                seen.add(group)
-
-
-def _deltas_by_emotion(scores: Iterable[Scores]) -> dict[str, list[float]]:
-    """Return emotion -> the valid contrasts of its groups; groups without emotion target are left out."""
-    deltas: dict[str, list[float]] = {}
-    for one in scores:
-        for group, delta in one.delta.items():
-            emotion = one.delta_emotion[group]
-            if delta is not None and emotion is not None:
-                deltas.setdefault(emotion, []).append(delta)
-    return deltas

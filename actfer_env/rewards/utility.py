@@ -66,30 +66,15 @@ def coarse_right(members: Sequence[Rollout]) -> bool | None:
     return 2 * sum(right) >= len(right) if right else None
 
 
-def fallback_reward(rollout: Rollout, config: UCGRPOConfig, coarse: bool | None = None) -> float:
-    """Return +fallback where the answer is good, -fallback otherwise, 0 without a target (ActFER eq. 13).
-
-    Args:
-        rollout: the rollout.
-        config: `fallback_of` says which answer is meant.
-        coarse: `coarse_right` of its group.
-    """
-    if rollout.correct is None:
-        return 0.0
-    good = rollout.correct
-    if config.fallback_of == "unzoomed" and coarse is not None and rollout.detection != "failed":
-        good = rollout.zoomed != coarse
-    return config.fallback if good else -config.fallback
-
-
 def utility_reward(
-    rollout: Rollout, delta: float | None, lambdas: tuple[float, float], config: UCGRPOConfig,
+    rollout: Rollout, rule: Rule, delta: float | None, lambdas: tuple[float, float], config: UCGRPOConfig,
     coarse: bool | None = None,
 ) -> float:  # fmt: skip
     """Return the utility term of one rollout (ActFER eq. 12-14).
 
     Args:
         rollout: the rollout.
+        rule: its `utility_rule`.
         delta: its group's contrast, or None where undefined.
         lambdas: lambda_miss and lambda_over of its emotion, (1, 1) where there is none.
         config: the constants.
@@ -98,20 +83,21 @@ def utility_reward(
     Returns:
         A value of size at most max(r, fallback, (1 + ema_span) phi_scale) + zoom_cost.
     """
-    cost = config.zoom_cost if rollout.zoomed else 0.0
-    rule = utility_rule(rollout, delta, config)
-    if rule == "fallback":
-        return fallback_reward(rollout, config, coarse) - cost
-    return _ruled(rollout, rule, delta, lambdas, config) - cost
-
-
-def _ruled(
-    rollout: Rollout, rule: Rule, delta: float | None, lambdas: tuple[float, float], config: UCGRPOConfig
-) -> float:
+    lambda_miss, lambda_over = lambdas
     if rule == "none":
-        return 0.0
-    if rule == "zoom":
-        return config.r if rollout.zoomed else -config.r
-    if rule in ("neutral", "agreed") or delta is None:
-        return config.r
-    return -lambdas[rule == "overused"] * phi(abs(delta), config)
+        value = 0.0
+    elif rule == "zoom":  # the zoom-biased variant
+        value = config.r if rollout.zoomed else -config.r
+    elif rule in ("neutral", "agreed"):
+        value = config.r
+    elif rule in ("missed", "overused"):
+        factor = lambda_miss if rule == "missed" else lambda_over
+        value = -factor * phi(abs(delta or 0.0), config)
+    elif rollout.correct is None:  # the fallback (eq. 13) without a target
+        value = 0.0
+    else:
+        good = rollout.correct
+        if config.fallback_of == "unzoomed" and coarse is not None and rollout.detection != "failed":
+            good = rollout.zoomed != coarse
+        value = config.fallback if good else -config.fallback
+    return value - (config.zoom_cost if rollout.zoomed else 0.0)

@@ -6,9 +6,9 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from actfer_env.bounds import bounded, check_fields
 from actfer_env.rollout import Box
 from actfer_env.tools.align import Alignment, FaceChoice, align
 from actfer_env.tools.detectors import Detector, make_detector
@@ -36,13 +36,20 @@ class CacheConfig:
             group and later episodes of a sample ask for again.
     """
 
-    images: int = 1024
-    image_bytes: int = 256 * 2**20
-    alignments: int = 16_384
-    drawn_bytes: int = 128 * 2**20
+    images: int = bounded(1024, ge=0)
+    image_bytes: int = bounded(256 * 2**20, ge=0)
+    alignments: int = bounded(16_384, ge=0)
+    drawn_bytes: int = bounded(128 * 2**20, ge=0)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 CACHE = CacheConfig()
+_OWN = frozenset({
+    "detections", "_detector", "_lock", "_images", "_alignments", "_derived", "_pictures", "_crops",
+})  # fmt: skip
+"""Attributes of `FaceTools` that no copy takes along."""
 
 
 class FaceTools:
@@ -68,9 +75,14 @@ class FaceTools:
         cache: CacheConfig = CACHE,
     ) -> None:
         self.zoom, self.template, self.choice = zoom, template, face
+        self._spec, self._config = detector, cache
+        self._begin()
+
+    def _begin(self) -> None:
+        """Start with nothing built and nothing kept."""
+        cache = self._config
         self.detections = 0
         """How often the detector was asked; "cached" reads an answer, and counts its own detections in `misses`."""
-        self._spec, self._config = detector, cache
         self._detector: Detector | None = None
         self._lock = threading.RLock()
         self._images: _LRU[RGB] = _LRU(cache.images, cache.image_bytes, lambda image: image.nbytes)
@@ -79,10 +91,14 @@ class FaceTools:
         self._pictures: _LRU[RGB] = _LRU(weight=cache.drawn_bytes, weigh=lambda image: image.nbytes)
         self._crops: _LRU[Crop] = _LRU(weight=cache.drawn_bytes, weigh=lambda crop: crop.image.nbytes)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Tools travel to other processes as they were built, without what they have cached."""
-        build = partial(FaceTools, zoom=self.zoom, template=self.template, face=self.choice, cache=self._config)
-        return build, (self._spec,)
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what copies and pickles take along: all settings, those of a subclass too, and nothing cached."""
+        return {name: value for name, value in vars(self).items() if name not in _OWN}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take these settings."""
+        vars(self).update(state)
+        self._begin()
 
     @property
     def detector(self) -> Detector:

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from actfer_env.bounds import bounded, check_fields
 from actfer_env.errors import DetectorError
 from actfer_env.tools import geometry
 from actfer_env.tools.detectors.base import Detector, Face, make_detector
@@ -65,14 +66,17 @@ class OrientationConfig:
         version: raised where results change; it tells kept detections apart.
     """
 
-    sure: float = 0.5
-    sideways: float = 0.45
-    least: float = 0.05
-    margin: float = 0.1
-    tilt: float = 0.5
-    score_weight: float = 3.0
-    long_side: int = 640
-    version: int = 1
+    sure: float = bounded(0.5, ge=-1, le=1)
+    sideways: float = bounded(0.45, ge=-1, le=1)
+    least: float = bounded(0.05, ge=-1, le=1)
+    margin: float = bounded(0.1, ge=0)
+    tilt: float = bounded(0.5, ge=0)
+    score_weight: float = bounded(3.0, ge=0)
+    long_side: int = bounded(640, ge=16)
+    version: int = bounded(1, ge=1)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 ORIENTATION = OrientationConfig()

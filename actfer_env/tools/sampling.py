@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from actfer_env.bounds import bounded, check_fields
 from actfer_env.tools import geometry
 from actfer_env.tools.image import RGB
 
@@ -25,9 +26,12 @@ class SamplingConfig:
             over whole blocks, so that a huge photo costs no more than a large one (chosen here).
     """
 
-    fill: int = 127
-    blur: float = 0.33
-    decimate_from: float = 4.0
+    fill: int = bounded(127, ge=0, le=255)
+    blur: float = bounded(0.33, ge=0)
+    decimate_from: float = bounded(4.0, ge=1)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 SAMPLING = SamplingConfig()

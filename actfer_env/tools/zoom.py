@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from actfer_env import facs
+from actfer_env.bounds import bounded, check_fields
 from actfer_env.errors import ImageError, short
 from actfer_env.rollout import Box
 from actfer_env.tools import geometry
@@ -33,12 +34,15 @@ class ZoomConfig:
         repeat_iou: two boxes that overlap this much (intersection over union) count as the same.
     """
 
-    size: int = 224
+    size: int = bounded(224, ge=16, le=4096)
     stretch: bool = False
-    padding: float = 0.0
-    min_side: float = 0.05
-    tolerance: float = 0.02
-    repeat_iou: float = 0.95
+    padding: float = bounded(0.0, ge=0)
+    min_side: float = bounded(0.05, ge=0, le=1)
+    tolerance: float = bounded(0.02, ge=0)
+    repeat_iou: float = bounded(0.95, ge=0, le=1)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 ZOOM = ZoomConfig()

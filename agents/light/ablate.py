@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from actfer_env import facs
-from actfer_env.agents.light.claims import WARM_START, Interval, claims_table, paired
+from actfer_env.agents.light.claims import WARM_START, claims_table, paired
 from actfer_env.agents.light.examples import write_examples
 from actfer_env.agents.light.sb3_baseline import SB3_PPO, run_sb3, steps_of
-from actfer_env.agents.light.session import SessionConfig, run, stage
+from actfer_env.agents.light.session import SessionConfig, run, split_data
 from actfer_env.agents.light.trainer import CHECKPOINT
 from actfer_env.errors import DataError
-from actfer_env.files import draft_file, write_text_atomic
+from actfer_env.evaluation.intervals import PLUS_MINUS, Interval
+from actfer_env.files import check_writable, draft_file, write_text_atomic
 from actfer_env.packages import needs
 from actfer_env.plugins import Carrying
 from actfer_env.rewards import VARIANTS
@@ -73,9 +74,10 @@ def ablate(
     """
     _check(variants)
     _figure()  # what is missing for the curves is told before the work
+    check_writable(out)
     for split, n in (("train", base.train), ("val", base.val), ("test", base.test)):
         if n:
-            stage(split, n, base, cache, say, workers)
+            split_data(split, n, base, cache, say, workers)
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in variants}
     for part in _phases(variants, seeds, baseline_seeds):
         made = _in_processes(part, base, out, cache, workers)
@@ -190,7 +192,7 @@ def to_markdown(rows: Sequence[Mapping[str, str]]) -> str:
 def write_tables(results: Mapping[str, Sequence[Mapping[str, Any]]], out: Path) -> Path:
     """Write `ablation.md`, and return where."""
     parts = [
-        "# Ablation", "", "Mean over seeds ± half of the 95 % interval (Student's t). Differences are paired by seed.",
+        "# Ablation", "", f"Mean over seeds {PLUS_MINUS['interval']}. Differences are paired by seed.",
         "", "## Variants", "", to_markdown(table(results)), "", "## The learned gate and the same weights, forced", "",
         to_markdown(gate_table(results)), "", "## The paper's claims", "", to_markdown(claims_table(results)), "",
         "## Where it zooms", "", to_markdown(emotion_table(results)), "",

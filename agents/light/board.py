@@ -8,10 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-GROUPS = {"zoom": "policy/", "entropy": "policy/", "kl": "policy/", "clipped": "policy/"}
+GROUPS = {
+    "zoom": "policy/", "entropy": "policy/", "kl": "policy/", "clipped": "policy/",
+    "flat_groups": "collapse/", "wrong_groups": "collapse/", "zoom_found": "collapse/",
+}  # fmt: skip
+"""Column of the log -> the part of TensorBoard in which it stands; others stand under "train/"."""
 
 
-class Board:
+class TensorBoardLog:
     """Writes a step's figures as TensorBoard scalars; does nothing where tensorboard is missing.
 
     Args:
@@ -29,7 +33,7 @@ class Board:
             self._writer = SummaryWriter(str(folder), purge_step=done)
 
     def write(self, row: dict[str, float]) -> None:
-        """Write one step's figures; a disk that is full ends the board and not the training."""
+        """Write one step's figures; a disk that is full ends these figures and not the training."""
         with self._surviving():
             for key, value in row.items():
                 if key != "step" and self._writer is not None:

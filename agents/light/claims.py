@@ -2,42 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
+from actfer_env.evaluation.intervals import Interval
 
 WARM_START = "warm_start"
 """The name under which the warm start, the paper's SFT row, stands among the variants."""
-_T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
 
 Results = Mapping[str, Sequence[Mapping[str, Any]]]
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean over seeds with its standard error and 95 % interval (Student's t)."""
-
-    mean: float
-    error: float
-    low: float
-    high: float
-    n: int
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Interval:
-        """Return the interval of some seeds' values; infinite with one seed."""
-        found = np.array([value for value in values if not math.isnan(value)], float)
-        n = len(found)
-        mean = float(found.mean()) if n else math.nan
-        error = float(found.std(ddof=1) / math.sqrt(n)) if n > 1 else math.inf
-        half = _T95.get(n, 1.96 if n > 10 else math.inf) * error
-        return cls(mean, error, mean - half, mean + half, n)
-
-    def __str__(self) -> str:
-        return f"{self.mean:.3f} ± {(self.high - self.mean):.3f}" if self.n > 1 else f"{self.mean:.3f}"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a light policy is worth on held-out faces, beside the same weights forced to zoom never or always."""
+"""Figures of a light policy on held-out faces, beside those of the same weights forced to zoom never or always."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ MODES: tuple[Zooming, ...] = ("free", "never", "once", "always")
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldOutResult:
     """Rollouts of one policy over a split, one a sample, in its order.
 
     Attributes:
         rollouts: with a greedy policy.
-        task: task reward of each, less the zoom's cost where one is set.
+        task: float (n,), task reward of each, less the zoom's cost where one is set.
     """
 
     rollouts: tuple[Rollout, ...]
@@ -34,7 +34,7 @@ class Held:
 
 def hold_out(
     policy: LightPolicy, venv: GroupVectorEnv, n: int, reward: UCGRPOConfig, known: Features | None = None
-) -> dict[Zooming, Held]:
+) -> dict[Zooming, HeldOutResult]:
     """Play the first n samples greedily, once in each of `MODES`.
 
     Args:
@@ -51,7 +51,7 @@ def hold_out(
         venv.pending.clear()
     names = [venv.dataset[index].id for index in range(n)]
     played = {mode: tuple(found[name, member] for name in names) for member, mode in enumerate(MODES)}
-    return {mode: Held(rollouts, task_of(rollouts, reward)) for mode, rollouts in played.items()}
+    return {mode: HeldOutResult(rollouts, task_of(rollouts, reward)) for mode, rollouts in played.items()}
 
 
 def task_of(rollouts: Sequence[Rollout], reward: UCGRPOConfig) -> np.ndarray:
@@ -60,7 +60,7 @@ def task_of(rollouts: Sequence[Rollout], reward: UCGRPOConfig) -> np.ndarray:
     return task - reward.zoom_cost * np.array([rollout.zoomed for rollout in rollouts])
 
 
-def figures(held: dict[Zooming, Held], good: Sequence[bool]) -> dict[str, Any]:
+def figures(held: dict[Zooming, HeldOutResult], good: Sequence[bool]) -> dict[str, Any]:
     """Return the table's row of one policy.
 
     Args:

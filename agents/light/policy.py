@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from actfer_env import facs
+from actfer_env.bounds import bounded, check_fields
+from actfer_env.episode import State
 
 REGIONS, EMOTIONS, AUS = len(facs.REGIONS), len(facs.EMOTIONS), len(facs.CORE_AUS)
 TOOLS = REGIONS + 2
@@ -19,7 +21,7 @@ DETECT, ANSWER = 0, TOOLS - 1
 _FLAGS = REGIONS + 3 + 1
 
 Features = tuple[Tensor, Tensor, Tensor, Tensor]
-"""Of raw pictures (n, p), faces (n, p), crops (n, 4, r), and the detail of the faces (n, `DETAIL`)."""
+"""Features, float32, of raw pictures (n, p), faces (n, p), crops (n, 4, r), and the faces' detail (n, `DETAIL`)."""
 _LEVELS, _CELLS = 2, 8
 DETAIL = _LEVELS * _CELLS * _CELLS
 
@@ -29,18 +31,21 @@ class PolicyConfig:
     """Sizes; chosen here for two cores.
 
     Attributes:
-        channels: of the first convolution.
+        channels: channels of the first convolution.
         picture: features of the face and of the raw picture.
         region: features of each crop.
-        hidden: of the heads.
-        dropout: in the reading heads, during the warm start.
+        hidden: width of the heads.
+        dropout: share of the reading heads' units that is dropped, during the warm start.
     """
 
-    channels: int = 24
-    picture: int = 96
-    region: int = 48
-    hidden: int = 128
-    dropout: float = 0.2
+    channels: int = bounded(24, ge=1)
+    picture: int = bounded(96, ge=1)
+    region: int = bounded(48, ge=1)
+    hidden: int = bounded(128, ge=1)
+    dropout: float = bounded(0.2, ge=0, lt=1)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass
@@ -71,7 +76,7 @@ class Decisions:
     Attributes:
         sample: int (m,), row of the memory.
         shown: bool (m, 4), crops that this member has.
-        state: int (m,), 0 raw, 1 aligned, 2 no face.
+        state: int (m,), an `episode.State`: RAW, ALIGNED or NO_FACE.
         turns_left: float (m,), as a share of the turns.
         mask: bool (m, 6), legal tools and regions.
     """
@@ -147,7 +152,7 @@ class LightPolicy(nn.Module):
     def decide(self, features: Features, decisions: Decisions) -> Outputs:
         """Return the logits of decisions over encoded pictures."""
         image, face, crops, fine = (part[decisions.sample] for part in features)
-        seen = (decisions.state == 1)[:, None]
+        seen = (decisions.state == State.ALIGNED)[:, None]
         crops = (crops * decisions.shown[..., None]).flatten(1)
         flags = torch.cat([
             decisions.shown.float(), nn.functional.one_hot(decisions.state, 3).float(), decisions.turns_left[:, None],

@@ -24,10 +24,11 @@ from actfer_env.agents.light.policy import (
     Features,
     LightPolicy,
     Memory,
+    Outputs,
     log_prob,
 )
-from actfer_env.agents.light.views import Views
-from actfer_env.data import Dataset
+from actfer_env.agents.light.views import PreparedImages
+from actfer_env.episode import State
 from actfer_env.rewards import Scores
 from actfer_env.rollout import Rollout
 from actfer_env.wrappers.group_vec import GroupVectorEnv
@@ -43,15 +44,15 @@ class Batch:
 
     Attributes:
         memory: pictures, one row a group; None if the player knew their features.
-        features: by the policy that played, one row a row of the memory, or a sample of the data set.
+        features: features by the policy that played, one row a row of the memory, or a sample of the data set.
         decisions: m decisions.
-        tool: int (m,), what was chosen.
-        emotion: int (m,).
-        aus: bool (m, AUs).
-        old: float (m,), log-probabilities when chosen.
-        advantage: float (m,), of the decision's rollout.
-        rollouts: n.
-        scores: of each group, in order.
+        tool: int (m,), tool or region that was chosen.
+        emotion: int (m,), emotion that an answer named.
+        aus: bool (m, AUs), Action Units that an answer named.
+        old: float (m,), log-probabilities when chosen, nats.
+        advantage: float (m,), group-relative advantage of the decision's rollout.
+        rollouts: n finished rollouts.
+        scores: of the rollouts, in their order.
     """
 
     memory: Memory | None
@@ -63,7 +64,7 @@ class Batch:
     old: Tensor
     advantage: Tensor
     rollouts: tuple[Rollout, ...]
-    scores: tuple[Scores, ...]
+    scores: Scores
 
 
 class Player:
@@ -71,9 +72,9 @@ class Player:
 
     Args:
         venv: groups side by side, of `ActFER-MultiDiscrete-v0`.
-        policy: in evaluation mode.
-        generator: of the sampling; None is greedy.
-        zooming: of each member of a group; free if left out.
+        policy: the policy, in evaluation mode.
+        generator: source of the sampling; None is greedy.
+        zooming: `Zooming` of each member of a group; free if left out.
         known: the features of the environment's data set by this policy's encoders, from `encode_all`; without them
             pictures are encoded as they come.
     """
@@ -88,8 +89,6 @@ class Player:
     ) -> None:
         self.venv, self.policy, self.generator, self.known = venv, policy, generator, known
         self._zooming = np.array(list(zooming) * venv.num_groups) if zooming else None
-        spaces: Any = venv.single_observation_space
-        self._turns = int(spaces["turns_left"].n) - 1
 
     @torch.no_grad()
     def play(self, samples: list[int] | None = None) -> Batch:
@@ -98,103 +97,106 @@ class Player:
         Args:
             samples: one for each group; drawn by the environment if left out.
         """
-        obs, info = self.venv.reset(options=None if samples is None else {"samples": samples})
-        shelf = self._shelf(obs)
+        venv, policy = self.venv, self.policy
+        spaces: Any = venv.single_observation_space
+        turns = int(spaces["turns_left"].n) - 1
+        obs, info = venv.reset(options=None if samples is None else {"samples": samples})
+        store = FeatureStore(obs, 4 * venv.num_groups, policy) if self.known is None else None
         first, ended = set(info["group_id"]), set[str]()
-        steps: list[dict[str, Any]] = []
-        outcome: dict[tuple[str, int], float] = {}
-        batch: tuple[list[Rollout], list[Scores]] = ([], [])
+        seen: list[Decisions] = []
+        done: list[tuple[Tensor, ...]] = []
+        keys: list[tuple[str, int]] = []
+        advantage: dict[tuple[str, int], float] = {}
+        rollouts: list[Rollout] = []
+        scores: list[Scores] = []
         while not first <= ended:
+            # What the active members see: features of the pictures that were shown, and the state of the episode.
             rows = np.flatnonzero(info["active"])
-            names = info["group_id"][rows]
-            shelf.see(obs, rows, info)
-            step = self._step(obs, rows, shelf)
-            actions = np.zeros((self.venv.num_envs, 2 + AUS), np.int64)
-            actions[rows] = np.column_stack([step["tool"], step["emotion"], step["aus"]])
-            steps.append(step | {"keys": list(zip(names, rows.tolist(), strict=True))})
-            obs, _, _, _, info = self.venv.step(actions)
-            ended |= self._collect(info, outcome, *batch)
-        return _batch((shelf.memory, shelf.features), steps, outcome, *batch)
+            names, regions, shown_crops = info["group_id"][rows], *crop_regions(obs)
+            if store is None:
+                sample = torch.tensor([venv.dataset.find(name) for name in info["sample_id"][rows]])
+            else:
+                sample = store.add(obs, rows, names, regions[rows], shown_crops[rows])
+            features = self.known if store is None else store.features
+            shown = torch.from_numpy(shown_crops[rows])
+            state = torch.from_numpy(obs["state"][rows].astype(np.int64))
+            left = torch.from_numpy((obs["turns_left"][rows] / turns).astype(np.float32))
+            mask = torch.from_numpy(obs["action_mask"][rows, :TOOLS].astype(bool))
+            if self._zooming is not None:
+                mask = forced(mask, shown, state, self._zooming[rows])
+            seen.append(Decisions(sample, shown, state, left, mask))
 
-    def _shelf(self, obs: Obs) -> _Shelf | _Known:
-        if self.known is not None:
-            return _Known(self.known, self.venv.dataset)
-        return _Shelf(obs, 4 * self.venv.num_groups, self.policy)
+            # What they do.
+            out = policy.decide(features, seen[-1])
+            tool, emotion, aus = choose_actions(out, self.generator)
+            done.append((tool, emotion, aus, log_prob(out, tool, emotion, aus)))
+            keys += zip(names, rows.tolist(), strict=True)
+            actions = np.zeros((venv.num_envs, 2 + AUS), np.int64)
+            actions[rows] = np.column_stack([tool, emotion, aus])
+            obs, _, _, _, info = venv.step(actions)
 
-    def _step(self, obs: Obs, rows: NDArray[np.intp], shelf: _Shelf | _Known) -> dict[str, Any]:
-        decisions = self._decisions(obs, rows, shelf)
-        out = self.policy.decide(shelf.features, decisions)
-        tool, emotion, aus = self._choose(out)
-        old = log_prob(out, tool, emotion, aus)
-        return {"decisions": decisions, "tool": tool, "emotion": emotion, "aus": aus, "old": old}
+            # What it was worth: the environment scores each group as its last member ends.
+            if "rollout" in info:
+                if venv.group_size > 1 or not scores:  # of groups of one it keeps the first scores alone
+                    scores.append(venv.pending[-1])
+                for i in np.flatnonzero(info["_rollout"]).tolist():
+                    rollouts.append(info["rollout"][i])
+                    ended.add(rollouts[-1].group_id)
+                    advantage[rollouts[-1].group_id, i] = float(info["advantage"][i])
 
-    def _decisions(self, obs: Obs, rows: NDArray[np.intp], shelf: _Shelf | _Known) -> Decisions:
-        shown = torch.from_numpy(shown_regions(obs)[rows])
-        state = torch.from_numpy(obs["state"][rows].astype(np.int64))
-        left = torch.from_numpy((obs["turns_left"][rows] / self._turns).astype(np.float32))
-        mask = torch.from_numpy(obs["action_mask"][rows, :TOOLS].astype(bool))
-        if self._zooming is not None:
-            mask = forced(mask, shown, state, self._zooming[rows])
-        return Decisions(torch.from_numpy(shelf.places), shown, state, left, mask)
-
-    def _choose(self, out: Any) -> tuple[Tensor, Tensor, Tensor]:
-        draw = self.generator
-        if draw is None:
-            return greedy_tool(out.tool), out.emotion.argmax(1), out.aus > 0
-        tool = torch.multinomial(torch.softmax(out.tool, -1), 1, generator=draw)[:, 0]
-        emotion = torch.multinomial(torch.softmax(out.emotion, -1), 1, generator=draw)[:, 0]
-        return tool, emotion, torch.rand(out.aus.shape, generator=draw) < torch.sigmoid(out.aus)
-
-    def _collect(
-        self, info: dict[str, Any], outcome: dict[tuple[str, int], float], rollouts: list[Rollout],
-        scores: list[Scores],
-    ) -> set[str]:  # fmt: skip
-        """Keep what ends in this step, and return the groups that do."""
-        if "rollout" not in info:
-            return set()
-        done = np.flatnonzero(info["_rollout"])
-        rollouts += [info["rollout"][i] for i in done]
-        scores.append(self.venv.pending[-1])
-        names = [info["rollout"][i].group_id for i in done]
-        outcome.update({(n, int(i)): float(info["advantage"][i]) for n, i in zip(names, done, strict=True)})
-        return set(names)
+        kept = torch.tensor([key in advantage for key in keys])  # not those of groups that have not ended yet
+        decisions = Decisions(
+            *(torch.cat(parts)[kept] for parts in zip(*(vars(s).values() for s in seen), strict=True))
+        )
+        tool, emotion, aus, old = (torch.cat(parts)[kept] for parts in zip(*done, strict=True))
+        return Batch(
+            memory=None if store is None else store.memory, features=features, decisions=decisions, tool=tool,
+            emotion=emotion, aus=aus, old=old, rollouts=tuple(rollouts), scores=Scores.joined(scores),
+            advantage=torch.tensor([advantage[key] for key in keys if key in advantage], dtype=torch.float32),
+        )  # fmt: skip
 
 
 def forced(mask: Tensor, shown: Tensor, state: Tensor, zooming: NDArray[Any]) -> Tensor:
     """Where zooming is not free, look first; then take away the zooms, or the answer where a zoom is due."""
-    mask, aligned = mask.clone(), state == 1
+    mask, aligned = mask.clone(), state == State.ALIGNED
     never, always, free = (torch.from_numpy(zooming == kind) for kind in ("never", "always", "free"))
-    mask[~free & (state == 0), ANSWER] = False
+    mask[~free & (state == State.RAW), ANSWER] = False
     mask[:, 1:ANSWER] &= ~(never & aligned)[:, None]
     due = ~free & aligned & mask[:, 1:ANSWER].any(1) & (~shown.any(1) | always)
     mask[due, ANSWER] = False
     return mask
 
 
-def greedy_tool(logits: Tensor) -> Tensor:
-    """Return whether to look closer, which four regions share the chance of, and then the likeliest region."""
-    shares = torch.softmax(logits, -1)
-    zoom = shares[:, 1:ANSWER].sum(1) > shares[:, ANSWER]
-    return torch.where(zoom & (shares[:, DETECT] == 0), shares[:, 1:ANSWER].argmax(1) + 1, shares.argmax(1))
+def choose_actions(out: Outputs, generator: torch.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Return tool, emotion and Action Units of m decisions, int (m,), int (m,) and bool (m, AUs).
+
+    Args:
+        out: the logits.
+        generator: source of the sampling; None is greedy: first whether to look closer, which four regions share the
+            chance of, and then the likeliest region.
+    """
+    shares = torch.softmax(out.tool, -1)
+    if generator is not None:
+        tool = torch.multinomial(shares, 1, generator=generator)[:, 0]
+        emotion = torch.multinomial(torch.softmax(out.emotion, -1), 1, generator=generator)[:, 0]
+        return tool, emotion, torch.rand(out.aus.shape, generator=generator) < torch.sigmoid(out.aus)
+    zoom = (shares[:, 1:ANSWER].sum(1) > shares[:, ANSWER]) & (shares[:, DETECT] == 0)
+    tool = torch.where(zoom, shares[:, 1:ANSWER].argmax(1) + 1, shares.argmax(1))
+    return tool, out.emotion.argmax(1), out.aus > 0
 
 
-class _Known:
-    """Features that are there already, a row for each sample of the data set."""
+class FeatureStore:
+    """Pictures of a batch of groups and their features, which come as the members look; each is encoded once.
 
-    memory = None
+    Args:
+        obs: the first observations, for the pictures' sizes.
+        rows: number of groups that it has room for.
+        policy: the policy, in evaluation mode.
 
-    def __init__(self, features: Features, dataset: Dataset) -> None:
-        self.features, self._dataset = features, dataset
-        self.places: NDArray[np.int64] = np.zeros(0, np.int64)
-        """Row of the features of each row that was seen last."""
-
-    def see(self, obs: Obs, rows: NDArray[np.intp], info: dict[str, Any]) -> None:
-        """Look up the samples of some rows."""
-        self.places = np.array([self._dataset.find(name) for name in info["sample_id"][rows]], np.int64)
-
-
-class _Shelf:
-    """The pictures of a batch of groups and their features, which come as the members look."""
+    Attributes:
+        memory: the pictures, one row a group.
+        features: features of the memory's rows; zero where nothing was shown.
+    """
 
     def __init__(self, obs: Obs, rows: int, policy: LightPolicy) -> None:
         shapes = {"image": obs["image"].shape[1:], "face": obs["face"].shape[1:], "crop": obs["crop_0"].shape[1:]}
@@ -206,46 +208,55 @@ class _Shelf:
             torch.zeros((rows, REGIONS), dtype=torch.bool),
         )  # fmt: skip
         self._policy, self.features = policy, policy.encode(self.memory)
-        self.places: NDArray[np.int64] = np.zeros(0, np.int64)
-        """Row of the memory of each row that was seen last."""
-        self._names: dict[str, int] = {}
+        self._places: dict[str, int] = {}
 
-    def see(self, obs: Obs, rows: NDArray[np.intp], info: dict[str, Any]) -> None:
-        """Encode what is new in the observations of some rows."""
-        image, face, crops, fine = self._policy.encode(self._take(obs, rows, info["group_id"][rows]))
-        known = self.features
-        self.features = known[0] + image, known[1] + face, known[2] + crops, known[3] + fine
+    def add(
+        self, obs: Obs, rows: NDArray[np.intp], groups: Sequence[str], regions: NDArray[np.intp],
+        shown: NDArray[np.bool_],
+    ) -> Tensor:  # fmt: skip
+        """Encode what is new in the observations of m members.
 
-    def _take(self, obs: Obs, rows: NDArray[np.intp], names: Any) -> Memory:
-        """Take up what is new in the observations of some rows; return the memory with only that marked as there."""
+        Args:
+            obs: all members' observations.
+            rows: of the m members.
+            groups: their group ids.
+            regions: int (m, 4), the region that each slot's crop shows.
+            shown: bool (m, 4), the regions that each of them has.
+
+        Returns:
+            The row of the memory of each, int (m,).
+        """
         memory = self.memory
         before = [part.clone() for part in (memory.has_image, memory.has_face, memory.has_crop)]
         image, face, crop = (part.numpy() for part in (memory.has_image, memory.has_face, memory.has_crop))
-        self.places = np.array([self._names.setdefault(name, len(self._names)) for name in names], np.int64)
-        shown, regions = shown_regions(obs)[rows], crop_regions(obs)
-        fresh = ~image[self.places] | ((obs["state"][rows] == 1) & ~face[self.places])
-        fresh |= (shown & ~crop[self.places]).any(1)
+        places = np.array([self._places.setdefault(name, len(self._places)) for name in groups], np.int64)
+        fresh = ~image[places] | ((obs["state"][rows] == State.ALIGNED) & ~face[places])
+        fresh |= (shown & ~crop[places]).any(1)
         for k in np.flatnonzero(fresh):
-            place, i = self.places[k], rows[k]
+            place, i = places[k], rows[k]
             if not image[place]:
                 memory.image[place], image[place] = torch.from_numpy(obs["image"][i]), True
-            if obs["state"][i] == 1 and not face[place]:
+            if obs["state"][i] == State.ALIGNED and not face[place]:
                 memory.face[place], face[place] = torch.from_numpy(obs["face"][i]), True
             for slot in np.flatnonzero(obs["crop_mask"][i]):
-                region = regions[i, slot]
+                region = regions[k, slot]
                 if shown[k, region] and not crop[place, region]:
                     memory.crops[place, region] = torch.from_numpy(obs[f"crop_{slot}"][i])
                     crop[place, region] = True
         now = (memory.has_image, memory.has_face, memory.has_crop)
-        return Memory(memory.image, memory.face, memory.crops, *(a & ~b for a, b in zip(now, before, strict=True)))
+        new = Memory(memory.image, memory.face, memory.crops, *(a & ~b for a, b in zip(now, before, strict=True)))
+        image_new, face_new, crops_new, fine_new = self._policy.encode(new)
+        known = self.features
+        self.features = known[0] + image_new, known[1] + face_new, known[2] + crops_new, known[3] + fine_new
+        return torch.from_numpy(places)
 
 
 @torch.no_grad()
-def encode_all(policy: LightPolicy, views: Views, chunk: int = 256) -> Features:
+def encode_all(policy: LightPolicy, views: PreparedImages, chunk: int = 256) -> Features:
     """Encode every picture of a data set.
 
     Args:
-        policy: in evaluation mode.
+        policy: the policy, in evaluation mode.
         views: the data set's pictures.
         chunk: samples at once.
 
@@ -263,34 +274,16 @@ def encode_all(policy: LightPolicy, views: Views, chunk: int = 256) -> Features:
     return image, face, crops, fine
 
 
-def crop_regions(obs: Obs) -> NDArray[np.intp]:
-    """Return the region that each slot's crop shows, int (n, 4); of no meaning where there is no crop."""
-    gaps = np.abs(obs["crop_boxes"][:, :, None] - obs["region_boxes"][:, None]).sum(-1)
-    found: NDArray[np.intp] = gaps.argmin(-1)
-    return found
+def crop_regions(obs: Obs) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Return which regions the crops show.
 
+    Args:
+        obs: of n members.
 
-def shown_regions(obs: Obs) -> NDArray[np.bool_]:
-    """Return which regions' crops each row holds, bool (n, 4)."""
+    Returns:
+        The region that each slot's crop shows, int (n, 4), of no meaning where there is no crop; and which regions'
+        crops each member has, bool (n, 4).
+    """
     gaps = np.abs(obs["crop_boxes"][:, :, None] - obs["region_boxes"][:, None]).sum(-1)
     same = (gaps < 1e-4) & (obs["crop_mask"][..., None] == 1)
-    found: NDArray[np.bool_] = same.any(1)
-    return found
-
-
-def _batch(
-    seen: tuple[Memory | None, Features], steps: list[dict[str, Any]], outcome: dict[tuple[str, int], float],
-    rollouts: list[Rollout], scores: list[Scores],
-) -> Batch:  # fmt: skip
-    keys = [key for step in steps for key in step["keys"]]
-    kept = torch.tensor([key in outcome for key in keys])
-    advantage = torch.tensor([outcome.get(key, 0.0) for key in keys], dtype=torch.float32)
-
-    def column(name: str) -> Tensor:
-        return torch.cat([step[name] for step in steps])[kept]
-
-    joined = [torch.cat(parts)[kept] for parts in zip(*(vars(s["decisions"]).values() for s in steps), strict=True)]
-    return Batch(
-        *seen, Decisions(*joined), column("tool"), column("emotion"), column("aus"), column("old"),
-        advantage[kept], tuple(rollouts), tuple(scores),
-    )  # fmt: skip
+    return gaps.argmin(-1), same.any(1)

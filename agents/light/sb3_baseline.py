@@ -19,11 +19,11 @@ from actfer_env.agents.light.evaluate import free_figures, task_of
 from actfer_env.agents.light.session import (
     RESULT,
     SessionConfig,
-    Stage,
+    SplitData,
     check_result,
     read_result,
     session_facts,
-    stage,
+    split_data,
 )
 from actfer_env.agents.light.trainer import LOG
 from actfer_env.data.synthetic import GENERATOR_VERSION
@@ -61,9 +61,9 @@ def run_sb3(
         check_result(folder, result, facts)
         return result
     torch.set_num_threads(1)
-    model = _learn(stage("train", config.train, config, cache, say, 1), config, steps)
+    model = _learn(split_data("train", config.train, config, cache, say, 1), config, steps)
     split, n = ("test", config.test) if config.test else ("val", config.val)
-    held, reward = stage(split, n, config, cache, say, 1), config.rewards()
+    held, reward = split_data(split, n, config, cache, say, 1), config.rewards()
     rollouts = play(model, held, n, config)
     figures = free_figures(rollouts, task_of(rollouts, reward), np.array(held.views.good))
     result = {**made, "split": split, "figures": figures}
@@ -71,21 +71,21 @@ def run_sb3(
     return result
 
 
-def _learn(train: Stage, config: SessionConfig, steps: int) -> Any:
+def _learn(train: SplitData, config: SessionConfig, steps: int) -> Any:
     with needs("sb3"):
         from stable_baselines3 import PPO
 
-        from actfer_env.wrappers.sb3 import POLICY, SB3GroupVecEnv
+        from actfer_env.wrappers.sb3 import POLICY, CollapseCallback, SB3GroupVecEnv
     envs = SB3GroupVecEnv(
         train.groups(ENVS, 1, config.rewards(), autoreset_mode="SameStep", copy=True, max_zooms=config.max_zooms)
     )
     # The settings of benchmarks/sb3.py, which were chosen for ten minutes of training.
     model = PPO("MultiInputPolicy", envs, n_steps=TURNS, batch_size=256, n_epochs=4, learning_rate=1e-3,
                 ent_coef=0.005, policy_kwargs=POLICY, seed=config.seed)  # fmt: skip
-    return model.learn(steps)
+    return model.learn(steps, callback=CollapseCallback())
 
 
-def play(model: Any, held: Stage, n: int, config: SessionConfig, size: int = 100) -> tuple[Rollout, ...]:
+def play(model: Any, held: SplitData, n: int, config: SessionConfig, size: int = 100) -> tuple[Rollout, ...]:
     """Return the greedy rollouts of an SB3 model over the first n samples, in their order."""
     venv = held.groups(min(size, n), 1, config.rewards(), max_zooms=config.max_zooms)
     found: dict[str, Rollout] = {}

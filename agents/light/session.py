@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 
 from actfer_env import facs
-from actfer_env.agents.light.board import Board
+from actfer_env.agents.base import Watch
 from actfer_env.agents.light.evaluate import MODES, figures, hold_out
 from actfer_env.agents.light.policy import Features, LightPolicy, PolicyConfig
 from actfer_env.agents.light.rollouts import encode_all
@@ -21,19 +20,18 @@ from actfer_env.agents.light.trainer import (
     Trainer,
     TrainerConfig,
     check_begun,
-    check_bounds,
     load_checkpoint,
-    reward_config,
-    save_atomic,
     versions,
     weights_hash,
 )
-from actfer_env.agents.light.views import ViewConfig, Views, ViewTools, prepare, views_name
+from actfer_env.agents.light.views import PreparedImages, ViewConfig, ViewTools, prepare, views_name
 from actfer_env.agents.light.warmstart import WarmStartConfig, warm_start
+from actfer_env.agents.torch_files import save_atomic
+from actfer_env.bounds import bounded, check_fields
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.data.synthetic import GENERATOR_VERSION
 from actfer_env.errors import DataError
-from actfer_env.files import write_text_atomic
+from actfer_env.files import check_writable, write_text_atomic
 from actfer_env.identity import as_json, dataset_facts, detector_facts, digest, refuse_other
 from actfer_env.rewards import VARIANTS, UCGRPOConfig
 from actfer_env.rewards.presets import OTHER_REWARDS
@@ -44,7 +42,6 @@ WARM, RESULT = "warmstart.pt", "result.json"
 CACHE_VERSION = 1
 """Raised whenever the same settings give another warm start or other features."""
 Say = Callable[[str], None]
-Watch = Callable[[dict[str, float], int], None]
 
 
 @dataclass(frozen=True)
@@ -52,45 +49,43 @@ class SessionConfig:
     """One training run.
 
     Attributes:
-        variant: of the reward, a key of `rewards.VARIANTS` or of `OTHER_REWARDS`.
-        seed: of everything.
+        variant: variant of the reward, a key of `rewards.VARIANTS` or of `OTHER_REWARDS`.
+        seed: seed of weights, samples and actions.
         train: samples of the training split.
         val: samples of the validation split: for the warm start's rule, and for tuning.
-        test: samples that the figures are of; 0 takes them from val.
-        dataset: registered name; the default is that of the benchmark tasks.
+        test: samples of the test split, for the figures; 0 takes those of val.
+        dataset: registered name of the data set; the default is that of the benchmark tasks.
         zoom_cost: see `UCGRPOConfig`.
         outcome_gate: see `UCGRPOConfig`.
         normalize_std: see `UCGRPOConfig`.
         reward: further fields of the reward.
         max_zooms: regions that an episode may magnify; fewer than four make the policy choose.
-        threads: of torch; another number gives other bits.
+        threads: threads of torch; another number gives other bits.
         views: sizes of pictures.
         policy: sizes of the policy.
-        warm: the warm start.
-        trainer: the policy updates.
+        warm: constants of the warm start.
+        trainer: constants of the policy updates.
     """
 
     variant: str = "full"
-    seed: int = 0
-    train: int = 12_000
-    val: int = 1_500
-    test: int = 2_500
+    seed: int = bounded(0, ge=0)
+    train: int = bounded(12_000, ge=1)
+    val: int = bounded(1_500, ge=1)
+    test: int = bounded(2_500, ge=0)
     dataset: str = "synthetic-mixed"
-    zoom_cost: float = 0.0
+    zoom_cost: float = bounded(0.0, ge=0)
     outcome_gate: bool = False
     normalize_std: bool = True
     reward: tuple[tuple[str, Any], ...] = ()
-    max_zooms: int = 4
-    threads: int = 1
+    max_zooms: int = bounded(4, ge=0, le=len(facs.REGIONS))
+    threads: int = bounded(1, ge=1)
     views: ViewConfig = field(default_factory=ViewConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     warm: WarmStartConfig = field(default_factory=WarmStartConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
     def __post_init__(self) -> None:
-        check_bounds(self, train=1, val=1, test=0, threads=1, max_zooms=0, zoom_cost=0)
-        if self.max_zooms > len(facs.REGIONS):
-            raise DataError(f"max_zooms is {self.max_zooms}; a face has {len(facs.REGIONS)} regions")
+        check_fields(self)
         switches = {"zoom_cost": 0.0, "outcome_gate": False, "normalize_std": True}
         for name, value in dict(self.reward).items():
             if name in switches and getattr(self, name) not in (switches[name], value):
@@ -99,8 +94,9 @@ class SessionConfig:
     def rewards(self) -> UCGRPOConfig:
         """Return the configuration of UC-GRPO's reward, whose task term also measures policies of other rewards."""
         name = "full" if self.variant in OTHER_REWARDS else self.variant
-        base = reward_config(name, self.zoom_cost, self.outcome_gate, self.normalize_std)
-        return replace(base, **dict(self.reward))
+        switches = ("zoom_cost", "outcome_gate", "normalize_std")
+        own = {switch: getattr(self, switch) for switch in switches}
+        return UCGRPOConfig.variant(name, **{**own, **dict(self.reward)})
 
 
 PRESETS: dict[str, SessionConfig] = {
@@ -115,11 +111,17 @@ PRESETS: dict[str, SessionConfig] = {
 
 
 @dataclass
-class Stage:
-    """A split: its samples and their pictures."""
+class SplitData:
+    """The samples of a split and their pictures.
+
+    Attributes:
+        dataset: n samples.
+        views: their pictures, in the same order.
+        config: sizes of the pictures.
+    """
 
     dataset: Dataset
-    views: Views
+    views: PreparedImages
     config: ViewConfig
 
     def groups(self, groups: int, size: int, reward: UCGRPOConfig, **kwargs: Any) -> GroupVectorEnv:
@@ -131,9 +133,9 @@ class Stage:
         )  # fmt: skip
 
 
-def stage(
+def split_data(
     split: str, n: int, config: SessionConfig, cache: Path, say: Say = print, workers: int | None = None
-) -> Stage:
+) -> SplitData:
     """Return the first n samples of a split with their pictures, drawn if they are not in the cache."""
     dataset = load_dataset(config.dataset, split=split, n=n)
 
@@ -141,7 +143,7 @@ def stage(
         if done % 512 == 0 or done == n:
             say(f"pictures of {split}: {done} of {n}")
 
-    return Stage(dataset, prepare(dataset, cache, config.views, workers=workers, advance=advance), config.views)
+    return SplitData(dataset, prepare(dataset, cache, config.views, workers=workers, advance=advance), config.views)
 
 
 def run(
@@ -152,11 +154,11 @@ def run(
 
     Args:
         config: the run.
-        folder: for the warm start, checkpoints, the log and the result.
-        cache: of pictures and of warm starts, shared between runs.
-        say: takes progress lines.
+        folder: place of checkpoints, the log and the result.
+        cache: folder of pictures, warm starts and features, shared between runs.
+        say: called with lines of progress.
         workers: processes that draw pictures.
-        watch: takes each step's figures and the number of steps, for a progress bar; `say` takes a line if left out.
+        watch: called after each epoch of the warm start and each step of training; `say` takes a line if left out.
 
     Returns:
         The result: figures, the warm start's skill, the weights' hash.
@@ -165,28 +167,41 @@ def run(
         DataError: the folder holds another run, or cannot be written.
     """
     torch.set_num_threads(config.threads)
+    watch = watch or (lambda *progress: say(line_of(*progress)))
     facts = session_facts(config)
-    done = _finished(folder, facts)
-    if done is not None:
-        return done
-    begun = _lasting(facts, config)
+    if (folder / RESULT).exists():
+        result = read_result(folder / RESULT)
+        check_result(folder, result, facts)
+        return result
+    # A run that goes on shares all facts with its beginning but for the test split, and for how often it saves and,
+    # where that changes no rates, how long it is.
+    free = {"save_every"} if config.trainer.anneal else {"save_every", "steps"}
+    begun = {name: value for name, value in facts.items() if name != "test"}
+    begun["trainer"] = {name: value for name, value in facts["trainer"].items() if name not in free}
+    begun["data"] = {split: value for split, value in facts["data"].items() if split != "test"}
     check_begun(folder, {"session": begun})
-    train, val = (
-        stage("train", config.train, config, cache, say, workers),
-        stage("val", config.val, config, cache, say, workers),
-    )
-    policy, skill = _warm(config, train, val, cache, say)
-    reward = config.rewards()
+    check_writable(folder)
+
+    # The data and the warm start, both from the cache where they are.
+    train = split_data("train", config.train, config, cache, say, workers)
+    val = split_data("val", config.val, config, cache, say, workers)
+    policy, skill = cached_warm_start(config, train, val, cache, watch)
+    say(f"warm start: good pictures {skill['good_never']:.3f} without, {skill['good_always']:.3f} with zoom; "
+        f"poor ones {skill['poor_never']:.3f}, {skill['poor_always']:.3f}")  # fmt: skip
+
+    # UC-GRPO.
+    reward, frozen = config.rewards(), config.trainer.freeze_vision
     venv = train.groups(config.trainer.groups, config.trainer.group_size, reward, max_zooms=config.max_zooms)
     if config.variant in OTHER_REWARDS:
         venv.scorer = OTHER_REWARDS[config.variant]()
-    frozen = config.trainer.freeze_vision
     known = known_features(policy, train, cache) if frozen else None
     trainer = Trainer(policy, venv, config.trainer, config.seed, folder, known, {"session": begun})
     if trainer.resume():
         say(f"going on from step {trainer.done}")
-    _train(trainer, folder, watch or (lambda row, steps: say(line_of(row, steps))))
-    held = stage("test", config.test, config, cache, say, workers) if config.test else val
+    trainer.train(watch)
+
+    # What the policy is worth on people that it has not seen.
+    held = split_data("test", config.test, config, cache, say, workers) if config.test else val
     known = known_features(policy, held, cache) if frozen else None
     shown = measure(policy, held, UCGRPOConfig(zoom_cost=reward.zoom_cost), config.max_zooms, known)
     result = {
@@ -197,25 +212,8 @@ def run(
     return result
 
 
-def _train(trainer: Trainer, folder: Path, watch: Watch) -> None:
-    board = Board(folder / "tensorboard", trainer.done)
-
-    def note(row: dict[str, float]) -> None:
-        board.write(row)
-        watch(row, trainer.config.steps)
-
-    # The data set stays; without this the garbage collector walks through it again and again, a fifth of the time.
-    gc.collect()
-    gc.freeze()
-    try:
-        trainer.train(note)
-    finally:
-        gc.unfreeze()
-        board.close()
-
-
 def measure(
-    policy: LightPolicy, held: Stage, reward: UCGRPOConfig, max_zooms: int = 4, known: Features | None = None
+    policy: LightPolicy, held: SplitData, reward: UCGRPOConfig, max_zooms: int = 4, known: Features | None = None
 ) -> dict[str, Any]:
     """Return a policy's figures on a split: its own gate, and the same weights forced never and always to zoom.
 
@@ -226,7 +224,7 @@ def measure(
     return figures(hold_out(policy, venv, n, reward, known), np.array(held.views.good).tolist())
 
 
-def known_features(policy: LightPolicy, part: Stage, cache: Path) -> Features:
+def known_features(policy: LightPolicy, part: SplitData, cache: Path) -> Features:
     """Return the features of a split by a policy's encoders, from the cache where they are: while the encoders are
     frozen, all variants of a seed share them.
 
@@ -286,27 +284,16 @@ def check_result(folder: Path, result: Mapping[str, Any], facts: Mapping[str, An
     refuse_other(folder, "run", found, facts if "facts" in result else older)
 
 
-def _lasting(facts: Mapping[str, Any], config: SessionConfig) -> dict[str, Any]:
-    """Return the facts that a run which goes on must share with its beginning."""
-    left_open = {"save_every"} | (set() if config.trainer.anneal else {"steps"})
-    trainer = {name: value for name, value in facts["trainer"].items() if name not in left_open}
-    data = {split: value for split, value in facts["data"].items() if split != "test"}
-    return {**{name: value for name, value in facts.items() if name != "test"}, "trainer": trainer, "data": data}
-
-
-def _finished(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any] | None:
-    path = folder / RESULT
-    if not path.exists():
-        return None
-    result = read_result(path)
-    check_result(folder, result, facts)
-    return result
-
-
-def _warm(
-    config: SessionConfig, train: Stage, val: Stage, cache: Path, say: Say
+def cached_warm_start(
+    config: SessionConfig, train: SplitData, val: SplitData, cache: Path, watch: Watch | None = None
 ) -> tuple[LightPolicy, dict[str, float]]:
-    """Return the warm start of a seed, trained if it is not in the cache: all variants begin from the same one."""
+    """Return the warm start of a seed and its skill, trained if it is not in the cache.
+
+    All variants of a seed begin from the same one.
+
+    Raises:
+        DataError: the cache holds a broken file, or cannot be written.
+    """
     policy = LightPolicy(config.policy)
     shapes = [(name, tuple(value.shape)) for name, value in policy.state_dict().items()]
     facts = [
@@ -318,12 +305,14 @@ def _warm(
         kept = load_checkpoint(path)
         policy.load_state_dict(kept["policy"])
         return policy.eval(), kept["skill"]
-    policy, skill = warm_start(train.views, val.views, config.warm, config.seed, config.policy, say)
+    policy, skill = warm_start(train.views, val.views, config.warm, config.seed, config.policy, watch)
     save_atomic(path, {"policy": policy.state_dict(), "skill": skill})
     return policy, skill
 
 
-def line_of(row: dict[str, float], steps: int) -> str:
-    """Return a step's figures as a line."""
-    return (f"step {row['step'] + 1:.0f} of {steps}: task {row['task']:+.3f}, accuracy {row['accuracy']:.3f}, "
-            f"zoom {row['zoom']:.2f}, delta {row['delta']:+.3f}, kl {row['kl']:.3f}")  # fmt: skip
+def line_of(phase: str, done: int, total: int, figures: Mapping[str, float]) -> str:
+    """Return a step's figures as a line; the arguments are those of `Watch`."""
+    if phase != "training":
+        return f"{phase}: epoch {done} of {total}, loss {figures['loss']:.3f}"
+    return (f"step {done} of {total}: task {figures['task']:+.3f}, accuracy {figures['accuracy']:.3f}, "
+            f"zoom {figures['zoom']:.2f}, delta {figures['delta']:+.3f}, kl {figures['kl']:.3f}")  # fmt: skip

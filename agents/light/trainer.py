@@ -1,16 +1,20 @@
-"""UC-GRPO for the light policy, in one file that can be read in one sitting (ActFER section 3.4 and 4.1).
+"""UC-GRPO for the light policy (ActFER sections 3.4 and 4.1): `Trainer.step` is one update from samples to log.
 
-A step: play groups with the current policy in the real environment; score them with `UCGRPO`; take a few clipped policy
-gradient steps on the group-relative advantages, held near the warm start by a KL term; move the emotion-wise EMA once.
+A step plays groups with the current policy in the real environment, which scores them with `UCGRPO`; takes a few
+clipped policy gradient steps on the group-relative advantages, held near the warm start by a KL term; and moves the
+emotion-wise EMA once. Simplified against the paper: the policy writes no text, so an action is a decision and not a
+token, and the KL divergence is exact and not an estimate.
 """
 
 from __future__ import annotations
 
 import csv
+import gc
 import hashlib
 import io
 import json
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,17 +25,25 @@ import torch
 
 from actfer_env import facs
 from actfer_env._version import __version__
-from actfer_env.agents.light.policy import ANSWER, Features, LightPolicy, Outputs, divergence, entropy, log_prob
+from actfer_env.agents.base import Watch
+from actfer_env.agents.light.board import TensorBoardLog
+from actfer_env.agents.light.policy import ANSWER, Features, LightPolicy, divergence, entropy, log_prob
 from actfer_env.agents.light.rollouts import Batch, Player
+from actfer_env.agents.torch_files import load_state, save_atomic
+from actfer_env.bounds import bounded, check_fields
 from actfer_env.data.synthetic import GENERATOR_VERSION
 from actfer_env.errors import DataError
-from actfer_env.files import write_bytes_atomic, write_text_atomic
+from actfer_env.files import write_text_atomic
 from actfer_env.identity import as_json, dataset_facts, refuse_other
-from actfer_env.rewards import UCGRPO, UCGRPOConfig
+from actfer_env.rewards import UCGRPO
+from actfer_env.rewards.guards import collapse_figures, collapse_warnings
 from actfer_env.rewards.presets import reward_facts
 from actfer_env.wrappers.group_vec import GroupVectorEnv
 
 CHECKPOINT, LOG = "checkpoint.pt", "log.csv"
+CHECKPOINT_VERSION = 2
+"""Version of a checkpoint's contents. Those of version 1 tell no version and have a log without collapse figures; they
+are read, too."""
 
 
 @dataclass(frozen=True)
@@ -39,40 +51,39 @@ class TrainerConfig:
     """Constants of the policy updates.
 
     Attributes:
-        steps: updates.
+        steps: number of updates.
         groups: query groups a step (the paper: 32 prompts).
         group_size: rollouts of a group (lost in the paper's extraction; chosen here).
         epochs: gradient steps on one batch (chosen here).
         rate: learning rate of Adam (chosen here on the validation split, with the next one: the readers must not get
             used to bad crops before the gate has learned to leave them alone).
-        gate_factor: the gate's learning rate over that (chosen here).
+        gate_factor: ratio of the gate's learning rate to `rate` (chosen here).
         anneal: whether learning rates fall linearly to zero over the steps, as in CleanRL's PPO.
-        clip: of the probability ratio (PPO's usual value).
-        kl: weight of the KL divergence to the warm start (ActFER 4.1).
-        entropy: weight of the tools' entropy (ActFER 4.1).
+        clip: half-width of the interval around 1 in which the probability ratio counts (PPO's usual value).
+        kl: weight of the KL divergence to the warm start, in nats (ActFER 4.1).
+        entropy: weight of the tools' entropy, in nats (ActFER 4.1).
         freeze_vision: whether the encoders keep the warm start's weights, as the paper's vision encoder does
             (ActFER 4.1).
-        max_norm: of the gradients, the gate's apart from the others' (chosen here).
+        max_norm: L2 norm to which gradients are clipped, the gate's apart from the others' (chosen here).
         save_every: steps between checkpoints.
     """
 
-    steps: int = 400
-    groups: int = 32
-    group_size: int = 8
-    epochs: int = 4
-    rate: float = 2e-5
-    gate_factor: float = 50.0
+    steps: int = bounded(400, ge=0)
+    groups: int = bounded(32, ge=1)
+    group_size: int = bounded(8, ge=1)
+    epochs: int = bounded(4, ge=1)
+    rate: float = bounded(2e-5, ge=0)
+    gate_factor: float = bounded(50.0, ge=0)
     anneal: bool = False
-    clip: float = 0.2
-    kl: float = 0.1
-    entropy: float = 0.01
+    clip: float = bounded(0.2, ge=0)
+    kl: float = bounded(0.1, ge=0)
+    entropy: float = bounded(0.01, ge=0)
     freeze_vision: bool = True
-    max_norm: float = 1.0
-    save_every: int = 25
+    max_norm: float = bounded(1.0, ge=0)
+    save_every: int = bounded(25, ge=1)
 
     def __post_init__(self) -> None:
-        check_bounds(self, steps=0, groups=1, group_size=1, epochs=1, save_every=1)
-        check_bounds(self, rate=0, gate_factor=0, clip=0, kl=0, entropy=0, max_norm=0)
+        check_fields(self)
 
 
 @dataclass
@@ -83,10 +94,15 @@ class Trainer:
         policy: the warm start; it is trained in place.
         venv: groups over the training split; its scorer holds the reward's configuration and the EMA.
         config: the constants.
-        seed: of the sampling.
-        folder: for checkpoints and the log; None keeps nothing.
+        seed: seed of samples and actions.
+        folder: place of checkpoints, log and TensorBoard events; None keeps nothing.
         known: features of the training split by the warm start's encoders (`encode_all`); only where those are frozen.
-        facts: what else the run is of, as JSON values; a checkpoint of a run with other facts is not taken over.
+        facts: further facts of the run, as JSON values; a checkpoint of a run with other facts is not taken over.
+
+    Attributes:
+        reference: the warm start, frozen.
+        done: number of steps so far.
+        log: figures of each step.
     """
 
     policy: LightPolicy
@@ -108,56 +124,96 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(self.seed)
         self.done = 0
         self.log: list[dict[str, float]] = []
+        self._warned: set[str] = set()
         self.venv.reset(seed=self.seed)
 
-    def train(self, say: Callable[[dict[str, float]], None] = lambda row: None) -> list[dict[str, float]]:
-        """Train to the end, from wherever `resume` has left off; return the log, a row a step."""
-        while self.done < self.config.steps:
-            say(self.step())
-            if self.done % self.config.save_every == 0 or self.done == self.config.steps:
-                self.save()
+    def train(self, watch: Watch | None = None) -> list[dict[str, float]]:
+        """Train to the end, from wherever `resume` has left off.
+
+        Args:
+            watch: called after each step with "training" and the step's figures.
+
+        Returns:
+            The log, a row a step.
+        """
+        board = None if self.folder is None else TensorBoardLog(self.folder / "tensorboard", self.done)
+        # The data set stays; without this the garbage collector walks through it again and again, a fifth of the time.
+        gc.collect()
+        gc.freeze()
+        try:
+            while self.done < self.config.steps:
+                row = self.step()
+                if board is not None:
+                    board.write(row)
+                if watch is not None:
+                    watch("training", self.done, self.config.steps, row)
+                if self.done % self.config.save_every == 0 or self.done == self.config.steps:
+                    self.save()
+        finally:
+            gc.unfreeze()
+            if board is not None:
+                board.close()
         return self.log
 
     def step(self) -> dict[str, float]:
-        """Play one batch of groups and update the policy; return the step's figures."""
-        self._set_rates()
-        batch = Player(self.venv, self.policy, self.generator, known=self.known).play()
+        """Play one batch of groups and update the policy.
+
+        Returns:
+            The step's figures, a row of the log: those of `batch_figures`; "loss", "kl", "entropy" and "clipped" (share
+            of ratios beyond the clip) of the last gradient step; "ema_" + emotion before the step; and the shares by
+            which a collapse shows.
+        """
+        config, policy, scorer = self.config, self.policy, self.venv.scorer
+        parts = policy.gate_parameters(), policy.other_parameters()
+
+        # Learning rates; the gate has its own.
+        left = 1.0 - self.done / config.steps if config.anneal else 1.0
+        others, gate = self.optimizer.param_groups
+        others["lr"] = config.rate * left
+        gate["lr"] = others["lr"] * config.gate_factor
+
+        # Sample and roll out. The environment draws the samples and scores each group as it ends (`UCGRPO.score`); the
+        # batch holds every decision with its log-probability and its rollout's group-relative advantage (eq. 16).
+        batch = Player(self.venv, policy, self.generator, known=self.known).play()
+        row = {"step": float(self.done), **batch_figures(batch)}
+
+        # The encoders' features are those of the rollouts, but where the encoders learn.
+        learning = None if config.freeze_vision else batch.memory
         with torch.no_grad():
-            old = self.reference.decide(self._features(self.reference, batch), batch.decisions)
-        figures = [self._update(batch, old) for _ in range(self.config.epochs)]
-        row = {"step": float(self.done), **outcome(batch), **figures[-1], **self._ema()}
+            features = batch.features if learning is None else self.reference.encode(learning)
+            reference = self.reference.decide(features, batch.decisions)
+
+        # Update: some gradient steps on the clipped surrogate, near the warm start, with some entropy (ActFER 4.1).
+        for _ in range(config.epochs):
+            features = batch.features if learning is None else policy.encode(learning)
+            out = policy.decide(features, batch.decisions)
+            ratio = (log_prob(out, batch.tool, batch.emotion, batch.aus) - batch.old).exp()
+            kl, spread = divergence(out, reference, batch.tool).mean(), entropy(out).mean()
+            loss = clipped(ratio, batch.advantage, config.clip) + config.kl * kl - config.entropy * spread
+            self.optimizer.zero_grad()
+            loss.backward()
+            for parameters in parts:
+                torch.nn.utils.clip_grad_norm_(parameters, config.max_norm)
+            self.optimizer.step()
+        row |= {"loss": loss.item(), "kl": kl.item(), "entropy": spread.item(),
+                "clipped": ((ratio - 1).abs() > config.clip).float().mean().item()}  # fmt: skip
+
+        # The EMA moves once a step, after it (eq. 11): the log has the one that this step's rewards used.
+        if isinstance(scorer, UCGRPO):
+            row |= {f"ema_{name}": scorer.ema[name] for name in facs.EMOTIONS}
         self.venv.commit()
+
+        # Log, and say once of each kind what looks like a collapse.
+        collapse = collapse_figures(batch.rollouts, batch.scores)
+        row |= {"flat_groups": collapse["flat_groups"], "wrong_groups": collapse["wrong_groups"],
+                "zoom_found": collapse["zoom"]}  # fmt: skip
+        for line in collapse_warnings(collapse):
+            if line not in self._warned:
+                self._warned.add(line)
+                warnings.warn(f"step {self.done + 1}: {line}", RuntimeWarning, stacklevel=2)
         self.done += 1
         self.log.append(row)
         return row
-
-    def _set_rates(self) -> None:
-        left = 1.0 - self.done / self.config.steps if self.config.anneal else 1.0
-        others, gate = self.optimizer.param_groups
-        others["lr"] = self.config.rate * left
-        gate["lr"] = others["lr"] * self.config.gate_factor
-
-    def _features(self, policy: LightPolicy, batch: Batch) -> Features:
-        return batch.features if self.config.freeze_vision or batch.memory is None else policy.encode(batch.memory)
-
-    def _update(self, batch: Batch, old: Outputs) -> dict[str, float]:
-        """Take one gradient step on a batch; `old` is what the warm start would say."""
-        out = self.policy.decide(self._features(self.policy, batch), batch.decisions)
-        ratio = (log_prob(out, batch.tool, batch.emotion, batch.aus) - batch.old).exp()
-        surrogate = clipped(ratio, batch.advantage, self.config.clip)
-        kl, spread = divergence(out, old, batch.tool).mean(), entropy(out).mean()
-        loss = surrogate + self.config.kl * kl - self.config.entropy * spread
-        self.optimizer.zero_grad()
-        loss.backward()
-        for parameters in (self.policy.gate_parameters(), self.policy.other_parameters()):
-            torch.nn.utils.clip_grad_norm_(parameters, self.config.max_norm)
-        self.optimizer.step()
-        share = ((ratio - 1).abs() > self.config.clip).float().mean()
-        return {"loss": loss.item(), "kl": kl.item(), "entropy": spread.item(), "clipped": share.item()}
-
-    def _ema(self) -> dict[str, float]:
-        scorer = self.venv.scorer
-        return {f"ema_{name}": scorer.ema[name] for name in facs.EMOTIONS} if isinstance(scorer, UCGRPO) else {}
 
     def save(self) -> None:
         """Write a checkpoint and the log; each file is replaced as a whole.
@@ -168,12 +224,18 @@ class Trainer:
         if self.folder is None:
             return
         state = {
-            "policy": self.policy.state_dict(), "reference": self.reference.state_dict(), "done": self.done,
+            "version": CHECKPOINT_VERSION, "done": self.done,
+            "policy": self.policy.state_dict(), "reference": self.reference.state_dict(),
             "optimizer": self.optimizer.state_dict(), "venv": json.dumps(self.venv.state_dict()),
             "generator": self.generator.get_state(), "log": self.log, "facts": json.dumps(self._facts()),
         }  # fmt: skip
         save_atomic(self.folder / CHECKPOINT, state)
-        write_text_atomic(self.folder / LOG, _csv(self.log))
+        table = io.StringIO()
+        writer = csv.DictWriter(table, list(dict.fromkeys(name for row in self.log for name in row)))
+        if self.log:
+            writer.writeheader()
+            writer.writerows(self.log)
+        write_text_atomic(self.folder / LOG, table.getvalue())
 
     def resume(self) -> bool:
         """Take over the folder's checkpoint, if there is one; return whether there was.
@@ -206,7 +268,7 @@ class Trainer:
         return dict(as_json({
             "trainer": own, "reward": reward_facts(self.venv.scorer), "seed": self.seed,
             "threads": torch.get_num_threads(),
-            "data": dataset_facts(self.venv.dataset), "observations": pictures, **asdict(self.venv.config),
+            "data": dataset_facts(self.venv.dataset), "observations": pictures, **self.venv.config.facts(),
             "policy": asdict(self.policy.config), "versions": versions(), **self.facts,
         }))  # fmt: skip
 
@@ -220,8 +282,11 @@ def facts_in(state: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """Return what a checkpoint is of.
 
     Raises:
-        DataError: it does not say so.
+        DataError: it does not say so, or is of a newer version.
     """
+    if state.get("version", 1) not in range(1, CHECKPOINT_VERSION + 1):
+        raise DataError(f"{path} is of version {state['version']}, this package reads up to {CHECKPOINT_VERSION}: "
+                        "update actfer-env, or choose another folder")  # fmt: skip
     if "facts" not in state:
         raise DataError(f"{path} does not say what it is of, as those of older versions: choose another folder")
     return dict(json.loads(state["facts"]))
@@ -231,8 +296,8 @@ def check_begun(folder: Path, facts: Mapping[str, Any]) -> None:
     """Compare a run that is begun in a folder with the one that is asked for, before any work.
 
     Args:
-        folder: of the run; without a checkpoint nothing is begun.
-        facts: as `Trainer` takes them.
+        folder: the run's; without a checkpoint nothing is begun.
+        facts: the `facts` that `Trainer` takes.
 
     Raises:
         DataError: it is another run.
@@ -244,31 +309,24 @@ def check_begun(folder: Path, facts: Mapping[str, Any]) -> None:
             refuse_other(folder, "run", found.get(name, {}), wanted)
 
 
-def check_bounds(config: Any, **least: float) -> None:
-    """Refuse a configuration whose numbers lie below their bounds.
-
-    Raises:
-        DataError: the first that does.
-    """
-    for name, bound in least.items():
-        value = getattr(config, name)
-        if not value >= bound:
-            raise DataError(f"{type(config).__name__}: {name} is {value}; it must be at least {bound}")
-
-
 def clipped(ratio: torch.Tensor, advantage: torch.Tensor, clip: float) -> torch.Tensor:
-    """Return PPO's clipped surrogate as a loss, averaged over decisions."""
+    """Return PPO's clipped surrogate as a loss, the mean over decisions.
+
+    Args:
+        ratio: float (m,), probability of each decision now over that when it was taken.
+        advantage: float (m,).
+        clip: half-width of the interval around 1.
+    """
     return -torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage).mean()
 
 
-def outcome(batch: Batch) -> dict[str, float]:
-    """Return what a batch of groups amounts to."""
-    rollouts = batch.rollouts
-    deltas = [delta for scores in batch.scores for delta in scores.delta.values() if delta is not None]
-    task = np.concatenate([scores.task for scores in batch.scores])
+def batch_figures(batch: Batch) -> dict[str, float]:
+    """Return what a batch of groups amounts to: numbers, mean rewards, and shares of rollouts in [0, 1]."""
+    rollouts, scores = batch.rollouts, batch.scores
+    deltas = [delta for delta in scores.delta.values() if delta is not None]
     return {
         "groups": float(len({rollout.group_id for rollout in rollouts})), "decisions": float(len(batch.tool)),
-        "task": float(task.mean()), "reward": float(np.concatenate([scores.total for scores in batch.scores]).mean()),
+        "task": float(scores.task.mean()), "reward": float(scores.total.mean()),
         "accuracy": float(np.mean([bool(rollout.correct) for rollout in rollouts])),
         "zoom": float(np.mean([rollout.zoomed for rollout in rollouts])),
         "violations": float(np.mean([bool(rollout.violations) for rollout in rollouts])),
@@ -285,42 +343,11 @@ def weights_hash(module: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def save_atomic(path: Path, state: Any) -> None:
-    """Write a torch file, all or nothing.
-
-    Raises:
-        DataError: the folder cannot be written.
-    """
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_bytes_atomic(path, buffer.getvalue())
-
-
 def load_checkpoint(path: Path) -> Any:
     """Read a torch file.
 
     Raises:
         DataError: it is broken.
     """
-    try:
-        return torch.load(path, weights_only=True)
-    except Exception as error:
-        what = path.parent if path.name == CHECKPOINT else path  # a run's result would outlive its checkpoint
-        raise DataError(f"{path} is no checkpoint ({type(error).__name__}): delete {what} and run again") from error
-
-
-def _csv(rows: list[dict[str, float]]) -> str:
-    if not rows:
-        return ""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
-
-
-def reward_config(
-    variant: str, zoom_cost: float = 0.0, outcome_gate: bool = False, normalize_std: bool = True
-) -> UCGRPOConfig:
-    """Return a variant's reward with this project's switches."""
-    return UCGRPOConfig.variant(variant, zoom_cost=zoom_cost, outcome_gate=outcome_gate, normalize_std=normalize_std)
+    what = path.parent if path.name == CHECKPOINT else path  # a run's result would outlive its checkpoint
+    return load_state(path, fault="no checkpoint", delete=what)

@@ -1,4 +1,4 @@
-"""What episodes show, drawn once and kept on disk, so that training does not wait for the renderer.
+"""Pictures that episodes show, drawn once and kept on disk, so that training does not wait for the renderer.
 
 The pictures are those of `FaceTools`, made by it in parallel processes; `ViewTools` hands them to episodes, which play
 exactly as they would without it.
@@ -7,9 +7,9 @@ exactly as they would without it.
 from __future__ import annotations
 
 import os
-import pickle
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actfer_env import facs
+from actfer_env.agents.prepare import in_processes, naming_broken, prepared, prepared_name, read_arrays, write_arrays
+from actfer_env.bounds import bounded, check_fields
 from actfer_env.data import Dataset, Sample
-from actfer_env.errors import DataError
-from actfer_env.files import draft_folder
-from actfer_env.identity import dataset_facts, detector_facts, digest
-from actfer_env.plugins import Carrying
+from actfer_env.identity import dataset_facts, detector_facts
 from actfer_env.rollout import Box
 from actfer_env.tools import FaceTools
 from actfer_env.tools.align import Alignment
@@ -29,7 +28,6 @@ from actfer_env.tools.cache import CacheConfig
 from actfer_env.tools.image import RGB
 from actfer_env.tools.zoom import Crop, ZoomConfig
 
-_CHUNK = 64
 VIEWS_VERSION = 1
 """Raised whenever the same data and sizes give other files."""
 
@@ -45,10 +43,13 @@ class ViewConfig:
         detector: the detector's spec.
     """
 
-    image_size: int = 96
-    face_size: int = 64
-    crop_size: int = 48
+    image_size: int = bounded(96, ge=16, le=4096)
+    face_size: int = bounded(64, ge=16, le=4096)
+    crop_size: int = bounded(48, ge=16, le=4096)
     detector: str = "auto"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def tools(self) -> FaceTools:
         """Return fresh tools of these sizes that keep next to nothing."""
@@ -57,7 +58,7 @@ class ViewConfig:
 
 
 @dataclass(frozen=True)
-class Views:
+class PreparedImages:
     """The pictures of a data set, in its order; arrays may be memory-mapped.
 
     Attributes:
@@ -92,7 +93,7 @@ _ARRAYS = ("image", "face", "crops", "found", "emotion", "aus", "good")
 def prepare(
     dataset: Dataset, folder: str | os.PathLike[str], config: ViewConfig | None = None, *, workers: int | None = None,
     advance: Callable[[int], None] | None = None,
-) -> Views:  # fmt: skip
+) -> PreparedImages:  # fmt: skip
     """Draw a data set's pictures, or read them where an earlier call has left them.
 
     Args:
@@ -107,42 +108,22 @@ def prepare(
         DataError: the folder cannot be written, or holds broken files.
     """
     config = config or ViewConfig()
-    target = Path(folder) / views_name(dataset, config)
-    if not target.is_dir():
-        with draft_folder(target) as draft:
-            _draw_all(dataset, config, draft, workers or os.cpu_count() or 1, advance)
-    return _read(target)
+
+    def write(draft: Path) -> None:
+        rows = in_processes(len(dataset), partial(_draw, dataset, config), workers, advance)
+        arrays = {name: np.stack([row[name] for row in rows]) for name in _ARRAYS}
+        write_arrays(draft, arrays, [[row["alignment"], row["crops_at"]] for row in rows])
+
+    return _read(prepared(folder, views_name(dataset, config), write))
 
 
 def views_name(dataset: Dataset, config: ViewConfig) -> str:
     """Return the folder's name of a data set's views, which changes with whatever changes their bytes."""
-    facts = [VIEWS_VERSION, dataset_facts(dataset, content=True), vars(config), detector_facts(config.detector)]
-    return f"views-{digest(facts)}"
+    facts = [dataset_facts(dataset, content=True), vars(config), detector_facts(config.detector)]
+    return prepared_name("views", VIEWS_VERSION, facts)
 
 
-def _draw_all(
-    dataset: Dataset, config: ViewConfig, folder: Path, workers: int, advance: Callable[[int], None] | None
-) -> None:
-    from joblib import Parallel, delayed
-
-    chunks = [range(start, min(start + _CHUNK, len(dataset))) for start in range(0, len(dataset), _CHUNK)]
-    draw = delayed(Carrying(_draw))
-    jobs = (draw(dataset, chunk, config) for chunk in chunks)
-    rows: list[dict[str, Any]] = []
-    for part in Parallel(n_jobs=min(workers, len(chunks)), return_as="generator")(jobs):
-        rows += part
-        if advance is not None:
-            advance(len(rows))
-    for name in _ARRAYS:
-        np.save(folder / f"{name}.npy", np.stack([row[name] for row in rows]))
-    facts = tuple(row["alignment"] for row in rows), tuple(row["facts"] for row in rows)
-    (folder / "facts.pickle").write_bytes(pickle.dumps(facts))
-
-
-def _draw(dataset: Dataset, chunk: Iterable[int], config: ViewConfig) -> list[dict[str, Any]]:
-    import cv2
-
-    cv2.setNumThreads(1)
+def _draw(dataset: Dataset, config: ViewConfig, chunk: Sequence[int]) -> list[dict[str, Any]]:
     tools = config.tools()
     return [_row(dataset[index], tools, config) for index in chunk]
 
@@ -159,21 +140,29 @@ def _row(sample: Sample, tools: FaceTools, config: ViewConfig) -> dict[str, Any]
         facts = [(crop.box, crop.inside, crop.native) for crop in made]
     emotion = facs.EMOTIONS.index(sample.emotion or "neutral")
     return {
-        "image": tools.overview(sample, config.image_size), "face": face, "crops": crops, "facts": tuple(facts),
-        "found": alignment is not None, "alignment": alignment, "emotion": emotion,
+        "image": tools.overview(sample, config.image_size), "face": face, "crops": crops, "crops_at": facts,
+        "found": alignment is not None, "alignment": _plain(alignment), "emotion": emotion,
         "aus": np.array([au in (sample.aus or ()) for au in facs.CORE_AUS]),
         "good": sample.meta.get("quality", "good") == "good",
     }  # fmt: skip
 
 
-def _read(folder: Path) -> Views:
-    try:
+def _plain(alignment: Alignment | None) -> dict[str, Any] | None:
+    """Return an alignment as JSON values that lose no bit; what follows from the others is left out."""
+    if alignment is None:
+        return None
+    kept = alignment.to_dict() | {"score": alignment.score}
+    return {name: value for name, value in kept.items() if name not in ("roll", "regions", "regions_original")}
+
+
+def _read(folder: Path) -> PreparedImages:
+    with naming_broken(folder):
+        arrays, facts = read_arrays(folder, _ARRAYS, mapped=_ARRAYS)
         # Plain arrays over the mapped files: indexing a `memmap` costs more than the copy of a crop.
-        arrays = {name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in _ARRAYS}
-        alignments, facts = pickle.loads((folder / "facts.pickle").read_bytes())
-    except (OSError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        raise DataError(f"{folder} is broken ({error}): delete it and run again") from error
-    return Views(**arrays, alignments=alignments, crop_facts=facts)
+        plain = {name: np.asarray(values) for name, values in arrays.items()}
+        alignments = tuple(None if kept is None else Alignment.from_dict(kept) for kept, _ in facts)
+        crops = tuple(tuple((tuple(box), inside, native) for box, inside, native in places) for _, places in facts)
+        return PreparedImages(**plain, alignments=alignments, crop_facts=crops)
 
 
 class ViewTools(FaceTools):
@@ -185,15 +174,11 @@ class ViewTools(FaceTools):
         config: as they were prepared.
     """
 
-    def __init__(self, dataset: Dataset, views: Views, config: ViewConfig | None = None) -> None:
-        self._view_config = config = config or ViewConfig()
+    def __init__(self, dataset: Dataset, views: PreparedImages, config: ViewConfig | None = None) -> None:
+        config = config or ViewConfig()
         super().__init__(config.detector, zoom=ZoomConfig(size=config.crop_size, stretch=True))
-        self._dataset, self._views = dataset, views
+        self._views = views
         self._index = {dataset[i].id: i for i in range(len(dataset))}
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Travel with the views."""
-        return ViewTools, (self._dataset, self._views, self._view_config)
 
     def alignment(self, sample: Sample) -> Alignment | None:
         """Return the sample's alignment, or None if no face was found."""

@@ -5,33 +5,34 @@ Each face is zoomed or not at random, so that the start can do both.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from actfer_env.agents.base import Watch
 from actfer_env.agents.light.policy import (
     ANSWER,
     DETECT,
     REGIONS,
     TOOLS,
     Decisions,
-    Features,
     LightPolicy,
     Memory,
     PolicyConfig,
 )
-from actfer_env.agents.light.views import Views
+from actfer_env.agents.light.views import PreparedImages
+from actfer_env.bounds import bounded, check_fields
+from actfer_env.episode import State
 
 
 @dataclass(frozen=True)
 class WarmStartConfig:
-    """Chosen here on the validation split.
+    """Constants of the warm start; chosen here on the validation split.
 
     Attributes:
-        epochs: over the training faces.
+        epochs: passes over the training faces.
         batch: faces in a step.
         rate: peak learning rate of AdamW's one cycle.
         decay: weight decay.
@@ -39,27 +40,30 @@ class WarmStartConfig:
         zoomed: share of scripts that zoom, which the gate takes over (ActFER's table 3: its SFT model zooms 32.6 %).
         sharp_only: whether crops teach to read on good pictures alone, as zoom trajectories of a filtered SFT set
             would; the start then takes what it sees in magnified poor pictures for sharp, and can be misled by them.
-        au_weight: of the Action Units beside the emotion.
+        au_weight: weight of the Action Units beside the emotion.
         face_dropout: share of zoomed faces whose whole view is withheld, so that crops are learned to be read.
         least_gain: of zooming good pictures, in accuracy, below which the start is trained again for as long (the
             prototype's rule was 0.1; here readers gain 0.06 over all good pictures).
-        retries: at most.
+        retries: number of such trainings at most.
     """
 
-    epochs: int = 8
-    batch: int = 64
-    rate: float = 2e-3
-    decay: float = 0.02
-    cropped: float = 0.6
-    zoomed: float = 0.326
+    epochs: int = bounded(8, ge=1)
+    batch: int = bounded(64, ge=1)
+    rate: float = bounded(2e-3, ge=0)
+    decay: float = bounded(0.02, ge=0)
+    cropped: float = bounded(0.6, ge=0, le=1)
+    zoomed: float = bounded(0.326, ge=0, le=1)
     sharp_only: bool = True
-    au_weight: float = 2.0
-    face_dropout: float = 0.3
-    least_gain: float = 0.05
-    retries: int = 1
+    au_weight: float = bounded(2.0, ge=0)
+    face_dropout: float = bounded(0.3, ge=0, le=1)
+    least_gain: float = bounded(0.05)
+    retries: int = bounded(1, ge=0)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
-def memory_of(views: Views, index: np.ndarray) -> Memory:
+def memory_of(views: PreparedImages, index: np.ndarray) -> Memory:
     """Return the pictures of some samples as a policy takes them."""
     index = np.asarray(index)
     image, face, crops, found = (
@@ -71,7 +75,7 @@ def memory_of(views: Views, index: np.ndarray) -> Memory:
 
 def decisions_of(found: Tensor, shown: Tensor, sample: Tensor, max_turns: int = 6) -> Decisions:
     """Return the decision of each sample after some of its crops were shown."""
-    state = torch.where(found[sample], 1, 2)
+    state = torch.where(found[sample], int(State.ALIGNED), int(State.NO_FACE))
     shown = shown & found[sample][:, None]
     mask = torch.zeros(len(sample), TOOLS, dtype=torch.bool)
     mask[:, ANSWER] = True
@@ -89,18 +93,18 @@ def first_decisions(n: int, max_turns: int = 6) -> Decisions:
 
 
 def warm_start(
-    views: Views, held_out: Views, config: WarmStartConfig, seed: int, sizes: PolicyConfig | None = None,
-    say: Callable[[str], None] = lambda text: None,
+    views: PreparedImages, held_out: PreparedImages, config: WarmStartConfig, seed: int,
+    sizes: PolicyConfig | None = None, watch: Watch | None = None,
 ) -> tuple[LightPolicy, dict[str, float]]:  # fmt: skip
     """Train a policy on scripted trajectories.
 
     Args:
-        views: of the training split.
-        held_out: of the validation split, for the rule on the gain of zooming.
+        views: pictures of the training split.
+        held_out: pictures of the validation split, for the rule on the gain of zooming.
         config: the constants.
-        seed: fixes weights and order.
-        sizes: of the policy.
-        say: takes progress lines.
+        seed: seed of weights and order.
+        sizes: sizes of the policy.
+        watch: called after each epoch with "warm start" and its mean loss.
 
     Returns:
         The policy, and what it can do: accuracy with and without zoom on good and on poor pictures.
@@ -108,45 +112,40 @@ def warm_start(
     torch.manual_seed(seed)
     policy, rng = LightPolicy(sizes), np.random.default_rng(seed)
     for attempt in range(config.retries + 1):
-        _fit(policy, views, config, rng, say)
+        policy.train()
+        steps = config.epochs * -(-len(views) // config.batch)
+        optimizer = torch.optim.AdamW(policy.parameters(), config.rate, weight_decay=config.decay)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.rate, steps, pct_start=0.15)
+        for epoch in range(config.epochs):
+            order, total = rng.permutation(len(views)), 0.0
+            for start in range(0, len(order), config.batch):
+                batch = np.sort(order[start : start + config.batch])
+                loss = _loss(policy, views, batch, config, rng)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                total += loss.item() * len(batch)
+            if watch is not None:
+                watch("warm start", epoch + 1, config.epochs, {"loss": total / len(views)})
         skill = zoom_skill(policy, held_out)
-        say(f"warm start: good pictures {skill['good_never']:.3f} without, {skill['good_always']:.3f} with zoom; "
-            f"poor ones {skill['poor_never']:.3f}, {skill['poor_always']:.3f}")  # fmt: skip
         skill["attempts"] = attempt + 1
         if skill["good_always"] - skill["good_never"] > config.least_gain:
             break
     return policy.eval(), skill
 
 
-def _fit(
-    policy: LightPolicy, views: Views, config: WarmStartConfig, rng: np.random.Generator, say: Callable[[str], None]
-) -> None:
-    policy.train()
-    steps = config.epochs * -(-len(views) // config.batch)
-    optimizer = torch.optim.AdamW(policy.parameters(), config.rate, weight_decay=config.decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.rate, steps, pct_start=0.15)
-    for epoch in range(config.epochs):
-        order, total = rng.permutation(len(views)), 0.0
-        for start in range(0, len(order), config.batch):
-            batch = np.sort(order[start : start + config.batch])
-            loss = _loss(policy, views, batch, config, rng)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            total += loss.item() * len(batch)
-        say(f"warm start: epoch {epoch + 1} of {config.epochs}, loss {total / len(views):.3f}")
-
-
 def _loss(
-    policy: LightPolicy, views: Views, batch: np.ndarray, config: WarmStartConfig, rng: np.random.Generator
+    policy: LightPolicy, views: PreparedImages, batch: np.ndarray, config: WarmStartConfig, rng: np.random.Generator
 ) -> Tensor:
     """Return the cloning loss: detect first, then zoom or answer as the script does, and read right in either case."""
     memory = _varied(memory_of(views, batch), rng)
     n = len(batch)
     shown, wanted, weight = _script(n, config, rng)
     memory.has_crop &= shown
-    features = _without_face(policy.encode(memory), memory.has_crop.any(1), config.face_dropout, rng)
+    image, face, crops, fine = policy.encode(memory)
+    kept = ~(memory.has_crop.any(1) & torch.from_numpy(rng.random(n) < config.face_dropout))
+    features = image, face * kept[:, None], crops, fine
     first = policy.decide(features, first_decisions(n))
     decisions = decisions_of(memory.has_face, shown, torch.arange(n))
     out = policy.decide(features, decisions)
@@ -163,12 +162,6 @@ def _loss(
         bits = bits + _units(near, units[seen & taught])
     emotion = nn.functional.cross_entropy(out.emotion[taught], label[taught])
     return emotion + 0.1 * tool + config.au_weight * bits
-
-
-def _without_face(features: Features, zoomed: Tensor, share: float, rng: np.random.Generator) -> Features:
-    image, face, crops, fine = features
-    kept = ~(zoomed & torch.from_numpy(rng.random(len(zoomed)) < share))
-    return image, face * kept[:, None], crops, fine
 
 
 def _units(logits: Tensor, units: Tensor) -> Tensor:
@@ -208,7 +201,7 @@ def _varied(memory: Memory, rng: np.random.Generator) -> Memory:
 
 
 @torch.no_grad()
-def read_emotions(policy: LightPolicy, views: Views, shown: np.ndarray, batch: int = 256) -> np.ndarray:
+def read_emotions(policy: LightPolicy, views: PreparedImages, shown: np.ndarray, batch: int = 256) -> np.ndarray:
     """Return the greedy emotions (n,) after the crops `shown`, bool (n, 4), of every sample."""
     policy.eval()
     parts = []
@@ -221,7 +214,7 @@ def read_emotions(policy: LightPolicy, views: Views, shown: np.ndarray, batch: i
     return np.concatenate(parts)
 
 
-def zoom_skill(policy: LightPolicy, views: Views) -> dict[str, float]:
+def zoom_skill(policy: LightPolicy, views: PreparedImages) -> dict[str, float]:
     """Return accuracies with all crops and with none, on good and on poor pictures whose face was found."""
     skill = {}
     for name, value in (("never", False), ("always", True)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import platform
 import random
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from actfer_env import __version__, facs
 from actfer_env.data.synthetic import GENERATOR_VERSION
+from actfer_env.files import write_text_atomic
 
 AUS = facs.CORE_AUS
 FAST_HALVES = bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
@@ -168,10 +170,10 @@ def mirror(images: np.ndarray, flip: np.ndarray) -> np.ndarray:
 
 def write(out: Path, name: str, title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a table and write it as CSV and Markdown."""
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / f"{name}.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([header, *rows])
+    cells = io.StringIO()
+    csv.writer(cells).writerows([header, *rows])
+    write_text_atomic(out / f"{name}.csv", cells.getvalue())
     lines = ["| " + " | ".join(map(str, row)) + " |" for row in (header, ["---"] * len(header), *rows)]
     text = f"{title}\n\n" + "\n".join(lines) + f"\n\n{machine()}\n"
-    (out / f"{name}.md").write_text(text)
+    write_text_atomic(out / f"{name}.md", text)
     print("\n" + text, flush=True)

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from actfer_env import facs
+from actfer_env.agents.torch_files import save_atomic
+from actfer_env.evaluation.intervals import PLUS_MINUS, plus_minus
 from benchmarks.synthetic import common
 from benchmarks.synthetic.cache import SHAPE, small_view
 
@@ -81,7 +83,7 @@ def kept(args: argparse.Namespace, view: str) -> Reader | None:
         return None
     common.setup(args.seed)
     model = Reader().to(memory_format=torch.channels_last)
-    model.load_state_dict(torch.load(path, weights_only=False)["model"])
+    model.load_state_dict(torch.load(path, weights_only=True)["model"])
     return model.eval()
 
 
@@ -135,12 +137,12 @@ def fairness(split: common.Split, index: np.ndarray, call: np.ndarray, out: Path
     for attribute, group, part in groups(split, index):
         error, pooled_error = interval(split.identity[index][part], truth[part], call[part])
         rows.append([
-            attribute, group, int(part.sum()), f"{mean_f1(truth[part], call[part]):.3f} ± {error:.3f}",
-            f"{common.f1(truth[part], call[part]):.3f} ± {pooled_error:.3f}",
+            attribute, group, int(part.sum()), plus_minus(mean_f1(truth[part], call[part]), error),
+            plus_minus(common.f1(truth[part], call[part]), pooled_error),
         ])  # fmt: skip
     header = ["attribute", "group", "faces", "mean F1", "pooled F1"]
     title = (f"AU F1 of the native reader by group, over the {frequent.sum()} units with at least {SUPPORT} faces; "
-             "± one standard error over people")  # fmt: skip
+             f"{PLUS_MINUS['error']} over people")  # fmt: skip
     common.write(out, "fairness", title, header, rows)
 
 
@@ -166,7 +168,8 @@ def main() -> None:
         threshold = common.best_thresholds(splits["val"].aus[tuned], evaluate(model, splits["val"], view, tuned))
         calls[view] = evaluate(model, splits[args.eval], view, tested) > threshold
         args.out.mkdir(parents=True, exist_ok=True)
-        torch.save({"model": model.state_dict(), "threshold": threshold}, args.out / f"reader_{view}.pt")
+        state = {"model": model.state_dict(), "threshold": torch.from_numpy(threshold)}
+        save_atomic(args.out / f"reader_{view}.pt", state)
     report(args, truth, calls)
     if "native" in calls:
         fairness(splits[args.eval], tested, calls["native"], args.out)

@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, required=True)
     args = parser.parse_args()
     common.setup()
-    state = torch.load(args.out / "reader_native.pt", weights_only=False)
+    state = torch.load(args.out / "reader_native.pt", weights_only=True)
     model = Reader().to(memory_format=torch.channels_last)
     model.load_state_dict(state["model"])
     model.eval()

@@ -26,6 +26,9 @@ import torch
 from torch import Tensor, nn
 
 from actfer_env import facs
+from actfer_env.agents.torch_files import save_atomic
+from actfer_env.evaluation.intervals import PLUS_MINUS, Interval
+from actfer_env.files import draft_file
 from actfer_env.tools.sampling import sample_box
 from benchmarks.synthetic import common
 
@@ -217,10 +220,8 @@ def right(model: EmotionReader, split: common.Split, index: np.ndarray, zoomed: 
 
 
 def row(name: list[str], plain: np.ndarray, zoomed: np.ndarray) -> list[object]:
-    gain = zoomed - plain
-    error = 100 * gain.std() / np.sqrt(max(len(gain), 1))
-    return [*name, len(gain), f"{100 * plain.mean():.1f}", f"{100 * zoomed.mean():.1f}",
-            f"{100 * gain.mean():+.1f} ± {error:.1f}"]  # fmt: skip
+    gain = Interval.of(zoomed - plain).text(1, spread="error", scale=100, sign=True)
+    return [*name, len(plain), f"{100 * plain.mean():.1f}", f"{100 * zoomed.mean():.1f}", gain]
 
 
 def table(
@@ -251,7 +252,7 @@ def plot(rows: list[list[object]], path: Path) -> None:
     series = (("all", "good", "#1f77b4"), ("all", "poor", "#aaaaaa"), ("good only", "poor", "#d62728"))
     for k, (reader, quality, colour) in enumerate(series):
         chosen = [r for r in rows if r[0] == reader and r[1] == quality]
-        gains = [[float(v) for v in str(r[-1]).split(" ± ")] for r in chosen]
+        gains = [[float(part or 0) for part in str(r[-1]).partition(" ± ")[::2]] for r in chosen]
         places = np.arange(len(chosen)) + (k - 1) * 0.27
         axis.bar(places, [g for g, _ in gains], 0.26, yerr=[e for _, e in gains], color=colour, ecolor="#444444",
                  error_kw={"lw": 0.8}, label=f"{quality} pictures, reader trained on {reader}")  # fmt: skip
@@ -260,7 +261,8 @@ def plot(rows: list[list[object]], path: Path) -> None:
     axis.axhline(0, color="black", lw=0.6)
     axis.legend(fontsize=7, frameon=False)
     figure.tight_layout()
-    figure.savefig(path)
+    with draft_file(path) as draft:
+        figure.savefig(draft, format="png")
 
 
 def seen(split: common.Split, args: argparse.Namespace) -> common.Split:
@@ -323,13 +325,14 @@ def main() -> None:
     for reader in args.readers:
         models = [kept(args, reader, seed, crop) or taught(args, reader, seed) for seed in range(args.seeds)]
         for seed, model in enumerate(models):
-            torch.save(model.state_dict(), weights(args, reader, seed))
+            save_atomic(weights(args, reader, seed), model.state_dict())
         hits = np.array([[right(model, split, index, zoomed, args.even) for zoomed in (False, True)]
                          for model in models])  # fmt: skip
         rows += table(reader, split, index, (hits[:, 0].mean(0), hits[:, 1].mean(0)))
         seeds += by_seed(reader, split.quality[index], hits[:, 1] - hits[:, 0])
         header = ["trained on", "pictures", "emotion", "faces", "without, %", "with zoom, %", "gain, points"]
-        title = f"Accuracy of the emotion reader without and with zoom, split {args.eval}, {args.seeds} seed(s)"
+        title = (f"Accuracy of the emotion reader without and with zoom, split {args.eval}, {args.seeds} seed(s); "
+                 f"{PLUS_MINUS['error']}")  # fmt: skip
         name = "zoom_even" if args.even else "zoom"
         common.write(args.out, name, title, header, rows)
         common.write(args.out, f"{name}_seeds", "The same by seed", ["trained on", "pictures", "gain, points"], seeds)

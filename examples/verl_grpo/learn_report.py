@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from actfer_env.evaluation.intervals import PLUS_MINUS, Interval
 from actfer_env.files import write_bytes_atomic, write_text_atomic
 from actfer_env.rollout import Rollout, read_rollouts
 
@@ -43,8 +44,7 @@ def read_table(folder: Path) -> Table | None:
 
 def with_error(values: NDArray[np.float64], *, sign: bool = False) -> str:
     """Return a mean with its standard error, in per cent."""
-    error = values.std(ddof=1) / np.sqrt(len(values))
-    return f"{100 * values.mean():{'+' if sign else ''}.1f} ± {100 * error:.1f}"
+    return Interval.of(values).text(1, spread="error", scale=100, sign=sign)
 
 
 def table(work: Path, runs: list[str]) -> str:
@@ -62,7 +62,7 @@ def table(work: Path, runs: list[str]) -> str:
             mean = {key: np.mean([one[key] for one in seeds], axis=0) for key in start}
             lines.append(row(f"**{name}, mean of {len(seeds)} seeds**", mean))
     count = len(next(iter(start.values())))
-    note = f"Per cent of {count} held-out faces ± standard error; runs as paired differences to the start."
+    note = f"Per cent of {count} held-out faces {PLUS_MINUS['error']}; runs as paired differences to the start."
     return "\n".join([*lines, "", note, ""])
 
 

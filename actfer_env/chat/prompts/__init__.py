@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -33,25 +34,28 @@ def system_prompt(chat: ChatConfig, episode: EpisodeConfig) -> str:
         regions=facs.REGIONS, coordinates=coordinates_text(chat.coordinates), max_turns=episode.max_turns,
         definitions=[(au, facs.AU_NAMES[au], facs.AU_DEFINITIONS[au]) for au in facs.FACIAL_R1_AUS],
         max_zooms=episode.max_zooms, aus=[(au, facs.AU_NAMES[au]) for au in episode.au_set],
-        prototypes=_prototypes(episode.au_set), emotions=answers(chat), calls=chat.calls,
+        prototypes=_prototypes(episode.au_set), emotions=answers(chat, episode.emotions), calls=chat.calls,
         schemas=schemas if chat.schemas_in_prompt and form.tools else [],
     ).strip()  # fmt: skip
 
 
-def user_prompt(chat: ChatConfig, regions: dict[str, Any] | None = None) -> str:
+def user_prompt(
+    chat: ChatConfig, regions: dict[str, Any] | None = None, emotions: Iterable[str] = facs.EMOTIONS
+) -> str:
     """Return the question that comes with the picture.
 
     Args:
         chat: the preset.
         regions: of a pre-aligned face: region -> box as it is written on the wire.
+        emotions: those that the episode allows.
     """
     template = _environment().get_template(f"{chat.preset}.user.j2")
-    return template.render(regions=regions, emotions=answers(chat), canvas=chat.form.canvas).strip()
+    return template.render(regions=regions, emotions=answers(chat, emotions), canvas=chat.form.canvas).strip()
 
 
-def answers(chat: ChatConfig) -> tuple[str, ...]:
-    """Return the emotions that an answer may name."""
-    return tuple(emotion for emotion in facs.EMOTIONS if emotion not in chat.form.exclude)
+def answers(chat: ChatConfig, emotions: Iterable[str] = facs.EMOTIONS) -> tuple[str, ...]:
+    """Return the emotions that an answer may name, of those that the episode allows."""
+    return tuple(emotion for emotion in emotions if emotion not in chat.form.exclude)
 
 
 def _prototypes(au_set: tuple[int, ...]) -> list[tuple[str, str]]:

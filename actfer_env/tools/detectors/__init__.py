@@ -9,9 +9,9 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from actfer_env.errors import ActFERError, DetectorError
+from actfer_env.errors import ActFERError
 from actfer_env.files import expand
 from actfer_env.packages import explain
 from actfer_env.tools.detectors.base import (
@@ -36,6 +36,9 @@ __all__ = [
     "register_detector",
     "registered_detectors",
 ]
+
+
+_Found: TypeAlias = tuple[bool, str] | tuple[bool, str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -109,73 +112,79 @@ def available_detectors(root: str | Path = "~/.insightface") -> list[DetectorSta
     Args:
         root: where InsightFace keeps its packs.
     """
-    looks: dict[str, Callable[[], DetectorStatus]] = {
-        "mtcnn": _mtcnn_status,
-        "insightface": lambda: _insightface_status(expand(root)),
-        "yunet": _yunet_status,
-        "simulated": lambda: DetectorStatus("simulated", True, "drawn samples alone: the renderer's own landmarks"),
-        "auto": lambda: DetectorStatus("auto", True, "simulated for drawn samples, mtcnn for photos"),
-        "unturned": lambda: DetectorStatus("unturned", True, "unturned:DETECTOR tries no turned copies of a picture"),
-        "cached": lambda: DetectorStatus("cached", False, f"needs a folder of detections: run: {_precompute()}"),
-        "cached-only": lambda: DetectorStatus("cached-only", False, "as cached; refuses what the folder lacks"),
-    }
-    return [
-        _look(name, looks[name])
-        if _BUILT_IN.get(name) is factory
-        else DetectorStatus(name, True, "registered by other code")
-        for name, factory in sorted(registered_detectors().items())
-    ]
+    found = []
+    for name, factory in sorted(registered_detectors().items()):
+        known = _BUILT_IN.get(name)
+        if known is None or known.build is not factory:
+            found.append(DetectorStatus(name, True, "registered by other code"))
+        else:
+            found.append(_look(name, known, Path(root)))
+    return found
 
 
-def _look(name: str, look: Callable[[], DetectorStatus]) -> DetectorStatus:
+def _look(name: str, known: _BuiltIn, root: Path) -> DetectorStatus:
     """Return a detector's status also where it cannot even be looked at, as without a home folder or OpenCV."""
     try:
-        return look()
+        return DetectorStatus(name, *known.look(root))
     except ActFERError as error:
         return DetectorStatus(name, False, str(error))
     except ImportError as error:
         return DetectorStatus(name, False, explain(error))
 
 
-def _mtcnn_status() -> DetectorStatus:
-    try:
-        _mtcnn()
-    except DetectorError as error:
-        return DetectorStatus("mtcnn", False, str(error))
-    return DetectorStatus("mtcnn", True, "weights of mtcnn 1.0.0 verified")
+def _look_at_mtcnn(root: Path) -> _Found:
+    _mtcnn()  # without its weights or packages it raises
+    return True, "weights of mtcnn 1.0.0 verified"
 
 
-def _insightface_status(root: Path) -> DetectorStatus:
+def _look_at_insightface(root: Path) -> _Found:
     from actfer_env.tools.detectors.insightface import INSTALL, OFFLINE
 
-    files = root.glob("models/*/**/*.onnx")
-    packs = tuple(sorted({path.relative_to(root / "models").parts[0] for path in files}))
+    models = expand(root) / "models"
+    packs = tuple(sorted({path.relative_to(models).parts[0] for path in models.glob("*/**/*.onnx")}))
     missing = [name for name in ("insightface", "onnxruntime") if importlib.util.find_spec(name) is None]
     if missing:
-        detail = f"{' and '.join(missing)} not installed: run: {INSTALL}"
-        return DetectorStatus("insightface", False, detail, packs)
+        return False, f"{' and '.join(missing)} not installed: run: {INSTALL}", packs
     if not packs:
-        detail = f"no pack in {str(root / 'models')!r}: the first use downloads buffalo_l; {OFFLINE}"
-        return DetectorStatus("insightface", False, detail)
-    return DetectorStatus("insightface", "buffalo_l" in packs, f"installed; packs: {', '.join(packs)}", packs)
+        return False, f"no pack in {str(models)!r}: the first use downloads buffalo_l; {OFFLINE}"
+    return "buffalo_l" in packs, f"installed; packs: {', '.join(packs)}", packs
 
 
-def _yunet_status() -> DetectorStatus:
+def _look_at_yunet(root: Path) -> _Found:
     from actfer_env.tools.detectors.yunet import GET_WEIGHTS
 
-    return DetectorStatus("yunet", False, f"needs the path of its weights: {GET_WEIGHTS}")
+    return False, f"needs the path of its weights: {GET_WEIGHTS}"
 
 
-def _precompute() -> str:
+def _look_at_cached(root: Path) -> _Found:
     from actfer_env.tools.detectors.cached import PRECOMPUTE
 
-    return PRECOMPUTE
+    return False, f"needs a folder of detections: run: {PRECOMPUTE}"
 
 
-_BUILT_IN: dict[str, DetectorFactory] = {
-    "auto": _auto, "mtcnn": _mtcnn, "insightface": _insightface, "yunet": _yunet, "simulated": _simulated,
-    "unturned": _unturned, "cached": _cached, "cached-only": _cached_only,
-}  # fmt: skip
-for _name, _factory in _BUILT_IN.items():
-    register_detector(_name, _factory, replace=True)
+@dataclass(frozen=True)
+class _BuiltIn:
+    """All that is known of a detector that comes along.
+
+    Attributes:
+        build: its factory.
+        look: called with the folder of InsightFace; returns whether it is ready and why, and the packs found.
+    """
+
+    build: DetectorFactory
+    look: Callable[[Path], _Found]
+
+
+_BUILT_IN: dict[str, _BuiltIn] = {
+    "auto": _BuiltIn(_auto, lambda root: (True, "simulated for drawn samples, mtcnn for photos")),
+    "mtcnn": _BuiltIn(_mtcnn, _look_at_mtcnn),
+    "insightface": _BuiltIn(_insightface, _look_at_insightface),
+    "yunet": _BuiltIn(_yunet, _look_at_yunet),
+    "simulated": _BuiltIn(_simulated, lambda root: (True, "drawn samples alone: the renderer's own landmarks")),
+    "unturned": _BuiltIn(_unturned, lambda root: (True, "unturned:DETECTOR tries no turned copies of a picture")),
+    "cached": _BuiltIn(_cached, _look_at_cached),
+    "cached-only": _BuiltIn(_cached_only, lambda root: (False, "as cached; refuses what the folder lacks")),
+}
+for _name, _known in _BUILT_IN.items():
+    register_detector(_name, _known.build, replace=True)
 DETECTORS.seal()

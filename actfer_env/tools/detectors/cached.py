@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actfer_env.errors import DataError, DetectorError
-from actfer_env.files import draft_file, expand, write_text_atomic
+from actfer_env.files import draft_file, expand
 from actfer_env.tools.detectors.base import Detector, Face, make_detector
 from actfer_env.tools.orientation import detect_in, settings_of
 
@@ -103,7 +103,8 @@ class DetectionStore:
         settings = settings_of(make_detector(spec))
         about = {"format": FORMAT, "spec": spec, "settings": settings, "buckets": buckets}
         if not (path / ABOUT).exists():
-            _write_first(path / ABOUT, json.dumps(about, indent=1) + "\n")
+            with draft_file(path / ABOUT, replace=False) as draft:
+                draft.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
         store = cls.open(path)
         store.check(spec, settings)
         return store
@@ -257,20 +258,6 @@ def absolute_spec(spec: str) -> str:
         return f"{name}:{absolute_spec(argument)}"
     path = expand(argument)
     return f"{name}:{path.resolve()}" if colon and path.exists() else spec
-
-
-def _write_first(path: Path, text: str) -> None:
-    """Write a file unless another process was first."""
-    draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
-    write_text_atomic(draft, text)
-    try:
-        os.link(draft, path)
-    except FileExistsError:
-        pass
-    except OSError:  # a file system without links
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from actfer_env.bounds import bounded, check_fields
 from actfer_env.tools.detectors import mtcnn_nets as nets
 from actfer_env.tools.detectors.base import Face
 from actfer_env.tools.detectors.common import (
@@ -42,11 +43,14 @@ class MTCNNConfig:
             (of the union) and after O-Net (of the smaller box); mtcnn 1.0.0's defaults.
     """
 
-    thresholds: tuple[float, float, float] = (0.6, 0.7, 0.8)
-    scale_factor: float = 0.709
-    min_face: float = 40.0
-    detect_size: int = 640
-    nms: tuple[float, float, float, float] = (0.5, 0.7, 0.7, 0.7)
+    thresholds: tuple[float, float, float] = bounded((0.6, 0.7, 0.8), ge=0, le=1)
+    scale_factor: float = bounded(0.709, gt=0, lt=1)
+    min_face: float = bounded(40.0, gt=0)
+    detect_size: int = bounded(640, ge=16)
+    nms: tuple[float, float, float, float] = bounded((0.5, 0.7, 0.7, 0.7), ge=0, le=1)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 class MTCNNDetector:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from actfer_env.bounds import bounded, check_fields
 from actfer_env.errors import DetectorError
 from actfer_env.tools.detectors.base import Detector, Face, make_detector
 from actfer_env.tools.orientation import detect_in, settings_of
@@ -34,16 +35,19 @@ class SimulatedConfig:
         max_roll: largest tilt in degrees.
     """
 
-    min_eyes: float = 13.0
-    min_native: float = 4.4
-    max_covered: float = 0.35
-    min_inside: float = 0.8
-    max_blur: float = 0.2
-    brightness: tuple[float, float] = (0.06, 0.95)
-    max_noise: float = 1.15
-    max_yaw: float = 34.0
-    max_pitch: float = 25.0
-    max_roll: float = 45.0
+    min_eyes: float = bounded(13.0, ge=0)
+    min_native: float = bounded(4.4, ge=0)
+    max_covered: float = bounded(0.35, ge=0, le=1)
+    min_inside: float = bounded(0.8, ge=0, le=1)
+    max_blur: float = bounded(0.2, ge=0)
+    brightness: tuple[float, float] = bounded((0.06, 0.95), ge=0, le=1)
+    max_noise: float = bounded(1.15, ge=0)
+    max_yaw: float = bounded(34.0, ge=0, le=180)
+    max_pitch: float = bounded(25.0, ge=0, le=180)
+    max_roll: float = bounded(45.0, ge=0, le=180)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def finds(self, face: Any) -> bool:
         """Whether a true face (`data.faces.SceneFace`) is found."""

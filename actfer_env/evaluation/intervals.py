@@ -1,0 +1,99 @@
+"""Means with their uncertainty, and the one way in which tables show it.
+
+What stands behind "±" differs from table to table, so every table that has one carries a line of `PLUS_MINUS`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Spread: TypeAlias = Literal["interval", "error"]
+
+PLUS_MINUS: dict[Spread, str] = {
+    "interval": "± half of the 95 % interval (Student's t)",
+    "error": "± one standard error",
+}
+"""What stands behind "±", in words, for the line that goes with a table."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean of independent values with its standard error and 95 % interval (Student's t).
+
+    Attributes:
+        mean: arithmetic mean; NaN without values.
+        error: standard error of the mean; infinite with fewer than two values.
+        low: lower end of the interval.
+        high: upper end.
+        n: number of values, NaN left out.
+    """
+
+    mean: float
+    error: float
+    low: float
+    high: float
+    n: int
+
+    @classmethod
+    def of(cls, values: Sequence[float] | NDArray[np.float64]) -> Interval:
+        """Return the interval of some values, such as those of several seeds; NaN is left out."""
+        found = np.asarray(values, float)
+        found = found[~np.isnan(found)]
+        n = len(found)
+        mean = float(found.mean()) if n else math.nan
+        error = float(found.std(ddof=1) / math.sqrt(n)) if n > 1 else math.inf
+        half = t_quantile(n - 1) * error if n > 1 else math.inf
+        return cls(mean, error, mean - half, mean + half, n)
+
+    def text(self, digits: int = 3, *, spread: Spread = "interval", scale: float = 1.0, sign: bool = False) -> str:
+        """Return "mean ± spread", or the mean alone where there are fewer than two values.
+
+        Args:
+            digits: behind the point.
+            spread: what follows "±": half of the 95 % interval, or one standard error.
+            scale: factor of both numbers, such as 100 for per cent.
+            sign: write "+" before positive means.
+        """
+        size = self.high - self.mean if spread == "interval" else self.error
+        return plus_minus(scale * self.mean, scale * size if self.n > 1 else None, digits, sign=sign)
+
+    def __str__(self) -> str:
+        return self.text()
+
+
+def plus_minus(mean: float, size: float | None, digits: int = 3, *, sign: bool = False) -> str:
+    """Return "mean ± size" for a table; the mean alone where the size is None."""
+    shown = f"{mean:{'+' if sign else ''}.{digits}f}"
+    return shown if size is None else f"{shown} ± {size:.{digits}f}"
+
+
+def t_quantile(degrees: int, level: float = 0.95) -> float:
+    """Return by how many standard errors a two-sided interval of Student's t reaches to each side.
+
+    Args:
+        degrees: of freedom, at least 1; one less than the number of values.
+        level: share of the interval, in (0, 1).
+    """
+    from scipy.special import stdtrit  # type: ignore[import-untyped]  # a twentieth of scipy.stats' import time
+
+    return float(stdtrit(degrees, (1 + level) / 2))
+
+
+def bootstrap(values: NDArray[np.float64], draws: int = 2000, seed: int = 0) -> tuple[float, float]:
+    """Return the 95 % percentile bootstrap interval of a mean.
+
+    Args:
+        values: float (n,), independent of one another.
+        draws: samples of n values, drawn with replacement.
+        seed: of the draws.
+    """
+    rng = np.random.default_rng(seed)
+    means = values[rng.integers(len(values), size=(draws, len(values)))].mean(1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
