@@ -110,7 +110,7 @@ def check_fields(config: Any, error: type[ActFERError] = SettingsError) -> None:
         if not ok:
             what = {"int": "a whole number", "float": "a number", "bool": "true or false"}.get(kind, "")
             if entries:
-                what = f"{len(entries)} {'whole ' if kind == 'int' else ''}numbers, each {bounds or 'finite'}"
+                what = f"{len(entries)} {'whole ' if kind == 'int' else ''}numbers, each {str(bounds) or 'finite'}"
             else:
                 what = str(bounds) if bounds.choices else f"{what} {bounds}".strip()
             none = " or none" if optional else ""

@@ -83,10 +83,11 @@ class EpisodeConfig:
         given: Any = self.au_set
         units = facs.parse_au_set(given) if isinstance(given, str) else facs.parse_aus(given)
         object.__setattr__(self, "au_set", tuple(sorted(units)))
-        allowed = {facs.parse_emotion(label) for label in self.emotions}
-        if not allowed:
-            raise SettingsError("emotions is empty: name at least one that an answer may be")
-        object.__setattr__(self, "emotions", tuple(label for label in facs.EMOTIONS if label in allowed))
+        if self.emotions != facs.EMOTIONS:
+            allowed = {facs.parse_emotion(label) for label in self.emotions}
+            if not allowed:
+                raise SettingsError("emotions is empty: name at least one that an answer may be")
+            object.__setattr__(self, "emotions", tuple(label for label in facs.EMOTIONS if label in allowed))
 
     def facts(self) -> dict[str, Any]:
         """Return what a stored run says of its episodes; `emotions` only where they are not all."""
