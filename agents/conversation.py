@@ -17,6 +17,7 @@ import numpy as np
 from actfer_env.chat import ChatEpisode
 from actfer_env.chat.messages import Message
 from actfer_env.errors import ActFERError
+from actfer_env.rewards.guards import picture_mismatch
 from actfer_env.tools.image import RGB
 
 _BASE: list[Message] = [{"role": "system", "content": "."}, {"role": "user", "content": "."}]
@@ -262,11 +263,8 @@ class Conversation:
         merge = int(self._codec.image_processor.merge_size) ** 2
         features = sum(int(np.prod(grid)) // merge for grid in self.grids)
         placeholders = self.ids.count(self._codec.image_id)
-        if placeholders != features or len(self.grids) != self._shown:
-            raise ModelError(
-                f"sample {self.episode.sample.id!r} has {placeholders} picture placeholders for {features} features "
-                f"of {self._shown} pictures"
-            )
+        if problem := picture_mismatch(self.episode.sample.id, placeholders, features, self._shown):
+            raise ModelError(problem)
 
 
 def _safe(messages: Sequence[Message]) -> list[Message]:

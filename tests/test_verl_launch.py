@@ -12,14 +12,10 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from actfer_env.rewards import UCGRPO
-from actfer_env.rewards.guards import collapse_figures, collapse_warnings
-from actfer_env.rollout import Rollout, ToolCall
 from actfer_env.verl_plugin import launch
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "verl_grpo"
@@ -228,38 +224,3 @@ def test_the_script_names_whole_paths_and_the_logger(tmp_path: Path) -> None:
     assert "trainer.logger=[console,wandb]" in command_of(tmp_path, LOGGER="[console,wandb]")
     assert not [one for one in command if "attn_implementation" in one]
     assert [one for one in command_of(tmp_path, ATTN="sdpa") if one.endswith("attn_implementation=sdpa")]
-
-
-def rollout(group: str, member: int, predicted: str, zoomed: bool) -> Rollout:
-    calls = (ToolCall("detect_align"), *([ToolCall("zoom_in")] if zoomed else []))
-    return Rollout("s", group, "fear", None, predicted, None, calls, "ok", member=member)
-
-
-def test_collapse_figures_by_hand() -> None:
-    rows = [
-        rollout("flat and right", 0, "fear", False), rollout("flat and right", 1, "fear", False),
-        rollout("mixed", 0, "fear", True), rollout("mixed", 1, "anger", False),
-        rollout("flat and wrong", 0, "anger", False), rollout("flat and wrong", 1, "anger", False),
-        rollout("wrong, one zoomed", 0, "anger", True), rollout("wrong, one zoomed", 1, "disgust", False),
-    ]  # fmt: skip
-    figures = collapse_figures(rows, UCGRPO().score(rows))
-    # The contrast of the last group is zero, so that both of its rollouts earn the same: it is flat, too.
-    assert figures == {"flat_groups": 0.75, "wrong_groups": 0.5, "zoom": 0.25}
-    assert collapse_warnings(figures) == []
-
-
-@pytest.mark.parametrize(("zoomed", "word"), [(True, "every rollout zoomed"), (False, "no rollout zoomed")])
-def test_a_policy_that_zooms_always_or_never_is_warned_of(zoomed: bool, word: str) -> None:
-    rows = [rollout("g", member, "fear" if member else "anger", zoomed) for member in range(4)]
-    lines = collapse_warnings(collapse_figures(rows, UCGRPO().score(rows)))
-    assert len(lines) == 1 and lines[0].startswith(word)
-
-
-def test_groups_without_spread_and_without_a_right_answer_are_warned_of() -> None:
-    rows = [rollout(group, member, "anger", member == 0) for group in "ab" for member in range(2)]
-    figures = collapse_figures(rows, UCGRPO().score(rows))
-    assert figures["flat_groups"] == figures["wrong_groups"] == 1.0
-    assert [line.split(":")[0] for line in collapse_warnings(figures)] == [
-        "no group has rewards that differ", "every answer is wrong",
-    ]  # fmt: skip
-    assert np.isfinite(list(figures.values())).all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import os
 import subprocess
@@ -142,7 +143,6 @@ def test_a_frozen_tower_has_no_gradients_and_the_language_model_keeps_its_own(tm
 
 
 def test_the_loop_scores_the_first_pass_as_the_reward_workers_would() -> None:
-
     from omegaconf import OmegaConf
 
     from actfer_env.rollout import Rollout, ToolCall
@@ -159,8 +159,13 @@ def test_the_loop_scores_the_first_pass_as_the_reward_workers_would() -> None:
         assert {**made, "reward_seconds": 0} == {**wanted, "reward_seconds": 0} and made["score"] > 0
 
 
+@pytest.fixture
+def loop(the_loop: Any) -> Any:
+    return copy.copy(the_loop)
+
+
 @pytest.fixture(scope="module")
-def loop(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def the_loop(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """An agent loop without verl's servers."""
     os.environ.setdefault("VERL_PLATFORM", "cpu")
 
@@ -200,7 +205,6 @@ TURNS = {
 
 @pytest.mark.parametrize("name", TURNS)
 def test_tokens_that_were_not_sampled_carry_no_loss(name: str, loop: Any) -> None:
-
     from actfer_env.verl_plugin.agent_loop import _Play
 
     written, kept = TURNS[name]
@@ -276,6 +280,30 @@ def test_a_turn_cut_at_its_bound_is_noted_as_a_local_model_notes_it(loop: Any) -
         play.write(SimpleNamespace(token_ids=ids, log_probs=None, extra_fields={}))
     play.conversation.episode.stop("failed")
     assert play.conversation.episode.rollout().meta["cut_turns"] == 1
+
+
+def test_pictures_that_verl_makes_larger_end_the_session_by_the_samples_name(loop: Any, tmp_path: Path) -> None:
+    import torch
+    from verl.experimental.agent_loop.agent_loop import AgentLoopWorker
+    from verl.utils.tokenizer import hf_processor
+
+    from actfer_env.agents.tiny_qwen import TinyQwenConfig, build
+    from actfer_env.errors import DataError
+    from actfer_env.verl_plugin import register  # noqa: F401  as verl loads it
+
+    loop.rollout_config, loop.turn_tokens = SimpleNamespace(prompt_length=8192, response_length=4096), 64
+    loop.server_manager = Drawn(loop.codec, 0)
+    output = asyncio.run(loop.run({}, **row_of_a_sample()))
+    worker = AgentLoopWorker.__new__(AgentLoopWorker)
+    worker.tokenizer, worker.processor = loop.tokenizer, hf_processor(str(build(tmp_path / "m", TinyQwenConfig())))
+    ids, worker.mm_processor_kwargs = torch.tensor(output.prompt_ids + output.response_ids), {}
+    made = worker._compute_multi_modal_inputs(output, ids)
+    assert len(made["image_grid_thw"]) == len(output.multi_modal_data["images"])
+    worker.mm_processor_kwargs = {"size": {"shortest_edge": 256 * 256, "longest_edge": 512 * 512}}
+    sample = json.loads(output.extra_fields["rollout"])["sample_id"]
+    line = rf"sample '{sample}' has \d+ picture placeholders .*: leave data.mm_processor_kwargs empty"
+    with pytest.raises(DataError, match=line):
+        worker._compute_multi_modal_inputs(output, ids)
 
 
 def test_a_call_that_ends_in_several_tokens_stops_the_engine_by_its_text(loop: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -12,13 +13,15 @@ from typing import Any
 from uuid import uuid4
 
 from PIL import Image
-from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopOutput, register
+from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopOutput, AgentLoopWorker, register
+from verl.utils.tokenizer import get_processor_token_id
 
 from actfer_env.agents.conversation import Codec, Conversation
 from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools
 from actfer_env.data.parquet import AGENT, sample_of
 from actfer_env.episode import EpisodeConfig
 from actfer_env.errors import DataError
+from actfer_env.rewards.guards import picture_mismatch
 from actfer_env.tools import FaceTools
 from actfer_env.verl_plugin.scoring import compute_score
 
@@ -39,6 +42,31 @@ def _codec(tokenizer: Any, image_processor: Any) -> Codec:
 def _threads(count: int | None) -> ThreadPoolExecutor | None:
     """Return the threads of this process for tools; None stands for the event loop's own."""
     return None if count is None else ThreadPoolExecutor(count)
+
+
+def guard_pictures() -> None:
+    """Let verl's workers compare the features that they make for the trainer with the placeholders of our loop.
+
+    verl processes the pictures once more. With another size than the loop's (``data.mm_processor_kwargs``), the forward
+    pass would stop later, without the sample's name. Calling it again changes nothing.
+    """
+    make = AgentLoopWorker._compute_multi_modal_inputs
+    if hasattr(make, "__wrapped__"):
+        return
+
+    @functools.wraps(make)
+    def make_and_compare(self: Any, output: Any, input_ids: Any) -> Any:
+        inputs = make(self, output, input_ids)
+        grids, rollout = inputs.get("image_grid_thw"), output.extra_fields.get("rollout")
+        if grids is not None and rollout is not None:
+            placeholders = int((input_ids == get_processor_token_id(self.processor, "image")).sum())
+            features = int(grids.prod(-1).sum()) // int(self.processor.image_processor.merge_size) ** 2
+            sample = json.loads(rollout)["sample_id"]
+            if problem := picture_mismatch(sample, placeholders, features, len(grids)):
+                raise DataError(f"{problem}, as verl processes them: leave data.mm_processor_kwargs empty")
+        return inputs
+
+    AgentLoopWorker._compute_multi_modal_inputs = make_and_compare
 
 
 @register(AGENT)
