@@ -9,14 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from token_cases import SHAPES, box, drawn, episode
 
-from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools
+from actfer_env.chat import ChatEpisode
 from actfer_env.chat.messages import to_transformers
 from actfer_env.chat.turns import answer_text, call_text
-from actfer_env.data import Sample
-from actfer_env.episode import EpisodeConfig
-from actfer_env.tools.detectors import Face
-from actfer_env.tools.image import RGB
 
 torch = pytest.importorskip("torch", reason="needs torch")
 pytest.importorskip("transformers", reason="needs transformers: pip install 'actfer-env[vlm]'")
@@ -24,21 +21,6 @@ pytest.importorskip("transformers", reason="needs transformers: pip install 'act
 from actfer_env.agents.conversation import CALL_END, Codec, Conversation, ModelError  # noqa: E402
 from actfer_env.agents.qwen_vl import QwenVLAgent, SamplingConfig, load  # noqa: E402
 from actfer_env.agents.tiny_qwen import TinyQwenConfig, build  # noqa: E402
-
-SHAPES = [(20, 1600), (1500, 20), (31, 33), (16, 1600), (97, 640), (481, 643), (1200, 90), (64, 64)]
-"""Heights and widths of pictures, up to the widest that is taken, 100 to 1."""
-
-
-class FaceInTheMiddle:
-    """Finds a face in the middle of every picture, whatever its shape."""
-
-    name = "middle"
-
-    def detect(self, image: RGB) -> list[Face]:
-        height, width = image.shape[:2]
-        points = np.array([[0.4, 0.42], [0.6, 0.42], [0.5, 0.55], [0.43, 0.68], [0.57, 0.68]])
-        box = (0.25 * width, 0.2 * height, 0.75 * width, 0.8 * height)
-        return [Face(box, points * [width, height], 0.99)]
 
 
 @pytest.fixture(scope="module")
@@ -60,24 +42,6 @@ def processor(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(Qwen3VLProcessor, "check_argument_for_proper_class", lambda *_: None)
     tokenizer = codec.tokenizer
     return Qwen3VLProcessor(codec.image_processor, tokenizer, None, chat_template=tokenizer.chat_template)
-
-
-def drawn(rng: np.random.Generator, shape: tuple[int, int] | None = None) -> Sample:
-    height, width = shape or SHAPES[rng.integers(len(SHAPES))]
-    picture = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return Sample(f"{height}x{width}", picture, "fear", frozenset(), meta={"dataset": "noise"})
-
-
-def episode(rng: np.random.Generator, sample: Sample, **limits: int) -> ChatEpisode:
-    sides = {name: int(rng.integers(33, 300)) for name in ("image_side", "face_side", "crop_side")}
-    chat = ChatConfig(**sides)
-    return ChatEpisode(sample, chat_tools(FaceInTheMiddle(), chat), chat, EpisodeConfig(**limits))
-
-
-def box(rng: np.random.Generator) -> list[int]:
-    """A region of the aligned face, anything from a thin stripe to nearly all of it."""
-    low = rng.integers(0, 900, 2)
-    return [*low.tolist(), *(low + rng.integers(20, 1000 - low.max(), 2)).tolist()]
 
 
 def shown_by(processor: Any, played: ChatEpisode) -> Any:
