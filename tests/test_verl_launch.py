@@ -12,13 +12,18 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from actfer_env.tools.detectors.hardware import hardware
 from actfer_env.verl_plugin import launch
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "verl_grpo"
+
+
+NVIDIA = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {}  Release Build\nGCC version: gcc 12.2.0\n"
 
 
 @pytest.fixture
@@ -26,6 +31,9 @@ def good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Settings and a machine with nothing wrong."""
     monkeypatch.delenv("VERL_PLATFORM", raising=False)
     monkeypatch.setattr(launch, "find_spec", lambda name: ModuleSpec(name, None))
+    monkeypatch.setattr(launch, "import_module", lambda name: None)
+    monkeypatch.setattr(launch, "DRIVER", tmp_path / "version")
+    (tmp_path / "version").write_text(NVIDIA.format("580.65.06"))
     loop = tmp_path / "loop.yaml"
     loop.write_text("- {name: actfer_agent, detector: auto, episode: {max_zooms: 4}}\n")
     model = tmp_path / "model"
@@ -70,6 +78,25 @@ def missing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_nothing_is_said_where_nothing_is_wrong(good: dict[str, Any]) -> None:
     assert list(launch.machine_problems(good)) == []
+
+
+def test_a_driver_or_a_library_that_is_too_old(
+    good: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "version").write_text(NVIDIA.format("550.54.15").replace("Open Kernel Module for", "Kernel Module for"))
+    assert "release 550" in only(good) and "580" in only(good)
+    assert list(launch.machine_problems(put(good, "actor_rollout_ref.rollout.name", "hf"))) == []
+    (tmp_path / "version").unlink()
+    monkeypatch.setattr(launch.platform, "libc_ver", lambda: ("glibc", "2.28"))
+    assert only(good).startswith("glibc is 2.28, and llguidance")
+    monkeypatch.setattr(launch.platform, "libc_ver", lambda: ("", ""))
+    assert list(launch.machine_problems(good)) == []
+
+    def refuse(name: str) -> None:
+        raise RuntimeError("Could not load libtorchcodec.\nMany more lines.")
+
+    monkeypatch.setattr(launch, "import_module", refuse)
+    assert "(Could not load libtorchcodec.): pip uninstall torchcodec" in only(good)
 
 
 def test_flash_attention_that_is_not_installed(good: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,6 +172,29 @@ def test_a_detector_that_is_unknown_or_lacks_its_weights(good: dict[str, Any], t
     for spec in ("mtcnnn", f"yunet:{tmp_path / 'no.onnx'}", f"cached:{tmp_path / 'nowhere'}"):
         (tmp_path / "loop.yaml").write_text(f"- {{name: actfer_agent, detector: '{spec}'}}\n")
         assert only(good).startswith(f"detector {spec}: ")
+
+
+@pytest.mark.parametrize("spec", ["auto", "simulated", "mtcnn", "unturned:mtcnn", "cached-only:{}", "cached:{}"])
+def test_a_detector_that_works_is_not_complained_of(spec: str, good: dict[str, Any], tmp_path: Path) -> None:
+    from actfer_env.tools.detectors.cached import DetectionStore
+
+    DetectionStore.create(tmp_path / "faces", "simulated", 1)
+    text = f"- {{name: actfer_agent, detector: '{spec.format(tmp_path / 'faces')}'}}\n"
+    (tmp_path / "loop.yaml").write_text(text)
+    before = cv2.getNumThreads(), hardware()
+    assert list(launch.machine_problems(good)) == [] == list(launch.machine_notes(good))
+    assert (cv2.getNumThreads(), hardware()) == before
+
+
+def test_a_detector_that_would_like_a_gpu_is_told_of_and_stops_nothing(
+    good: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "loop.yaml").write_text("- {name: actfer_agent, detector: 'insightface:buffalo_l'}\n")
+    monkeypatch.setattr("actfer_env.tools.detectors.hardware.offers_gpu", lambda: True)
+    (note,) = launch.machine_notes(good)
+    assert "runs on the CPU" in note and "cached:FOLDER" in note and "\n" not in note
+    monkeypatch.setattr("actfer_env.tools.detectors.hardware.offers_gpu", lambda: False)
+    assert list(launch.machine_notes(good)) == []
 
 
 def test_a_validation_set_that_would_be_in_flight_as_a_whole(good: dict[str, Any], tmp_path: Path) -> None:

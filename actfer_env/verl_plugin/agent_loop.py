@@ -23,6 +23,7 @@ from actfer_env.episode import EpisodeConfig
 from actfer_env.errors import DataError
 from actfer_env.rewards.guards import picture_mismatch
 from actfer_env.tools import FaceTools
+from actfer_env.tools.detectors.hardware import Hardware, use_hardware
 from actfer_env.verl_plugin.scoring import compute_score
 
 
@@ -80,6 +81,8 @@ class ActFERAgentLoop(AgentLoopBase):
         turn_tokens: of one assistant turn.
         tool_threads: that run tools, in each worker; default is the event loop's own pool. One is faster where the
             workers have no core for themselves.
+        library_threads: of OpenCV and ONNX Runtime, in each worker; their own choice is all cores, for each of the
+            workers. They never take a GPU: none belongs to a worker.
         score_here: do the first pass here, by `compute_score` with verl's ``reward_kwargs``, instead of in verl's
             reward workers, for which verl processes every picture once more.
         **kwargs: what verl passes.
@@ -93,10 +96,12 @@ class ActFERAgentLoop(AgentLoopBase):
         episode: Mapping[str, Any] | None = None,
         turn_tokens: int = 1024,
         tool_threads: int | None = None,
+        library_threads: int = 1,
         score_here: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        use_hardware(Hardware(threads=library_threads, gpu=False))  # before the detector is built
         self.threads, self.score_here = _threads(tool_threads), score_here
         self.chat, self.limits = ChatConfig(**dict(chat or {})), EpisodeConfig(**dict(episode or {}))
         self.tools, self.turn_tokens = _tools(detector, self.chat), turn_tokens
