@@ -26,7 +26,7 @@ def played(zooms: int, most: int, answer: str, member: int, greedy: bool = False
     A greedy member goes on asking for pictures when none are left: again the face, all regions, and free boxes.
     """
     sample, tools = load_dataset("synthetic", split="train", n=1)[0], chat_tools("simulated", CHAT)
-    episode = ChatEpisode(sample, tools, CHAT, EpisodeConfig(max_turns=20, max_zooms=most), group_id="g", member=member)
+    episode = ChatEpisode(sample, tools, CHAT, EpisodeConfig(max_turns=40, max_zooms=most), group_id="g", member=member)
     boxes = [[100 * x, 100 * y, 100 * x + 300, 100 * y + 300] for x, y in product((0, 3, 6), repeat=2)]
     looks = [call_text("zoom_in", boxes=[box]) for box in boxes[:zooms]]
     if greedy:

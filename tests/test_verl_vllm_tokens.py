@@ -72,13 +72,14 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
         played = episode(rng, drawn(rng, shape), max_turns=12)
         conversation = Conversation(played, codec)
         turns = ["nothing to see", call_text("detect_align"), *(call_text("zoom_in", boxes=[box(rng)]) for _ in "abcd")]
-        for turn in [*turns, ""]:
-            pictures = [Image.fromarray(image) for image in conversation.images]
-            cases.append((qwen2_5_vl_dedup_image_tokens(list(conversation.ids), processor), pictures))
-            with torch.no_grad():
-                logits = agent.model(**agent.collate([conversation])).logits[0, :-1].float()
-            logs = torch.log_softmax(logits, -1).gather(-1, torch.tensor(conversation.ids[1:])[:, None])[:, 0]
-            found.append({"ours": list(conversation.ids), "pictures": len(pictures), "logs": logs.numpy()})
+        for place, turn in enumerate([*turns, ""]):
+            if place in (seed % len(turns), len(turns)):  # a prompt of every length among them, and the longest ones
+                pictures = [Image.fromarray(image) for image in conversation.images]
+                cases.append((qwen2_5_vl_dedup_image_tokens(list(conversation.ids), processor), pictures))
+                with torch.no_grad():
+                    logits = agent.model(**agent.collate([conversation])).logits[0, :-1].float()
+                logs = torch.log_softmax(logits, -1).gather(-1, torch.tensor(conversation.ids[1:])[:, None])[:, 0]
+                found.append({"ours": list(conversation.ids), "pictures": len(pictures), "logs": logs.numpy()})
             if turn:
                 conversation.write(codec.cut([*codec.encode(turn), codec.end_id]))
     (work / "cases").write_bytes(pickle.dumps(cases))
@@ -95,7 +96,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 
 def test_ids_after_vllms_own_expansion_are_ours(compared: list[dict[str, Any]]) -> None:
-    assert {one["pictures"] for one in compared} == set(range(1, 7)) and len(compared) == 7 * len(SHAPES)
+    assert {one["pictures"] for one in compared} == set(range(1, 7)) and len(compared) == 2 * len(SHAPES)
     for one in compared:
         assert one["theirs"]["ids"] == one["ours"]
 

@@ -92,7 +92,7 @@ def _system(config: Any) -> Iterator[str]:
     name, version = platform.libc_ver()
     if name == "glibc" and tuple(int(part) for part in version.split(".")[:2]) < LEAST_GLIBC:
         wanted = ".".join(map(str, LEAST_GLIBC))
-        yield f"glibc is {version}, and llguidance, which vllm needs, asks for {wanted}: use a newer system or container"
+        yield f"glibc is {version}, and llguidance, which vllm needs, asks for {wanted}: use a newer container"
     if find_spec("torchcodec") is not None:
         try:
             import_module("torchcodec")
