@@ -13,7 +13,6 @@ import platform
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -93,14 +92,6 @@ def _system(config: Any) -> Iterator[str]:
     if name == "glibc" and tuple(int(part) for part in version.split(".")[:2]) < LEAST_GLIBC:
         wanted = ".".join(map(str, LEAST_GLIBC))
         yield f"glibc is {version}, and llguidance, which vllm needs, asks for {wanted}: use a newer container"
-    if find_spec("torchcodec") is not None:
-        try:
-            import_module("torchcodec")
-        except Exception as error:  # ImportError, RuntimeError or OSError, by what does not fit
-            yield (
-                f"torchcodec cannot be imported beside this torch ({str(error).strip().splitlines()[0]}): "
-                "pip uninstall torchcodec; nothing here needs it"
-            )
 
 
 def _attention(config: Any) -> Iterator[str]:
