@@ -267,3 +267,17 @@ def test_the_script_names_whole_paths_and_the_logger(tmp_path: Path) -> None:
     assert "trainer.logger=[console,wandb]" in command_of(tmp_path, LOGGER="[console,wandb]")
     assert not [one for one in command if "attn_implementation" in one]
     assert [one for one in command_of(tmp_path, ATTN="sdpa") if one.endswith("attn_implementation=sdpa")]
+
+
+def test_the_script_avoids_what_would_cost_time_or_memory(tmp_path: Path) -> None:
+    import yaml
+
+    command = command_of(tmp_path)
+    for wanted in ("data.val_batch_size=256", "actor_rollout_ref.actor.use_dynamic_bsz=True",
+                   "actor_rollout_ref.rollout.log_prob_use_dynamic_bsz=True",
+                   "actor_rollout_ref.ref.log_prob_use_dynamic_bsz=True",
+                   "actor_rollout_ref.rollout.calculate_log_probs=True"):  # fmt: skip
+        assert wanted in command
+    assert not [one for one in command if "micro_batch_size_per_gpu" in one]  # a pass for each rollout
+    (loop,) = yaml.safe_load((tmp_path / "out" / "agent_loop.yaml").read_text())
+    assert loop["score_here"] is True  # else verl's reward workers process every picture once more

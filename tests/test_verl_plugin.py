@@ -269,6 +269,24 @@ def test_whatever_an_engine_returns_the_loss_falls_on_its_tokens_alone(seed: int
     assert whole.count(loop.codec.image_id) == sum(rows * columns // 4 for _, rows, columns in grids)
 
 
+def test_a_worker_bounds_its_libraries_and_asks_for_no_gpu(loop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import cv2
+
+    from actfer_env.tools.detectors.hardware import Hardware, hardware, use_hardware
+    from actfer_env.verl_plugin import agent_loop
+
+    def begin(self: Any, processor: Any) -> None:
+        self.tokenizer, self.processor = loop.tokenizer, processor
+
+    monkeypatch.setattr(agent_loop.AgentLoopBase, "__init__", begin)
+    try:
+        made = agent_loop.ActFERAgentLoop(SimpleNamespace(image_processor=loop.codec.image_processor), detector="mtcnn")
+        assert hardware() == Hardware(threads=1, gpu=False) and cv2.getNumThreads() == 1
+        assert made.codec.stops() == loop.codec.stops() and made.codec.forbidden == loop.codec.forbidden
+    finally:
+        use_hardware(Hardware())
+
+
 def test_a_turn_cut_at_its_bound_is_noted_as_a_local_model_notes_it(loop: Any) -> None:
     from actfer_env.verl_plugin.agent_loop import _Play
 
