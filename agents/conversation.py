@@ -17,6 +17,7 @@ import numpy as np
 from actfer_env.chat import ChatEpisode
 from actfer_env.chat.messages import Message
 from actfer_env.errors import ActFERError
+from actfer_env.rewards.guards import picture_mismatch
 from actfer_env.tools.image import RGB
 
 _BASE: list[Message] = [{"role": "system", "content": "."}, {"role": "user", "content": "."}]
@@ -30,6 +31,8 @@ PICTURES_KEPT = 256
 TEXTS_KEPT = 1024
 """Rendered and encoded texts that a codec keeps: rollouts share most of theirs (chosen here)."""
 _IMAGE, _END = "<|image_pad|>", "<|im_end|>"
+CALL_END = "</tool_call>"
+"""Text behind which a turn ends: its results are needed before the policy goes on."""
 
 
 class ModelError(ActFERError, RuntimeError):
@@ -60,6 +63,11 @@ class Codec:
         self.prefix = self.opening.split("\n", 1)[1]
         """The part of `opening` that belongs to the turn, such as an opening ``<think>``."""
         self._base = bare
+        special = {*tokenizer.all_special_ids, self.image_id, tokenizer.pad_token_id}
+        special |= {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+        self.forbidden = tuple(sorted(special - {self.end_id, None}))
+        """Special tokens that no turn may hold: one picture placeholder in a turn breaks the feature count."""
+        self._call_end = self.encode(CALL_END)
         self._kept: dict[Any, tuple[Any, tuple[int, ...]]] = {}
         self._lock = threading.Lock()
         self.takes_tools = _PROBE["function"]["name"] in self._render(_BASE, [_PROBE])
@@ -84,6 +92,30 @@ class Codec:
         """Return the text of a turn's tokens, without its end."""
         kept = [token for token in ids if token != self.end_id]
         return str(self.tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+    def stops(self, at_call: bool = True) -> tuple[list[int], list[str]]:
+        """Return the tokens and the texts that end a turn: whoever samples stops behind the first of either.
+
+        Args:
+            at_call: end a turn behind its first tool call. It is a text only where the tokenizer writes `CALL_END` in
+                several tokens.
+        """
+        one = len(self._call_end) == 1
+        tokens = [self.end_id, *(self._call_end if at_call and one else [])]
+        return tokens, [CALL_END] if at_call and not one else []
+
+    def cut(self, ids: Sequence[int], at_call: bool = True) -> list[int]:
+        """Return a turn's tokens up to the first that ends it, that included, or up to a forbidden one, that excluded.
+
+        Padding behind a turn is forbidden, too, and goes. A turn of which nothing is left stays empty.
+        """
+        stops, _ = self.stops(at_call)
+        for place, token in enumerate(ids):
+            if token in stops:
+                return list(ids[: place + 1])
+            if token in self.forbidden:
+                return list(ids[:place])
+        return list(ids)
 
     def _render(self, messages: Sequence[Message], tools: Any = None, *, ask: bool = False) -> str:
         template = partial(self.tokenizer.apply_chat_template, tools=tools, add_generation_prompt=ask, tokenize=False)
@@ -177,6 +209,7 @@ class Conversation:
         self.turns: list[tuple[int, int]] = []
         self.pixels: list[Any] = []
         self.grids: list[tuple[int, ...]] = []
+        self._shown, self._before = 0, 0
         self._add(codec.begin(episode.messages, episode.tools, episode.images))
 
     def write(self, ids: Sequence[int]) -> None:
@@ -186,7 +219,7 @@ class Conversation:
             RuntimeError: the episode is over.
             ModelError: placeholders and picture features differ.
         """
-        start = len(self.ids)
+        start, self._before = len(self.ids), self._shown
         self.ids += list(ids)
         self.written += [True] * len(ids)
         self.turns.append((start, len(self.ids)))
@@ -206,7 +239,20 @@ class Conversation:
         self.written += [False] * len(chunk.ids)
         self.pixels += chunk.pixels
         self.grids += chunk.grids
+        self._shown = len(self.episode.images)
         self.check()
+
+    @property
+    def images(self) -> list[RGB]:
+        """The pictures that the policy sees, uint8 (H, W, 3) each: those of messages that were left out are not."""
+        return self.episode.images[: self._shown]
+
+    def drop_reply(self) -> None:
+        """Leave out what followed the last turn, its pictures with it: there was no room for it."""
+        _, stop = self.turns[-1]
+        del self.ids[stop:], self.written[stop:]
+        self._shown = self._before
+        del self.pixels[self._shown :], self.grids[self._shown :]
 
     def check(self) -> None:
         """Compare placeholders with picture features.
@@ -217,11 +263,8 @@ class Conversation:
         merge = int(self._codec.image_processor.merge_size) ** 2
         features = sum(int(np.prod(grid)) // merge for grid in self.grids)
         placeholders = self.ids.count(self._codec.image_id)
-        if placeholders != features or len(self.grids) != len(self.episode.images):
-            raise ModelError(
-                f"{placeholders} placeholders for {features} features of {len(self.episode.images)} pictures "
-                f"in sample {self.episode.sample.id!r}"
-            )
+        if problem := picture_mismatch(self.episode.sample.id, placeholders, features, self._shown):
+            raise ModelError(problem)
 
 
 def _safe(messages: Sequence[Message]) -> list[Message]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from actfer_env.agents.base import Usage
-from actfer_env.agents.conversation import Codec, Conversation, ModelError
+from actfer_env.agents.conversation import CALL_END, Codec, Conversation, ModelError
 from actfer_env.agents.torchvision_guard import guard
 from actfer_env.bounds import bounded, check_fields
 from actfer_env.chat import ChatConfig, ChatEpisode
@@ -22,9 +22,7 @@ from actfer_env.packages import needs
 if TYPE_CHECKING:
     import torch
 
-CALL_END = "</tool_call>"
-
-
+__all__ = ["CALL_END", "DTYPES", "QwenVLAgent", "SamplingConfig", "load"]
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 """Precisions that a model is loaded in."""
 
@@ -108,13 +106,9 @@ class QwenVLAgent:
             coordinates="pixels" if pixels else "relative_1000", schemas_in_prompt=not self.codec.takes_tools
         )
         """What fits the model: Qwen2.5-VL writes boxes in pixels, and its template has no tools."""
-        special = set(tokenizer.all_special_ids) | {self.codec.image_id, tokenizer.pad_token_id}
-        special |= {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
-        self.forbidden = sorted(special - {self.codec.end_id, None})
-        """Special tokens, which are never sampled: one picture placeholder in a turn breaks the feature count."""
-        call_end = tokenizer.encode(CALL_END, add_special_tokens=False)
-        self._stops = [self.codec.end_id] + (call_end if len(call_end) == 1 and self.sampling.stop_at_call else [])
-        self._stop_strings = [CALL_END] if len(call_end) > 1 and self.sampling.stop_at_call else None
+        self.forbidden = list(self.codec.forbidden)
+        """Special tokens, which are never sampled."""
+        self._stops, self._stop_texts = self.codec.stops(self.sampling.stop_at_call)
 
     def play(self, episodes: Iterable[ChatEpisode]) -> Iterator[tuple[Conversation, Usage]]:
         """Play episodes to their ends, `batch_size` at once; a finished one makes room for the next.
@@ -177,9 +171,9 @@ class QwenVLAgent:
         streams = [self._stream(conversation) for conversation in conversations]
         chain = drawing(self.sampling, len(self.codec.tokenizer), streams)
         with torch.no_grad():
-            out = self.model.generate(**batch, **self._settings(), logits_processor=chain)
+            out = self.model.generate(**batch, **self.generation_settings(), logits_processor=chain)
         tails = out[:, batch["input_ids"].shape[1] :].tolist()
-        return [self._cut(tail) for tail in tails]
+        return [self.codec.cut(tail, self.sampling.stop_at_call) for tail in tails]
 
     def collate(self, conversations: Sequence[Conversation]) -> dict[str, Any]:
         """Return the model's inputs for some conversations, padded on the left.
@@ -224,15 +218,19 @@ class QwenVLAgent:
             found.append((row[len(row) - len(written) :], written))
         return found
 
-    def _settings(self) -> dict[str, Any]:
+    def generation_settings(self) -> dict[str, Any]:
+        """Return what `generate` of transformers needs for a turn: bounds, stops, and the tokens that it may not draw.
+
+        The search is greedy; `write` adds the processors that make it draw.
+        """
         sampling = self.sampling
         settings: dict[str, Any] = {
             "max_new_tokens": sampling.max_new_tokens, "do_sample": False, "use_cache": True,
             "eos_token_id": self._stops, "pad_token_id": self.codec.tokenizer.pad_token_id,
             "suppress_tokens": self.forbidden, "repetition_penalty": 1.0,
         }  # fmt: skip
-        if self._stop_strings:
-            settings |= {"stop_strings": self._stop_strings, "tokenizer": self.codec.tokenizer}
+        if self._stop_texts:
+            settings |= {"stop_strings": self._stop_texts, "tokenizer": self.codec.tokenizer}
         return settings
 
     def _stream(self, conversation: Conversation) -> torch.Generator:
@@ -248,16 +246,6 @@ class QwenVLAgent:
     def _picture_bounds(self) -> dict[str, int]:
         size = self.codec.image_processor.size
         return {"min_pixels": size["shortest_edge"], "max_pixels": size["longest_edge"]}
-
-    def _cut(self, ids: list[int]) -> list[int]:
-        """Drop the padding behind a turn."""
-        for place, token in enumerate(ids):
-            if token in self._stops:
-                return ids[: place + 1]
-        pad = self.codec.tokenizer.pad_token_id
-        while ids and ids[-1] == pad:
-            ids = ids[:-1]
-        return ids
 
 
 def _placed(model: Any, device: str) -> tuple[Any, Any]:

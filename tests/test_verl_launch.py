@@ -12,17 +12,18 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import cv2
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from actfer_env.rewards import UCGRPO
-from actfer_env.rewards.guards import collapse_figures, collapse_warnings
-from actfer_env.rollout import Rollout, ToolCall
+from actfer_env.tools.detectors.hardware import hardware
 from actfer_env.verl_plugin import launch
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "verl_grpo"
+
+
+NVIDIA = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {}  Release Build\nGCC version: gcc 12.2.0\n"
 
 
 @pytest.fixture
@@ -30,6 +31,8 @@ def good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Settings and a machine with nothing wrong."""
     monkeypatch.delenv("VERL_PLATFORM", raising=False)
     monkeypatch.setattr(launch, "find_spec", lambda name: ModuleSpec(name, None))
+    monkeypatch.setattr(launch, "DRIVER", tmp_path / "version")
+    (tmp_path / "version").write_text(NVIDIA.format("580.65.06"))
     loop = tmp_path / "loop.yaml"
     loop.write_text("- {name: actfer_agent, detector: auto, episode: {max_zooms: 4}}\n")
     model = tmp_path / "model"
@@ -73,6 +76,19 @@ def missing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_nothing_is_said_where_nothing_is_wrong(good: dict[str, Any]) -> None:
+    assert list(launch.machine_problems(good)) == []
+
+
+def test_a_driver_or_a_library_that_is_too_old(
+    good: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "version").write_text(NVIDIA.format("550.54.15").replace("Open Kernel Module for", "Kernel Module for"))
+    assert "release 550" in only(good) and "580" in only(good)
+    assert list(launch.machine_problems(put(good, "actor_rollout_ref.rollout.name", "hf"))) == []
+    (tmp_path / "version").unlink()
+    monkeypatch.setattr(launch.platform, "libc_ver", lambda: ("glibc", "2.28"))
+    assert only(good).startswith("glibc is 2.28, and llguidance")
+    monkeypatch.setattr(launch.platform, "libc_ver", lambda: ("", ""))
     assert list(launch.machine_problems(good)) == []
 
 
@@ -149,6 +165,29 @@ def test_a_detector_that_is_unknown_or_lacks_its_weights(good: dict[str, Any], t
     for spec in ("mtcnnn", f"yunet:{tmp_path / 'no.onnx'}", f"cached:{tmp_path / 'nowhere'}"):
         (tmp_path / "loop.yaml").write_text(f"- {{name: actfer_agent, detector: '{spec}'}}\n")
         assert only(good).startswith(f"detector {spec}: ")
+
+
+@pytest.mark.parametrize("spec", ["auto", "simulated", "mtcnn", "unturned:mtcnn", "cached-only:{}", "cached:{}"])
+def test_a_detector_that_works_is_not_complained_of(spec: str, good: dict[str, Any], tmp_path: Path) -> None:
+    from actfer_env.tools.detectors.cached import DetectionStore
+
+    DetectionStore.create(tmp_path / "faces", "simulated", 1)
+    text = f"- {{name: actfer_agent, detector: '{spec.format(tmp_path / 'faces')}'}}\n"
+    (tmp_path / "loop.yaml").write_text(text)
+    before = cv2.getNumThreads(), hardware()
+    assert list(launch.machine_problems(good)) == [] == list(launch.machine_notes(good))
+    assert (cv2.getNumThreads(), hardware()) == before
+
+
+def test_a_detector_that_would_like_a_gpu_is_told_of_and_stops_nothing(
+    good: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "loop.yaml").write_text("- {name: actfer_agent, detector: 'insightface:buffalo_l'}\n")
+    monkeypatch.setattr("actfer_env.tools.detectors.hardware.offers_gpu", lambda: True)
+    (note,) = launch.machine_notes(good)
+    assert "runs on the CPU" in note and "cached:FOLDER" in note and "\n" not in note
+    monkeypatch.setattr("actfer_env.tools.detectors.hardware.offers_gpu", lambda: False)
+    assert list(launch.machine_notes(good)) == []
 
 
 def test_a_validation_set_that_would_be_in_flight_as_a_whole(good: dict[str, Any], tmp_path: Path) -> None:
@@ -230,36 +269,15 @@ def test_the_script_names_whole_paths_and_the_logger(tmp_path: Path) -> None:
     assert [one for one in command_of(tmp_path, ATTN="sdpa") if one.endswith("attn_implementation=sdpa")]
 
 
-def rollout(group: str, member: int, predicted: str, zoomed: bool) -> Rollout:
-    calls = (ToolCall("detect_align"), *([ToolCall("zoom_in")] if zoomed else []))
-    return Rollout("s", group, "fear", None, predicted, None, calls, "ok", member=member)
+def test_the_script_avoids_what_would_cost_time_or_memory(tmp_path: Path) -> None:
+    import yaml
 
-
-def test_collapse_figures_by_hand() -> None:
-    rows = [
-        rollout("flat and right", 0, "fear", False), rollout("flat and right", 1, "fear", False),
-        rollout("mixed", 0, "fear", True), rollout("mixed", 1, "anger", False),
-        rollout("flat and wrong", 0, "anger", False), rollout("flat and wrong", 1, "anger", False),
-        rollout("wrong, one zoomed", 0, "anger", True), rollout("wrong, one zoomed", 1, "disgust", False),
-    ]  # fmt: skip
-    figures = collapse_figures(rows, UCGRPO().score(rows))
-    # The contrast of the last group is zero, so that both of its rollouts earn the same: it is flat, too.
-    assert figures == {"flat_groups": 0.75, "wrong_groups": 0.5, "zoom": 0.25}
-    assert collapse_warnings(figures) == []
-
-
-@pytest.mark.parametrize(("zoomed", "word"), [(True, "every rollout zoomed"), (False, "no rollout zoomed")])
-def test_a_policy_that_zooms_always_or_never_is_warned_of(zoomed: bool, word: str) -> None:
-    rows = [rollout("g", member, "fear" if member else "anger", zoomed) for member in range(4)]
-    lines = collapse_warnings(collapse_figures(rows, UCGRPO().score(rows)))
-    assert len(lines) == 1 and lines[0].startswith(word)
-
-
-def test_groups_without_spread_and_without_a_right_answer_are_warned_of() -> None:
-    rows = [rollout(group, member, "anger", member == 0) for group in "ab" for member in range(2)]
-    figures = collapse_figures(rows, UCGRPO().score(rows))
-    assert figures["flat_groups"] == figures["wrong_groups"] == 1.0
-    assert [line.split(":")[0] for line in collapse_warnings(figures)] == [
-        "no group has rewards that differ", "every answer is wrong",
-    ]  # fmt: skip
-    assert np.isfinite(list(figures.values())).all()
+    command = command_of(tmp_path)
+    for wanted in ("data.val_batch_size=256", "actor_rollout_ref.actor.use_dynamic_bsz=True",
+                   "actor_rollout_ref.rollout.log_prob_use_dynamic_bsz=True",
+                   "actor_rollout_ref.ref.log_prob_use_dynamic_bsz=True",
+                   "actor_rollout_ref.rollout.calculate_log_probs=True"):  # fmt: skip
+        assert wanted in command
+    assert not [one for one in command if "micro_batch_size_per_gpu" in one]  # a pass for each rollout
+    (loop,) = yaml.safe_load((tmp_path / "out" / "agent_loop.yaml").read_text())
+    assert loop["score_here"] is True  # else verl's reward workers process every picture once more

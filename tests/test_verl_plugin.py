@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import os
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -140,8 +143,6 @@ def test_a_frozen_tower_has_no_gradients_and_the_language_model_keeps_its_own(tm
 
 
 def test_the_loop_scores_the_first_pass_as_the_reward_workers_would() -> None:
-    from types import SimpleNamespace
-
     from omegaconf import OmegaConf
 
     from actfer_env.rollout import Rollout, ToolCall
@@ -158,11 +159,15 @@ def test_the_loop_scores_the_first_pass_as_the_reward_workers_would() -> None:
         assert {**made, "reward_seconds": 0} == {**wanted, "reward_seconds": 0} and made["score"] > 0
 
 
+@pytest.fixture
+def loop(the_loop: Any) -> Any:
+    return copy.copy(the_loop)
+
+
 @pytest.fixture(scope="module")
-def loop(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def the_loop(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """An agent loop without verl's servers."""
     os.environ.setdefault("VERL_PLATFORM", "cpu")
-    from types import SimpleNamespace
 
     from actfer_env.agents.conversation import Codec
     from actfer_env.agents.qwen_vl import load
@@ -177,12 +182,20 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Any:
     made.tokenizer, made.codec = tokenizer, Codec(tokenizer, image_processor)
     made.rollout_config = SimpleNamespace(prompt_length=8192, response_length=4096)
     made.chat, made.limits, made.turn_tokens, made.score_here = ChatConfig(), EpisodeConfig(), 1024, False
-    made.tools = chat_tools("simulated", made.chat)
-    made.forbidden = (set(tokenizer.all_special_ids) | {made.codec.image_id}) - {made.codec.end_id}
+    made.tools, made.threads = chat_tools("simulated", made.chat), None
     return made
 
 
+def row_of_a_sample() -> dict[str, Any]:
+    from actfer_env.data import load_dataset
+    from actfer_env.data.parquet import reference
+
+    dataset = load_dataset("synthetic", split="train", n=1)
+    return {"extra_info": {"sample": json.dumps(reference(dataset[0], dataset))}, "uid": "u"}
+
+
 CALL = '<tool_call>{"name": "detect_align", "arguments": {}}</tool_call>'
+ZOOM = '<tool_call>{"name": "zoom_in", "arguments": {"regions": ["nose"]}}</tool_call>'
 TURNS = {
     "a special token at its head": ("<|endoftext|>", ""), "nothing at all": ("", ""),
     "a special token behind its text": ("<think>x<|im_start|>y", "<think>x"), "a call": (CALL, CALL),
@@ -192,17 +205,11 @@ TURNS = {
 
 @pytest.mark.parametrize("name", TURNS)
 def test_tokens_that_were_not_sampled_carry_no_loss(name: str, loop: Any) -> None:
-    from types import SimpleNamespace
-
-    from actfer_env.data import load_dataset
-    from actfer_env.data.parquet import reference
     from actfer_env.verl_plugin.agent_loop import _Play
 
     written, kept = TURNS[name]
     ids = loop.tokenizer(written, add_special_tokens=False).input_ids
-    dataset = load_dataset("synthetic", split="train", n=1)
-    row = {"extra_info": {"sample": json.dumps(reference(dataset[0], dataset))}, "uid": "u"}
-    play = _Play(loop, row)
+    play = _Play(loop, row_of_a_sample())
     conversation = play.begin()
     start = len(conversation.ids)
     logs = [-float(place + 1) for place in range(len(ids))]
@@ -214,6 +221,114 @@ def test_tokens_that_were_not_sampled_carry_no_loss(name: str, loop: Any) -> Non
     assert [output.response_ids[place] for place in mine] == wanted == ids[: len(wanted)]
     assert [output.response_logprobs[place] for place in mine] == logs[: len(wanted)]
     assert sum(output.response_mask) == len(wanted) and len(output.response_ids) > 0
+
+
+class Drawn:
+    """A rollout server of an untaught model: it draws calls, nonsense, nothing, special tokens, and several stops."""
+
+    def __init__(self, codec: Any, seed: int) -> None:
+        self.codec, self.rng = codec, np.random.default_rng(seed)
+        self.asked: list[dict[str, Any]] = []
+        self.given: list[list[int]] = []
+
+    async def generate(self, **asked: Any) -> Any:
+        self.asked.append(asked)
+        encode, rng = self.codec.encode, self.rng
+        kinds = [
+            encode(CALL), encode(CALL), encode(ZOOM), encode(ZOOM), [], encode("<|endoftext|>"),
+            encode("<|endoftext|>x<|im_end|>"), encode("<|im_end|>"), encode("a<|image_pad|>b<|im_end|>"),
+            encode("x<|im_end|><|im_end|>y</tool_call>"), encode("x</tool_call></tool_call><|im_end|>"),
+            rng.integers(0, len(self.codec.tokenizer), int(rng.integers(1, 90))).tolist(),
+        ]  # fmt: skip
+        ids = kinds[rng.integers(len(kinds))][: asked["sampling_params"]["max_tokens"]]
+        self.given.append(ids)
+        logs = [-1.0 - 1000 * len(self.given) - place for place in range(len(ids))]
+        return SimpleNamespace(token_ids=ids, log_probs=logs, extra_fields={"global_steps": 1})
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_an_engine_returns_the_loss_falls_on_its_tokens_alone(seed: int, loop: Any) -> None:
+    length = int(np.random.default_rng(seed).integers(40, 1500))
+    loop.rollout_config, loop.turn_tokens = SimpleNamespace(prompt_length=8192, response_length=length), 64
+    loop.server_manager = server = Drawn(loop.codec, seed)
+    output = asyncio.run(loop.run({"temperature": 1.0}, **row_of_a_sample()))
+    sampled = [[-1.0 - 1000 * turn - place for place in range(len(loop.codec.cut(ids)))]
+               for turn, ids in enumerate(server.given, 1)]  # fmt: skip
+    tokens = [token for ids in server.given for token in loop.codec.cut(ids)]
+    mine = [place for place, flag in enumerate(output.response_mask) if flag]
+    assert [output.response_ids[place] for place in mine] == tokens
+    assert [output.response_logprobs[place] for place in mine] == [log for turn in sampled for log in turn]
+    assert len(output.response_ids) == len(output.response_mask) == len(output.response_logprobs) <= length
+    assert not set(tokens) & set(loop.codec.forbidden)
+    # What the engine was shown is what is trained on: each prompt is a beginning of the whole.
+    whole = output.prompt_ids + output.response_ids
+    assert all(asked["prompt_ids"] == whole[: len(asked["prompt_ids"])] for asked in server.asked)
+    assert all(asked["sampling_params"]["stop_token_ids"] == loop.codec.stops()[0] for asked in server.asked)
+    pictures = output.multi_modal_data["images"]
+    _, grids = loop.codec.pictures([np.asarray(picture) for picture in pictures])
+    assert whole.count(loop.codec.image_id) == sum(rows * columns // 4 for _, rows, columns in grids)
+
+
+def test_a_worker_bounds_its_libraries_and_asks_for_no_gpu(loop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import cv2
+
+    from actfer_env.tools.detectors.hardware import Hardware, hardware, use_hardware
+    from actfer_env.verl_plugin import agent_loop
+
+    def begin(self: Any, processor: Any) -> None:
+        self.tokenizer, self.processor = loop.tokenizer, processor
+
+    monkeypatch.setattr(agent_loop.AgentLoopBase, "__init__", begin)
+    try:
+        made = agent_loop.ActFERAgentLoop(SimpleNamespace(image_processor=loop.codec.image_processor), detector="mtcnn")
+        assert hardware() == Hardware(threads=1, gpu=False) and cv2.getNumThreads() == 1
+        assert made.codec.stops() == loop.codec.stops() and made.codec.forbidden == loop.codec.forbidden
+    finally:
+        use_hardware(Hardware())
+
+
+def test_a_turn_cut_at_its_bound_is_noted_as_a_local_model_notes_it(loop: Any) -> None:
+    from actfer_env.verl_plugin.agent_loop import _Play
+
+    loop.rollout_config, loop.turn_tokens = SimpleNamespace(prompt_length=8192, response_length=4096), 5
+    play = _Play(loop, row_of_a_sample())
+    play.begin()
+    for text in ("abcdefghijkl", "a<|im_end|>"):
+        ids = loop.codec.encode(text)[:5]
+        play.write(SimpleNamespace(token_ids=ids, log_probs=None, extra_fields={}))
+    play.conversation.episode.stop("failed")
+    assert play.conversation.episode.rollout().meta["cut_turns"] == 1
+
+
+def test_pictures_that_verl_makes_larger_end_the_session_by_the_samples_name(loop: Any, tmp_path: Path) -> None:
+    import torch
+    from verl.experimental.agent_loop.agent_loop import AgentLoopWorker
+    from verl.utils.tokenizer import hf_processor
+
+    from actfer_env.agents.tiny_qwen import TinyQwenConfig, build
+    from actfer_env.errors import DataError
+    from actfer_env.verl_plugin import register  # noqa: F401  as verl loads it
+
+    loop.rollout_config, loop.turn_tokens = SimpleNamespace(prompt_length=8192, response_length=4096), 64
+    loop.server_manager = Drawn(loop.codec, 0)
+    output = asyncio.run(loop.run({}, **row_of_a_sample()))
+    worker = AgentLoopWorker.__new__(AgentLoopWorker)
+    worker.tokenizer, worker.processor = loop.tokenizer, hf_processor(str(build(tmp_path / "m", TinyQwenConfig())))
+    ids, worker.mm_processor_kwargs = torch.tensor(output.prompt_ids + output.response_ids), {}
+    made = worker._compute_multi_modal_inputs(output, ids)
+    assert len(made["image_grid_thw"]) == len(output.multi_modal_data["images"])
+    worker.mm_processor_kwargs = {"size": {"shortest_edge": 256 * 256, "longest_edge": 512 * 512}}
+    sample = json.loads(output.extra_fields["rollout"])["sample_id"]
+    line = rf"sample '{sample}' has \d+ picture placeholders .*: leave data.mm_processor_kwargs empty"
+    with pytest.raises(DataError, match=line):
+        worker._compute_multi_modal_inputs(output, ids)
+
+
+def test_a_call_that_ends_in_several_tokens_stops_the_engine_by_its_text(loop: Any) -> None:
+    assert loop._stops() == {"stop_token_ids": loop.codec.stops()[0]}
+    split = loop.__class__.__new__(loop.__class__)
+    split.codec = SimpleNamespace(stops=lambda: ([7], ["</tool_call>"]))
+    assert split._stops() == {"stop_token_ids": [7], "stop": ["</tool_call>"], "include_stop_str_in_output": True}
 
 
 def test_a_sequence_without_a_loss_has_no_advantage_to_read_back(monkeypatch: pytest.MonkeyPatch) -> None:

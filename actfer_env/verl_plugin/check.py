@@ -21,7 +21,9 @@ from actfer_env.verl_plugin.scoring import reward_config
 PASS_ONE = "actfer_env.verl_plugin.scoring"
 RECORD_TOKENS = "record_tokens"
 """Setting beside the reward's: whether each step's tokens, loss masks and picture sizes are written, for audit."""
-_OWN = frozenset({"name", "_target_", "detector", "turn_tokens", "tool_threads", "score_here", "chat", "episode"})
+_OWN = frozenset(
+    ("name", "_target_", "detector", "turn_tokens", "tool_threads", "library_threads", "score_here", "chat", "episode")
+)
 
 
 def check_launch(config: Any, trainers: Collection[str] = (TRAINER,)) -> None:

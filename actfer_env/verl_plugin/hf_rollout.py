@@ -135,7 +135,7 @@ class HFServer:
     def _write(self, batch: list[_Request], key: tuple[float, float]) -> list[tuple[list[int], list[float]]]:
         agent, (temperature, top_p) = self.agent, key
         inputs = agent.collate(batch)  # type: ignore[arg-type]
-        settings = {**agent._settings(), "max_new_tokens": max(request.limit for request in batch)}
+        settings = {**agent.generation_settings(), "max_new_tokens": max(request.limit for request in batch)}
         if temperature > 0:
             settings |= {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
         out = agent.model.generate(**inputs, **settings, return_dict_in_generate=True, output_logits=True)
@@ -144,7 +144,7 @@ class HFServer:
         logs = torch.log_softmax(logits / (temperature or 1.0), -1).gather(-1, tails[..., None])[..., 0]
         found = []
         for request, tail, log in zip(batch, tails.tolist(), logs.tolist(), strict=True):
-            ids = agent._cut(tail)[: request.limit]
+            ids = self.codec.cut(tail)[: request.limit]
             found.append((ids, log[: len(ids)]))
         return found
 

@@ -9,6 +9,8 @@ import json
 import math
 import netrc
 import os
+import platform
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
@@ -21,6 +23,9 @@ TRAINING_BYTES = 12
 """Bytes of a parameter in a checkpoint: float32 weights and Adam's two moments."""
 VALIDATION_ROWS = 1024
 """Rows of a validation set that may be in flight at once; beyond it `data.val_batch_size` must be set (chosen here)."""
+DRIVER = Path("/proc/driver/nvidia/version")
+LEAST_DRIVER, LEAST_GLIBC = 580, (2, 31)
+"""The oldest NVIDIA driver that CUDA 13 starts on, and the oldest glibc that llguidance is built for."""
 FIXED_PICTURES = 2
 """Pictures of a conversation besides its crops: the raw one and the aligned face."""
 LOCAL_FILE_SYSTEMS = frozenset(
@@ -43,6 +48,7 @@ def machine_problems(config: Any) -> Iterator[str]:
         config: verl's configuration, as Hydra composed it.
     """
     loops = _agent_loops(_at(config, "actor_rollout_ref.rollout.agent.agent_loop_config_path"))
+    yield from _system(config)
     yield from _attention(config)
     yield from _engine(config)
     yield from _loggers(config)
@@ -51,6 +57,41 @@ def machine_problems(config: Any) -> Iterator[str]:
     yield from _validation(config)
     yield from _disk(config)
     yield from _nodes(config)
+
+
+def machine_notes(config: Any) -> Iterator[str]:
+    """Yield a line for everything that stops nothing and that a user should know.
+
+    Args:
+        config: verl's configuration, as Hydra composed it.
+    """
+    from actfer_env.tools.detectors.hardware import offers_gpu
+
+    for spec in _specs(_agent_loops(_at(config, "actor_rollout_ref.rollout.agent.agent_loop_config_path"))):
+        if spec.removeprefix("unturned:").startswith("insightface") and offers_gpu():
+            yield (
+                f"detector {spec} runs on the CPU here, since no GPU belongs to an agent worker: to use one, run "
+                f"actfer data precompute DATASET --detector {spec} --out FOLDER first, and set DETECTOR=cached:FOLDER"
+            )
+
+
+def _system(config: Any) -> Iterator[str]:
+    """Wheels for CUDA 13 start on a recent driver alone, and vLLM's llguidance with a recent glibc."""
+    if _on_cpu(config) or _at(config, "actor_rollout_ref.rollout.name") != "vllm":
+        return
+    try:
+        found = re.search(r"Kernel Module.*?\s(\d+)\.", DRIVER.read_text(encoding="utf-8"))
+    except OSError:  # no driver that can be asked, as under WSL
+        found = None
+    if found and int(found[1]) < LEAST_DRIVER:
+        yield (
+            f"the NVIDIA driver is of release {found[1]}, and the wheels for CUDA 13 need {LEAST_DRIVER}: install a "
+            "newer driver, or torch and vLLM for an older CUDA"
+        )
+    name, version = platform.libc_ver()
+    if name == "glibc" and tuple(int(part) for part in version.split(".")[:2]) < LEAST_GLIBC:
+        wanted = ".".join(map(str, LEAST_GLIBC))
+        yield f"glibc is {version}, and llguidance, which vllm needs, asks for {wanted}: use a newer container"
 
 
 def _attention(config: Any) -> Iterator[str]:
@@ -116,18 +157,30 @@ def _pictures(config: Any, loops: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _detector(loops: list[dict[str, Any]]) -> Iterator[str]:
-    """Build each detector once and look at a black picture, so that weights are there and load."""
+    """Build each detector once and look at a black picture, as a worker would, so that weights are there and load."""
     import numpy as np
 
     from actfer_env.tools import make_detector
+    from actfer_env.tools.detectors.hardware import Hardware, use_hardware
 
-    for loop in loops:
-        spec = str(loop.get("detector", "auto"))
-        try:
-            if spec != "auto":
-                make_detector(spec).detect(np.zeros((64, 64, 3), np.uint8))
-        except ActFERError as error:
-            yield f"detector {spec}: {error}"
+    before = use_hardware(Hardware(threads=1, gpu=False))
+    try:
+        for spec in _specs(loops):
+            try:
+                detector: Any = make_detector(spec)
+                # What "cached" and "unturned" stand in front of; "cached-only" never asks it.
+                while getattr(detector, "miss", "") != "error" and (inner := getattr(detector, "inner", None)):
+                    detector = inner
+                if not hasattr(detector, "detect_sample"):  # those that have it need a sample, such as a drawn one
+                    detector.detect(np.zeros((64, 64, 3), np.uint8))
+            except ActFERError as error:
+                yield f"detector {spec}: {error}"
+    finally:
+        use_hardware(before)
+
+
+def _specs(loops: list[dict[str, Any]]) -> list[str]:
+    return [str(loop.get("detector", "auto")) for loop in loops]
 
 
 def _validation(config: Any) -> Iterator[str]:

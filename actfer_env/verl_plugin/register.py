@@ -9,6 +9,7 @@ if os.environ.get("VERL_PLATFORM", "").lower() == "cpu":
     cpu.install()
 from actfer_env.verl_plugin import agent_loop, trainer  # noqa: F401
 
+agent_loop.guard_pictures()
 cpu.register_rollout()
 quicken()
 frozen.install()

@@ -223,6 +223,20 @@ def write_tokens(folder: str | Path, step: int, rows: Sequence[Mapping[str, Any]
     write_text_atomic(Path(folder) / f"step_{step:06d}.tokens.json", json.dumps(list(rows)))
 
 
+def engine_figures(metrics: Mapping[str, Any], asked: int) -> dict[str, float]:
+    """Return what `collapse_warnings` takes besides `collapse_figures`, from verl's metrics of a step.
+
+    Args:
+        metrics: with "ucgrpo/sessions_failed"; verl adds "training/rollout_probs_diff_mean" where
+            ``rollout.calculate_log_probs`` is on, and says whether it is valid.
+        asked: rollouts of a step.
+    """
+    found = {"sessions_failed": float(metrics["ucgrpo/sessions_failed"]) / asked}
+    if metrics.get("training/rollout_probs_diff_valid"):
+        found["rollout_probs_diff"] = float(metrics["training/rollout_probs_diff_mean"])
+    return found
+
+
 MODEL_TIMERS = ("gen", "old_log_prob", "ref", "values", "update_critic", "update_actor", "update_weights")
 """verl's timers of a step in which the model works; "gen" holds tools and the first pass too."""
 

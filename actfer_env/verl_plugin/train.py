@@ -13,6 +13,7 @@ import hydra
 
 from actfer_env.errors import ActFERError
 from actfer_env.verl_plugin.check import LaunchError, check_launch
+from actfer_env.verl_plugin.launch import machine_notes
 
 
 def run(config: Any) -> None:
@@ -26,6 +27,8 @@ def run(config: Any) -> None:
     """
     try:
         check_launch(config, _trainers())
+        for note in machine_notes(config):
+            print(f"note: {note}", file=sys.stderr)
         _start(config)
     except LaunchError as error:
         sys.exit(f"error: {error}")

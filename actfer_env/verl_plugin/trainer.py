@@ -17,7 +17,14 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from actfer_env.rewards.guards import collapse_figures, collapse_warnings
 from actfer_env.verl_plugin import TRAINER
 from actfer_env.verl_plugin.check import check_config, split_options
-from actfer_env.verl_plugin.scoring import StepScorer, cost_metrics, spent_seconds, write_step, write_tokens
+from actfer_env.verl_plugin.scoring import (
+    StepScorer,
+    cost_metrics,
+    engine_figures,
+    spent_seconds,
+    write_step,
+    write_tokens,
+)
 
 logger = logging.getLogger(__name__)
 _FIELDS = ["uid", "rm_scores", "extra_fields"]
@@ -62,18 +69,17 @@ class UCGRPOTrainer(PPOTrainerSync):
         batch = super()._compute_advantage(batch, metrics)
         after = time.perf_counter()
         gap = self._replace_advantages(batch, kept, scores.advantage)
-        metrics.update(self.step_scorer.metrics(rollouts, scores) | self._row_metrics(kept, gap))
-        for line in collapse_warnings(collapse_figures(rollouts, scores)):
+        asked = self.config.data.train_batch_size * self.config.actor_rollout_ref.rollout.n
+        own = {"ucgrpo/advantage_gap_to_verl": gap, "ucgrpo/sessions_failed": float(asked - len(kept))}
+        metrics.update(self.step_scorer.metrics(rollouts, scores) | own)
+        figures = collapse_figures(rollouts, scores) | engine_figures(metrics, asked)
+        for line in collapse_warnings(figures):
             logger.warning("step %d: %s", self.global_steps, line)
         record = {"state": before, "step": self.global_steps, **self._read_back(batch, kept)}
         self._write(batch, kept, rollouts, record)
         tools, rewards = spent_seconds([fields[row] for row in kept])
         self.spent = tools, rewards + middle - start + time.perf_counter() - after
         return batch
-
-    def _row_metrics(self, kept: list[int], gap: float) -> dict[str, float]:
-        asked = self.config.data.train_batch_size * self.config.actor_rollout_ref.rollout.n
-        return {"ucgrpo/advantage_gap_to_verl": gap, "ucgrpo/sessions_failed": float(asked - len(kept))}
 
     def _write(self, batch: Any, kept: list[int], rollouts: list[Any], record: dict[str, Any]) -> None:
         folder = Path(self.config.trainer.default_local_dir) / "rollouts"

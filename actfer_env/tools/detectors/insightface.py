@@ -22,6 +22,7 @@ from actfer_env.errors import DetectorError
 from actfer_env.files import expand
 from actfer_env.tools.detectors.base import Face, file_digest
 from actfer_env.tools.detectors.common import Image, check_image, detect_with_border
+from actfer_env.tools.detectors.hardware import CPU, CUDA, hardware, offers_gpu
 
 INSTALL = 'pip install "actfer-env[insightface]"'
 """How to install the extra, for messages."""
@@ -195,11 +196,8 @@ def model_kind(path: Path) -> str:
 
 
 def default_providers() -> list[str]:
-    """Return CUDA and CPU where ONNX Runtime offers CUDA, else CPU."""
-    import onnxruntime
-
-    cuda = "CUDAExecutionProvider"
-    return [*([cuda] if cuda in onnxruntime.get_available_providers() else []), "CPUExecutionProvider"]
+    """Return CUDA and CPU where ONNX Runtime offers CUDA and `hardware` allows it, else CPU."""
+    return [*([CUDA] if hardware().gpu and offers_gpu() else []), CPU]
 
 
 def _load(path: Path, providers: Sequence[Any] | None) -> Any:
@@ -210,6 +208,8 @@ def _load(path: Path, providers: Sequence[Any] | None) -> Any:
     options.log_severity_level = 3
     # Idle threads that spin slow down everything else on few cores: other workers, and OpenCV right after.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if (threads := hardware().threads) is not None:
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     wanted = list(providers) if providers is not None else default_providers()
     try:
         with contextlib.redirect_stdout(io.StringIO()):
