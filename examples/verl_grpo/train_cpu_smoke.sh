@@ -69,3 +69,4 @@ python "$here/costs.py" "$work"/metrics-2.jsonl "$work"/metrics-4.jsonl
 python -m verl.model_merger merge --backend fsdp --local_dir "$work/ckpt/global_step_3/actor" --target_dir "$work/merged"
 python "$here/audit.py" "$work/ckpt" --steps 3 --group-size 4 --merged "$work/merged"
 python "$here/learn_eval.py" "$work/merged" "$work/eval" --mode sampled --number 16 --split val --preset standard
+echo "smoke: $SECONDS s with the engine $engine"
