@@ -90,3 +90,17 @@ def test_a_difference_is_found(
     write_text_atomic(tmp_path / "run" / "rollouts" / "step_000003.json", json.dumps(record))
     with pytest.raises(DataError, match=message):
         injected.check(tmp_path / "run", 3, tmp_path / "before" / STATE_FILE)
+
+
+def test_injected_rows_name_a_loop_with_the_settings_of_the_others(injected: Any, tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+    import yaml
+
+    loops = {one.pop("name"): one for one in yaml.safe_load((EXAMPLE / "agent_loop_cpu.yaml").read_text())}
+    targets = {name: one.pop("_target_") for name, one in loops.items()}
+    assert targets[injected.LOOP] == "injected_loop.InjectedAgentLoop" and len(targets) == 2
+    assert loops["actfer_agent"] == loops[injected.LOOP]
+    injected.write_data(tmp_path / "rows")
+    rows = pq.read_table(tmp_path / "rows" / "part-00000.parquet").to_pylist()
+    assert [row["agent_name"] for row in rows] == [injected.LOOP] * len(injected.GROUPS)
+    assert [row["extra_info"]["index"] for row in rows] == list(range(len(injected.GROUPS)))

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from configparser import ConfigParser
 from copy import deepcopy
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -218,15 +219,60 @@ def test_all_that_is_wrong_is_said_at_once(good: dict[str, Any], monkeypatch: py
     assert len(list(launch.machine_problems(config))) == 2
 
 
-@pytest.mark.parametrize("script", ["train_qwen3vl_4b.sh"])
+SCRIPTS = sorted(path.name for pattern in ("*.sh", "*.py") for path in EXAMPLE.glob(pattern))
+NEED_NOTHING = ("costs.py",)  # reads JSON alone
+
+
+@pytest.mark.parametrize("script", [name for name in SCRIPTS if name not in NEED_NOTHING])
 def test_a_script_without_the_package_says_so_in_one_line(script: str, tmp_path: Path) -> None:
-    fake = tmp_path / "python"
-    fake.write_text("#!/bin/sh\nexit 1\n")
-    fake.chmod(0o755)
-    places = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    done = subprocess.run(["bash", str(EXAMPLE / script)], capture_output=True, text=True, env=places, check=False)
+    bare = tmp_path / "python"  # without any installed package
+    bare.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S -E "$@"\n')
+    bare.chmod(0o755)
+    runner = "bash" if script.endswith(".sh") else str(bare)
+    done = subprocess.run([runner, str(EXAMPLE / script)], cwd=tmp_path, capture_output=True, text=True,
+                          env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}, check=False)  # fmt: skip
     (line,) = done.stderr.strip().splitlines()
-    assert done.returncode == 2 and line.startswith("error: actfer_env cannot be imported: pip install")
+    assert done.returncode == 2 and line.startswith("error: No module named 'actfer_env': pip install")
+
+
+def test_a_script_without_verl_says_so_in_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, str(EXAMPLE / "_installed.py"), "verl_of_another_name"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: No module named 'verl_of_another_name': pip install")
+
+
+@pytest.mark.parametrize(
+    ("engine", "line"), [("vllm", "vllm is not installed: see"), ("x", "ENGINE=x: use vllm or hf")]
+)
+def test_the_smoke_test_names_an_engine_that_it_cannot_take(engine: str, line: str, tmp_path: Path) -> None:
+    for name in ("actfer_env", "verl"):  # in place of the packages, and no vllm beside them
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").touch()
+    (tmp_path / "actfer_env" / "rollout.py").touch()
+    bare = tmp_path / "python"
+    bare.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')
+    bare.chmod(0o755)
+    places = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(tmp_path), "ENGINE": engine}
+    done = subprocess.run(["bash", str(EXAMPLE / "train_cpu_smoke.sh"), "out"], cwd=tmp_path, capture_output=True,
+                          text=True, env=places, check=False)  # fmt: skip
+    assert done.returncode == 2 and done.stderr.startswith(f"error: {line}") and not (tmp_path / "out").exists()
+
+
+def test_the_gpu_requirements_hold_every_need_of_the_package() -> None:
+    from packaging.requirements import Requirement
+
+    settings = ConfigParser()
+    settings.read(EXAMPLE.parent.parent / "setup.cfg")
+    needs = [line for line in settings["options"]["install_requires"].splitlines() if line and line[0] != "#"]
+    lines = (line.split("#")[0].strip() for line in (EXAMPLE / "requirements-gpu.txt").read_text().splitlines())
+    listed = {one.name.lower(): one.specifier for one in map(Requirement, filter(None, lines))}
+    for need in map(Requirement, needs):
+        if need.name == "opencv-python":  # vLLM brings its headless twin
+            continue
+        # numpy is in verl's own range, which lies above ours
+        wanted = "numpy>=2" if need.name == "numpy" else str(need)
+        assert str(Requirement(wanted).specifier) == str(listed[need.name.lower()]), need
 
 
 def command_of(tmp_path: Path, **settings: str) -> list[str]:

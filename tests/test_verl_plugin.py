@@ -20,6 +20,8 @@ from PIL import Image
 if find_spec("verl") is None:
     pytest.skip("needs verl: pip install 'actfer-env[verl]'", allow_module_level=True)
 
+EXAMPLE = Path(__file__).parent.parent / "examples" / "verl_grpo"
+
 LOADED = """
 import verl
 from omegaconf import OmegaConf
@@ -379,3 +381,154 @@ def test_verl_itself_takes_the_gpu_scripts_settings(tmp_path: Path) -> None:
                           text=True, env=places, check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.split()[-4:] == ["FSDPActorConfig", "RolloutConfig", "HFModelConfig", "6"]
+
+
+class Engine:
+    """Plays scripts in place of the servers; refuses a conversation of more pictures than its limit, as vLLM does."""
+
+    def __init__(self, loop: Any, limit: int, scripts: list[list[str]]) -> None:
+        self.loop, self.limit, self.scripts = loop, limit, iter(scripts)
+        self.turns: dict[str, Any] = {}
+        self.seen: list[int] = []
+
+    async def generate(self, request_id: str, prompt_ids: list[int], image_data: list[Any], **_: Any) -> Any:
+        from types import SimpleNamespace
+
+        if len(image_data) > self.limit:
+            raise ValueError(f"At most {self.limit} image(s) may be provided in one prompt.")
+        starts = prompt_ids.count(self.loop.tokenizer.convert_tokens_to_ids("<|vision_start|>"))
+        assert starts == len(image_data)
+        self.seen.append(len(image_data))
+        if request_id not in self.turns:
+            self.turns[request_id] = iter(next(self.scripts))
+        ids = self.loop.tokenizer(next(self.turns[request_id]), add_special_tokens=False).input_ids
+        ids.append(self.loop.codec.end_id)
+        return SimpleNamespace(token_ids=ids, log_probs=[-1.0] * len(ids), extra_fields={})
+
+
+@pytest.mark.parametrize("most", [1, 2, 4])
+def test_the_members_that_zoom_survive_the_smallest_legal_limit_of_pictures(most: int, loop: Any) -> None:
+    from actfer_env.chat.turns import answer_text, call_text
+    from actfer_env.data import load_dataset
+    from actfer_env.data.parquet import reference
+    from actfer_env.episode import EpisodeConfig
+    from actfer_env.facs import REGIONS
+    from actfer_env.rewards import UCGRPO
+    from actfer_env.rollout import Rollout
+    from actfer_env.verl_plugin import launch
+
+    dataset = load_dataset("synthetic", split="train", n=1)
+    sample = dataset[0]
+    right = answer_text(str(sample.emotion), sample.aus or ())
+    wrong = answer_text("fear" if sample.emotion != "fear" else "anger", ())
+    crops = [call_text("zoom_in", regions=[region]) for region in REGIONS[:most]]
+    zooms = [call_text("detect_align"), *crops, crops[0]]  # one more than the budget, which shows no picture
+    scripts = [[*zooms, right], [*zooms, right], [call_text("detect_align"), right], [call_text("detect_align"), wrong]]
+    loop.limits, loop.threads, loop.stops = EpisodeConfig(max_turns=10, max_zooms=most), None, []
+
+    def played(limit: int) -> tuple[list[Any], list[int]]:
+        loop.server_manager = Engine(loop, limit, [list(turns) for turns in scripts])
+        info = {"sample": json.dumps(reference(sample, dataset))}
+
+        async def group() -> list[Any]:
+            rows = [{"extra_info": info, "uid": "g", "session_id": member} for member in range(4)]
+            return [(await asyncio.gather(loop.run({}, **row), return_exceptions=True))[0] for row in rows]
+
+        return asyncio.run(group()), loop.server_manager.seen
+
+    legal = most + 2
+    made, seen = played(legal)
+    rollouts = [Rollout.from_dict(json.loads(one.extra_fields["rollout"])) for one in made]
+    assert max(seen) == legal and [one.zoomed for one in rollouts] == [True, True, False, False]
+    assert [len(one.multi_modal_data["images"]) for one in made] == [legal, legal, 2, 2]
+    scores = UCGRPO().score(rollouts)
+    assert scores.task.tolist() == pytest.approx([1, 1, 1, -0.2])
+    assert scores.delta["g"] == pytest.approx(1 - (1 - 0.2) / 2)  # zoomed less not zoomed, over all four
+
+    made, _ = played(legal - 1)  # with one picture less only those are lost whom the contrast is about
+    assert [isinstance(one, ValueError) for one in made] == [True, True, False, False]
+    rest = [Rollout.from_dict(json.loads(one.extra_fields["rollout"])) for one in made[2:]]
+    assert UCGRPO().score(rest).delta["g"] is None
+    for limit, lines in ((legal, 0), (legal - 1, 1)):  # and such a run does not start
+        rollout = {"name": "vllm", "engine_kwargs": {"vllm": {"limit_mm_per_prompt": {"image": limit}}}}
+        config = {"actor_rollout_ref": {"rollout": rollout}}
+        assert len(list(launch._pictures(config, [{"episode": {"max_zooms": most}}]))) == lines
+
+
+@pytest.mark.parametrize("mode", ["auto", "resume_path"])
+def test_the_scorers_state_comes_from_the_checkpoint_that_verl_resumed(mode: str) -> None:
+    from omegaconf import OmegaConf
+
+    from actfer_env.verl_plugin.trainer import UCGRPOTrainer
+
+    made = UCGRPOTrainer.__new__(UCGRPOTrainer)
+    made.global_steps = 7
+    settings = {"resume_mode": mode, "resume_from_path": "elsewhere/global_step_7", "default_local_dir": "run"}
+    made.config = OmegaConf.create({"trainer": settings})
+    assert made._resumed_from() == Path("run" if mode == "auto" else "elsewhere") / "global_step_7"
+
+
+def test_a_frozen_tower_does_not_move_in_a_step_and_the_audit_notices_one_that_does(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    from actfer_env.agents.qwen_vl import load
+    from actfer_env.agents.tiny_qwen import TinyQwenConfig, build
+    from actfer_env.errors import DataError
+    from actfer_env.verl_plugin.frozen import freeze_tower
+
+    sys.path.insert(0, str(EXAMPLE))
+    try:
+        import audit
+    finally:
+        sys.path.remove(str(EXAMPLE))
+
+    start = build(tmp_path / "model", TinyQwenConfig())
+    for frozen in (True, False):
+        model, tokenizer, image_processor = load(start, "float32")
+        if frozen:
+            freeze_tower(model)
+        pictures = image_processor(images=[Image.new("RGB", (64, 64), "red")], return_tensors="pt")
+        text = "<|vision_start|>" + "<|image_pad|>" * int(pictures["image_grid_thw"].prod() // 4) + "<|vision_end|>look"
+        ids = torch.tensor([tokenizer(text).input_ids])
+        kinds = (ids == tokenizer.convert_tokens_to_ids("<|image_pad|>")).int()
+        optimizer = torch.optim.AdamW([one for one in model.parameters() if one.requires_grad], lr=1e-2)
+        model(input_ids=ids, labels=ids, mm_token_type_ids=kinds, **pictures).loss.backward()
+        optimizer.step()
+        folder = tmp_path / f"run-{frozen}" / "global_step_1" / "actor"
+        folder.mkdir(parents=True)
+        weights = dict(model.state_dict())
+        torch.save(weights, folder / "model_world_size_1_rank_0.pt")
+        if frozen:
+            line = audit.audit_weights(tmp_path / "run-True", 1, start, frozen_tower=True)
+            vision = [name for name in weights if ".visual." in name]
+            assert line.endswith(f"; 0 of {len(vision)} tensors of the vision tower moved") and vision
+            save_file({name: value.bfloat16().contiguous() for name, value in weights.items() if "lm_head" not in name},
+                      tmp_path / "model.safetensors")  # fmt: skip
+            assert "of 1 shards are merged as they are" in audit.audit_merged(folder, tmp_path)
+        else:
+            with pytest.raises(DataError, match="tensors of the frozen vision tower moved"):
+                audit.audit_weights(tmp_path / "run-False", 1, start, frozen_tower=True)
+            with pytest.raises(DataError, match="is not merged as the shards hold it"):
+                audit.audit_merged(folder, tmp_path)
+
+
+def test_the_audit_bounds_the_difference_of_engine_and_trainer(tmp_path: Path) -> None:
+    from actfer_env.errors import DataError
+
+    sys.path.insert(0, str(EXAMPLE))
+    try:
+        import audit
+    finally:
+        sys.path.remove(str(EXAMPLE))
+    name, path = "training/rollout_probs_diff_max", tmp_path / "metrics.jsonl"
+
+    def line(**data: float) -> str:
+        path.write_text(json.dumps({"step": 1, "data": {"ucgrpo/sessions_failed": 0.0, **data}}) + "\n")
+        return audit.audit_match([path], 1, 1e-3)
+
+    assert line(**{name: 2e-6}) == "rollout_probs_diff max 2.0e-06 in 1 steps; no session was lost"
+    for data, message in (({name: 0.1}, "above 0.001"), ({name: float("nan")}, "above"), ({}, "calculate_log_probs"),
+                          ({name: 0.0, "ucgrpo/sessions_failed": 2.0}, "2 sessions were lost")):  # fmt: skip
+        with pytest.raises(DataError, match=message):
+            line(**data)

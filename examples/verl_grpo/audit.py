@@ -10,8 +10,10 @@
 |                                                  | no picture placeholder is masked in                              |
 | placeholders equal picture features              | each run of placeholders, with the patches of its picture        |
 | the policy calls tools                           | pictures behind the prompt, zooms, and an EMA that moved         |
-| weights change                                   | checkpoints, with the one before                                 |
+| weights change, a frozen vision tower's do not   | checkpoints, with the one before                                 |
+| merging keeps them                               | the merged folder, with the shards of the last checkpoint        |
 | a run can be watched                             | names in the metrics' file                                       |
+| engine and trainer agree on what was sampled     | `training/rollout_probs_diff_max`, with a bound                  |
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import _installed  # noqa: F401
 import numpy as np
 
 from actfer_env import facs
@@ -49,6 +52,9 @@ def main() -> None:
     parser.add_argument("--group-size", type=int, required=True)
     parser.add_argument("--variant", default="full")
     parser.add_argument("--model", type=Path, help="the model's folder; checks tokens and weights")
+    parser.add_argument("--frozen-tower", action="store_true", help="no weight of the vision tower may change")
+    parser.add_argument("--merged", type=Path, help="folder of verl's merger, made of the last step's checkpoint")
+    parser.add_argument("--match", type=float, help="bound on the difference of sampled probabilities")
     parser.add_argument("--metrics", type=Path, nargs="*", default=[], help="files of verl's logger 'file'")
     options = parser.parse_args()
     try:
@@ -62,9 +68,13 @@ def _all(options: argparse.Namespace) -> Iterator[str]:
     yield audit_scores(options.folder, options.steps, options.group_size, options.variant)
     if options.model is not None:
         yield audit_tokens(options.folder, options.steps, options.model)
-        yield audit_weights(options.folder, options.steps, options.model)
+        yield audit_weights(options.folder, options.steps, options.model, options.frozen_tower)
+    if options.merged is not None:
+        yield audit_merged(options.folder / f"global_step_{options.steps}" / "actor", options.merged)
     if options.metrics:
         yield audit_metrics(options.metrics, options.steps)
+    if options.match is not None:
+        yield audit_match(options.metrics, options.steps, options.match)
 
 
 def audit_scores(folder: Path, steps: int, group_size: int, variant: str) -> str:
@@ -116,27 +126,51 @@ def audit_tokens(folder: Path, steps: int, model: Path) -> str:
     return f"loss on the text of {turns} turns alone; {shown} pictures in tool messages fit; {zooms} sessions zoomed"
 
 
-def audit_weights(folder: Path, steps: int, model: Path) -> str:
+def audit_weights(folder: Path, steps: int, model: Path, frozen_tower: bool = False) -> str:
     """Compare each checkpoint's weights with those before.
 
     Raises:
-        DataError: a step changed none.
+        DataError: a step changed none, or one of a frozen tower.
     """
     from safetensors.numpy import load_file
 
-    before, shares = (
-        {name: value.astype(np.float32) for name, value in load_file(model / "model.safetensors").items()},
-        [],
-    )
+    before = {name: value.astype(np.float32) for name, value in load_file(model / "model.safetensors").items()}
+    tower, shares = [name for name in before if ".visual." in name], []
     for step in range(1, steps + 1):
         after = _weights(folder / f"global_step_{step}" / "actor")
         known = [name for name in after if name in before]
         changed = [name for name in known if not np.array_equal(before[name], after[name])]
         if not changed:
             raise DataError(f"step {step} changed no weight")
+        moved = [name for name in changed if name in tower]
+        if frozen_tower and (moved or not set(tower) <= set(known)):
+            raise DataError(f"step {step}: {len(moved)} of {len(tower)} tensors of the frozen vision tower moved")
         before = after
         shares.append(len(changed) / len(known))
-    return "tensors changed in each step: " + ", ".join(f"{share:.0%}" for share in shares)
+    kept = f"; 0 of {len(tower)} tensors of the vision tower moved" if frozen_tower else ""
+    return "tensors changed in each step: " + ", ".join(f"{share:.0%}" for share in shares) + kept
+
+
+def audit_merged(shards: Path, merged: Path) -> str:
+    """Compare a merged folder's weights with the shards that it was made of.
+
+    Raises:
+        DataError: a weight that is missing, or differs by more than bfloat16 rounds (2^-8 of it).
+    """
+    from safetensors.torch import load_file
+
+    found = {
+        name: value.float().numpy() for path in merged.glob("*.safetensors") for name, value in load_file(path).items()
+    }
+    wanted = _weights(shards)
+    for name, value in wanted.items():
+        if name in found and not np.allclose(found[name], value, rtol=2**-8, atol=1e-30):
+            raise DataError(f"{name} is not merged as the shards hold it")
+    missing = sorted(set(wanted) - set(found) - {"lm_head.weight"})  # tied to the embedding
+    if missing:
+        raise DataError(f"{missing[0]} is not in {merged}")
+    ranks = len(list(shards.glob("model_world_size_*_rank_*.pt")))
+    return f"{len(found)} tensors of {ranks} shards are merged as they are"
 
 
 def audit_metrics(files: Sequence[Path], steps: int) -> str:
@@ -147,9 +181,7 @@ def audit_metrics(files: Sequence[Path], steps: int) -> str:
     """
     wanted = {f"ucgrpo/{name}" for name in TERMS} | {f"ucgrpo/ema/{emotion}" for emotion in facs.EMOTIONS}
     wanted |= {f"ucgrpo/violations/{name}" for name in VIOLATIONS}
-    found: dict[int, dict[str, float]] = {}
-    for path in files:
-        found |= {row["step"]: row["data"] for row in map(json.loads, path.read_text().splitlines())}
+    found = _metrics(files)
     for step in range(1, steps + 1):
         for name in sorted(wanted - set(found.get(step, {}))):
             raise DataError(f"step {step} has no metric {name}")
@@ -158,6 +190,33 @@ def audit_metrics(files: Sequence[Path], steps: int) -> str:
     if not any("ucgrpo/delta" in row for row in found.values()):
         raise DataError("no step has a contrast: ucgrpo/delta is missing")
     return f"{len(wanted) + 2} kinds of metrics in each of {steps} steps"
+
+
+def audit_match(files: Sequence[Path], steps: int, bound: float) -> str:
+    """Compare the probabilities of sampled tokens that the engine gave with the trainer's own.
+
+    Raises:
+        DataError: a step without the figure, a larger difference, or sessions that were lost.
+    """
+    rows, name = _metrics(files), "training/rollout_probs_diff_max"
+    values = [rows.get(step, {}).get(name) for step in range(1, steps + 1)]
+    if None in values:
+        raise DataError(f"step {values.index(None) + 1} has no metric {name}: set rollout.calculate_log_probs=True")
+    worst = max(value for value in values if value is not None)
+    if not worst <= bound:
+        raise DataError(f"{name} is {worst:.2e}, above {bound:g}")
+    lost = sum(rows[step]["ucgrpo/sessions_failed"] for step in range(1, steps + 1))
+    if lost:
+        raise DataError(f"{lost:.0f} sessions were lost")
+    return f"rollout_probs_diff max {worst:.1e} in {steps} steps; no session was lost"
+
+
+def _metrics(files: Sequence[Path]) -> dict[int, dict[str, float]]:
+    """Return each step's metrics, from files of verl's logger "file"."""
+    found: dict[int, dict[str, float]] = {}
+    for path in files:
+        found |= {row["step"]: row["data"] for row in map(json.loads, path.read_text().splitlines())}
+    return found
 
 
 def _step(folder: Path, step: int) -> tuple[list[Rollout], dict[str, Any]]:

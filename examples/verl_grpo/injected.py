@@ -4,7 +4,7 @@ The groups: one session fails; all zoomed; all are wrong; no face is found; thre
 the policy's words is real: agent loop, tools, queue, padding, reward passes, update.
 
     python examples/verl_grpo/injected.py data FOLDER                        writes the five prompts as parquet
-    python examples/verl_grpo/injected.py check RUN --step 3 --before STATE  compares a run with the numbers
+    python examples/verl_grpo/injected.py check RUN --step 4 --before STATE  compares a run with the numbers
 """
 
 from __future__ import annotations
@@ -18,17 +18,22 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import _installed  # noqa: F401
+
 from actfer_env.chat import chat_tools
 from actfer_env.chat.turns import answer_text, call_text
 from actfer_env.data import Dataset, Sample, load_dataset
 from actfer_env.data.parquet import write_parquet
 from actfer_env.errors import ActFERError, DataError
+from actfer_env.files import draft_file
 from actfer_env.rollout import read_rollouts
 from actfer_env.tools.schema import DETECT_ALIGN, ZOOM_IN
 from actfer_env.verl_plugin.scoring import STATE_FILE
 
 TOLERANCE = 1e-5
 """Of hand-made numbers; they leave out the 1e-6 that is added to a group's std."""
+LOOP = "injected_agent"
+"""The agent loop's name in agent_loop_cpu.yaml."""
 FAILS, WRONG, RIGHT, ZOOM_WRONG, ZOOM_RIGHT = "fails", "wrong", "right", "zoom, wrong", "zoom, right"
 GROUPS = {
     "one session fails": (ZOOM_RIGHT, WRONG, ZOOM_RIGHT, FAILS),
@@ -90,10 +95,17 @@ def choose() -> list[Sample]:
 
 
 def write_data(folder: Path) -> None:
-    """Write the prompts, one a group."""
+    """Write the prompts, one a group; their rows name `LOOP`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     whole = load_dataset("synthetic", split="train", n=500)
-    samples = choose()
-    write_parquet(Dataset(whole.name, samples, whole.arguments), folder)
+    write_parquet(Dataset(whole.name, choose(), whole.arguments), folder)
+    for path in folder.glob("*.parquet"):
+        rows = pq.read_table(path)
+        place = rows.schema.get_field_index("agent_name")
+        with draft_file(path) as draft:
+            pq.write_table(rows.set_column(place, "agent_name", pa.array([LOOP] * len(rows))), draft)
 
 
 def check(run: Path, step: int, before: Path) -> None:
@@ -139,7 +151,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=("data", "check"))
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--step", type=int, default=3)
+    parser.add_argument("--step", type=int, default=4)
     parser.add_argument("--before", type=Path, help="the scorer's state of the checkpoint that was resumed")
     options = parser.parse_args()
     try:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 
+import _installed  # noqa: F401
+
 from actfer_env.agents.lessons import BRIEF_CHAT
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.data.parquet import ParquetConfig, write_parquet

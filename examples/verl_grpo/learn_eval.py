@@ -12,6 +12,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import _installed  # noqa: F401
 import torch
 
 from actfer_env.agents.lessons import BRIEF_CHAT

@@ -16,6 +16,7 @@
 # Whatever is finished is kept: a second start goes on where the first one stopped.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
+python "$here/_installed.py" verl
 work="$(mkdir -p "${1:-verl-learn}" && cd "${1:-verl-learn}" && pwd)"
 steps="${STEPS:-48}" prompts="${PROMPTS:-32}" group="${GROUP:-8}" rate="${RATE:-1e-4}" faces="${FACES:-2500}" preset="${PRESET:-easy}" split="${SPLIT:-test}"
 runs="${RUNS:-full-0 random-0 emotion-0 full-1 random-1 emotion-1 full-2 random-2 emotion-2}"

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import _installed  # noqa: F401
 import numpy as np
 from numpy.typing import NDArray
 

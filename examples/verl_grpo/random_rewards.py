@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import _installed  # noqa: F401
 import numpy as np
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 

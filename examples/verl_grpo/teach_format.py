@@ -12,6 +12,8 @@ import argparse
 import sys
 from pathlib import Path
 
+import _installed  # noqa: F401
+
 from actfer_env.agents.torchvision_guard import guard
 
 guard()
@@ -22,8 +24,8 @@ from actfer_env.agents.tiny_qwen import TinyQwenConfig, build  # noqa: E402
 from actfer_env.data import load_dataset  # noqa: E402
 from actfer_env.errors import ActFERError  # noqa: E402
 
-MODEL = TinyQwenConfig(hidden=64, layers=2, vocabulary=900, max_pixels=64 * 64, initializer_range=0.05, brief=True)
-"""0.2 million parameters; chosen here, so that a step of verl takes seconds."""
+MODEL = TinyQwenConfig(hidden=128, layers=2, vocabulary=900, max_pixels=64 * 64, initializer_range=0.05, brief=True)
+"""Chosen here, so that a step of verl takes seconds; vLLM's kernels for CPUs need heads of 32."""
 BATCH, RATE, WARM_UP, ZOOM_SHARE = 16, 3e-3, 20, 0.5
 
 

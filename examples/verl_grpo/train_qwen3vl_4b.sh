@@ -13,6 +13,7 @@
 #   LOGGER    verl's loggers; [console,file]. wandb needs its package and WANDB_API_KEY
 #   MAX_ZOOMS crops of an episode; 4. The engine is told to take as many pictures as such a conversation has
 #   DETECTOR  a detector's spec, such as cached:/data/faces (of `actfer data precompute`); absolute paths
+#   LOOP      the agent loop's file; agent_loop.yaml
 #   GPUS      GPUs of a node; 4
 #   NNODES    nodes of the Ray cluster; 1. With more, start Ray first (docs/verl.md) and run this on the head alone;
 #             SFT, DATA and OUT then lie on a file system that all nodes share
@@ -35,8 +36,9 @@
 #   val_batch_size 256                        chosen here: else all validation pictures are in flight at once
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
-python -c 'import actfer_env.verl_plugin' 2>/dev/null || {
-  echo "error: actfer_env cannot be imported: pip install -r $here/requirements-gpu.txt && pip install --no-deps -e ." >&2; exit 2; }
+needed=(verl)
+[ -z "${DRY_RUN:-}" ] || needed=()
+python "$here/_installed.py" ${needed[@]+"${needed[@]}"}
 : "${SFT:?set SFT to the folder of a Qwen3-VL checkpoint}" "${DATA:?set DATA to a folder with train/ and val/}"
 : "${OUT:?set OUT to a folder for checkpoints}"
 detector="${DETECTOR:-auto}" zooms="${MAX_ZOOMS:-4}"
@@ -55,7 +57,7 @@ files() {
 train="$(files train)" val="$(files val)"
 mkdir -p "$OUT"
 sed -e "s|^  detector: .*|  detector: \"$detector\"|" -e "s|max_turns: 6|max_turns: 6, max_zooms: $zooms|" \
-  "$here/agent_loop.yaml" > "$OUT/agent_loop.yaml"
+  "${LOOP:-$here/agent_loop.yaml}" > "$OUT/agent_loop.yaml"
 
 export VERL_USE_EXTERNAL_MODULES=actfer_env.verl_plugin.register
 command=(python -m actfer_env.verl_plugin.train
