@@ -297,9 +297,9 @@ class SubjectSplits:
         """Return a person's split."""
         digest = int.from_bytes(hashlib.sha256(subject.encode("utf-8", "surrogatepass")).digest()[:8], "big")
         number = self.subjects.index(subject) if self.subjects else digest
-        if number % self.folds == self.fold:
+        if number % self.folds == self.folds - 1 - self.fold:
             return "test"
-        return "val" if self.validation and number // self.folds % 6 == 0 else "train"
+        return "val" if self.validation and number // self.folds % 6 == 3 else "train"
 
 
 GONE = "not there"
