@@ -120,7 +120,7 @@ def ferplus_folders(root):
 
 def affectnet_csv(root):
     write = Pictures(64)
-    head = ("subDirectory_filePath,face_x,face_y,face_width,face_height,facial_landmarks,expression,valence,arousal")
+    head = "subDirectory_filePath,face_x,face_y,face_width,face_height,facial_landmarks,expression,valence,arousal"
     for part, name in enumerate(("training", "validation")):
         rows = [head]
         for number in range(11):

@@ -265,7 +265,7 @@ def test_a_corrupt_picture_is_one_line_when_it_is_looked_at(tmp_path):
 def test_listed_pictures_that_are_not_there_can_be_left_out_or_kept(tmp_path):
     root = trees.fresh(tmp_path, trees.rafdb)
     (root / "basic/Image/aligned/train_00002_aligned.jpg").unlink()
-    with pytest.warns(UserWarning, match=r"1 listed picture left out; .*line 2: .*train_00002_aligned.jpg is not there"):
+    with pytest.warns(UserWarning, match=r"1 listed picture left out; .*line 2: .*train_00002_aligned"):
         assert len(load_dataset("rafdb", root, missing="skip", totals="ignore")) == 27
     assert len(quiet("rafdb", root, missing="keep")) == 28
     assert "missing='sometimes' is unknown" in refused("rafdb", root, missing="sometimes")
@@ -407,7 +407,11 @@ def test_class_folders_with_names_of_their_own(tmp_path):
         write(root / folder / "deep" / "a.jpg")
     assert "'1' is no class" in refused("folders", root)
     dataset = quiet("folders", root, classes={"1": "surprise", "2": "fear", "unsure": None})
-    assert [(sample.id, sample.emotion) for sample in dataset] == [("1/deep/a.jpg", "surprise"), ("2/deep/a.jpg", "fear")]
+    found = [(sample.id, sample.emotion) for sample in dataset]
+    assert found == [
+        ("1/deep/a.jpg", "surprise"),
+        ("2/deep/a.jpg", "fear"),
+    ]
     assert len(quiet("folders", root, classes="1=surprise,2=fear,unsure=none")) == 2
     assert "must be FOLDER=EMOTION" in refused("folders", root, classes="surprise,fear")
 

@@ -67,7 +67,7 @@ def load_dataset(
             splits, or nothing to load.
         ImageError: the root does not exist or holds no image.
     """
-    name = _known_name(name)
+    name = known_name(name)
     DATASETS.find(name)
     if split not in (None, AUTO, *SPLITS):
         raise DataError(f"unknown split {split!r}: use one of {', '.join(SPLITS)}")
@@ -101,7 +101,7 @@ def as_dataset(
     return dataset
 
 
-def _known_name(name: str) -> str:
+def known_name(name: str) -> str:
     """Return the registered name that a name stands for, whatever its capitals and signs; else the name itself."""
 
     def bare(text: str) -> str:
@@ -112,21 +112,38 @@ def _known_name(name: str) -> str:
     return next((known for known in DATASETS if bare(known) == bare(name)), name)
 
 
-def _load(
-    name: str, place: str | None, split: str | None, options: dict[str, Any]
-) -> tuple[Iterable[Sample], str | None]:
-    """Return the samples of a split, and the split that was taken."""
+def call_loader(name: str, place: str | None, split: str | None, options: Mapping[str, Any]) -> Iterable[Sample]:
+    """Return what a data set's loader gives: of a split where it takes one, else the samples of all splits.
+
+    Args:
+        name: a registered name.
+        place: the root.
+        split: "train", "val", "test", "auto" or None.
+        options: of the loader.
+
+    Raises:
+        DataError: an unknown name or a wrong option, or what the loader refuses.
+    """
     loader = DATASETS.find(name)
     parameters = inspect.signature(loader).parameters
     _check_options(name, parameters, options)
     try:
-        if "split" in parameters:
-            wanted = "train" if split == AUTO and not hasattr(loader, "info") else split
-            given = loader(place, split=wanted, **options)
-            return given, getattr(given, "split", wanted)
-        samples = list(loader(place, **options))
+        if "split" not in parameters:
+            return list(loader(place, **options))
+        wanted = "train" if split == AUTO and not hasattr(loader, "info") else split
+        return loader(place, split=wanted, **options)
     except TypeError as error:
         raise DataError(f"data set {name!r}: {error}") from error
+
+
+def _load(
+    name: str, place: str | None, split: str | None, options: dict[str, Any]
+) -> tuple[Iterable[Sample], str | None]:
+    """Return the samples of a split, and the split that was taken."""
+    samples = call_loader(name, place, split, options)
+    if "split" in inspect.signature(DATASETS.find(name)).parameters:
+        return samples, getattr(samples, "split", "train" if split == AUTO else split)
+    samples = list(samples)
     _check_leak(name, samples)
     return _choose_split(samples, split, name)
 

@@ -279,6 +279,7 @@ class SubjectSplits:
         validation: False leaves "val" empty, and "train" holds all other folds.
         subjects: all persons of the data set, in order; they are dealt to the folds in turn. Without it a digest of
             the name decides.
+        salt: stands before the name in that digest.
 
     Raises:
         DataError: a fold that does not exist.
@@ -288,6 +289,7 @@ class SubjectSplits:
     fold: int = 0
     validation: bool = True
     subjects: tuple[str, ...] = ()
+    salt: str = ""
 
     def __post_init__(self) -> None:
         if not (isinstance(self.folds, int) and self.folds >= 2 and self.fold in range(self.folds)):
@@ -295,7 +297,8 @@ class SubjectSplits:
 
     def __call__(self, subject: str) -> str:
         """Return a person's split."""
-        digest = int.from_bytes(hashlib.sha256(subject.encode("utf-8", "surrogatepass")).digest()[:8], "big")
+        named = f"{self.salt}{subject}".encode("utf-8", "surrogatepass")
+        digest = int.from_bytes(hashlib.sha256(named).digest()[:8], "big")
         number = self.subjects.index(subject) if self.subjects else digest
         if number % self.folds == self.folds - 1 - self.fold:
             return "test"

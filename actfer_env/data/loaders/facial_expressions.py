@@ -33,6 +33,9 @@ FACIAL_EXPRESSIONS = Info(
     "facial_expressions", "facial_expressions", "data/legend.csv and images/", ("data/legend.csv",),
     "https://github.com/muxspace/facial_expressions (Apache-2.0; public)",
 )  # fmt: skip
+_SALT = "1303 "
+"""Of 1,500 tried, one with which every class is in every split of the first fold; half of the pictures of disgust show
+one person, and would else easily be missing."""
 _TOTALS = {"neutral": 6864, "happiness": 5693, "surprise": 367, "sadness": 267, "anger": 252, "disgust": 208,
            "fear": 21, "contempt": 9}  # fmt: skip
 
@@ -45,8 +48,9 @@ def load_facial_expressions(
     """Read the data set "facial_expressions": photos in the wild, eight emotions; public (Apache-2.0).
 
     The names of the pictures begin with a person's, and the splits are by person: with the defaults about a fifth of
-    the people are "test", 13 % "val", the rest "train". A person's split follows from the name alone, so that a part
-    of the data set is split as the whole is. Emotions are written in small and in capital letters.
+    the people are "test", 13 % "val", the rest "train", and every class is in every split. A person's split follows
+    from the name alone, so that a part of the data set is split as the whole is. Emotions are written in small and in
+    capital letters.
 
     A picture that the legend lists again with the same emotion is taken once; one that it lists with two emotions is
     left out, with a warning that names the line. Of the 13,690 lines 13,681 pictures are left.
@@ -68,7 +72,7 @@ def load_facial_expressions(
     for one in (path, images):
         if not one.exists():
             no_layout(FACIAL_EXPRESSIONS, place, f"{one} is not there")
-    splits, left_out = SubjectSplits(folds, fold, validation), Counter[str]()
+    splits, left_out = SubjectSplits(folds, fold, validation, salt=_SALT), Counter[str]()
     edition = Edition("photos", facs.EMOTIONS, totals={"all": {"all": sum(_TOTALS.values()), **_TOTALS}})
     rows = _rows(path, images, splits, left_out)
     return collect(FACIAL_EXPRESSIONS, edition, rows, split, totals, missing, left_out)

@@ -56,6 +56,8 @@ def load_huggingface(  # noqa: PLR0913  (each argument names a column or a part 
     """
     if root is None:
         raise DataError("data set 'huggingface' needs root=FOLDER or owner/name, and the names of its columns")
+    if not Path(root).exists() and (root.count("/") != 1 or root.startswith((".", "/", "~"))):
+        raise DataError(f"{root}: no such folder, and no name of a data set such as owner/name")
     with needs("data"):
         import datasets
     tables = {
@@ -80,8 +82,6 @@ def _open(root: str, config: str | None, revision: str | None) -> list[tuple[str
     import datasets
 
     place = Path(root)
-    if not place.exists() and (root.count("/") != 1 or root.startswith((".", "/", "~"))):
-        raise DataError(f"{root}: no such folder, and no name of a data set such as owner/name")
     try:
         kept = place.is_dir() and any((place / mark).exists() for mark in ("dataset_info.json", "dataset_dict.json"))
         found = datasets.load_from_disk(root) if kept else datasets.load_dataset(root, config, revision=revision)
