@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -383,26 +384,24 @@ def _near_duplicates(
 ) -> None:  # fmt: skip
     """Name pictures with near hashes; those across splits are read again, to be sure."""
     unique, groups = np.unique(hashes[kept], return_inverse=True)
-    members = np.split(kept[np.argsort(groups, kind="stable")], np.cumsum(np.bincount(groups))[:-1])
-    first = [{int(records.splits[index]): int(index) for index in group[::-1]} for group in members]
-    pairs = near_pairs(unique, distance)
-    within: set[int] = set()
-    for group in members:
-        kinds = records.splits[group]
-        within.update(int(index) for index, kind in zip(group, kinds, strict=True) if (kinds == kind).sum() > 1)
-    candidates: list[tuple[int, int]] = []
-    for one, other in [*((at, at) for at in range(len(members)) if len(first[at]) > 1), *pairs.tolist()]:
-        for kind, index in first[one].items():
-            for second, near in first[other].items():
-                if kind == second and one != other:
-                    within.update((index, near))
-                elif (
-                    kind != second
-                    and "none" not in (records.names[kind], records.names[second])
-                    and digests[index] != digests[near]
-                ):
-                    candidates.append((min(index, near), max(index, near)))
-    candidates = sorted(set(candidates))
+    kinds = range(len(records.names))
+    first = np.full((len(kinds), len(unique)), -1)  # split, hash -> the first picture
+    within = np.zeros((len(kinds), len(unique)), bool)  # split, hash -> whether another picture is near
+    for kind in kinds:
+        here = records.splits[kept] == kind
+        first[kind, groups[here][::-1]] = kept[here][::-1]
+        within[kind] = np.bincount(groups[here], minlength=len(unique)) > 1
+    found: set[tuple[int, int]] = set()
+    same = np.arange(len(unique))
+    for one, other in chain([(same, same)], near_pairs(unique, distance)):
+        for kind, second in product(kinds, kinds):
+            both = (first[kind, one] >= 0) & (first[second, other] >= 0)
+            if kind == second and one is not other:
+                within[kind, one[both]] = within[kind, other[both]] = True
+            elif kind != second and "none" not in (records.names[kind], records.names[second]):
+                found.update(zip(first[kind, one[both]].tolist(), first[second, other[both]].tolist(), strict=True))
+    ordered = {(min(pair), max(pair)) for pair in found}
+    candidates = sorted(pair for pair in ordered if digests[pair[0]] != digests[pair[1]])
 
     @lru_cache(maxsize=4096)
     def small(index: int) -> NDArray[np.float32]:
@@ -415,7 +414,7 @@ def _near_duplicates(
     rest = [_pair(samples, *pair, records) for pair in candidates[_CONFIRMED:]]
     report.add("near hashes across splits", False, rest,
                f"{_count(rest, 'further pair')} with near hashes were not compared: {_first(rest)}")  # fmt: skip
-    inside = [samples[index].id for index in sorted(within)]
+    inside = [samples[int(index)].id for index in kept[within[records.splits[kept], groups]]]
     report.add("near-duplicates within a split", False, inside,
                f"{_count(inside, 'picture')} with a near hash within the split: {_first(inside)}")  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -30,23 +31,22 @@ def perceptual_hash(image: RGB) -> int | None:
     return int.from_bytes(np.packbits(imagehash.phash(grey).hash).tobytes(), "big")
 
 
-def near_pairs(hashes: NDArray[np.uint64], distance: int) -> NDArray[np.int64]:
-    """Return the pairs of hashes that differ in at most `distance` bits.
+def near_pairs(hashes: NDArray[np.uint64], distance: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Yield the pairs of hashes that differ in at most `distance` bits, in portions; a pair may come again.
 
     The 64 bits are cut into `distance` + 2 bands. Two hashes that near agree in two bands at least, so that only those
     that lie together when sorted by some two bands are compared: the work grows with the number of hashes and of pairs
-    that agree so far, not with all pairs.
+    that agree so far, not with all pairs, and the memory with the number of hashes alone.
 
     Args:
         hashes: uint64 (n,), all different.
         distance: bits, 0 to 8.
 
-    Returns:
-        int64 (pairs, 2), the smaller index first, in ascending order.
+    Yields:
+        The indices of the first and of the second hashes, int64 (pairs,) each.
     """
-    edges = np.linspace(0, _BITS, distance + 3).round().astype(int)
-    masks = [np.uint64(((1 << int(high)) - 1) ^ ((1 << int(low)) - 1)) for low, high in pairwise(edges)]
-    found = [np.zeros((0, 2), np.int64)]
+    edges = np.linspace(0, _BITS, distance + 3).round().astype(int).tolist()
+    masks = [np.uint64(((1 << high) - 1) ^ ((1 << low) - 1)) for low, high in pairwise(edges)]
     for first, second in combinations(masks, 2):
         keys = hashes & (first | second)
         order = np.argsort(keys, kind="stable")
@@ -56,9 +56,9 @@ def near_pairs(hashes: NDArray[np.uint64], distance: int) -> NDArray[np.int64]:
             places = places[places + step < len(keys)]
             places = places[keys[places] == keys[places + step]]
             near = places[bits_apart(ranked[places], ranked[places + step]) <= distance]
-            found.append(np.sort(np.stack([order[near], order[near + step]], axis=1), axis=1))
+            if near.size:
+                yield order[near], order[near + step]
             step += 1
-    return np.unique(np.concatenate(found), axis=0)
 
 
 def bits_apart(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> NDArray[np.int64]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -196,15 +198,26 @@ def read_frame(path: str, at: int) -> RGB:
     """
     import cv2
 
-    video = cv2.VideoCapture(path)
-    try:
-        video.set(cv2.CAP_PROP_POS_FRAMES, at)
-        there, frame = video.read()
-        if not there:
-            raise ImageError(f"{path}: no frame {at + 1} can be read of its {int(video.get(cv2.CAP_PROP_FRAME_COUNT))}")
-        return np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), np.uint8)
-    finally:
-        video.release()
+    if _open.video is None or (_open.path, _open.process) != (path, os.getpid()):
+        _open.path, _open.process, _open.at, _open.video = path, os.getpid(), 0, cv2.VideoCapture(path)
+    if at != _open.at:
+        _open.video.set(cv2.CAP_PROP_POS_FRAMES, at)
+    there, frame = _open.video.read()
+    _open.at = at + 1
+    if not there:
+        count, _open.video = int(_open.video.get(cv2.CAP_PROP_FRAME_COUNT)), None
+        raise ImageError(f"{path}: frame {at + 1} cannot be read of {count}")
+    return np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+class _OpenVideo(threading.local):
+    """The last video of this thread stays open, so that frames in order need no search."""
+
+    path, process, at = "", 0, 0
+    video: Any = None
+
+
+_open = _OpenVideo()
 
 
 def _most(subsample: int | str | None) -> int | None:
