@@ -29,7 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # click's plain help cuts no option's name, in any width and encoding
 )
 
-PRINTING = ("inspect", "envs", "doctor", "list")
+PRINTING = ("inspect", "envs", "doctor", "list", "check")
 """Commands whose result is what they print, not files."""
 _INTERRUPTED = 130
 """What typer makes of a KeyboardInterrupt."""
@@ -79,6 +79,7 @@ data_app = typer.Typer(help="Data sets.", no_args_is_help=True, rich_markup_mode
 app.add_typer(data_app, name="data")
 data_app.callback()(_note_result)
 data_app.command("list")(data.data_list)
+data_app.command("check")(data.data_check)
 data_app.command()(data.gallery)
 data_app.command("verl")(data.data_verl)
 data_app.command("precompute")(data.data_precompute)

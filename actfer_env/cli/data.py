@@ -1,9 +1,10 @@
-"""Commands about data sets: list, gallery, verl, precompute."""
+"""Commands about data sets: list, check, gallery, verl, precompute."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,6 +23,12 @@ from actfer_env.cli.options import (
     open_dataset,
 )
 from actfer_env.cli.output import complain, console, progress_bar, say
+from actfer_env.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from actfer_env.data.check import CheckReport
 
 
 def data_list() -> None:
@@ -35,6 +42,107 @@ def data_list() -> None:
         words = (loader.__doc__ or "").strip()  # none under python -OO
         table.add_row(name, words.partition("\n")[0])
     console().print(table)
+
+
+def data_check(
+    name: Annotated[str, typer.Argument(help="A registered data set; see `actfer data list`.")],
+    root: Annotated[str | None, typer.Option(help="Its folder or file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    pictures: Annotated[
+        bool, typer.Option("--pictures/--labels-only", help="Read every picture, or lists and labels alone.")
+    ] = True,
+    distance: Annotated[
+        int, typer.Option(min=0, max=8, help="Bits in which hashes of near-duplicates differ at most.")
+    ] = 4,
+    number: Annotated[int | None, typer.Option("--number", "-n", min=1, help="Samples; all if left out.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Threads that read pictures.")] = 1,
+    options: Annotated[
+        list[str] | None,
+        typer.Option("--option", metavar="NAME=VALUE", help="An option of the loader; may be given again."),
+    ] = None,
+) -> None:
+    """Inspect a data set: edition, counts, missing and broken pictures, label order, what is in two splits.
+
+    The exit code is 0 where no fault was found, 1 where there are faults.
+    """
+    from actfer_env.data.check import CheckConfig, check_dataset
+
+    config = CheckConfig(pictures, distance, number, workers)
+    with progress_bar() as progress:
+        task = progress.add_task("pictures", total=None)
+        report = check_dataset(name, root, config, option_values(options or ()), lambda done, total: progress.update(
+            task, completed=done, total=total))  # fmt: skip
+    if as_json:
+        say(json.dumps(report.to_dict(), indent=2))
+    else:
+        _print_report(report)
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+def option_values(given: Sequence[str]) -> dict[str, Any]:
+    """Read NAME=VALUE of a loader's options; a value that is JSON is taken as such, any other as text."""
+    found: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise DataError(f"--option {text!r} must be NAME=VALUE, such as classes=7")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
+
+
+def _print_report(report: CheckReport) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    out = console()
+    out.print(f"[bold]{escape(report.title)}[/]{f': {escape(report.edition)}' if report.edition else ''}")
+    facts = {
+        "folder": report.root,
+        "ask for it at": report.licence,
+        "classes in order": ", ".join(report.order),
+        "Action Units": " ".join(map(facs.format_au, report.aus)),
+        "subjects": ", ".join(f"{split} {number:,}" for split, number in report.subjects.items()),
+    }
+    table = Table.grid("", "", padding=(0, 2))
+    for what, value in facts.items():
+        if value:
+            table.add_row(what, escape(str(value)))
+    out.print(table)
+    everywhere = report.official.get("all", {})
+    for title, rows, whole in (
+        ("Samples", report.counts, report.official),
+        ("Active Action Units", report.units, {}),
+    ):
+        names = list(dict.fromkeys(name for part in rows.values() for name in part))
+        if not names:
+            continue
+        table = Table("", *(f"{split}" for split in rows), title=title, title_justify="left")
+        if title == "Samples" and everywhere:
+            table.add_column("all")
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for name in [*names, *(["all"] if title == "Samples" else ["annotated"])]:
+            cells = []
+            for split, part in rows.items():
+                ends = sum(part.values()) if title == "Samples" else report.coded.get(split, 0)
+                here = part.get(name, 0) if name in names else ends
+                official = whole.get(split, {}).get(name)
+                cells.append(f"{here:,}" + (f" / {official:,}" if official is not None else ""))
+            if title == "Samples" and everywhere:
+                total = sum(part.get(name, 0) if name in names else sum(part.values()) for part in rows.values())
+                cells.append(f"{total:,} / {everywhere[name]:,}" if name in everywhere else f"{total:,}")
+            table.add_row(name, *cells)
+        out.print(table)
+    if report.official:
+        out.print("found / official")
+    for finding in report.findings:
+        style, word = ("bold red", "fault") if finding.fault else ("yellow", "note")
+        out.print(f"[{style}]{word}[/]  {escape(finding.text)}", highlight=False)
+    out.print("no faults" if report.ok else f"{sum(one.fault for one in report.findings)} kinds of faults")
 
 
 def gallery(

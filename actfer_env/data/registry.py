@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from actfer_env.data.sample import Dataset, Sample
-from actfer_env.data.splits import AUTO, SPLITS
+from actfer_env.data.splits import AUTO, SPLITS, lacks_split
 from actfer_env.errors import DataError, short
 from actfer_env.plugins import Registry
 
 Loader: TypeAlias = Callable[..., Iterable[Sample]]
 """What is registered for a data set: called as ``loader(root, **options)``, where `root` is a folder or file or None,
-it returns the samples of all splits; a loader with a parameter `split` gets it, and returns that split alone."""
+it returns the samples of all splits; a loader with a parameter `split` gets it, and returns that split alone. One that
+`loaders.base.described` marks also gets "auto", and what it returns has the split that was taken as `split`."""
 
 DATASETS: Registry[Loader] = Registry("data set", "actfer_env.datasets", DataError)
 """The data sets by name."""
@@ -49,7 +51,8 @@ def load_dataset(
     """Load a data set by name.
 
     Args:
-        name: a registered name: "portrait", "photos", "jsonl", or one of your own.
+        name: a registered name: "synthetic", "photos", "rafdb", ..., or one of your own; official names with their
+            capitals and signs, such as "RAF-DB", are understood.
         root: folder or file, for those that need one.
         split: "train", "val" or "test"; None is all, of "synthetic" and "synthetic-mixed" the train split; "auto" is
             the train split where the data set has splits, and all where it has none. Samples that name no split,
@@ -64,6 +67,7 @@ def load_dataset(
             splits, or nothing to load.
         ImageError: the root does not exist or holds no image.
     """
+    name = known_name(name)
     DATASETS.find(name)
     if split not in (None, AUTO, *SPLITS):
         raise DataError(f"unknown split {split!r}: use one of {', '.join(SPLITS)}")
@@ -97,20 +101,49 @@ def as_dataset(
     return dataset
 
 
-def _load(
-    name: str, place: str | None, split: str | None, options: dict[str, Any]
-) -> tuple[Iterable[Sample], str | None]:
-    """Return the samples of a split, and the split that was taken."""
+def known_name(name: str) -> str:
+    """Return the registered name that a name stands for, whatever its capitals and signs; else the name itself."""
+
+    def bare(text: str) -> str:
+        return re.sub(r"[\W_]", "", text.lower().replace("+", "plus"))
+
+    if name in DATASETS:
+        return name
+    return next((known for known in DATASETS if bare(known) == bare(name)), name)
+
+
+def call_loader(name: str, place: str | None, split: str | None, options: Mapping[str, Any]) -> Iterable[Sample]:
+    """Return what a data set's loader gives: of a split where it takes one, else the samples of all splits.
+
+    Args:
+        name: a registered name.
+        place: the root.
+        split: "train", "val", "test", "auto" or None.
+        options: of the loader.
+
+    Raises:
+        DataError: an unknown name or a wrong option, or what the loader refuses.
+    """
     loader = DATASETS.find(name)
     parameters = inspect.signature(loader).parameters
     _check_options(name, parameters, options)
     try:
-        if "split" in parameters:
-            taken = "train" if split == AUTO else split
-            return loader(place, split=taken, **options), taken
-        samples = list(loader(place, **options))
+        if "split" not in parameters:
+            return list(loader(place, **options))
+        wanted = "train" if split == AUTO and not hasattr(loader, "info") else split
+        return loader(place, split=wanted, **options)
     except TypeError as error:
         raise DataError(f"data set {name!r}: {error}") from error
+
+
+def _load(
+    name: str, place: str | None, split: str | None, options: dict[str, Any]
+) -> tuple[Iterable[Sample], str | None]:
+    """Return the samples of a split, and the split that was taken."""
+    samples = call_loader(name, place, split, options)
+    if "split" in inspect.signature(DATASETS.find(name)).parameters:
+        return samples, getattr(samples, "split", "train" if split == AUTO else split)
+    samples = list(samples)
     _check_leak(name, samples)
     return _choose_split(samples, split, name)
 
@@ -148,15 +181,5 @@ def _choose_split(samples: Sequence[Sample], split: str | None, name: str) -> tu
         return list(samples), None
     wanted = "train" if split == AUTO else split
     if wanted not in counts:
-        raise DataError(_lacks(name, wanted, counts))
+        raise DataError(lacks_split(name, wanted, counts))
     return [sample for sample in samples if sample.split == wanted], wanted
-
-
-def _lacks(name: str, wanted: str, counts: Counter[str]) -> str:
-    if not counts:
-        return (
-            f"data set {name!r} names no splits, so there is no {wanted!r}: leave the split out to take every sample, "
-            "or name splits by folders (train/, test/) or by 'split' in its lines"
-        )
-    there = ", ".join(f"{split} ({counts[split]})" for split in SPLITS if split in counts)
-    return f"data set {name!r} has no split {wanted!r}; it has {there}: use one of these, or no split to take all"

@@ -27,7 +27,8 @@ class Sample:
         split: "train", "val" or "test", or None.
         prealigned: the picture is an aligned face already.
         meta: JSON values: "dataset", "image" (a reference for people), "quality", "au_sides" (Action Units on one side
-            of the face, {"AU12": "L"}), and what the source says.
+            of the face, {"AU12": "L"}), "intensities" (of coded units, {"AU12": 3} on the scale 0 to 5), "subject"
+            (who it shows), and what the source says.
         annotate: returns the true faces of a drawn picture, the labelled one last, for the detector "simulated"; None
             for photos.
         landmarks: returns the labelled face's landmarks by name, in pixels (pixel centres at whole numbers), and the
@@ -72,6 +73,12 @@ class Sample:
         return (self.meta.get("dataset"), self.id, picture, self.prealigned)
 
     @property
+    def subject(self) -> str | None:
+        """Who the picture shows, by the data set's own name or number; None where that is not known."""
+        found = self.meta.get("subject", self.meta.get("identity"))
+        return None if found is None else str(found)
+
+    @property
     def image(self) -> RGB:
         """The picture, uint8 (H, W, 3), decoded at each access.
 
@@ -111,7 +118,8 @@ class Dataset(Sequence[Sample]):
         name: the loader's name.
         arguments: what the loader was called with, so that a stored run can load the same data again.
 
-    Samples that are made on demand come as a sequence with a method ``position(id) -> int | None``.
+    Samples that are made on demand come as a sequence with a method ``position(id) -> int | None``, and may count
+    themselves in an attribute ``splits``.
 
     Raises:
         DataError: no samples, or two with one id.
@@ -150,8 +158,10 @@ class Dataset(Sequence[Sample]):
         """
         count = min(number or len(self), len(self))
         split = self.arguments.get("split")
-        if split is None and self._index:
-            split = format_splits(self[index].split for index in range(count))
+        counts = getattr(self._samples, "splits", None)  # of samples that are made on demand
+        if split is None and (self._index or counts):
+            several = counts is not None and count == len(self)
+            split = format_splits(counts if several else (self[index].split for index in range(count)))
             split = f"splits: {split}" if "no splits" not in split else split
         else:
             split = f"split {split or self[0].split}"

@@ -65,10 +65,21 @@ def file_splits(stems: Iterable[str]) -> list[str] | None:
     return found if len(found) == len(matches) and len(set(found)) > 1 else None
 
 
-def format_splits(splits: Iterable[str | None]) -> str:
+def format_splits(splits: Iterable[str | None] | Counter[str | None]) -> str:
     """Return how many samples are in which split, of the split of each: ``"train 8, test 2"``, or ``"no splits"``."""
-    counts = Counter(splits)
+    counts = splits if isinstance(splits, Counter) else Counter(splits)
     if set(counts) <= {None}:
         return "no splits"
     named = [f"{split} {counts[split]}" for split in SPLITS if split in counts]
     return ", ".join(named + [f"in none {counts[None]}"] * (None in counts))
+
+
+def lacks_split(name: str, wanted: str, counts: Counter[str]) -> str:
+    """Return what to say of a split that a data set does not have, given the number of samples in those it has."""
+    if not counts:
+        return (
+            f"data set {name!r} names no splits, so there is no {wanted!r}: leave the split out to take every sample, "
+            "or name splits by folders (train/, test/) or by 'split' in its lines"
+        )
+    there = ", ".join(f"{split} ({counts[split]})" for split in SPLITS if split in counts)
+    return f"data set {name!r} has no split {wanted!r}; it has {there}: use one of these, or no split to take all"
