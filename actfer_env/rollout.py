@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from actfer_env import facs
+from actfer_env.boxes import Box
 from actfer_env.errors import DataError, short
 from actfer_env.files import write_bytes_atomic, write_text_atomic
 
@@ -23,8 +24,6 @@ SCHEMA_VERSION = 1
 """Version of the JSON-lines record; a reader refuses records of a newer one."""
 
 Detection = Literal["ok", "failed", "not_called", "prealigned"]
-Box = tuple[float, float, float, float]
-"""(x1, y1, x2, y2); in the aligned frame each is in [0, 1], x to the right and y down."""
 
 VIOLATIONS: tuple[str, ...] = (
     "illegal_order", "repeated_call", "over_budget", "bad_arguments", "unknown_tool", "parse_error",
@@ -58,7 +57,7 @@ class ToolCall:
     def from_dict(cls, data: dict[str, Any]) -> ToolCall:
         """Build a call from its JSON form; fields that this version does not know are ignored."""
         known = {key: data[key] for key in cls.__dataclass_fields__ if key in data}
-        known["boxes"] = tuple(tuple(box) for box in known.get("boxes", ()))
+        known["boxes"] = tuple(Box(*box) for box in known.get("boxes", ()))
         return cls(**known)
 
 

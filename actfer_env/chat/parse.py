@@ -22,6 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from actfer_env.boxes import Box
 from actfer_env.chat.config import ChatConfig
 from actfer_env.chat.dialects import (
     foreign_calls,
@@ -145,7 +146,7 @@ class ParsedTurn:
     answer: ParsedAnswer | None = None
     problem: Problem | None = None
     notes: tuple[str, ...] = ()
-    boxes: tuple[tuple[float, ...], ...] = ()
+    boxes: tuple[Box, ...] = ()
 
 
 class _ProblemError(Exception):
@@ -597,11 +598,12 @@ def _units(thinking: str) -> list[str]:
     return [unit for group in _AU_GROUP.findall(thinking) for unit in _AU.findall(group)]
 
 
-def _boxes(thinking: str, canvas: int) -> tuple[tuple[float, ...], ...]:
+def _boxes(thinking: str, canvas: int) -> tuple[Box, ...]:
     if not canvas:
         return ()
     rows = [[_number(part.strip()) for part in body.split(",")] for body in _BBOX.findall(thinking)]
-    return tuple(tuple(v / canvas for v in row if v is not None) for row in rows if len(row) == 4 and None not in row)
+    found = [row for row in rows if len(row) == 4 and None not in row]
+    return tuple(Box(*row).shares((canvas, canvas)) for row in found)  # type: ignore[arg-type]
 
 
 def _first_line(error: Exception) -> str:

@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from actfer_env.boxes import Box
 from actfer_env.errors import DetectorError, ImageError, short
-from actfer_env.rollout import Box
 from actfer_env.tools import geometry
 from actfer_env.tools.detectors import Detector, Face, make_detector
 from actfer_env.tools.image import RGB, ImageSource, load_image
@@ -125,7 +125,7 @@ class Alignment:
         """Rebuild an alignment from `to_dict`."""
         dense = data.get("landmarks_106")
         return cls(
-            transform=np.array(data["transform"]), landmarks=np.array(data["landmarks"]), box=tuple(data["box"]),
+            transform=np.array(data["transform"]), landmarks=np.array(data["landmarks"]), box=Box(*data["box"]),
             score=data["score"], faces=data["faces"], index=data["index"],
             image_size=(data["image_size"][0], data["image_size"][1]),
             landmarks_106=None if dense is None else np.array(dense), prealigned=data.get("prealigned", False),
@@ -140,7 +140,7 @@ class Alignment:
         shift = ((1 - width * scale) / 2, (1 - height * scale) / 2)
         transform = np.array([[scale, 0.0, shift[0]], [0.0, scale, shift[1]]])
         landmarks = geometry.apply(geometry.invert(transform), template.points)
-        box = (0.0, 0.0, float(width), float(height))
+        box = Box(0.0, 0.0, float(width), float(height))
         return cls(transform, landmarks, box, 1.0, 1, 0, image_size, prealigned=True)
 
 
@@ -244,7 +244,7 @@ def align(
         raise DetectorError(f"the detector's landmarks cannot be aligned: {error}") from error
     return Alignment(
         transform=transform, landmarks=points,
-        box=tuple(float(v) for v in chosen.box), score=float(chosen.score), faces=len(faces), index=index,  # type: ignore[arg-type]
+        box=Box(*map(float, chosen.box)), score=float(chosen.score), faces=len(faces), index=index,
         image_size=image_size, landmarks_106=chosen.landmarks_106,
         rotated=chosen.meta.get("rotated", 0), certain=chosen.meta.get("certain", True),
     )  # fmt: skip

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
 from actfer_env import facs
+from actfer_env.boxes import Box
 
 Coordinates: TypeAlias = Literal["relative_1000", "pixels", "unit"]
 """How a policy writes boxes: 0-1000 relative (Qwen3-VL), absolute pixels (Qwen2.5-VL), or 0-1."""
@@ -64,7 +65,7 @@ def extent(coordinates: Coordinates, size: tuple[int, int]) -> tuple[float, floa
     return float(sides[0]), float(sides[1])
 
 
-def to_unit(box: Sequence[float], coordinates: Coordinates, size: tuple[int, int]) -> tuple[float, ...]:
+def to_unit(box: Sequence[float], coordinates: Coordinates, size: tuple[int, int]) -> Box:
     """Convert a box from the wire to shares of the picture.
 
     Args:
@@ -72,18 +73,14 @@ def to_unit(box: Sequence[float], coordinates: Coordinates, size: tuple[int, int
         coordinates: how it writes boxes.
         size: (width, height) in pixels of the picture that it saw.
     """
-    if coordinates == "unit":
-        return tuple(box)
-    width, height = extent(coordinates, size)
-    return tuple(value / (height if i % 2 else width) for i, value in enumerate(box))
+    return Box(*box) if coordinates == "unit" else Box(*box).shares(extent(coordinates, size))
 
 
-def from_unit(box: Sequence[float], coordinates: Coordinates, size: tuple[int, int]) -> tuple[float, ...]:
+def from_unit(box: Sequence[float], coordinates: Coordinates, size: tuple[int, int]) -> Box:
     """Convert a box from shares of the picture to the wire; rounded to whole numbers except for "unit"."""
     if coordinates == "unit":
-        return tuple(round(value, 4) for value in box)
-    width, height = extent(coordinates, size)
-    return tuple(float(round(value * (height if i % 2 else width))) for i, value in enumerate(box))
+        return Box(*(round(value, 4) for value in box))
+    return Box(*(float(round(value)) for value in Box(*box).scaled(extent(coordinates, size))))
 
 
 def _function(name: str, description: str, properties: dict[str, Any]) -> dict[str, Any]:

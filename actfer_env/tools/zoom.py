@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -12,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from actfer_env import facs
+from actfer_env.boxes import UNIT, Box, BoxError, bounds_text, iou
 from actfer_env.errors import ImageError, short
-from actfer_env.rollout import Box
 from actfer_env.tools import geometry
 from actfer_env.tools.align import Alignment, check_size
 from actfer_env.tools.image import RGB, ImageSource, load_image
@@ -44,8 +43,6 @@ class ZoomConfig:
 ZOOM = ZoomConfig()
 FRAMES = ("face", "original")
 """The pictures that a box may refer to."""
-UNIT = (1.0, 1.0)
-"""Width and height of a picture whose boxes are shares of it."""
 SHARES_UP_TO = 1.5
 """In coordinates of 1000 or of pixels, a box without a larger number was meant in shares (chosen here): nobody asks for
 a pixel or two, and obeying would show a corner."""
@@ -77,10 +74,6 @@ class Crop:
     def _dict(self) -> dict[str, Any]:
         return {"region": self.region, "box": list(self.box), "inside": self.inside, "native": self.native,
                 "size": [self.image.shape[1], self.image.shape[0]]}  # fmt: skip
-
-
-class BoxError(ValueError):
-    """A box that cannot be zoomed into; the message says what a box must look like."""
 
 
 def zoom_in(
@@ -193,26 +186,17 @@ def check_box(
         BoxError: wrong arity, not numbers, not finite, inverted or empty, outside the picture, or written in shares
             of the picture where `extent` is another.
     """
-    x1, y1, x2, y2 = _numbers(box)
-    width, height = extent
-    shown = f"box ({x1:g}, {y1:g}, {x2:g}, {y2:g})"
-    if x2 <= x1 or y2 <= y1:
-        raise BoxError(f"{shown} is empty or inverted: x1 < x2 and y1 < y2 must hold")
-    if min(extent) > SHARES_UP_TO and max(abs(x1), abs(y1), x2, y2) <= SHARES_UP_TO:
-        meant = ", ".join(f"{value * side:.0f}" for value, side in zip((x1, y1, x2, y2), extent * 2, strict=True))
-        raise BoxError(f"{shown} seems to be in shares of the {picture}: {_bounds(extent)}, so write ({meant})")
-    x1, y1, x2, y2 = x1 / width, y1 / height, x2 / width, y2 / height
-    if min(x1, y1) < -config.tolerance or max(x2, y2) > 1 + config.tolerance:
-        raise BoxError(f"{shown} lies outside the {picture}: {_bounds(extent)}")
+    written = Box.parse(box)
+    if min(extent) > SHARES_UP_TO and max(abs(written.x1), abs(written.y1), written.x2, written.y2) <= SHARES_UP_TO:
+        meant = ", ".join(f"{value:.0f}" for value in written.scaled(extent))
+        raise BoxError(
+            f"{written.words} seems to be in shares of the {picture}: {bounds_text(extent)}, so write ({meant})"
+        )
+    x1, y1, x2, y2 = shares = written.shares(extent)
+    if not shares.is_within(config.tolerance):
+        raise BoxError(f"{written.words} lies outside the {picture}: {bounds_text(extent)}")
     (left, right), (top, bottom) = _fit(x1, x2, config), _fit(y1, y2, config)
-    return (left, top, right, bottom)
-
-
-def _bounds(extent: tuple[float, float]) -> str:
-    width, height = extent
-    if width == height:
-        return f"every coordinate must be within 0 and {width:g}"
-    return f"x must be within 0 and {width:g}, y within 0 and {height:g}"
+    return Box(left, top, right, bottom)
 
 
 def crop_box(image: RGB, alignment: Alignment, box: Box, region: str | None = None, config: ZoomConfig = ZOOM) -> Crop:
@@ -225,19 +209,19 @@ def crop_box(image: RGB, alignment: Alignment, box: Box, region: str | None = No
 
 def is_repeat(box: Box, earlier: Sequence[Box], config: ZoomConfig = ZOOM) -> bool:
     """Whether a box was zoomed into before, up to `config.repeat_iou`."""
-    return any(geometry.iou(box, other) >= config.repeat_iou for other in earlier)
+    return any(iou(box, other) >= config.repeat_iou for other in earlier)
 
 
 def _to_face(box: Any, alignment: Alignment, extent: tuple[float, float]) -> Box:
     """Return the upright box of the aligned frame around a box of the original, clipped to the face."""
     width, height = alignment.image_size
-    x1, y1, x2, y2 = check_box(box, ZoomConfig(min_side=0.0), extent, "original image")
-    quad = geometry.apply(alignment.transform, geometry.corners((x1 * width, y1 * height, x2 * width, y2 * height)))
+    pixels = check_box(box, ZoomConfig(min_side=0.0), extent, "original image").scaled((width, height))
+    quad = geometry.apply(alignment.transform, geometry.corners(pixels))
     low, high = quad.min(0), quad.max(0)
     if (high <= 0).any() or (low >= 1).any():
         raise BoxError(f"box {short(box)} of the original image does not meet the aligned face")
     low, high = np.clip(low, 0, 1), np.clip(high, 0, 1)
-    return (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
+    return Box(float(low[0]), float(low[1]), float(high[0]), float(high[1]))
 
 
 def in_shares(arguments: Any, extent: tuple[float, float]) -> Any:
@@ -250,7 +234,7 @@ def in_shares(arguments: Any, extent: tuple[float, float]) -> Any:
 
 def _shares(box: Any, extent: tuple[float, float]) -> Any:
     try:
-        return [value / side for value, side in zip(_numbers(box), extent * 2, strict=True)]
+        return list(Box.numbers(box).shares(extent))
     except BoxError:
         return box
 
@@ -270,20 +254,6 @@ def _box_list(boxes: Any) -> list[Any]:
         raise BoxError(f"boxes must be a list of (x1, y1, x2, y2), not {short(boxes)}")
     one = len(boxes) > 0 and all(isinstance(value, int | float | np.number) for value in boxes)
     return [boxes] if one else list(boxes)
-
-
-def _numbers(box: Any) -> tuple[float, float, float, float]:
-    if not isinstance(box, list | tuple | np.ndarray) or len(box) != 4:
-        raise BoxError(f"box {short(box)} must have four numbers (x1, y1, x2, y2)")
-    if not all(isinstance(value, int | float | np.number) and not isinstance(value, bool) for value in box):
-        raise BoxError(f"box {short(box)} must hold numbers only")
-    try:
-        x1, y1, x2, y2 = (float(value) for value in box)
-    except OverflowError:
-        raise BoxError(f"box {short(box)} must hold finite numbers, no NaN or infinity") from None
-    if not all(map(math.isfinite, (x1, y1, x2, y2))):
-        raise BoxError(f"box {short(box)} must hold finite numbers, no NaN or infinity")
-    return x1, y1, x2, y2
 
 
 def _fit(low: float, high: float, config: ZoomConfig) -> tuple[float, float]:

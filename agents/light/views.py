@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actfer_env import facs
+from actfer_env.boxes import Box
 from actfer_env.data import Dataset, Sample
 from actfer_env.errors import DataError
 from actfer_env.files import draft_folder
 from actfer_env.identity import dataset_facts, detector_facts, digest
 from actfer_env.plugins import Carrying
-from actfer_env.rollout import Box
 from actfer_env.tools import FaceTools
 from actfer_env.tools.align import Alignment
 from actfer_env.tools.cache import CacheConfig
