@@ -341,13 +341,13 @@ def _tool_mask(tools: tuple[str, ...]) -> Mask:
 
 @lru_cache
 def _joined_mask(tools: tuple[str, ...], regions: tuple[str, ...], size: int) -> Mask:
-    head = [DETECT_ALIGN in tools, *(name in regions for name in facs.REGIONS), ANSWER in tools]
+    head = [DETECT_ALIGN in tools, *(ZOOM_IN in tools and name in regions for name in facs.REGIONS), ANSWER in tools]
     return _constant(head + [True] * (size - len(head)))
 
 
 @lru_cache
 def _flat_mask(tools: tuple[str, ...], regions: tuple[str, ...]) -> Mask:
-    head = [DETECT_ALIGN in tools, *(name in regions for name in facs.REGIONS)]
+    head = [DETECT_ALIGN in tools, *(ZOOM_IN in tools and name in regions for name in facs.REGIONS)]
     return _constant(head + [ANSWER in tools] * EMOTION_COUNT)
 
 

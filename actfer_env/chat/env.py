@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -98,7 +99,7 @@ class ActFERChatEnv(gym.Env[dict[str, Any], str]):
             raise ValueError(f"unknown render_mode {render_mode!r}: use one of {self.metadata['render_modes']}")
         self.dataset = as_dataset(dataset, root, split, preset)
         self.chat, config = chat or ChatConfig(), config or EpisodeConfig()
-        self.config = config if max_turns is None else EpisodeConfig(max_turns, config.max_zooms, config.au_set)
+        self.config = config if max_turns is None else replace(config, max_turns=max_turns)
         self.tools = tools or chat_tools(detector, self.chat)
         self.slot_size, self.max_text, self.render_mode = slot_size, max_text, render_mode
         self.scorer = UCGRPO(reward or UCGRPOConfig())

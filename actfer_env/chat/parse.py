@@ -16,6 +16,7 @@ through the same rules, and their arguments count towards the turn's length.
 from __future__ import annotations
 
 import json
+import math
 import re
 import string
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,7 +36,7 @@ from actfer_env.chat.dialects import (
 )
 from actfer_env.chat.messages import native_calls
 from actfer_env.errors import short
-from actfer_env.tools.schema import ARGUMENTS, TOOLS, ZOOM_IN
+from actfer_env.tools.base import DEFAULT_TOOLS, Toolkit, ToolSpec, toolkit
 
 PROBLEMS: dict[str, str] = {
     "empty": "the turn is empty",
@@ -156,7 +157,10 @@ class _ProblemError(Exception):
 
 
 def parse_turn(
-    text: str | None, config: ChatConfig | None = None, tool_calls: Sequence[Mapping[str, Any]] | None = None
+    text: str | None,
+    config: ChatConfig | None = None,
+    tool_calls: Sequence[Mapping[str, Any]] | None = None,
+    tools: Sequence[ToolSpec] = DEFAULT_TOOLS,
 ) -> ParsedTurn:
     """Read an assistant's turn.
 
@@ -165,17 +169,19 @@ def parse_turn(
             where native calls are given.
         config: preset and mode of parsing.
         tool_calls: native calls in OpenAI's format, ``{"id", "function": {"name", "arguments"}}``.
+        tools: those that may be called; "lenient" gives their arguments the names and types of their schemas.
 
     Returns:
         The calls and the answer, or the problem. It never raises on what a policy wrote.
     """
-    return _Parser(config or ChatConfig()).parse(text or "", native_calls(tool_calls))
+    return _Parser(config or ChatConfig(), toolkit(tools)).parse(text or "", native_calls(tool_calls))
 
 
 class _Parser:
     """One turn's parsing; collects the notes."""
 
-    def __init__(self, config: ChatConfig) -> None:
+    def __init__(self, config: ChatConfig, tools: Toolkit) -> None:
+        self.tools = tools
         self.config, self.lenient = config, config.parsing == "lenient"
         self.notes: list[str] = []
 
@@ -370,23 +376,26 @@ class _Parser:
     def _mended(self, name: str, arguments: Any) -> ParsedCall:
         """Give tool and arguments their documented names and types, where lenient."""
         plain = name.strip().lower().replace("-", "_").replace(" ", "_")
-        if self.lenient and name not in TOOLS and plain in TOOLS:
+        if self.lenient and name not in self.tools and plain in self.tools:
             self.notes.append("renamed")
             name = plain
-        if self.lenient and name == ZOOM_IN and isinstance(arguments, Mapping):
-            arguments = self._zoom_arguments(dict(arguments))
+        if self.lenient and name in self.tools and isinstance(arguments, Mapping):
+            arguments = self._mended_arguments(dict(arguments), self.tools.parameters[name].get("properties", {}))
         return ParsedCall(name, arguments)
 
-    def _zoom_arguments(self, arguments: dict[str, Any]) -> dict[str, Any]:
+    def _mended_arguments(self, arguments: dict[str, Any], properties: Mapping[str, Any]) -> dict[str, Any]:
+        """Give arguments the names and types that a tool's schema has for them."""
         mended: dict[str, Any] = {}
-        if "label" in arguments and any(_ALIASES.get(key.lower(), key) == "boxes" for key in arguments):
+        aliases = {key: name for key, name in _ALIASES.items() if name in properties}
+        boxed = any(aliases.get(key.lower(), key) == "boxes" for key in arguments) and "boxes" in properties
+        if "label" in arguments and "label" not in properties and boxed:
             self.notes.append("label")
             arguments = _without(arguments, "label")
         for key, value in arguments.items():
-            known = key if key in ARGUMENTS[ZOOM_IN] else _ALIASES.get(key.lower(), key)
+            known = key if key in properties else aliases.get(key.lower(), key)
             if known in mended:
                 return arguments
-            mended[known] = {"regions": _as_regions, "boxes": _as_list}.get(known, lambda same: same)(value)
+            mended[known] = _as_typed(value, properties.get(known, {}))
             if known != key:
                 self.notes.append("renamed")
             if mended[known] != value:
@@ -537,6 +546,19 @@ def _parts(value: Any) -> Iterable[Any]:
 
 def _without(value: dict[str, Any], key: str) -> dict[str, Any]:
     return {name: item for name, item in value.items() if name != key}
+
+
+def _as_typed(value: Any, schema: Mapping[str, Any]) -> Any:
+    """Return a value as its schema has it, where it can mean one thing only: names, boxes, and a number in a text."""
+    kind, items = schema.get("type"), schema.get("items", {}).get("type")
+    if kind == "array":
+        return _as_regions(value) if items == "string" else _as_list(value) if items == "array" else value
+    if kind not in ("number", "integer") or not isinstance(value, str):
+        return value
+    number = _number(value)
+    if number is None or not math.isfinite(number):
+        return value
+    return int(number) if kind == "integer" and number.is_integer() else number
 
 
 def _as_regions(value: Any) -> Any:

@@ -129,11 +129,11 @@ def _settings(agent: ChatAgent, dataset: Dataset, config: EvalConfig) -> dict[st
     What each sample shows is kept with its conversation.
     """
     chat, episode = config.chat, config.episode
-    prompts = [system_prompt(chat, episode), user_prompt(chat), tool_schemas(chat.coordinates)]
+    prompts = [system_prompt(chat, episode), user_prompt(chat), tool_schemas(chat.coordinates, tools=episode.tools)]
     return dict(as_json({
         "agent": agent.name, "model": getattr(agent, "identity", {}), "sampling": getattr(agent, "settings", {}),
         "dataset": dataset_facts(dataset), "detector": detector_facts(config.detector), "chat": asdict(chat),
-        "episode": asdict(episode), "prompts": digest(prompts),
+        "episode": episode.facts(), "prompts": digest(prompts),
     }))  # fmt: skip
 
 
