@@ -188,12 +188,13 @@ class Episode:
         """Whether a policy answers that looks at pictures; a script that only plays the tools sets it to False."""
         self.predicted_emotion: str | None = None
         self.predicted_aus: frozenset[int] | None = None
-        self._detection: Detection = "not_called"
+        self.detection: Detection = "not_called"
+        """What became of the search for the face: "not_called", "ok", "failed", or "prealigned"."""
         self._dropped_answer: frozenset[int] = frozenset()
         self._open: tuple[str, ...] = facs.REGIONS
         self._legal: tuple[str, ...] | None = None
         if sample.prealigned:
-            self.alignment, self.state, self._detection = tools.alignment(sample), State.ALIGNED, "prealigned"
+            self.alignment, self.state, self.detection = tools.alignment(sample), State.ALIGNED, "prealigned"
 
     @property
     def done(self) -> bool:
@@ -201,14 +202,9 @@ class Episode:
         return self.state is State.DONE
 
     @property
-    def detection(self) -> Detection:
-        """What became of the search for the face: "not_called", "ok", "failed", or "prealigned"."""
-        return self._detection
-
-    @property
     def view(self) -> State:
         """What the policy has seen of the face: RAW, ALIGNED or NO_FACE; stays after the episode is over."""
-        return _VIEWS.get(self._detection, State.ALIGNED)
+        return _VIEWS.get(self.detection, State.ALIGNED)
 
     @property
     def turns_left(self) -> int:
@@ -227,10 +223,10 @@ class Episode:
 
     def legal_tools(self) -> tuple[str, ...]:
         """Return what may be called now: names of the episode's tools, and "answer"."""
-        if self._legal is None:
-            legal = [] if self.done else [name for name, tool in self.toolkit.items() if tool.legal(self)]
-            self._legal = () if self.done else (*legal, ANSWER)
-        return self._legal
+        legal = self._legal
+        if legal is None:  # asked several times a turn, and the same until the turn is over
+            self._legal = legal = () if self.state is State.DONE else (*self.toolkit.legal(self), ANSWER)
+        return legal
 
     def legal_regions(self) -> tuple[str, ...]:
         """Return the regions that zoom_in may name now, in the order of `facs.REGIONS`."""
@@ -333,7 +329,7 @@ class Episode:
             sample_id=sample.id, group_id=self.group_id, emotion=sample.emotion,
             aus=None if sample.aus is None else sample.aus & au_set,
             predicted_emotion=self.predicted_emotion, predicted_aus=self.predicted_aus,
-            tool_calls=tuple(self.calls), detection=self._detection, truncated=self.truncated, turns=self.turn,
+            tool_calls=tuple(self.calls), detection=self.detection, truncated=self.truncated, turns=self.turn,
             texts=tuple(texts), member=self.member, step=self.step, seed=self.seed,
             meta={**self._meta(au_set), **meta} if meta else self._meta(au_set),
         )  # fmt: skip
@@ -351,22 +347,29 @@ class Episode:
         """Spend one turn on `execute`; record it, and end the episode when it was the last."""
         if self.done:
             raise RuntimeError("the episode is over: start a new one")
+        self.legal_tools()  # as they are now; what a message says is legal is so in the next turn
         start = time.perf_counter()
+        self.turn += 1
         try:
             result = execute()
         except (ViolationError, BoxError) as error:
+            self._legal = None
             violation = error.name if isinstance(error, ViolationError) else "bad_arguments"
             result = StepResult(False, f"{error}. {self._advice()}", violation=violation)
+        except BaseException:  # such as a picture that cannot be read: nothing was played
+            self.turn -= 1
+            raise
         elapsed = (time.perf_counter() - start) * 1000
         self.last = None
         if name != ANSWER or result.violation:
             self.last = self._record(name, arguments, result, elapsed)
             self.calls.append(self.last)
-        self.turn += 1
-        if not self.done and self.turns_left == 0:
-            self.state, self.truncated = State.DONE, True
-        self._legal = None
-        return result if result.done == self.done else replace(result, done=True)
+        done = self.state is State.DONE
+        if not done and self.turn >= self.config.max_turns:
+            self.state, self.truncated, done = State.DONE, True, True
+        if done:
+            self._legal = ()
+        return result if result.done == done else replace(result, done=True)
 
     def _record(self, name: str, arguments: Any, result: StepResult, elapsed: float) -> ToolCall:
         output, closer, details = result.output, None, {"error": result.message}
@@ -375,7 +378,7 @@ class Episode:
             closer = None if tool.looks_closer == (name in LOOK_CLOSER) else tool.looks_closer
         return ToolCall(
             name=str(name), arguments=_json(arguments if _is_mapping(arguments) else {"value": arguments}),
-            violation=result.violation, turn=self.turn, boxes=() if output is None else output.boxes,
+            violation=result.violation, turn=self.turn - 1, boxes=() if output is None else output.boxes,
             result=details, elapsed_ms=round(elapsed, 3), looks_closer=closer,
         )  # fmt: skip
 
@@ -391,11 +394,11 @@ class Episode:
         if not tool.checked:
             output = sound(tool, output)
             output = replace(output, result=_json(output.result))
-        if len(output.crops) > self.zooms_left:
+        if output.crops and len(output.crops) > self.zooms_left:
             raise ViolationError(f"{len(output.crops)} zooms were asked for, {self.zooms_left} are left", "over_budget")
         if output.searched:
             self.alignment = output.alignment
-            self._detection = "failed" if output.alignment is None else "ok"
+            self.detection = "failed" if output.alignment is None else "ok"
             self.state = self.view
         if output.crops:
             self.crops += output.crops
@@ -423,8 +426,7 @@ class Episode:
         return StepResult(True, f"Answered {label}.", done=True)
 
     def _advice(self) -> str:
-        names = [ANSWER if name == ANSWER else self.toolkit[name].advice(self) for name in self.legal_tools()]
-        return f"Legal now: {' or '.join(names)}."
+        return self.toolkit.advice(self.legal_tools(), self.legal_regions())
 
 
 def _is_mapping(value: Any) -> bool:

@@ -48,7 +48,7 @@ class ViolationError(Exception):
         self.name = name
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class ToolOutput:
     """What a call of a tool brought.
 
@@ -132,9 +132,13 @@ class Tool:
         del wire
         return output.result
 
-    def advice(self, episode: Episode) -> str:
-        """Return how a message names the tool among what is legal now."""
-        del episode
+    def advice(self, regions: tuple[str, ...]) -> str:
+        """Return how a message names the tool among what is legal now.
+
+        Args:
+            regions: those that nobody has magnified yet.
+        """
+        del regions
         return self.name
 
     def hint(self, arguments: Any, wire: Wire) -> str:
@@ -244,6 +248,25 @@ class Toolkit(dict[str, Tool]):
         if not made or len(self) < len(made):
             raise ToolError("an episode needs at least one tool, each once")
         self.parameters = {tool.name: tool.schema(Wire())["function"]["parameters"] for tool in made}
+        self._legal = [(tool.name, tool.legal) for tool in made]
+        self._advice: dict[Any, str] = {}
+
+    def legal(self, episode: Episode) -> list[str]:
+        """Return the names of the tools that may be called now, in order."""
+        return [name for name, legal in self._legal if legal(episode)]
+
+    def advice(self, legal: tuple[str, ...], regions: tuple[str, ...]) -> str:
+        """Return in one sentence what is legal now.
+
+        Args:
+            legal: names of tools, and of the answer.
+            regions: those that nobody has magnified yet.
+        """
+        key = legal, regions
+        if key not in self._advice:
+            names = [self[name].advice(regions) if name in self else name for name in legal]
+            self._advice[key] = f"Legal now: {' or '.join(names)}."
+        return self._advice[key]
 
     def check(self, name: str, arguments: Any) -> None:
         """Check a call's arguments, by the schema where the tool does not do it itself.

@@ -69,7 +69,7 @@ class Wire:
     def record(self, arguments: Any) -> Any:
         """Return a call's arguments for the record: `boxes` of numbers as shares of their picture (the one that
         `image` names, by default the face), and all else as it is."""
-        boxes = arguments.get("boxes") if isinstance(arguments, Mapping) else None
+        boxes = arguments.get("boxes") if type(arguments) is dict or isinstance(arguments, Mapping) else None
         extent = UNIT if boxes is None else self.extent(arguments.get("image"))
         if extent == UNIT or not isinstance(boxes, list | tuple):
             return arguments

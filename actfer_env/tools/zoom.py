@@ -320,9 +320,9 @@ class ZoomIn(Tool):
         """Return the crops' regions and boxes."""
         return {"crops": [{"region": crop.region, "box": wire.write(crop.box)} for crop in output.crops]}
 
-    def advice(self, episode: Episode) -> str:
+    def advice(self, regions: tuple[str, ...]) -> str:
         """Return the name with the regions that are left."""
-        return _advice(episode.legal_regions())
+        return f"{self.name} ({', '.join([*regions, 'or a new box'] if regions else ['a new box'])})"
 
     def hint(self, arguments: Any, wire: Wire) -> str:
         """Return how boxes are written."""
@@ -341,8 +341,3 @@ class ZoomIn(Tool):
     def describe(self, call: ToolCall) -> str:
         """Return how many crops there were."""
         return f"{len(call.boxes)} crop{'' if len(call.boxes) == 1 else 's'}"
-
-
-@lru_cache(maxsize=64)
-def _advice(regions: tuple[str, ...]) -> str:
-    return f"{ZOOM_IN} ({', '.join([*regions, 'or a new box'] if regions else ['a new box'])})"
