@@ -169,8 +169,11 @@ def check_tool(tool: Any) -> None:
             _check_allowed(made, tool, arguments, wire)
         for arguments in _forbidden_calls(allowed[0], schema):
             episode = _episode_for(made, tool, wire)
-            result = episode.call(made.name, arguments)
             where = f"{made.name}: the call {arguments}, which its schema forbids,"
+            try:
+                result = episode.call(made.name, arguments)
+            except Exception as error:
+                raise AssertionError(f"{where} fails: {type(error).__name__}: {error}") from error
             _require(result.violation == "bad_arguments", f"{where} was not refused as bad_arguments")
             _require("\n" not in result.message, f"{where} was refused in several lines")
 

@@ -35,6 +35,11 @@ RESERVED = ("", "answer", "unknown")
 """Names that no tool can have: records and messages use them."""
 
 
+def usual_calls(regions: Sequence[str] = ()) -> list[tuple[str, dict[str, Any]]]:
+    """Return the calls of ActFER's trajectory: align the face, then magnify regions one by one."""
+    return [(DETECT_ALIGN, {}), *((ZOOM_IN, {"regions": [region]}) for region in regions)]
+
+
 class ViolationError(Exception):
     """A call that a tool refuses: it costs a turn and changes nothing.
 
