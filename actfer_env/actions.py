@@ -15,9 +15,9 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from actfer_env import facs
+from actfer_env.boxes import Box
 from actfer_env.episode import ANSWER, Episode, StepResult
 from actfer_env.errors import short
-from actfer_env.rollout import Box
 from actfer_env.tools.schema import DETECT_ALIGN, ZOOM_IN
 from actfer_env.tools.zoom import ZOOM, ZoomConfig, check_box, is_repeat
 
@@ -148,10 +148,10 @@ class DictActions:
 
     def encode(self, move: Move) -> dict[str, Any]:
         """Return the action; a region must be given as its box."""
-        x1, y1, x2, y2 = move.box or (0.25, 0.25, 0.75, 0.75)
+        box = Box(*(move.box or (0.25, 0.25, 0.75, 0.75)))
         return {
             "tool": np.int64(self.tools.index(move.tool)),
-            "box": np.array([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1], np.float32),
+            "box": np.array(box.to_centre(), np.float32),
             "emotion": np.int64(facs.EMOTIONS.index(move.emotion)),
             "aus": _bits(move.aus, self.au_set),
         }
@@ -175,7 +175,7 @@ class DictActions:
         (x1, x2), (y1, y2) = np.sort(rng.random(2)), np.sort(rng.random(2))
         return {
             "tool": np.int64(_pick(rng, mask)),
-            "box": np.array([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1], np.float32),
+            "box": np.array(Box(x1, y1, x2, y2).to_centre(), np.float32),
             "emotion": rng.integers(EMOTION_COUNT),
             "aus": rng.integers(2, size=len(self.au_set)).astype(np.int8),
         }
@@ -316,13 +316,11 @@ def _index(value: Any, count: int, name: str) -> int:
 
 def _corners(box: Any) -> Box:
     """Return (cx, cy, w, h) as (x1, y1, x2, y2), clipped to the frame."""
-    cx, cy, w, h = (float(value) for value in box)
-    return (max(cx - w / 2, 0.0), max(cy - h / 2, 0.0), min(cx + w / 2, 1.0), min(cy + h / 2, 1.0))
+    return Box.from_centre(*(float(value) for value in box)).clipped()
 
 
 def _is_new(box: Box, mask: Magnified) -> bool:
-    x1, y1, x2, y2 = box
-    return x1 < x2 and y1 < y2 and not is_repeat(check_box(box, mask.zoom), mask.boxes, mask.zoom)
+    return box.x1 < box.x2 and box.y1 < box.y2 and not is_repeat(check_box(box, mask.zoom), mask.boxes, mask.zoom)
 
 
 def _emotion(value: Any) -> str:
@@ -343,13 +341,13 @@ def _tool_mask(tools: tuple[str, ...]) -> Mask:
 
 @lru_cache
 def _joined_mask(tools: tuple[str, ...], regions: tuple[str, ...], size: int) -> Mask:
-    head = [DETECT_ALIGN in tools, *(name in regions for name in facs.REGIONS), ANSWER in tools]
+    head = [DETECT_ALIGN in tools, *(ZOOM_IN in tools and name in regions for name in facs.REGIONS), ANSWER in tools]
     return _constant(head + [True] * (size - len(head)))
 
 
 @lru_cache
 def _flat_mask(tools: tuple[str, ...], regions: tuple[str, ...]) -> Mask:
-    head = [DETECT_ALIGN in tools, *(name in regions for name in facs.REGIONS)]
+    head = [DETECT_ALIGN in tools, *(ZOOM_IN in tools and name in regions for name in facs.REGIONS)]
     return _constant(head + [ANSWER in tools] * EMOTION_COUNT)
 
 

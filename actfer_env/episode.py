@@ -7,7 +7,8 @@
 | ALIGNED | zoom_in, while zooms are left and the regions or boxes are new     | ALIGNED                            |
 | ALIGNED, NO_FACE | answer                                                    | DONE                               |
 
-Every other call is a violation: it costs a turn, changes nothing, and returns an error that says what is legal.
+Every other call is a violation: it costs a turn, changes nothing, and returns an error that says what is legal. The
+table is that of ActFER's two tools; `EpisodeConfig.tools` may name others, each of which says when it may be called.
 """
 
 from __future__ import annotations
@@ -15,20 +16,32 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from enum import IntEnum
-from functools import cached_property, lru_cache
+from functools import cached_property
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from actfer_env import facs
 from actfer_env.bounds import bounded, check_fields
-from actfer_env.errors import LabelError, SettingsError, short
-from actfer_env.rollout import VIOLATIONS, Box, Detection, Rollout, ToolCall
+from actfer_env.boxes import Box, BoxError
+from actfer_env.errors import LabelError, SettingsError, ToolError, short
+from actfer_env.rollout import LOOK_CLOSER, VIOLATIONS, Detection, Rollout, ToolCall
 from actfer_env.tools.align import Alignment
+from actfer_env.tools.base import (
+    DEFAULT_TOOLS,
+    DETECT_ALIGN,
+    ZOOM_IN,
+    Tool,
+    Toolkit,
+    ToolOutput,
+    ViolationError,
+    sound,
+    toolkit,
+)
 from actfer_env.tools.cache import FaceTools
-from actfer_env.tools.schema import ARGUMENTS, DETECT_ALIGN, TOOLS, ZOOM_IN
-from actfer_env.tools.zoom import UNIT, BoxError, Crop, in_shares, is_repeat, repeated_regions, resolve
+from actfer_env.tools.wire import Wire
+from actfer_env.tools.zoom import Crop, repeated_regions
 
 if TYPE_CHECKING:
     from actfer_env.data.sample import Sample
@@ -36,7 +49,6 @@ if TYPE_CHECKING:
 __all__ = ["Episode", "EpisodeConfig", "Rollout", "State", "StepResult", "ToolCall"]
 
 ANSWER = "answer"
-_ARGUMENTS = {name: frozenset(known) for name, known in ARGUMENTS.items()}
 
 
 class State(IntEnum):
@@ -48,18 +60,13 @@ class State(IntEnum):
     DONE = 3
 
 
-_LEGAL_TOOLS: Mapping[State, tuple[str, ...]] = {
-    State.RAW: (DETECT_ALIGN, ANSWER), State.ALIGNED: (ANSWER,), State.NO_FACE: (ANSWER,), State.DONE: (),
-}  # fmt: skip
-"""What is legal once no zoom is left."""
-_READ = ("error", "faces", "index", "score", "box", "regions")
-"""What a reader is told of a detection; the rest stands in the rollout."""
 _VIEWS: Mapping[Detection, State] = {"not_called": State.RAW, "failed": State.NO_FACE}
+_SHARES = Wire()
 
 
 @dataclass(frozen=True)
 class EpisodeConfig:
-    """Budgets and the answer's vocabulary.
+    """Budgets, tools, and the answer's vocabulary.
 
     Attributes:
         max_turns: calls and answer together (ActFER's horizon was lost in extraction; chosen here).
@@ -67,16 +74,19 @@ class EpisodeConfig:
         au_set: the Action Units that targets and answers are restricted to, or the name of a set (a key of
             `facs.AU_SETS`); kept in ascending order.
         emotions: the emotions that an answer may name, in any known spelling; kept in the order of `facs.EMOTIONS`.
+        tools: what may be called, in the order of schemas and prompt: names of registered tools, or `Tool` objects.
 
     Raises:
         SettingsError: a budget is out of its range, or no emotion is left.
         LabelError: an Action Unit or emotion is unknown.
+        ToolError: a tool is unknown, no tool, or given twice.
     """
 
     max_turns: int = bounded(6, ge=1)
     max_zooms: int = bounded(4, ge=0)
     au_set: tuple[int, ...] = facs.CORE_AUS
     emotions: tuple[str, ...] = facs.EMOTIONS
+    tools: tuple[str | Tool, ...] = DEFAULT_TOOLS
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -88,16 +98,34 @@ class EpisodeConfig:
             if not allowed:
                 raise SettingsError("emotions is empty: name at least one that an answer may be")
             object.__setattr__(self, "emotions", tuple(label for label in facs.EMOTIONS if label in allowed))
-
-    def facts(self) -> dict[str, Any]:
-        """Return what a stored run says of its episodes; `emotions` only where they are not all."""
-        kept = asdict(self)
-        return kept if self.emotions != facs.EMOTIONS else {k: v for k, v in kept.items() if k != "emotions"}
+        if self.tools is not DEFAULT_TOOLS:
+            tools = (self.tools,) if isinstance(self.tools, str) else tuple(self.tools)
+            object.__setattr__(self, "tools", tools)
+            _ = self.toolkit
 
     @cached_property
     def known_aus(self) -> frozenset[int]:
         """The Action Units of `au_set`."""
         return frozenset(self.au_set)
+
+    @property
+    def toolkit(self) -> Toolkit:
+        """The tools by name."""
+        try:
+            return toolkit(self.tools)
+        except TypeError as error:
+            raise ToolError(f"tools {short(self.tools)} must be names or hashable tools: {error}") from None
+
+    def facts(self) -> dict[str, Any]:
+        """Return the settings as JSON values; emotions and tools only where they are not the usual ones."""
+        facts: dict[str, Any] = {
+            "max_turns": self.max_turns, "max_zooms": self.max_zooms, "au_set": list(self.au_set),
+        }  # fmt: skip
+        if self.emotions != facs.EMOTIONS:
+            facts["emotions"] = list(self.emotions)
+        if self.tools != DEFAULT_TOOLS:
+            facts["tools"] = list(self.toolkit)
+        return facts
 
 
 @dataclass(frozen=True)
@@ -111,6 +139,7 @@ class StepResult:
         crops: after a zoom_in.
         violation: the violation's name, or None.
         done: whether the episode is over.
+        output: what the tool returned, after a legal call.
     """
 
     legal: bool
@@ -119,12 +148,7 @@ class StepResult:
     crops: tuple[Crop, ...] = ()
     violation: str | None = None
     done: bool = False
-
-
-class _ViolationError(Exception):
-    def __init__(self, name: str, message: str) -> None:
-        super().__init__(message)
-        self.name = name
+    output: ToolOutput | None = None
 
 
 class Episode:
@@ -133,7 +157,7 @@ class Episode:
     Args:
         sample: the picture and its labels.
         tools: detection and decoding, shared between episodes.
-        config: budgets.
+        config: budgets, and the tools that may be called.
         group_id: the query group; default is the sample's id.
         member: index within the group.
         seed: the seed of the episode, for the record.
@@ -155,6 +179,9 @@ class Episode:
         step: int | None = None,
     ) -> None:
         self.sample, self.tools, self.config = sample, tools, config or EpisodeConfig()
+        self.toolkit = self.config.toolkit
+        self.wire = _SHARES
+        """How the caller writes boxes, and how large it sees pictures; a front end may set it before the first turn."""
         self.group_id = sample.id if group_id is None else group_id
         self.member, self.seed, self.step = member, seed, step
         self.state = State.RAW
@@ -169,11 +196,13 @@ class Episode:
         """Whether a policy answers that looks at pictures; a script that only plays the tools sets it to False."""
         self.predicted_emotion: str | None = None
         self.predicted_aus: frozenset[int] | None = None
-        self._detection: Detection = "not_called"
+        self.detection: Detection = "not_called"
+        """What became of the search for the face: "not_called", "ok", "failed", or "prealigned"."""
         self._dropped_answer: frozenset[int] = frozenset()
         self._open: tuple[str, ...] = facs.REGIONS
+        self._legal: tuple[str, ...] | None = None
         if sample.prealigned:
-            self.alignment, self.state, self._detection = tools.alignment(sample), State.ALIGNED, "prealigned"
+            self.alignment, self.state, self.detection = tools.alignment(sample), State.ALIGNED, "prealigned"
 
     @property
     def done(self) -> bool:
@@ -183,7 +212,7 @@ class Episode:
     @property
     def view(self) -> State:
         """What the policy has seen of the face: RAW, ALIGNED or NO_FACE; stays after the episode is over."""
-        return _VIEWS.get(self._detection, State.ALIGNED)
+        return _VIEWS.get(self.detection, State.ALIGNED)
 
     @property
     def turns_left(self) -> int:
@@ -201,11 +230,11 @@ class Episode:
         return tuple(crop.box for crop in self.crops)
 
     def legal_tools(self) -> tuple[str, ...]:
-        """Return what may be called now: any of "detect_align", "zoom_in", "answer"."""
-        state = self.state
-        if state is State.ALIGNED and len(self.crops) < self.config.max_zooms:
-            return (ZOOM_IN, ANSWER)
-        return _LEGAL_TOOLS[state]
+        """Return what may be called now: names of the episode's tools, and "answer"."""
+        legal = self._legal
+        if legal is None:  # asked several times a turn, and the same until the turn is over
+            self._legal = legal = () if self.state is State.DONE else (*self.toolkit.legal(self), ANSWER)
+        return legal
 
     def legal_regions(self) -> tuple[str, ...]:
         """Return the regions that zoom_in may name now, in the order of `facs.REGIONS`."""
@@ -219,13 +248,15 @@ class Episode:
         Returns:
             After detect_align: `faces` (how many), and of the aligned one `index`, `score`, `box` (in pixels) and
             `regions` (name -> box in the aligned frame). After zoom_in: `crops`, for each its `region` (None for a free
-            box), `box`, `inside`, `native` and `size`. After a violation: `error`. Empty after an answer.
+            box), `box`, `inside`, `native` and `size`. After another tool: its result. After a violation: `error`.
+            Empty after an answer.
         """
         if self.last is None:
             return {}
-        if self.last.name != DETECT_ALIGN:
+        tool = self.toolkit.get(self.last.name)
+        if self.last.violation or tool is None or not tool.reading:
             return dict(self.last.result)
-        return {key: self.last.result[key] for key in _READ if key in self.last.result}
+        return {key: self.last.result[key] for key in tool.reading if key in self.last.result}
 
     def detect_align(self) -> StepResult:
         """Call face-detect-align."""
@@ -245,22 +276,22 @@ class Episode:
         """
         return self._turn(ANSWER, {"emotion": emotion, "aus": aus}, lambda: self._answer(emotion, aus))
 
-    def call(self, name: str, arguments: Any = None, extent: tuple[float, float] = UNIT) -> StepResult:
+    def call(self, name: str, arguments: Any = None) -> StepResult:
         """Call a tool by name with JSON arguments, legal or not.
 
         Args:
-            name: "detect_align" or "zoom_in"; any other is the violation `unknown_tool`.
-            arguments: the tool's arguments.
-            extent: width and height, in the caller's coordinates, of the picture that its boxes refer to. What the
-                policy is told speaks them too; the record has shares of the picture.
+            name: one of the episode's tools; any other is the violation `unknown_tool`.
+            arguments: the tool's arguments, boxes as `wire` writes them. What the policy is told speaks its coordinates
+                too; the record has shares of the picture.
 
         Raises:
             RuntimeError: the episode is over.
             ImageError: the picture cannot be read.
             DetectorError: the detector lacks its extra or weights.
+            ToolError: a tool returned something malformed.
         """
         arguments = {} if arguments is None else arguments
-        return self._turn(name, in_shares(arguments, extent), lambda: self._execute(name, arguments, extent))
+        return self._turn(name, self.wire.record(arguments), lambda: self._execute(name, arguments))
 
     def violate(self, violation: str, message: str, name: str = "", arguments: Any = None) -> StepResult:
         """Record a turn that a front end could not turn into a call, such as one that did not parse.
@@ -275,7 +306,7 @@ class Episode:
             raise ValueError(f"unknown violation {violation!r}: use one of {', '.join(VIOLATIONS)}")
 
         def fail() -> StepResult:
-            raise _ViolationError(violation, message)
+            raise ViolationError(message, violation)
 
         return self._turn(name, {} if arguments is None else arguments, fail)
 
@@ -287,7 +318,7 @@ class Episode:
         """
         if self.done:
             raise RuntimeError("the episode is over: start a new one")
-        self.state, self.truncated = State.DONE, True
+        self.state, self.truncated, self._legal = State.DONE, True, None
 
     def rollout(self, texts: Iterable[str] = (), meta: Mapping[str, Any] | None = None) -> Rollout:
         """Return the record of the finished episode.
@@ -306,7 +337,7 @@ class Episode:
             sample_id=sample.id, group_id=self.group_id, emotion=sample.emotion,
             aus=None if sample.aus is None else sample.aus & au_set,
             predicted_emotion=self.predicted_emotion, predicted_aus=self.predicted_aus,
-            tool_calls=tuple(self.calls), detection=self._detection, truncated=self.truncated, turns=self.turn,
+            tool_calls=tuple(self.calls), detection=self.detection, truncated=self.truncated, turns=self.turn,
             texts=tuple(texts), member=self.member, step=self.step, seed=self.seed,
             meta={**self._meta(au_set), **meta} if meta else self._meta(au_set),
         )  # fmt: skip
@@ -324,94 +355,70 @@ class Episode:
         """Spend one turn on `execute`; record it, and end the episode when it was the last."""
         if self.done:
             raise RuntimeError("the episode is over: start a new one")
+        self.legal_tools()  # as they are now; what a message says is legal is so in the next turn
         start = time.perf_counter()
+        self.turn += 1
         try:
             result = execute()
-        except _ViolationError as error:
-            result = StepResult(False, f"{error}. {self._advice()}", violation=error.name)
+        except (ViolationError, BoxError) as error:
+            self._legal = None
+            violation = error.name if isinstance(error, ViolationError) else "bad_arguments"
+            result = StepResult(False, f"{error}. {self._advice()}", violation=violation)
+        except BaseException:  # such as a picture that cannot be read: nothing was played
+            self.turn -= 1
+            raise
         elapsed = (time.perf_counter() - start) * 1000
         self.last = None
         if name != ANSWER or result.violation:
             self.last = self._record(name, arguments, result, elapsed)
             self.calls.append(self.last)
-        self.turn += 1
-        if not self.done and self.turns_left == 0:
-            self.state, self.truncated = State.DONE, True
-        return result if result.done == self.done else replace(result, done=True)
+        done = self.state is State.DONE
+        if not done and self.turn >= self.config.max_turns:
+            self.state, self.truncated, done = State.DONE, True, True
+        if done:
+            self._legal = ()
+        return result if result.done == done else replace(result, done=True)
 
     def _record(self, name: str, arguments: Any, result: StepResult, elapsed: float) -> ToolCall:
-        details: dict[str, Any] = {"error": result.message} if result.violation else {}
-        if not result.violation and name == DETECT_ALIGN:
-            details = {"faces": 0} if result.alignment is None else result.alignment.to_dict()
-        elif not result.violation:
-            details = {"crops": [crop.to_dict() for crop in result.crops]}
+        output, closer, details = result.output, None, {"error": result.message}
+        if output is not None:
+            tool, details = self.toolkit[name], output.result
+            closer = None if tool.looks_closer == (name in LOOK_CLOSER) else tool.looks_closer
         return ToolCall(
             name=str(name), arguments=_json(arguments if _is_mapping(arguments) else {"value": arguments}),
-            violation=result.violation, turn=self.turn, boxes=tuple([crop.box for crop in result.crops]),
-            result=details, elapsed_ms=round(elapsed, 3),
+            violation=result.violation, turn=self.turn - 1, boxes=() if output is None else output.boxes,
+            result=details, elapsed_ms=round(elapsed, 3), looks_closer=closer,
         )  # fmt: skip
 
-    def _execute(self, name: str, arguments: Any, extent: tuple[float, float]) -> StepResult:
-        if name not in TOOLS:
-            raise _ViolationError("unknown_tool", f"there is no tool {short(name)}")
-        self._check_order(name)
-        if not _is_mapping(arguments) or not arguments.keys() <= _ARGUMENTS[name]:
-            allowed = ", ".join(ARGUMENTS[name]) or "none"
-            raise _ViolationError("bad_arguments", f"{name} takes these arguments: {allowed}")
-        return self._detect_align() if name == DETECT_ALIGN else self._zoom_in(**arguments, extent=extent)
-
-    def _check_order(self, name: str) -> None:
-        if name in self.legal_tools():
-            return
-        if name == DETECT_ALIGN and self._detection != "prealigned":
-            raise _ViolationError("repeated_call", "detect_align was called already")
-        if name == ZOOM_IN and self.state is State.ALIGNED:
-            raise _ViolationError("over_budget", f"all {self.config.max_zooms} zooms are used")
-        reasons = {
-            State.RAW: "zoom_in needs an aligned face, and detect_align was not called yet",
-            State.NO_FACE: "zoom_in is impossible: no face was found",
-            State.ALIGNED: "the picture is an aligned face already",
-        }
-        raise _ViolationError("illegal_order", reasons[self.state])
-
-    def _detect_align(self) -> StepResult:
-        self.alignment = self.tools.alignment(self.sample)
-        if self.alignment is None:
-            self.state, self._detection = State.NO_FACE, "failed"
-            return StepResult(True, "No face was found. Answer from the whole picture.")
-        self.state, self._detection = State.ALIGNED, "ok"
-        count, place = self.alignment.faces, self.alignment.index + 1
-        which = "one face" if count == 1 else f"face {place} of {count} by size"
-        return StepResult(True, f"Aligned {which}. {self._advice()}", alignment=self.alignment)
-
-    def _zoom_in(
-        self, regions: Any = None, boxes: Any = None, image: Any = "face", *, extent: tuple[float, float]
-    ) -> StepResult:
-        assert self.alignment is not None
-        try:
-            wanted = resolve(self.alignment, regions, boxes, image, self.tools.zoom, extent)
-        except (BoxError, LabelError) as error:
-            raise _ViolationError("bad_arguments", str(error)) from error
-        if len(wanted) > 1 or wanted[0][0] not in self.legal_regions():
-            self._check_new([box for _, box in wanted])
-        crops = tuple(self.tools.crop(self.sample, self.alignment, box, name) for name, box in wanted)
-        self.crops += crops
-        self._close_regions(crops)
-        shown = ", ".join(crop.region or "a box" for crop in crops)
-        return StepResult(True, f"Magnified {shown}. {self._advice()}", crops=crops)
+    def _execute(self, name: str, arguments: Any) -> StepResult:
+        """Run a tool where it may be called, and take up what it brought."""
+        tool = self.toolkit.get(name) if isinstance(name, str) else None
+        if tool is None:
+            raise ViolationError(f"there is no tool {short(name)}", "unknown_tool")
+        if name not in self.legal_tools():
+            raise tool.refuse(self)
+        self.toolkit.check(name, arguments)
+        output = tool.run(self, **arguments)
+        if not tool.checked:
+            output = sound(tool, output)
+            output = replace(output, result=_json(output.result))
+        if output.crops and len(output.crops) > self.zooms_left:
+            raise ViolationError(f"{len(output.crops)} zooms were asked for, {self.zooms_left} are left", "over_budget")
+        if output.searched:
+            self.alignment = output.alignment
+            self.detection = "failed" if output.alignment is None else "ok"
+            self.state = self.view
+        if output.crops:
+            self.crops += output.crops
+            self._close_regions(output.crops)
+        self._legal = None
+        message = f"{output.message} {self._advice()}" if output.advise else output.message
+        return StepResult(True, message, output.alignment, output.crops, output=output)
 
     def _close_regions(self, crops: Iterable[Crop]) -> None:
-        assert self.alignment is not None
-        for crop in crops:
+        for crop in crops if self.alignment is not None else ():
             seen = repeated_regions(self.alignment, crop.box, self.tools.zoom)
             self._open = tuple(name for name in self._open if name not in seen)
-
-    def _check_new(self, boxes: list[Box]) -> None:
-        if len(boxes) > self.zooms_left:
-            raise _ViolationError("over_budget", f"{len(boxes)} zooms were asked for, {self.zooms_left} are left")
-        for i, box in enumerate(boxes):
-            if is_repeat(box, [*self.zoomed_boxes, *boxes[:i]], self.tools.zoom):
-                raise _ViolationError("repeated_call", "this region or box was magnified already")
 
     def _answer(self, emotion: str, aus: Iterable[str | int] | str | None) -> StepResult:
         try:
@@ -420,11 +427,11 @@ class Episode:
             label = ""
         if label not in self.config.emotions:
             known = ", ".join(self.config.emotions)
-            raise _ViolationError("bad_arguments", f"unknown emotion {short(emotion)}: use one of {known}")
+            raise ViolationError(f"unknown emotion {short(emotion)}: use one of {known}")
         try:
             units = None if aus is None else facs.parse_aus(aus)
         except (LabelError, TypeError) as error:
-            raise _ViolationError("bad_arguments", str(error)) from error
+            raise ViolationError(str(error)) from error
         au_set = self.config.known_aus
         self.predicted_emotion = label
         self.predicted_aus = None if units is None else units & au_set
@@ -433,7 +440,7 @@ class Episode:
         return StepResult(True, f"Answered {label}.", done=True)
 
     def _advice(self) -> str:
-        return _advice(self.legal_tools(), self.legal_regions())
+        return self.toolkit.advice(self.legal_tools(), self.legal_regions())
 
 
 def _is_mapping(value: Any) -> bool:
@@ -442,14 +449,6 @@ def _is_mapping(value: Any) -> bool:
 
 def _spelled(aus: frozenset[int]) -> list[str]:
     return [facs.format_au(au) for au in sorted(aus)] if aus else []
-
-
-@lru_cache(maxsize=256)
-def _advice(tools: tuple[str, ...], regions: tuple[str, ...]) -> str:
-    legal = [name for name in tools if name != ZOOM_IN]
-    if ZOOM_IN in tools:
-        legal.insert(0, f"zoom_in ({', '.join([*regions, 'or a new box'] if regions else ['a new box'])})")
-    return f"Legal now: {' or '.join(legal)}."
 
 
 def _json(value: Any, depth: int = 32) -> Any:

@@ -18,6 +18,10 @@ class DetectorError(ActFERError, RuntimeError):
     """A detector that is unknown, lacks its extra or weights, or returned something malformed."""
 
 
+class ToolError(ActFERError, ValueError):
+    """A tool that is unknown, given twice, or returned something malformed."""
+
+
 class DataError(ActFERError, ValueError):
     """A data set, label or stored file that is missing, unknown or malformed."""
 

@@ -1,15 +1,15 @@
-"""Detectors, data sets and agents by name: those that come along, those that code registers, those of plug-ins.
+"""Detectors, data sets, agents and tools by name: those that come along, those that code registers, those of plug-ins.
 
 What other code brings reaches every process in one of three ways:
 
-- *Entry points* of an installed distribution, in the groups `actfer_env.detectors`, `actfer_env.datasets` and
-  `actfer_env.agents`: the entry point's name is the name, what it points to is what would be registered. They are
-  looked up when a name is unknown, and when all names are listed.
+- *Entry points* of an installed distribution, in the groups `actfer_env.detectors`, `actfer_env.datasets`,
+  `actfer_env.agents` and `actfer_env.tools`: the entry point's name is the name, what it points to is what would be
+  registered. They are looked up when a name is unknown, and when all names are listed.
 - *A module that registers* when it is imported: `actfer --import MODULE ...`, or the environment variable
   `ACTFER_IMPORT` with names separated by commas, which child processes inherit.
-- *A call* of `register_detector`, `register_dataset` or `register_agent`: it is sent along to processes that
-  `multiprocessing` starts (those of `GroupVectorEnv`, of gymnasium's `AsyncVectorEnv` and of Stable-Baselines3's
-  `SubprocVecEnv` among them), and to the workers of this package's own commands.
+- *A call* of `register_detector`, `register_dataset`, `register_agent` or `register_tool`: it is sent along to
+  processes that `multiprocessing` starts (those of `GroupVectorEnv`, of gymnasium's `AsyncVectorEnv` and of
+  Stable-Baselines3's `SubprocVecEnv` among them), and to the workers of this package's own commands.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from actfer_env import facs
+from actfer_env.boxes import Box
 from actfer_env.errors import DataError, short
 from actfer_env.files import write_bytes_atomic, write_text_atomic
 
@@ -23,13 +24,13 @@ SCHEMA_VERSION = 1
 """Version of the JSON-lines record; a reader refuses records of a newer one."""
 
 Detection = Literal["ok", "failed", "not_called", "prealigned"]
-Box = tuple[float, float, float, float]
-"""(x1, y1, x2, y2); in the aligned frame each is in [0, 1], x to the right and y down."""
 
 VIOLATIONS: tuple[str, ...] = (
     "illegal_order", "repeated_call", "over_budget", "bad_arguments", "unknown_tool", "parse_error",
 )  # fmt: skip
 """Names of the violations that an episode records."""
+LOOK_CLOSER = frozenset({"zoom_in"})
+"""Names of the tools that look closer though the record of their calls does not say so."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,11 @@ class ToolCall:
         arguments: what the policy passed, as JSON values.
         violation: one of `VIOLATIONS`, or None for a legal call.
         turn: the turn (from 0) in which it was made.
-        boxes: of a legal zoom_in, the zoomed boxes in the aligned frame, each in [0, 1].
+        boxes: of a legal call, what it looked at (the zoomed boxes) in the aligned frame, each in [0, 1].
         result: what the tool returned apart from pictures, as JSON values; of a violation, its message.
         elapsed_ms: wall-clock milliseconds of the tool, or None; left out of equality.
+        looks_closer: whether its tool looks closer, so that the record knows it wherever it is read; None, as in
+            records that were written before there were other tools, is what the name says (`LOOK_CLOSER`).
     """
 
     name: str
@@ -53,12 +56,26 @@ class ToolCall:
     boxes: tuple[Box, ...] = ()
     result: dict[str, Any] = field(default_factory=dict)
     elapsed_ms: float | None = field(default=None, compare=False)
+    looks_closer: bool | None = None
+
+    @property
+    def zoomed(self) -> bool:
+        """Whether it was a legal call of a tool that looks closer."""
+        closer = self.name in LOOK_CLOSER if self.looks_closer is None else self.looks_closer
+        return closer and self.violation is None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form; nested values are the call's own, not copies."""
+        data = _fields(self)
+        if self.looks_closer is None:
+            del data["looks_closer"]
+        return data
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ToolCall:
         """Build a call from its JSON form; fields that this version does not know are ignored."""
         known = {key: data[key] for key in cls.__dataclass_fields__ if key in data}
-        known["boxes"] = tuple(tuple(box) for box in known.get("boxes", ()))
+        known["boxes"] = tuple(Box(*box) for box in known.get("boxes", ()))
         return cls(**known)
 
 
@@ -106,8 +123,8 @@ class Rollout:
 
     @cached_property
     def zoomed(self) -> bool:
-        """Whether a legal zoom_in was executed."""
-        return any(call.name == "zoom_in" and call.violation is None for call in self.tool_calls)
+        """Whether a legal call of a tool that looks closer was executed, such as zoom_in."""
+        return any(call.zoomed for call in self.tool_calls)
 
     @cached_property
     def violations(self) -> tuple[str, ...]:
@@ -130,7 +147,7 @@ class Rollout:
         Nested values are the rollout's own, not copies.
         """
         data = {"schema": SCHEMA_VERSION, **_fields(self)}
-        data["tool_calls"] = [_fields(call) for call in self.tool_calls]
+        data["tool_calls"] = [call.to_dict() for call in self.tool_calls]
         for key in ("aus", "predicted_aus"):
             data[key] = None if data[key] is None else [facs.format_au(au) for au in sorted(data[key])]
         return data

@@ -21,12 +21,11 @@ from actfer_env.agents.conversation import Codec, Conversation, ModelError
 from actfer_env.agents.prepare import in_processes, naming_broken, prepared, prepared_name, read_arrays, write_arrays
 from actfer_env.agents.torchvision_guard import guard
 from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools
-from actfer_env.chat.turns import answer_text, call_text
+from actfer_env.chat.turns import answer_text, look_texts
 from actfer_env.data import Dataset, Sample
 from actfer_env.identity import dataset_facts, detector_facts, file_facts
 from actfer_env.tools import FaceTools
 from actfer_env.tools.image import RGB
-from actfer_env.tools.schema import DETECT_ALIGN, ZOOM_IN
 
 BRIEF_CHAT = ChatConfig(brief=True, image_side=64, face_side=64, crop_side=64)
 """The conversation of a tiny model: short prompts, and pictures of four tokens at most (chosen here)."""
@@ -157,8 +156,8 @@ def turns(sample: Sample, region: str | None) -> list[str]:
         sample: the face; its labels are the answer.
         region: what to zoom into, or None.
     """
-    zoom = [] if region is None else [call_text(ZOOM_IN, regions=[region])]
-    return [call_text(DETECT_ALIGN), *zoom, answer_text(sample.emotion or "neutral", sample.aus or ())]
+    looks = look_texts([] if region is None else [region])
+    return [*looks, answer_text(sample.emotion or "neutral", sample.aus or ())]
 
 
 def codec_of(model: str | os.PathLike[str]) -> Codec:

@@ -25,6 +25,7 @@ from actfer_env.agents.refusals import cure_of, kind_of
 from actfer_env.bounds import bounded, check_fields
 from actfer_env.chat import ChatEpisode, to_openai
 from actfer_env.chat.messages import without_reasoning
+from actfer_env.chat.turns import look_texts
 from actfer_env.files import check_writable, write_text_atomic
 
 _NO_CHAT = "did not answer as a chat endpoint (is the address right, with its /v1?)"
@@ -396,13 +397,7 @@ def _script(episode: ChatEpisode) -> Sequence[str]:
     answer = '<answer>{"emotion": "neutral", "aus": []}</answer>'
     if not episode.chat.form.tools:
         return ["<think>.</think><answer>neutral</answer>"]
-    calls = [
-        ("detect_align", {}),
-        ("zoom_in", {"regions": ["eye-periorbital"]}),
-        ("zoom_in", {"regions": ["mouth-chin"]}),
-    ]
-    texts = [f"<tool_call>{json.dumps({'name': name, 'arguments': given})}</tool_call>" for name, given in calls]
-    return [*texts, answer]
+    return [*look_texts(["eye-periorbital", "mouth-chin"]), answer]
 
 
 def _size(episode: ChatEpisode) -> int:

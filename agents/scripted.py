@@ -11,9 +11,9 @@ import gymnasium as gym
 from actfer_env import facs
 from actfer_env.actions import Move, codec_for
 from actfer_env.agents.base import Batch, join, rows, sample_ids
+from actfer_env.boxes import Box
 from actfer_env.data import Dataset
 from actfer_env.episode import ANSWER, State
-from actfer_env.rollout import Box
 from actfer_env.tools.schema import DETECT_ALIGN, ZOOM_IN
 
 Mode = Literal["full", "simplified", "degraded", "blind"]
@@ -99,5 +99,4 @@ def _label(dataset: Dataset, sample_id: str) -> Answer:
 
 
 def _box(values: Any) -> Box:
-    x1, y1, x2, y2 = (float(value) for value in values)
-    return (x1, y1, x2, y2)
+    return Box(*map(float, values))

@@ -19,11 +19,12 @@ from actfer_env import facs
 from actfer_env.agents.torchvision_guard import guard
 from actfer_env.bounds import bounded, check_fields
 from actfer_env.chat import CHAT_PRESETS, ChatConfig, ChatEpisode, chat_tools, system_prompt, user_prompt
-from actfer_env.chat.turns import answer_text, call_text
+from actfer_env.chat.turns import answer_text, look_texts
 from actfer_env.data import load_dataset
 from actfer_env.episode import EpisodeConfig
 from actfer_env.files import draft_folder, write_text_atomic
-from actfer_env.tools.schema import DETECT_ALIGN, ZOOM_IN, tool_schemas
+from actfer_env.tools.base import usual_calls
+from actfer_env.tools.schema import tool_schemas
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
            "<|image_pad|>", "<|video_pad|>")  # fmt: skip
@@ -109,8 +110,8 @@ def _corpus() -> Iterable[str]:
     for emotion in facs.EMOTIONS:
         units = [facs.format_au(au) for au in sorted(facs.prototype_aus(emotion))]
         yield f"<answer>{json.dumps({'emotion': emotion, 'aus': units})}</answer>"
-    for region in facs.REGIONS:
-        yield f'{{"name": "zoom_in", "arguments": {{"regions": ["{region}"]}}}}'
+    for name, arguments in usual_calls(facs.REGIONS)[1:]:
+        yield json.dumps({"name": name, "arguments": arguments})
 
 
 def _tokenizer(config: TinyQwenConfig) -> Any:
@@ -141,9 +142,8 @@ def _brief_conversations(tokenizer: Any) -> Iterable[str]:
     answers = [(emotion, au) for emotion in facs.EMOTIONS for au in facs.CORE_AUS]
     for number, (emotion, au) in enumerate(answers):
         episode = ChatEpisode(sample, tools, chat)
-        episode.step(call_text(DETECT_ALIGN))
-        for region in looks[number % len(looks)]:
-            episode.step(call_text(ZOOM_IN, regions=[region]))
+        for text in look_texts(looks[number % len(looks)]):
+            episode.step(text)
         episode.step(answer_text(emotion, [au, facs.CORE_AUS[number % len(facs.CORE_AUS)]]))
         yield tokenizer.apply_chat_template(episode.messages, tools=episode.tools, tokenize=False)
 

@@ -24,7 +24,7 @@ from actfer_env.tools.au_areas import au_boxes
 from actfer_env.tools.cache import FaceTools
 from actfer_env.tools.image import LIMITS, RGB
 from actfer_env.tools.sampling import fit
-from actfer_env.tools.schema import DETECT_ALIGN, TOOLS, ZOOM_IN, coordinates_text, extent, from_unit, tool_schemas
+from actfer_env.tools.wire import Wire
 from actfer_env.tools.zoom import ZoomConfig
 
 
@@ -93,7 +93,7 @@ class ChatEpisode:
         self._evidence: list[list[float]] = []
         self._au_boxes: dict[str, list[float]] = {}
         self._reasoning_aus: list[str] | None = None
-        self._shown = (self.chat.face_side, self.chat.face_side)
+        self.episode.wire = self._wire()
         self._begin()
 
     @property
@@ -111,7 +111,7 @@ class ChatEpisode:
         """The tools' schemas in OpenAI's format; empty for presets without tools."""
         if not self.chat.form.tools:
             return []
-        return tool_schemas(self.chat.coordinates, max(self.episode.config.max_zooms, 1))
+        return self.episode.toolkit.schemas(self.episode.wire)
 
     def step(
         self,
@@ -143,7 +143,7 @@ class ChatEpisode:
         text, calls = prefix + (text or ""), native_calls(tool_calls)
         whole = with_reasoning(text, reasoning)
         self.texts.append(whole + _as_text(calls))
-        parsed = parse_turn(whole, self.chat, calls)
+        parsed = parse_turn(whole, self.chat, calls, self.episode.config.tools)
         self.messages.append(_assistant(text, calls, reasoning))
         start = len(self.messages), len(self.images), len(self.episode.calls)
         self._play(parsed, [call["id"] for call in calls if "id" in call])
@@ -217,11 +217,16 @@ class ChatEpisode:
         ]
         self.images.append(picture)
 
+    def _wire(self, image: tuple[int, int] | None = None) -> Wire:
+        """Return how the policy writes boxes, and how large it sees pictures; before the raw one, all as the face."""
+        side = self.chat.face_side
+        return Wire(self.chat.coordinates, side, image or (side, side), max(self.episode.config.max_zooms, 1))
+
     def _overview(self) -> RGB:
         image = self.episode.tools.image(self.sample)
         side = self.chat.form.side
         picture = fit(image, side, bars=self.chat.form.bars) if side else _bounded(image, self.chat.image_side)
-        self._shown = (picture.shape[1], picture.shape[0])
+        self.episode.wire = self._wire((picture.shape[1], picture.shape[0]))
         return picture
 
     def _face(self) -> RGB:
@@ -230,12 +235,7 @@ class ChatEpisode:
 
     def _regions(self) -> dict[str, list[float]]:
         assert self.episode.alignment is not None
-        return {name: self._on_wire(box) for name, box in self.episode.alignment.regions.items()}
-
-    def _on_wire(self, box: Sequence[float]) -> list[float]:
-        side = self.chat.face_side
-        values = from_unit(box, self.chat.coordinates, (side, side))
-        return [value if self.chat.coordinates == "unit" else int(value) for value in values]
+        return {name: self.episode.wire.write(box) for name, box in self.episode.alignment.regions.items()}
 
     def _play(self, parsed: ParsedTurn, ids: Sequence[str]) -> None:
         if parsed.problem is not None:
@@ -252,12 +252,7 @@ class ChatEpisode:
         if call.problem is not None:
             arguments = {"problem": call.problem.kind, "text": call.arguments}
             return self.episode.violate("parse_error", call.problem.message, call.name, arguments)
-        return self.episode.call(call.name, call.arguments, extent(self.chat.coordinates, self._boxed(call)))
-
-    def _boxed(self, call: ParsedCall) -> tuple[int, int]:
-        """Return width and height in pixels, as it was shown, of the picture that the boxes of a call refer to."""
-        original = isinstance(call.arguments, Mapping) and call.arguments.get("image") == "original"
-        return self._shown if original else (self.chat.face_side, self.chat.face_side)
+        return self.episode.call(call.name, call.arguments)
 
     def _refuse(self, result: StepResult, ids: Sequence[str]) -> None:
         """Say why a turn was refused: to each of its native calls, or else to the policy at large."""
@@ -268,27 +263,24 @@ class ChatEpisode:
 
     def _reply(self, call: ParsedCall, result: StepResult) -> None:
         """Write the tool's message and keep its pictures."""
-        pictures = [crop.image for crop in result.crops]
-        if result.alignment is not None:
-            pictures = [self._face()]
+        pictures = () if result.output is None else result.output.pictures
         content = [image_part() for _ in pictures] + [text_part(json.dumps(self._report(call, result)))]
-        message: Message = {"role": "tool", "name": call.name if call.name in TOOLS else "unknown", "content": content}
+        message: Message = {
+            "role": "tool",
+            "name": call.name if call.name in self.episode.toolkit else "unknown",
+            "content": content,
+        }
         if call.id is not None:
             message["tool_call_id"] = call.id
         self.messages.append(message)
         self.images += pictures
 
     def _report(self, call: ParsedCall, result: StepResult) -> dict[str, Any]:
-        if result.violation:
-            hint = f" Boxes are [x1, y1, x2, y2], {coordinates_text(self.chat.coordinates, self._boxed(call))}."
-            wrong_box = result.violation == "bad_arguments" and call.name == ZOOM_IN
-            return {"error": result.violation, "message": result.message + (hint if wrong_box else "")}
-        report: dict[str, Any] = {"message": result.message}
-        if self.chat.brief:
-            return report
-        if call.name == DETECT_ALIGN:
-            return report | ({"regions": self._regions()} if result.alignment is not None else {"regions": None})
-        return report | {"crops": [{"region": c.region, "box": self._on_wire(c.box)} for c in result.crops]}
+        tool, wire = self.episode.toolkit.get(call.name), self.episode.wire
+        if tool is None or result.output is None:
+            hint = "" if tool is None or result.violation != "bad_arguments" else tool.hint(call.arguments, wire)
+            return {"error": result.violation, "message": result.message + hint}
+        return {"message": result.message} | ({} if self.chat.brief else tool.tell(result.output, wire))
 
     def _answer(self, parsed: ParsedTurn) -> None:
         answer = parsed.answer

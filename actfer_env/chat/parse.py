@@ -16,12 +16,14 @@ through the same rules, and their arguments count towards the turn's length.
 from __future__ import annotations
 
 import json
+import math
 import re
 import string
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from actfer_env.boxes import Box
 from actfer_env.chat.config import ChatConfig
 from actfer_env.chat.dialects import (
     foreign_calls,
@@ -34,7 +36,7 @@ from actfer_env.chat.dialects import (
 )
 from actfer_env.chat.messages import native_calls
 from actfer_env.errors import short
-from actfer_env.tools.schema import ARGUMENTS, TOOLS, ZOOM_IN
+from actfer_env.tools.base import DEFAULT_TOOLS, Toolkit, ToolSpec, toolkit
 
 PROBLEMS: dict[str, str] = {
     "empty": "the turn is empty",
@@ -145,7 +147,7 @@ class ParsedTurn:
     answer: ParsedAnswer | None = None
     problem: Problem | None = None
     notes: tuple[str, ...] = ()
-    boxes: tuple[tuple[float, ...], ...] = ()
+    boxes: tuple[Box, ...] = ()
 
 
 class _ProblemError(Exception):
@@ -155,7 +157,10 @@ class _ProblemError(Exception):
 
 
 def parse_turn(
-    text: str | None, config: ChatConfig | None = None, tool_calls: Sequence[Mapping[str, Any]] | None = None
+    text: str | None,
+    config: ChatConfig | None = None,
+    tool_calls: Sequence[Mapping[str, Any]] | None = None,
+    tools: Sequence[ToolSpec] = DEFAULT_TOOLS,
 ) -> ParsedTurn:
     """Read an assistant's turn.
 
@@ -164,17 +169,19 @@ def parse_turn(
             where native calls are given.
         config: preset and mode of parsing.
         tool_calls: native calls in OpenAI's format, ``{"id", "function": {"name", "arguments"}}``.
+        tools: those that may be called; "lenient" gives their arguments the names and types of their schemas.
 
     Returns:
         The calls and the answer, or the problem. It never raises on what a policy wrote.
     """
-    return _Parser(config or ChatConfig()).parse(text or "", native_calls(tool_calls))
+    return _Parser(config or ChatConfig(), toolkit(tools)).parse(text or "", native_calls(tool_calls))
 
 
 class _Parser:
     """One turn's parsing; collects the notes."""
 
-    def __init__(self, config: ChatConfig) -> None:
+    def __init__(self, config: ChatConfig, tools: Toolkit) -> None:
+        self.tools = tools
         self.config, self.lenient = config, config.parsing == "lenient"
         self.notes: list[str] = []
 
@@ -369,23 +376,26 @@ class _Parser:
     def _mended(self, name: str, arguments: Any) -> ParsedCall:
         """Give tool and arguments their documented names and types, where lenient."""
         plain = name.strip().lower().replace("-", "_").replace(" ", "_")
-        if self.lenient and name not in TOOLS and plain in TOOLS:
+        if self.lenient and name not in self.tools and plain in self.tools:
             self.notes.append("renamed")
             name = plain
-        if self.lenient and name == ZOOM_IN and isinstance(arguments, Mapping):
-            arguments = self._zoom_arguments(dict(arguments))
+        if self.lenient and name in self.tools and isinstance(arguments, Mapping):
+            arguments = self._mended_arguments(dict(arguments), self.tools.parameters[name].get("properties", {}))
         return ParsedCall(name, arguments)
 
-    def _zoom_arguments(self, arguments: dict[str, Any]) -> dict[str, Any]:
+    def _mended_arguments(self, arguments: dict[str, Any], properties: Mapping[str, Any]) -> dict[str, Any]:
+        """Give arguments the names and types that a tool's schema has for them."""
         mended: dict[str, Any] = {}
-        if "label" in arguments and any(_ALIASES.get(key.lower(), key) == "boxes" for key in arguments):
+        aliases = {key: name for key, name in _ALIASES.items() if name in properties}
+        boxed = any(aliases.get(key.lower(), key) == "boxes" for key in arguments) and "boxes" in properties
+        if "label" in arguments and "label" not in properties and boxed:
             self.notes.append("label")
             arguments = _without(arguments, "label")
         for key, value in arguments.items():
-            known = key if key in ARGUMENTS[ZOOM_IN] else _ALIASES.get(key.lower(), key)
+            known = key if key in properties else aliases.get(key.lower(), key)
             if known in mended:
                 return arguments
-            mended[known] = {"regions": _as_regions, "boxes": _as_list}.get(known, lambda same: same)(value)
+            mended[known] = _as_typed(value, properties.get(known, {}))
             if known != key:
                 self.notes.append("renamed")
             if mended[known] != value:
@@ -538,6 +548,19 @@ def _without(value: dict[str, Any], key: str) -> dict[str, Any]:
     return {name: item for name, item in value.items() if name != key}
 
 
+def _as_typed(value: Any, schema: Mapping[str, Any]) -> Any:
+    """Return a value as its schema has it, where it can mean one thing only: names, boxes, and a number in a text."""
+    kind, items = schema.get("type"), schema.get("items", {}).get("type")
+    if kind == "array":
+        return _as_regions(value) if items == "string" else _as_list(value) if items == "array" else value
+    if kind not in ("number", "integer") or not isinstance(value, str):
+        return value
+    number = _number(value)
+    if number is None or not math.isfinite(number):
+        return value
+    return int(number) if kind == "integer" and number.is_integer() else number
+
+
 def _as_regions(value: Any) -> Any:
     """Return one region, or several in one text, as a list."""
     listed = isinstance(value, str) and "," in value and not value.lstrip().startswith(("[", "("))
@@ -597,11 +620,12 @@ def _units(thinking: str) -> list[str]:
     return [unit for group in _AU_GROUP.findall(thinking) for unit in _AU.findall(group)]
 
 
-def _boxes(thinking: str, canvas: int) -> tuple[tuple[float, ...], ...]:
+def _boxes(thinking: str, canvas: int) -> tuple[Box, ...]:
     if not canvas:
         return ()
     rows = [[_number(part.strip()) for part in body.split(",")] for body in _BBOX.findall(thinking)]
-    return tuple(tuple(v / canvas for v in row if v is not None) for row in rows if len(row) == 4 and None not in row)
+    found = [row for row in rows if len(row) == 4 and None not in row]
+    return tuple(Box(*row).shares((canvas, canvas)) for row in found)  # type: ignore[arg-type]
 
 
 def _first_line(error: Exception) -> str:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from actfer_env import facs
+from actfer_env.tools.base import usual_calls
 
 
 def call_text(name: str, **arguments: Any) -> str:
     """Return the turn that calls one tool, such as ``call_text("zoom_in", regions=["nose"])``."""
     call = json.dumps({"name": name, "arguments": arguments})
     return f"<tool_call>{call}</tool_call>"
+
+
+def look_texts(regions: Sequence[str] = ()) -> list[str]:
+    """Return the turns of ActFER's trajectory up to the answer: align the face, then magnify regions one by one."""
+    return [call_text(name, **arguments) for name, arguments in usual_calls(regions)]
 
 
 def with_reasoning(text: str, reasoning: str | None) -> str:

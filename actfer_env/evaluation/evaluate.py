@@ -133,7 +133,7 @@ def _settings(agent: ChatAgent, dataset: Dataset, config: EvalConfig) -> dict[st
     prompts = [
         system_prompt(chat, episode),
         user_prompt(chat, emotions=episode.emotions),
-        tool_schemas(chat.coordinates),
+        tool_schemas(chat.coordinates, tools=episode.tools),
     ]
     return dict(as_json({
         "agent": agent.name, "model": getattr(agent, "identity", {}), "sampling": getattr(agent, "settings", {}),

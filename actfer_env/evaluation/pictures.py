@@ -26,8 +26,8 @@ from actfer_env.identity import digest, listed
 from actfer_env.render import REGION_COLOURS, box_colour, draw_face, draw_original
 from actfer_env.rollout import Rollout, ToolCall
 from actfer_env.tools.align import Alignment
+from actfer_env.tools.base import known_tool
 from actfer_env.tools.image import RGB, load_image, save_png
-from actfer_env.tools.schema import DETECT_ALIGN, ZOOM_IN
 from actfer_env.tools.zoom import ZoomConfig, crop_box
 
 _BROKEN = (ActFERError, OSError, AttributeError, LookupError, TypeError, ValueError)
@@ -124,8 +124,12 @@ class Pictures:
             self.lost[rollout.sample_id] = str(error)
             return [], f"the source picture cannot be shown: {error}"
         self._drawn += 1
-        lost = alignment is None and rollout.detection in ("ok", "prealigned")
-        return pictures, "the rollout does not store how its face was aligned" if lost else None
+        if alignment is None and rollout.detection in ("ok", "prealigned"):
+            return pictures, "the rollout does not store how its face was aligned"
+        bare = {call.name for call in rollout.tool_calls if not call.violation and not call.boxes}
+        unknown = sorted(name for name in bare if known_tool(name) is None)
+        cure = "name the module that registers it: actfer --import MODULE report ..."
+        return pictures, f"the pictures of {unknown[0]} are not drawn: {cure}" if unknown else None
 
     def _image(self, sample_id: str) -> RGB:
         if self._last is None or self._last[0] != sample_id:
@@ -163,19 +167,27 @@ class Pictures:
         return found
 
     def _draw(self, rollout: Rollout, image: RGB, alignment: Alignment | None) -> Iterator[Picture]:
-        zooms = [call for call in rollout.tool_calls if call.name == ZOOM_IN and not call.violation]
-        boxes = [box for call in zooms for box in call.boxes]
+        calls = [call for call in rollout.tool_calls if not call.violation]
+        boxes = [box for call in calls for box in call.boxes]
         pixels = f"{image.shape[1]} × {image.shape[0]} px"
-        drawn = draw_original(image, alignment, boxes, self.config.original)
-        yield self._picture("original", "raw image", f"Raw image of sample {rollout.sample_id}", drawn, note=pixels)
-        if alignment is None:
-            return
+        raw = draw_original(image, alignment, boxes, self.config.original)
+        yield self._picture("original", "raw image", f"Raw image of sample {rollout.sample_id}", raw, note=pixels)
+        if alignment is not None:
+            yield self._face(rollout, image, alignment)
+        for call in calls:
+            tool = known_tool(call.name)
+            drawn = None if tool is None else tool.draw(call, image, alignment, self.config.crop)
+            if drawn is not None:
+                for title, picture in drawn:
+                    yield self._picture("crop", title, f"{call.name}: {title}", picture, call.turn + 1)
+            elif alignment is not None:
+                yield from self._crops(call, image, alignment)
+
+    def _face(self, rollout: Rollout, image: RGB, alignment: Alignment) -> Picture:
         turn = next((call.turn + 1 for call in rollout.tool_calls if _aligned(call)), None)
         face = draw_face(image, alignment, self.config.face)
         alt = "Aligned face with its four regions outlined"
-        yield self._picture("face", "aligned face", alt, face, turn=turn, note=_face_note(alignment))
-        for call in zooms:
-            yield from self._crops(call, image, alignment)
+        return self._picture("face", "aligned face", alt, face, turn=turn, note=_face_note(alignment))
 
     def _crops(self, call: ToolCall, image: RGB, alignment: Alignment) -> Iterator[Picture]:
         stored = call.result.get("crops", [])
@@ -272,7 +284,7 @@ def legend() -> list[dict[str, str]]:
 
 
 def _aligned(call: ToolCall) -> bool:
-    return call.name == DETECT_ALIGN and not call.violation and "transform" in call.result
+    return not call.violation and "transform" in call.result and "landmarks" in call.result
 
 
 def _face_note(alignment: Alignment) -> str:

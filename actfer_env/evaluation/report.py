@@ -26,7 +26,7 @@ from actfer_env.render import NOBODY_LOOKED
 from actfer_env.rewards import TERMS, UCGRPO, RewardError, Scores, UCGRPOConfig
 from actfer_env.rewards.groups import group_rollouts
 from actfer_env.rollout import Rollout, ToolCall
-from actfer_env.tools.schema import DETECT_ALIGN
+from actfer_env.tools.base import describe_call
 
 OUTCOMES: Mapping[str, str] = {
     "right": "right", "wrong": "wrong", "none": "no answer", "unlabelled": "no label to compare",
@@ -447,16 +447,7 @@ def _argument(value: Any) -> str:
 def _call_text(call: ToolCall) -> str:
     if call.violation:
         return str(call.result.get("error", "no message was stored"))
-    if call.name == DETECT_ALIGN:
-        faces = call.result.get("faces", 0)
-        return (
-            f"aligned one of {faces} faces (the largest)"
-            if faces > 1
-            else "aligned one face"
-            if faces
-            else "no face found"
-        )
-    return _count(len(call.boxes), "crop")
+    return describe_call(call)
 
 
 def _units(rollout: Rollout) -> tuple[tuple[UnitRow, ...], str]:

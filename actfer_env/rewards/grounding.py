@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from actfer_env.boxes import Box, BoxError, iou
 from actfer_env.errors import DataError
-from actfer_env.rollout import Box, Rollout
+from actfer_env.rollout import Rollout
 
 
 def evidence_boxes(rollout: Rollout) -> list[Box | None]:
@@ -39,21 +40,9 @@ def target_boxes(rollout: Rollout) -> list[Box]:
 def parse_box(value: Any) -> Box | None:
     """Return (x1, y1, x2, y2) with x1 < x2 and y1 < y2, or None for anything else."""
     try:
-        x1, y1, x2, y2 = (float(number) for number in value)
-    except (TypeError, ValueError, OverflowError):
+        return Box.parse(value)
+    except BoxError:
         return None
-    finite = all(math.isfinite(number) for number in (x1, y1, x2, y2))
-    return (x1, y1, x2, y2) if finite and x1 < x2 and y1 < y2 else None
-
-
-def iou(a: Box, b: Box) -> float:
-    """Return the intersection over union of two boxes, in [0, 1]."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    shared = width * height
-    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
 
 
 def grounding_score(predicted: Sequence[Box | None], targets: Sequence[Box]) -> float:

@@ -8,7 +8,6 @@ Boxes are (x1, y1, x2, y2) as shares of the picture's width and height, x to the
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actfer_env import facs
+from actfer_env.boxes import UNIT, Box, BoxError
 from actfer_env.errors import DataError, LabelError, short
 from actfer_env.rollout import Rollout
 from actfer_env.tools import geometry
@@ -148,15 +148,13 @@ def _own_boxes(sample: Sample, wanted: Sequence[int]) -> dict[str, list[float]]:
     for name, box in own.items():
         try:
             au = facs.parse_au(name)
-            x1, y1, x2, y2 = (float(value) for value in box)
-        except (LabelError, TypeError, ValueError):
-            x1 = y1 = x2 = y2 = math.nan
-        if not (0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1):
+            checked = Box.parse(box, UNIT)
+        except (LabelError, BoxError) as error:
             raise DataError(
                 f"sample {sample.id!r}: au_boxes[{name!r}] must be [x1, y1, x2, y2] as shares of the picture, in [0, 1]"
-            )
+            ) from error
         if au in wanted:
-            boxes[facs.format_au(au)] = [x1, y1, x2, y2]
+            boxes[facs.format_au(au)] = list(checked)
     return boxes
 
 

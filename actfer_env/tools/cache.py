@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from actfer_env.bounds import bounded, check_fields
-from actfer_env.rollout import Box
+from actfer_env.boxes import Box
 from actfer_env.tools.align import Alignment, FaceChoice, align
 from actfer_env.tools.detectors import Detector, make_detector
 from actfer_env.tools.image import RGB

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from actfer_env.boxes import iou  # noqa: F401  (part of this module's names)
+
 Array = NDArray[np.float64]
 
 
@@ -79,17 +81,6 @@ def corners(box: Sequence[float]) -> Array:
     """Return the four corners (4, 2) of a box, clockwise from the top left."""
     x1, y1, x2, y2 = box
     return np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], np.float64)
-
-
-def iou(a: Sequence[float], b: Sequence[float]) -> float:
-    """Return the intersection over union of two boxes (x1, y1, x2, y2)."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    overlap = width * height
-    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - overlap
-    return overlap / union if union > 0 else 0.0
 
 
 def polygon_overlap(polygon: ArrayLike, width: float, height: float) -> float:

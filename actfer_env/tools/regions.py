@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actfer_env import facs
-from actfer_env.rollout import Box
+from actfer_env.boxes import Box
 
 Points = NDArray[np.float64]
 
@@ -123,4 +123,4 @@ def interocular(left: Points, right: Points, mouth: Points) -> float:
 def _inside(box: tuple[float, ...], min_side: float) -> Box:
     low = np.clip(box[:2], 0.0, 1.0 - min_side)
     high = np.clip(np.maximum(box[2:], low + min_side), 0.0, 1.0)
-    return (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
+    return Box(float(low[0]), float(low[1]), float(high[0]), float(high[1]))

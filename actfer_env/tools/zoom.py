@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from actfer_env import facs
 from actfer_env.bounds import bounded, check_fields
-from actfer_env.errors import ImageError, short
-from actfer_env.rollout import Box
+from actfer_env.boxes import UNIT, Box, BoxError, bounds_text, iou
+from actfer_env.errors import ImageError, LabelError, short
 from actfer_env.tools import geometry
 from actfer_env.tools.align import Alignment, check_size
+from actfer_env.tools.base import DETECT_ALIGN, ZOOM_IN, Tool, ToolOutput, ViolationError, function_schema
 from actfer_env.tools.image import RGB, ImageSource, load_image
 from actfer_env.tools.sampling import sample_box
+from actfer_env.tools.wire import UNITS, Wire, box_list
+
+if TYPE_CHECKING:
+    from actfer_env.episode import Episode
+    from actfer_env.rollout import ToolCall
 
 
 @dataclass(frozen=True)
@@ -46,10 +51,9 @@ class ZoomConfig:
 
 
 ZOOM = ZoomConfig()
+SHARES = Wire()
 FRAMES = ("face", "original")
 """The pictures that a box may refer to."""
-UNIT = (1.0, 1.0)
-"""Width and height of a picture whose boxes are shares of it."""
 SHARES_UP_TO = 1.5
 """In coordinates of 1000 or of pixels, a box without a larger number was meant in shares (chosen here): nobody asks for
 a pixel or two, and obeying would show a corner."""
@@ -81,10 +85,6 @@ class Crop:
     def _dict(self) -> dict[str, Any]:
         return {"region": self.region, "box": list(self.box), "inside": self.inside, "native": self.native,
                 "size": [self.image.shape[1], self.image.shape[0]]}  # fmt: skip
-
-
-class BoxError(ValueError):
-    """A box that cannot be zoomed into; the message says what a box must look like."""
 
 
 def zoom_in(
@@ -139,17 +139,17 @@ def zoom_in(
 
 def resolve(
     alignment: Alignment, regions: Any = None, boxes: Any = None, frame: Any = "face", config: ZoomConfig = ZOOM,
-    extent: tuple[float, float] = UNIT,
+    wire: Wire = SHARES,
 ) -> list[tuple[str | None, Box]]:  # fmt: skip
     """Check what a caller asks for and return it as (region or None, box in the aligned frame).
 
     Args:
         alignment: of the face.
         regions: as `zoom_in`.
-        boxes: as `zoom_in`, in the coordinates of `extent`.
+        boxes: as `zoom_in`, as `wire` writes them.
         frame: as `zoom_in`.
         config: size and limits.
-        extent: width and height of the picture in the caller's coordinates; messages speak them too.
+        wire: the caller's coordinates; messages speak them too.
 
     Raises:
         BoxError: as `zoom_in`.
@@ -160,11 +160,11 @@ def resolve(
     found: list[tuple[str | None, Box]] = [
         (name, region_boxes(alignment, config)[name]) for name in map(facs.parse_region, _name_list(regions))
     ]
-    for box in _box_list(boxes):
+    for box in box_list(boxes):
         if frame == "original":
-            found.append((None, check_box(_to_face(box, alignment, extent), config)))
+            found.append((None, check_box(_to_face(box, alignment, wire.extent(frame)), config)))
         else:
-            found.append((None, check_box(box, config, extent)))
+            found.append((None, check_box(box, config, wire.extent(frame))))
     if not found:
         raise BoxError(f"zoom_in needs regions (from {', '.join(facs.REGIONS)}) or boxes (x1, y1, x2, y2)")
     return found
@@ -197,26 +197,17 @@ def check_box(
         BoxError: wrong arity, not numbers, not finite, inverted or empty, outside the picture, or written in shares
             of the picture where `extent` is another.
     """
-    x1, y1, x2, y2 = _numbers(box)
-    width, height = extent
-    shown = f"box ({x1:g}, {y1:g}, {x2:g}, {y2:g})"
-    if x2 <= x1 or y2 <= y1:
-        raise BoxError(f"{shown} is empty or inverted: x1 < x2 and y1 < y2 must hold")
-    if min(extent) > SHARES_UP_TO and max(abs(x1), abs(y1), x2, y2) <= SHARES_UP_TO:
-        meant = ", ".join(f"{value * side:.0f}" for value, side in zip((x1, y1, x2, y2), extent * 2, strict=True))
-        raise BoxError(f"{shown} seems to be in shares of the {picture}: {_bounds(extent)}, so write ({meant})")
-    x1, y1, x2, y2 = x1 / width, y1 / height, x2 / width, y2 / height
-    if min(x1, y1) < -config.tolerance or max(x2, y2) > 1 + config.tolerance:
-        raise BoxError(f"{shown} lies outside the {picture}: {_bounds(extent)}")
+    written = Box.parse(box)
+    if min(extent) > SHARES_UP_TO and max(abs(written.x1), abs(written.y1), written.x2, written.y2) <= SHARES_UP_TO:
+        meant = ", ".join(f"{value:.0f}" for value in written.scaled(extent))
+        raise BoxError(
+            f"{written.words} seems to be in shares of the {picture}: {bounds_text(extent)}, so write ({meant})"
+        )
+    x1, y1, x2, y2 = shares = written.shares(extent)
+    if not shares.is_within(config.tolerance):
+        raise BoxError(f"{written.words} lies outside the {picture}: {bounds_text(extent)}")
     (left, right), (top, bottom) = _fit(x1, x2, config), _fit(y1, y2, config)
-    return (left, top, right, bottom)
-
-
-def _bounds(extent: tuple[float, float]) -> str:
-    width, height = extent
-    if width == height:
-        return f"every coordinate must be within 0 and {width:g}"
-    return f"x must be within 0 and {width:g}, y within 0 and {height:g}"
+    return Box(left, top, right, bottom)
 
 
 def crop_box(image: RGB, alignment: Alignment, box: Box, region: str | None = None, config: ZoomConfig = ZOOM) -> Crop:
@@ -229,34 +220,19 @@ def crop_box(image: RGB, alignment: Alignment, box: Box, region: str | None = No
 
 def is_repeat(box: Box, earlier: Sequence[Box], config: ZoomConfig = ZOOM) -> bool:
     """Whether a box was zoomed into before, up to `config.repeat_iou`."""
-    return any(geometry.iou(box, other) >= config.repeat_iou for other in earlier)
+    return any(iou(box, other) >= config.repeat_iou for other in earlier)
 
 
 def _to_face(box: Any, alignment: Alignment, extent: tuple[float, float]) -> Box:
     """Return the upright box of the aligned frame around a box of the original, clipped to the face."""
     width, height = alignment.image_size
-    x1, y1, x2, y2 = check_box(box, ZoomConfig(min_side=0.0), extent, "original image")
-    quad = geometry.apply(alignment.transform, geometry.corners((x1 * width, y1 * height, x2 * width, y2 * height)))
+    pixels = check_box(box, ZoomConfig(min_side=0.0), extent, "original image").scaled((width, height))
+    quad = geometry.apply(alignment.transform, geometry.corners(pixels))
     low, high = quad.min(0), quad.max(0)
     if (high <= 0).any() or (low >= 1).any():
         raise BoxError(f"box {short(box)} of the original image does not meet the aligned face")
     low, high = np.clip(low, 0, 1), np.clip(high, 0, 1)
-    return (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
-
-
-def in_shares(arguments: Any, extent: tuple[float, float]) -> Any:
-    """Return the arguments of a call for the record: boxes of numbers as shares of their picture, all else as it is."""
-    boxes = arguments.get("boxes") if isinstance(arguments, Mapping) else None
-    if extent == UNIT or not isinstance(boxes, list | tuple):
-        return arguments
-    return {**arguments, "boxes": [_shares(box, extent) for box in _box_list(boxes)]}
-
-
-def _shares(box: Any, extent: tuple[float, float]) -> Any:
-    try:
-        return [value / side for value, side in zip(_numbers(box), extent * 2, strict=True)]
-    except BoxError:
-        return box
+    return Box(float(low[0]), float(low[1]), float(high[0]), float(high[1]))
 
 
 def _name_list(regions: Any) -> list[Any]:
@@ -265,29 +241,6 @@ def _name_list(regions: Any) -> list[Any]:
     if not isinstance(regions, list | tuple):
         raise BoxError(f"regions must be a list of names, not {short(regions)}")
     return list(regions)
-
-
-def _box_list(boxes: Any) -> list[Any]:
-    if boxes is None:
-        return []
-    if not isinstance(boxes, list | tuple | np.ndarray):
-        raise BoxError(f"boxes must be a list of (x1, y1, x2, y2), not {short(boxes)}")
-    one = len(boxes) > 0 and all(isinstance(value, int | float | np.number) for value in boxes)
-    return [boxes] if one else list(boxes)
-
-
-def _numbers(box: Any) -> tuple[float, float, float, float]:
-    if not isinstance(box, list | tuple | np.ndarray) or len(box) != 4:
-        raise BoxError(f"box {short(box)} must have four numbers (x1, y1, x2, y2)")
-    if not all(isinstance(value, int | float | np.number) and not isinstance(value, bool) for value in box):
-        raise BoxError(f"box {short(box)} must hold numbers only")
-    try:
-        x1, y1, x2, y2 = (float(value) for value in box)
-    except OverflowError:
-        raise BoxError(f"box {short(box)} must hold finite numbers, no NaN or infinity") from None
-    if not all(map(math.isfinite, (x1, y1, x2, y2))):
-        raise BoxError(f"box {short(box)} must hold finite numbers, no NaN or infinity")
-    return x1, y1, x2, y2
 
 
 def _fit(low: float, high: float, config: ZoomConfig) -> tuple[float, float]:
@@ -306,3 +259,89 @@ def _crop_size(box: Box, config: ZoomConfig) -> tuple[int, int]:
     width, height = box[2] - box[0], box[3] - box[1]
     longest = max(width, height)
     return max(round(config.size * width / longest), 1), max(round(config.size * height / longest), 1)
+
+
+class ZoomIn(Tool):
+    """The tool zoom_in: magnified crops of regions or boxes of the aligned face."""
+
+    name = ZOOM_IN
+    looks_closer = True
+    example: Mapping[str, Any] = {"regions": ["mouth-chin"]}
+    checked = True
+
+    def schema(self, wire: Wire) -> dict[str, Any]:
+        """Return the function schema; see `Tool`."""
+        most = UNITS[wire.coordinates][1]
+        number = {"type": "number", "minimum": 0} | ({} if most is None else {"maximum": most})
+        box = {"type": "array", "items": number, "minItems": 4, "maxItems": 4}
+        some = {"minItems": 1, "maxItems": wire.max_zooms}
+        return function_schema(self.name, "Magnify parts of the aligned face, by region names or by boxes.", {
+            "regions": {"type": "array", "items": {"type": "string", "enum": list(facs.REGIONS)}, **some,
+                        "description": "Names of facial regions to magnify."},
+            "boxes": {"type": "array", "items": box, **some,
+                      "description": f"Boxes [x1, y1, x2, y2] to magnify, {wire.words()}."},
+            "image": {"type": "string", "enum": list(FRAMES),
+                      "description": "The picture that the boxes refer to; the aligned face by default."},
+        })  # fmt: skip
+
+    def legal(self, episode: Episode) -> bool:
+        """Whether there is a face, and a zoom is left."""
+        return episode.alignment is not None and len(episode.crops) < episode.config.max_zooms
+
+    def refuse(self, episode: Episode) -> ViolationError:
+        """Return why no zoom is possible."""
+        if episode.alignment is not None:
+            return ViolationError(f"all {episode.config.max_zooms} zooms are used", "over_budget")
+        if episode.detection == "failed":
+            return ViolationError(f"{self.name} is impossible: no face was found", "illegal_order")
+        why = f"{self.name} needs an aligned face, and {DETECT_ALIGN} was not called yet"
+        return ViolationError(why, "illegal_order")
+
+    def run(  # type: ignore[override]
+        self, episode: Episode, regions: Any = None, boxes: Any = None, image: Any = "face"
+    ) -> ToolOutput:
+        """Draw the crops; none that was drawn before."""
+        alignment, zoom = episode.alignment, episode.tools.zoom
+        assert alignment is not None
+        try:
+            wanted = resolve(alignment, regions, boxes, image, zoom, episode.wire)
+        except LabelError as error:
+            raise ViolationError(str(error)) from error
+        if len(wanted) > 1 or wanted[0][0] not in episode.legal_regions():
+            new = [box for _, box in wanted]
+            if len(new) > episode.zooms_left:
+                why = f"{len(new)} zooms were asked for, {episode.zooms_left} are left"
+                raise ViolationError(why, "over_budget")
+            if any(is_repeat(box, [*episode.zoomed_boxes, *new[:i]], zoom) for i, box in enumerate(new)):
+                raise ViolationError("this region or box was magnified already", "repeated_call")
+        crops = tuple([episode.tools.crop(episode.sample, alignment, box, name) for name, box in wanted])
+        return ToolOutput(
+            f"Magnified {', '.join([crop.region or 'a box' for crop in crops])}.", tuple([c.image for c in crops]),
+            tuple([crop.box for crop in crops]), {"crops": [crop.to_dict() for crop in crops]}, crops=crops,
+        )  # fmt: skip
+
+    def tell(self, output: ToolOutput, wire: Wire) -> dict[str, Any]:
+        """Return the crops' regions and boxes."""
+        return {"crops": [{"region": crop.region, "box": wire.write(crop.box)} for crop in output.crops]}
+
+    def advice(self, regions: tuple[str, ...]) -> str:
+        """Return the name with the regions that are left."""
+        return f"{self.name} ({', '.join([*regions, 'or a new box'] if regions else ['a new box'])})"
+
+    def hint(self, arguments: Any, wire: Wire) -> str:
+        """Return how boxes are written."""
+        frame = arguments.get("image") if isinstance(arguments, Mapping) else None
+        return f" Boxes are [x1, y1, x2, y2], {wire.words(frame or 'face')}."
+
+    def guide(self, wire: Wire) -> str:
+        """Return when to zoom."""
+        del wire
+        return (
+            f"If a region could decide between emotions and the face is too small to tell, call {self.name} for it. It "
+            "magnifies the original picture, so it shows more only where the original holds more; a blurred or noisy "
+            "picture stays so. If the face is clear enough, do not zoom."
+        )
+
+    def describe(self, call: ToolCall) -> str:
+        """Return how many crops there were."""
+        return f"{len(call.boxes)} crop{'' if len(call.boxes) == 1 else 's'}"

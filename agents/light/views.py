@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from actfer_env import facs
 from actfer_env.agents.prepare import in_processes, naming_broken, prepared, prepared_name, read_arrays, write_arrays
 from actfer_env.bounds import bounded, check_fields
+from actfer_env.boxes import Box
 from actfer_env.data import Dataset, Sample
 from actfer_env.identity import dataset_facts, detector_facts
-from actfer_env.rollout import Box
 from actfer_env.tools import FaceTools
 from actfer_env.tools.align import Alignment
 from actfer_env.tools.cache import CacheConfig

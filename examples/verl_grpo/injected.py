@@ -21,13 +21,12 @@ from typing import Any
 import _installed  # noqa: F401
 
 from actfer_env.chat import chat_tools
-from actfer_env.chat.turns import answer_text, call_text
+from actfer_env.chat.turns import answer_text, look_texts
 from actfer_env.data import Dataset, Sample, load_dataset
 from actfer_env.data.parquet import write_parquet
 from actfer_env.errors import ActFERError, DataError
 from actfer_env.files import draft_file
 from actfer_env.rollout import read_rollouts
-from actfer_env.tools.schema import DETECT_ALIGN, ZOOM_IN
 from actfer_env.verl_plugin.scoring import STATE_FILE
 
 TOLERANCE = 1e-5
@@ -75,8 +74,7 @@ def script(sample: Sample, does: str) -> list[str]:
     """
     wrong = "fear" if sample.emotion != "fear" else "anger"
     right = answer_text(str(sample.emotion), sample.aus or ()) if "right" in does else answer_text(wrong, ())
-    zoom = [call_text(ZOOM_IN, regions=["mouth-chin"])] if "zoom" in does else []
-    return [call_text(DETECT_ALIGN), *zoom, right]
+    return [*look_texts(["mouth-chin"] if "zoom" in does else []), right]
 
 
 @lru_cache(maxsize=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
@@ -11,7 +12,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from actfer_env import facs
 from actfer_env.chat.config import ChatConfig
 from actfer_env.episode import EpisodeConfig
-from actfer_env.tools.schema import coordinates_text, tool_schemas
+from actfer_env.plugins import changes
+from actfer_env.tools.wire import Wire
 
 
 @lru_cache(maxsize=1)
@@ -20,22 +22,30 @@ def _environment() -> Environment:
     return Environment(loader=loader, undefined=StrictUndefined, autoescape=False, keep_trailing_newline=False)
 
 
-@lru_cache(maxsize=64)
 def system_prompt(chat: ChatConfig, episode: EpisodeConfig) -> str:
     """Return the system prompt: the task, the tools' use, FACS knowledge and the answer's format.
 
     Args:
         chat: preset, coordinates and form of calls.
-        episode: budgets and Action Units.
+        episode: budgets, tools and Action Units.
     """
-    form, schemas = chat.form, tool_schemas(chat.coordinates, max(episode.max_zooms, 1))
+    return _system_prompt(chat, episode, changes())
+
+
+@lru_cache(maxsize=64)
+def _system_prompt(chat: ChatConfig, episode: EpisodeConfig, registered: int) -> str:
+    del registered
+    form, wire = chat.form, Wire(chat.coordinates, max_zooms=max(episode.max_zooms, 1))
+    tools = episode.toolkit
+    shown = next((tool for tool in tools.values() if tool.example), next(iter(tools.values())))
     name = "brief" if chat.brief and form.tools else chat.preset
     return _environment().get_template(f"{name}.system.j2").render(
-        regions=facs.REGIONS, coordinates=coordinates_text(chat.coordinates), max_turns=episode.max_turns,
+        guides=[tool.guide(wire) for tool in tools.values()], coordinates=wire.words(), max_turns=episode.max_turns,
+        example=json.dumps({"name": shown.name, "arguments": dict(shown.example)}),
         definitions=[(au, facs.AU_NAMES[au], facs.AU_DEFINITIONS[au]) for au in facs.FACIAL_R1_AUS],
         max_zooms=episode.max_zooms, aus=[(au, facs.AU_NAMES[au]) for au in episode.au_set],
         prototypes=_prototypes(episode.au_set), emotions=answers(chat, episode.emotions), calls=chat.calls,
-        schemas=schemas if chat.schemas_in_prompt and form.tools else [],
+        schemas=tools.schemas(wire) if chat.schemas_in_prompt and form.tools else [],
     ).strip()  # fmt: skip
 
 
