@@ -39,12 +39,12 @@ from actfer_env.tools.base import (
     sound,
     toolkit,
 )
-from actfer_env.tools.cache import FaceTools
+from actfer_env.tools.face_tools import FaceTools
 from actfer_env.tools.wire import Wire
 from actfer_env.tools.zoom import Crop, repeated_regions
 
 if TYPE_CHECKING:
-    from actfer_env.data.sample import Sample
+    from actfer_env.sample import Sample
 
 __all__ = ["Episode", "EpisodeConfig", "Rollout", "State", "StepResult", "ToolCall"]
 

@@ -82,7 +82,7 @@ def dataset_facts(dataset: Dataset, *, content: bool = False) -> dict[str, Any]:
         facts["root"] = os.path.realpath(facts["root"])
     drawn = dataset[0].annotate is not None
     if drawn:
-        from actfer_env.data.synthetic import GENERATOR_VERSION
+        from actfer_env.data.synthetic.samples import GENERATOR_VERSION
 
         facts["generator"] = GENERATOR_VERSION
     if content:

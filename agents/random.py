@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 
 from actfer_env import facs
-from actfer_env.actions import codec_for
+from actfer_env.envs.actions import codec_for
 from actfer_env.agents.base import Batch, join, rows
 
 

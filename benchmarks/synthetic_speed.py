@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 
 from actfer_env.data import load_dataset
-from actfer_env.data.faces import Expression, Identity, Pose, render_face
+from actfer_env.data.synthetic.faces import Expression, Identity, Pose, render_face
 
 FACE = Expression.both({1: 3, 4: 2, 6: 4, 12: 3, 25: 2})
 

@@ -25,7 +25,7 @@ import numpy as np
 
 import actfer_env
 from actfer_env.data import load_dataset
-from actfer_env.observation import Copier
+from actfer_env.envs.observations import Copier
 from actfer_env.tools import CacheConfig, FaceTools, ZoomConfig
 
 ENV_ID = "ActFER-MultiDiscrete-v0"

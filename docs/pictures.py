@@ -6,7 +6,7 @@ import gymnasium as gym
 from PIL import Image
 
 import actfer_env  # noqa: F401  (registers the environments)
-from actfer_env.data.gallery import GalleryConfig, sheet, strip
+from actfer_env.data.synthetic.gallery import GalleryConfig, sheet, strip
 
 HERE = Path(__file__).parent
 

@@ -9,7 +9,7 @@ import pytest
 
 from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools
 from actfer_env.data import load_dataset
-from actfer_env.data.sample import Sample
+from actfer_env.sample import Sample
 from actfer_env.episode import Episode
 from actfer_env.tools import FaceTools
 

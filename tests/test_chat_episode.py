@@ -20,7 +20,7 @@ from actfer_env.data import Dataset, load_dataset
 from actfer_env.episode import EpisodeConfig
 from actfer_env.rewards import UCGRPO
 from actfer_env.rollout import Rollout
-from actfer_env.runner import play_episode
+from actfer_env.evaluation.play import play_episode
 from actfer_env.tools import FaceTools
 from actfer_env.tools.schema import tool_schemas
 from actfer_env.tools.zoom import ZoomConfig

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from actfer_env.agents.openai_chat import EndpointConfig, OpenAIChatAgent
+from actfer_env.agents.endpoint import EndpointConfig, OpenAIChatAgent
 from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools, parse_turn, to_openai, to_transformers
 from actfer_env.chat.turns import with_reasoning
 from actfer_env.data import Dataset, load_dataset

@@ -141,7 +141,7 @@ def test_blocks_that_are_not_run_say_why():
 
 def test_the_readme_names_every_id_and_every_detector():
 
-    from actfer_env.registration import IDS
+    from actfer_env.envs.registration import IDS
     from actfer_env.tools.detectors import available_detectors
 
     text = (ROOT / "README.md").read_text()

@@ -12,7 +12,7 @@ import pytest
 from endpoint_server import Server
 
 from actfer_env.agents.base import Usage
-from actfer_env.agents.openai_chat import EndpointConfig, EndpointError, OpenAIChatAgent
+from actfer_env.agents.endpoint import EndpointConfig, EndpointError, OpenAIChatAgent
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.errors import AgentError
 from actfer_env.evaluation import EvalConfig, evaluate, read_run, summarize, write_run

@@ -12,7 +12,7 @@ import actfer_env
 from actfer_env import facs
 from actfer_env.agents import RandomAgent, ScriptedAgent
 from actfer_env.data import load_dataset
-from actfer_env.registration import IDS
+from actfer_env.envs.registration import IDS
 from actfer_env.rollout import read_rollouts
 from actfer_env.wrappers import RecordRollouts
 
@@ -222,7 +222,7 @@ def test_rendering(env_id):
 
 
 def test_human_rendering_without_a_display_says_so_and_goes_on(monkeypatch, caplog):
-    from actfer_env.render import _warn_no_display
+    from actfer_env.envs.panel import _warn_no_display
 
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)

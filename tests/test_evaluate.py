@@ -15,7 +15,7 @@ import pytest
 from endpoint_server import ANSWER, DETECT, SCRIPT, Server
 
 from actfer_env.agents.base import Usage
-from actfer_env.agents.openai_chat import Dialogue, EndpointConfig, EndpointError, OpenAIChatAgent, estimate
+from actfer_env.agents.endpoint import Dialogue, EndpointConfig, EndpointError, OpenAIChatAgent, estimate
 from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.errors import DataError

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from actfer_env.data.faces import (
+from actfer_env.data.synthetic.faces import (
     FIVE_POINTS,
     RENDERED_AUS,
     Background,

@@ -27,10 +27,10 @@ from actfer_env.files import (
     write_text_atomic,
 )
 from actfer_env.rollout import write_rollouts
-from actfer_env.runner import RolloutConfig, play
+from actfer_env.evaluation.play import RolloutConfig, play
 from actfer_env.tools.detectors import Face
 from actfer_env.tools.detectors.cached import DetectionStore, Row
-from actfer_env.tools.image import save_png
+from actfer_env.images import save_png
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def checkpoint(path):
 
 def shards(path):
     pytest.importorskip("pyarrow")
-    from actfer_env.data.parquet import write_parquet
+    from actfer_env.verl_plugin.rows import write_parquet
 
     write_parquet(load_dataset("synthetic", split="test", n=1), path)
 

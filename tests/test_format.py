@@ -14,7 +14,7 @@ from actfer_env.chat.parse import parse_turn
 from actfer_env.data import load_dataset
 from actfer_env.episode import EpisodeConfig
 from actfer_env.rewards import UCGRPO, FacialR1Reward, UCGRPOConfig
-from actfer_env.rewards.presets import is_think_answer
+from actfer_env.rewards.other_papers import is_think_answer
 from actfer_env.rewards.quality import broken_turns, measure_quality
 from actfer_env.rollout import Rollout
 

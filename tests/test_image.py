@@ -12,7 +12,7 @@ from skimage.data import astronaut
 
 from actfer_env.errors import ImageError
 from actfer_env.tools import find_images, load_image
-from actfer_env.tools.image import ImageLimits, readable_suffixes
+from actfer_env.images import ImageLimits, readable_suffixes
 
 
 @pytest.fixture

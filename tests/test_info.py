@@ -8,7 +8,7 @@ from helpers import PortraitDetector, portrait_sample
 import actfer_env
 from actfer_env import facs
 from actfer_env.data import Dataset, load_dataset
-from actfer_env.registration import CHAT_ID, IDS
+from actfer_env.envs.registration import CHAT_ID, IDS
 from actfer_env.rewards import FacialR1Reward, UCGRPOConfig
 from actfer_env.tools import FaceTools, ZoomConfig
 

@@ -11,7 +11,7 @@ from gymnasium.wrappers import Autoreset, RecordEpisodeStatistics, TimeLimit
 import actfer_env
 from actfer_env import facs
 from actfer_env.data import load_dataset
-from actfer_env.registration import CHAT_ID, IDS
+from actfer_env.envs.registration import CHAT_ID, IDS
 from actfer_env.wrappers import RecordRollouts
 
 FACES = load_dataset("synthetic", n=4)
@@ -77,7 +77,7 @@ def test_a_limit_that_is_put_around_later_holds_from_the_next_reset():
 
 
 def test_an_id_of_ones_own_with_a_limit_in_its_spec():
-    gym.register("Mine-v0", "actfer_env.env:ActFEREnv", max_episode_steps=2, kwargs={"action_format": "discrete"})
+    gym.register("Mine-v0", "actfer_env.envs.face:ActFEREnv", max_episode_steps=2, kwargs={"action_format": "discrete"})
     check(gym.make("Mine-v0", dataset=FACES), "ActFER-Discrete-v0", 2)
     spec = gym.spec("ActFER-Discrete-v0")
     spec.max_episode_steps = 4

@@ -19,11 +19,11 @@ from actfer_env.data import Dataset, Sample, load_dataset
 from actfer_env.episode import Episode, EpisodeConfig
 from actfer_env.errors import ActFERError, DataError, DetectorError, ImageError, LabelError, WorkerError
 from actfer_env.evaluation.run import read_run
-from actfer_env.inspection import picture_names
+from actfer_env.tools.inspection import picture_names
 from actfer_env.rewards import UCGRPO
 from actfer_env.rollout import read_rollouts, write_rollouts
 from actfer_env.tools import FaceTools, detect_align, make_detector, zoom_in
-from actfer_env.tools.image import load_image
+from actfer_env.images import load_image
 from actfer_env.wrappers import RecordRollouts
 
 FLAT = ("ActFER-Discrete-v0", "ActFER-MultiDiscrete-v0")
@@ -334,7 +334,7 @@ def test_an_odd_run_is_named(tmp_path, change):
     ],
 )
 def test_odd_arguments_of_the_environment(arguments, message):
-    from actfer_env.env import ActFEREnv
+    from actfer_env.envs.face import ActFEREnv
 
     with pytest.raises(ValueError, match=message):
         ActFEREnv(**arguments)
@@ -381,7 +381,7 @@ def test_pictures_of_inspect_do_not_overwrite_each_other(tmp_path):
 
 def test_parquet_to_an_impossible_folder_is_named(tmp_path):
     pytest.importorskip("pyarrow")
-    from actfer_env.data.parquet import write_parquet
+    from actfer_env.verl_plugin.rows import write_parquet
 
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ActFERError, match=r"cannot write .*file.*choose a folder"):

@@ -16,7 +16,7 @@ from actfer_env.errors import DataError
 
 parquet = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow: pip install 'actfer-env[verl]'")
 
-from actfer_env.data.parquet import COLUMNS, ParquetConfig, check_parquet, sample_of, write_parquet  # noqa: E402
+from actfer_env.verl_plugin.rows import COLUMNS, ParquetConfig, check_parquet, sample_of, write_parquet  # noqa: E402
 
 
 def photos(folder: Path) -> Path:

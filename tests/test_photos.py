@@ -9,7 +9,7 @@ from test_align_zoom import REGION_BOXES, compare
 
 from actfer_env.data import load_dataset
 from actfer_env.evaluation import write_report, write_run
-from actfer_env.runner import RolloutConfig, play
+from actfer_env.evaluation.play import RolloutConfig, play
 from actfer_env.tools import detect_align, geometry, make_detector
 
 REGION_POINTS = {

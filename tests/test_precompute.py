@@ -20,7 +20,7 @@ from test_cli import actfer, one_line
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.data.precompute import PrecomputeConfig, precompute
 from actfer_env.errors import DataError, DetectorError
-from actfer_env.runner import RolloutConfig, play
+from actfer_env.evaluation.play import RolloutConfig, play
 from actfer_env.testing import check_detector
 from actfer_env.tools import FaceTools, make_detector, register_detector
 from actfer_env.tools.detectors import Face

@@ -23,9 +23,9 @@ from actfer_env.evaluation import EvalConfig, evaluate
 torch = pytest.importorskip("torch", reason="needs torch")
 pytest.importorskip("transformers", reason="needs transformers: pip install 'actfer-env[vlm]'")
 
-from actfer_env.agents.conversation import Conversation, ModelError  # noqa: E402
-from actfer_env.agents.qwen_vl import QwenVLAgent, SamplingConfig, load  # noqa: E402
-from actfer_env.agents.tiny_qwen import TinyQwenConfig, build  # noqa: E402
+from actfer_env.agents.qwen.conversation import Conversation, ModelError  # noqa: E402
+from actfer_env.agents.qwen.agent import QwenVLAgent, SamplingConfig, load  # noqa: E402
+from actfer_env.agents.qwen.tiny import TinyQwenConfig, build  # noqa: E402
 
 DETECT = '<think>.</think><tool_call>{"name": "detect_align", "arguments": {}}</tool_call>'
 CHAT = ChatConfig(face_side=64, crop_side=64, image_side=96)
@@ -128,7 +128,7 @@ def test_draws_depend_neither_on_the_batch_nor_on_a_second_start(
 
 
 def test_draws_follow_the_probabilities() -> None:
-    from actfer_env.agents.drawing import drawing
+    from actfer_env.agents.qwen.sampling import drawing
 
     scores = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05, 0.0, 0.9]]))
     chain = drawing(SamplingConfig(temperature=1.0, top_p=0.9), 5, [torch.Generator().manual_seed(0)])

@@ -6,11 +6,11 @@ import gymnasium as gym
 import pytest
 
 import actfer_env
-from actfer_env.chat.env import ActFERChatEnv
-from actfer_env.choice import EpisodeEnv
+from actfer_env.envs.chat import ActFERChatEnv
+from actfer_env.envs.reset import EpisodeEnv
 from actfer_env.data import load_dataset
-from actfer_env.env import ActFEREnv
-from actfer_env.registration import CHAT_ID, IDS, arguments
+from actfer_env.envs.face import ActFEREnv
+from actfer_env.envs.registration import CHAT_ID, IDS, arguments
 from actfer_env.wrappers.group_vec import GroupVectorEnv
 
 FACES = load_dataset("synthetic", n=4)
@@ -43,7 +43,7 @@ def test_arguments_of_ones_own_win():
 
 def test_an_id_of_ones_own_needs_no_entry_in_the_table():
     """What an id was registered with reaches the vector environment; nothing is mapped back to a known id."""
-    gym.register("Own-v0", "actfer_env.env:ActFEREnv", vector_entry_point="actfer_env.wrappers.group_vec:make_vector",
+    gym.register("Own-v0", "actfer_env.envs.face:ActFEREnv", vector_entry_point="actfer_env.wrappers.group_vec:make_vector",
                  kwargs={"max_turns": 3, "au_set": [6, 12]})  # fmt: skip
     try:
         envs = gym.make_vec("Own-v0", 2, dataset=FACES)

@@ -26,7 +26,7 @@ from actfer_env.errors import DataError
 from actfer_env.evaluation import EvalConfig, Run, read_run, write_report, write_run
 from actfer_env.evaluation import pictures as pictures_module
 from actfer_env.evaluation.pictures import embed_pictures
-from actfer_env.runner import RolloutConfig, play
+from actfer_env.evaluation.play import RolloutConfig, play
 
 
 def actfer(*arguments: Any, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -9,7 +9,7 @@ import pytest
 import actfer_env
 from actfer_env.agents import join
 from actfer_env.data import load_dataset
-from actfer_env.registration import CHAT_ID, IDS
+from actfer_env.envs.registration import CHAT_ID, IDS
 from actfer_env.tools import FaceTools, ZoomConfig
 
 FACES = load_dataset("synthetic", n=6)

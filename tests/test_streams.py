@@ -68,7 +68,7 @@ def test_a_result_that_could_not_be_printed_is_an_error_and_one_that_was_not_wan
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
 def test_a_signal_keeps_what_was_played(tmp_path, number):
     out = tmp_path / "o"
-    script = "import sys, actfer_env.cli as c, actfer_env.runner as r\n" \
+    script = "import sys, actfer_env.cli as c, actfer_env.evaluation.play as r\n" \
         "play = r.play_episode\n" \
         "def told(*a, **k):\n    print('.', flush=True); return play(*a, **k)\n" \
         "r.play_episode = told\nc.main()"  # fmt: skip

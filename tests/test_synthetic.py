@@ -13,8 +13,8 @@ import pytest
 
 from actfer_env import facs
 from actfer_env.data import load_dataset, synthetic
-from actfer_env.data.faces import is_detectable
-from actfer_env.data.synthetic import PRESETS, PRIOR, SyntheticConfig, draw_spec
+from actfer_env.data.synthetic.faces import is_detectable
+from actfer_env.data.synthetic.samples import PRESETS, PRIOR, SyntheticConfig, draw_spec
 from actfer_env.errors import DataError, DetectorError
 from actfer_env.tools import FaceTools, make_detector
 from actfer_env.tools.detectors.simulated import SimulatedConfig

@@ -22,7 +22,7 @@ from actfer_env.boxes import Box
 from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools, parse_turn, system_prompt
 from actfer_env.chat.turns import answer_text, call_text
 from actfer_env.data import load_dataset
-from actfer_env.data.sample import Sample
+from actfer_env.sample import Sample
 from actfer_env.episode import Episode, EpisodeConfig, Rollout, ToolCall
 from actfer_env.errors import ToolError
 from actfer_env.evaluation.report import render_report
@@ -35,7 +35,7 @@ from actfer_env.tools.base import RESERVED
 ROOT = Path(__file__).parents[1]
 THREE = ("detect_align", "zoom_in", "brighten")
 NAMED_IN = {
-    "actfer_env/actions.py": "Gym's action formats",
+    "actfer_env/envs/actions.py": "Gym's action formats",
     "actfer_env/episode.py": "the shortcuts Episode.detect_align and Episode.zoom_in",
     "actfer_env/rollout.py": "records from before there were other tools",
     "actfer_env/rewards/explain.py": "a sentence on answers without a look",
@@ -248,7 +248,7 @@ def test_the_report_of_an_unknown_tool_shows_what_the_record_says(sample: Sample
 
 def test_the_rows_for_verl_offer_it(own: Any, tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow: pip install 'actfer-env[verl]'")
-    from actfer_env.data.parquet import write_parquet
+    from actfer_env.verl_plugin.rows import write_parquet
 
     data = load_dataset("synthetic", split="train", n=2)
     (shard,) = write_parquet(data, tmp_path, episode=EpisodeConfig(tools=THREE))
@@ -262,10 +262,10 @@ def test_the_agent_loop_of_verl_plays_it(own: Any, tmp_path: Path, monkeypatch: 
     import asyncio
     from types import SimpleNamespace
 
-    from actfer_env.agents.conversation import Codec
-    from actfer_env.agents.qwen_vl import load
-    from actfer_env.agents.tiny_qwen import TinyQwenConfig, build
-    from actfer_env.data.parquet import reference
+    from actfer_env.agents.qwen.conversation import Codec
+    from actfer_env.agents.qwen.agent import load
+    from actfer_env.agents.qwen.tiny import TinyQwenConfig, build
+    from actfer_env.verl_plugin.rows import reference
     from actfer_env.verl_plugin.agent_loop import ActFERAgentLoop
     from actfer_env.verl_plugin.scoring import compute_score
 

@@ -102,7 +102,7 @@ def test_the_launcher_exits_with_an_error_code(tmp_path: Path) -> None:
 def test_requests_that_come_one_after_another_share_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VERL_PLATFORM", "cpu")
     monkeypatch.setenv("VERL_ENGINE_DEVICE", "cuda")
-    from actfer_env.agents.tiny_qwen import TinyQwenConfig, build
+    from actfer_env.agents.qwen.tiny import TinyQwenConfig, build
     from actfer_env.verl_plugin import hf_rollout
 
     server = hf_rollout.HFServer(str(build(tmp_path / "model", TinyQwenConfig())))
@@ -131,8 +131,8 @@ def test_requests_that_come_one_after_another_share_a_batch(tmp_path: Path, monk
 def test_a_frozen_tower_has_no_gradients_and_the_language_model_keeps_its_own(tmp_path: Path) -> None:
     from torch import nn
 
-    from actfer_env.agents.qwen_vl import load
-    from actfer_env.agents.tiny_qwen import TinyQwenConfig, build
+    from actfer_env.agents.qwen.agent import load
+    from actfer_env.agents.qwen.tiny import TinyQwenConfig, build
     from actfer_env.verl_plugin.frozen import freeze_tower
 
     model, _, _ = load(build(tmp_path / "model", TinyQwenConfig()), "float32")
@@ -171,9 +171,9 @@ def the_loop(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """An agent loop without verl's servers."""
     os.environ.setdefault("VERL_PLATFORM", "cpu")
 
-    from actfer_env.agents.conversation import Codec
-    from actfer_env.agents.qwen_vl import load
-    from actfer_env.agents.tiny_qwen import TinyQwenConfig, build
+    from actfer_env.agents.qwen.conversation import Codec
+    from actfer_env.agents.qwen.agent import load
+    from actfer_env.agents.qwen.tiny import TinyQwenConfig, build
     from actfer_env.chat import ChatConfig, chat_tools
     from actfer_env.episode import EpisodeConfig
     from actfer_env.verl_plugin.agent_loop import ActFERAgentLoop
@@ -190,7 +190,7 @@ def the_loop(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def row_of_a_sample() -> dict[str, Any]:
     from actfer_env.data import load_dataset
-    from actfer_env.data.parquet import reference
+    from actfer_env.verl_plugin.rows import reference
 
     dataset = load_dataset("synthetic", split="train", n=1)
     return {"extra_info": {"sample": json.dumps(reference(dataset[0], dataset))}, "uid": "u"}
@@ -307,7 +307,7 @@ def test_pictures_that_verl_makes_larger_end_the_session_by_the_samples_name(loo
     from verl.experimental.agent_loop.agent_loop import AgentLoopWorker
     from verl.utils.tokenizer import hf_processor
 
-    from actfer_env.agents.tiny_qwen import TinyQwenConfig, build
+    from actfer_env.agents.qwen.tiny import TinyQwenConfig, build
     from actfer_env.errors import DataError
     from actfer_env.verl_plugin import register  # noqa: F401  as verl loads it
 
@@ -365,7 +365,7 @@ print(config.actor_rollout_ref.rollout.engine_kwargs.vllm.limit_mm_per_prompt.im
 
 
 def test_verl_itself_takes_the_gpu_scripts_settings(tmp_path: Path) -> None:
-    from actfer_env.agents.tiny_qwen import TinyQwenConfig, build
+    from actfer_env.agents.qwen.tiny import TinyQwenConfig, build
 
     build(tmp_path / "sft", TinyQwenConfig())
     for split in ("train", "val"):
@@ -410,7 +410,7 @@ class Engine:
 def test_the_members_that_zoom_survive_the_smallest_legal_limit_of_pictures(most: int, loop: Any) -> None:
     from actfer_env.chat.turns import answer_text, call_text
     from actfer_env.data import load_dataset
-    from actfer_env.data.parquet import reference
+    from actfer_env.verl_plugin.rows import reference
     from actfer_env.episode import EpisodeConfig
     from actfer_env.facs import REGIONS
     from actfer_env.rewards import UCGRPO
@@ -472,8 +472,8 @@ def test_a_frozen_tower_does_not_move_in_a_step_and_the_audit_notices_one_that_d
     import torch
     from safetensors.torch import save_file
 
-    from actfer_env.agents.qwen_vl import load
-    from actfer_env.agents.tiny_qwen import TinyQwenConfig, build
+    from actfer_env.agents.qwen.agent import load
+    from actfer_env.agents.qwen.tiny import TinyQwenConfig, build
     from actfer_env.errors import DataError
     from actfer_env.verl_plugin.frozen import freeze_tower
 

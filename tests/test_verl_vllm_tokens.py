@@ -48,7 +48,7 @@ if __name__ == "__main__":
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """Prompts of one to six pictures: our ids, vLLM's, and the log-probabilities of vLLM and of transformers."""
-    from actfer_env.agents.torchvision_guard import guard
+    from actfer_env.agents.qwen.torchvision_guard import guard
 
     os.environ.setdefault("VERL_PLATFORM", "cpu")
     guard()
@@ -57,9 +57,9 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     from verl.utils.tokenizer import hf_processor
     from verl.workers.rollout.utils import qwen2_5_vl_dedup_image_tokens
 
-    from actfer_env.agents.conversation import Codec, Conversation
-    from actfer_env.agents.qwen_vl import QwenVLAgent
-    from actfer_env.agents.tiny_qwen import TinyQwenConfig, build
+    from actfer_env.agents.qwen.conversation import Codec, Conversation
+    from actfer_env.agents.qwen.agent import QwenVLAgent
+    from actfer_env.agents.qwen.tiny import TinyQwenConfig, build
 
     work = tmp_path_factory.mktemp("vllm")
     # Heads of 32, the least that vLLM's kernels for the CPU take.

@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from actfer_env.actions import Move
-from actfer_env.env import ActFEREnv
+from actfer_env.envs.actions import Move
+from actfer_env.envs.face import ActFEREnv
 from actfer_env.episode import Episode
-from actfer_env.observation import Arrays, ObservationWriter
-from actfer_env.render import Panel
+from actfer_env.envs.observations import Arrays, ObservationWriter
+from actfer_env.envs.panel import Panel
 from actfer_env.rewards import Scores
 from actfer_env.rollout import Rollout
-from actfer_env.tools.image import RGB
+from actfer_env.images import RGB
 
 
 class Start(NamedTuple):

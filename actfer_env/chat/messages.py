@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 from PIL import Image
 
-from actfer_env.tools.image import RGB
+from actfer_env.images import RGB
 
 Message = dict[str, Any]
 

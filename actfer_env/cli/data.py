@@ -152,7 +152,7 @@ def gallery(
     seed: SeedOption = 0,
 ) -> None:
     """Draw contact sheets of the synthetic faces, by emotion and by Action Unit and intensity (PNG and HTML)."""
-    from actfer_env.data.gallery import GalleryConfig, write_gallery
+    from actfer_env.data.synthetic.gallery import GalleryConfig, write_gallery
 
     for path in write_gallery(out, GalleryConfig(size, people, seed)):
         say(str(path))
@@ -171,7 +171,7 @@ def data_verl(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
     skip_broken: SkipBrokenOption = False,
 ) -> None:
     """Write a data set as parquet for verl, and check what was written."""
-    from actfer_env.data.parquet import ParquetConfig, write_parquet
+    from actfer_env.verl_plugin.rows import ParquetConfig, write_parquet
     from actfer_env.episode import EpisodeConfig
 
     config = ParquetConfig(shard_size=shard_size, images=images, number=number)  # type: ignore[arg-type]

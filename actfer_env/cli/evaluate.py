@@ -99,7 +99,7 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
     check_writable(out)
     if endpoint is None:
         with needs("vlm"):
-            from actfer_env.agents.qwen_vl import QwenVLAgent, SamplingConfig
+            from actfer_env.agents.qwen.agent import QwenVLAgent, SamplingConfig
 
             sampling = SamplingConfig(max_new_tokens, temperature, seed=seed)
             agent: Any = QwenVLAgent(
@@ -107,7 +107,7 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
             )
         config = replace(config, chat=replace(agent.chat, **chosen))
     else:
-        from actfer_env.agents.openai_chat import EndpointConfig, OpenAIChatAgent
+        from actfer_env.agents.endpoint import EndpointConfig, OpenAIChatAgent
 
         agent = OpenAIChatAgent(EndpointConfig(
             endpoint, model, concurrency=batch, max_tokens=max_new_tokens, temperature=temperature, seed=seed,
@@ -147,7 +147,7 @@ def _evaluate(agent: Any, dataset: Dataset, config: EvalConfig, out: Path, embed
 
 
 def _estimate(dataset: Dataset, config: EvalConfig, price: tuple[float, float]) -> None:
-    from actfer_env.agents.openai_chat import estimate
+    from actfer_env.agents.endpoint import estimate
     from actfer_env.evaluation.evaluate import fresh_episodes
 
     found = estimate(fresh_episodes(dataset, config), *price)

@@ -10,13 +10,13 @@ def envs() -> None:
     import gymnasium as gym
     from rich.table import Table
 
-    from actfer_env.registration import CHAT_ID, IDS
+    from actfer_env.envs.registration import CHAT_ID, IDS
 
     table = Table("id", "action space", title="Registered environments")
     for name in (*IDS, CHAT_ID):
         table.add_row(name, str(gym.make(name).action_space))
     console().print(table)
-    say("Observations and arguments: python -c 'import actfer_env.env; help(actfer_env.env.ActFEREnv)'")
+    say("Observations and arguments: python -c 'import actfer_env.envs.face; help(actfer_env.envs.face.ActFEREnv)'")
 
 
 def doctor() -> None:

@@ -30,7 +30,7 @@ from actfer_env.files import check_writable
 
 if TYPE_CHECKING:
     from actfer_env.data import Dataset
-    from actfer_env.runner import RolloutConfig
+    from actfer_env.evaluation.play import RolloutConfig
 
 DEMO_AGENTS = ("full:truth", "simplified:happiness", "blind:neutral", "random:unmasked")
 DEMO_SAMPLES = 12
@@ -49,7 +49,7 @@ def demo(
     random. No agent here looks at pictures; the demo shows the tools and the rewards.
     """
     from actfer_env.data import load_dataset
-    from actfer_env.runner import RolloutConfig
+    from actfer_env.evaluation.play import RolloutConfig
 
     config = RolloutConfig(agents=DEMO_AGENTS, group_size=len(DEMO_AGENTS), detector=detector, seed=seed, number=number,
                            au_set=au_set_of(au_set))  # fmt: skip
@@ -88,7 +88,7 @@ def rollout(  # noqa: PLR0913, PLR0917  (each argument is an option of the comma
 
     Scripted and random agents only play the tools: nobody reads the faces then, and no emotion is shown.
     """
-    from actfer_env.runner import RolloutConfig
+    from actfer_env.evaluation.play import RolloutConfig
 
     agents = tuple(part.strip() for part in agent.split(","))
     config = RolloutConfig(
@@ -144,7 +144,7 @@ def _play(dataset: Dataset, config: RolloutConfig, out: Path, embed: bool = Fals
     from actfer_env.evaluation import write_report, write_run
     from actfer_env.evaluation.pictures import embed_pictures
     from actfer_env.evaluation.report import script_notice
-    from actfer_env.runner import play
+    from actfer_env.evaluation.play import play
 
     check_writable(out)
     _check_kind(out)

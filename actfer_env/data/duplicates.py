@@ -8,7 +8,7 @@ from itertools import combinations, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from actfer_env.tools.image import RGB
+from actfer_env.images import RGB
 
 FLAT = 2.0
 """Pictures whose grey levels deviate less than this from their mean have no structure to compare (chosen here)."""

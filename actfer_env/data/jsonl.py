@@ -12,7 +12,7 @@ from pathlib import Path, PurePath, PureWindowsPath
 from typing import Any, Literal
 
 from actfer_env import facs
-from actfer_env.data.sample import Sample
+from actfer_env.sample import Sample
 from actfer_env.data.splits import parse_split, path_split
 from actfer_env.errors import DataError, LabelError, short
 

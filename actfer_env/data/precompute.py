@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actfer_env.bounds import bounded, check_fields
-from actfer_env.data.parquet import reference, sample_of
-from actfer_env.data.sample import Dataset, Sample
+from actfer_env.verl_plugin.rows import reference, sample_of
+from actfer_env.sample import Dataset, Sample
 from actfer_env.errors import DataError, DetectorError, ImageError
 from actfer_env.files import sweep
 from actfer_env.plugins import Carrying, changes

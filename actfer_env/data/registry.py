@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from actfer_env.data.sample import Dataset, Sample
+from actfer_env.sample import Dataset, Sample
 from actfer_env.data.splits import AUTO, SPLITS, lacks_split
 from actfer_env.errors import DataError, short
 from actfer_env.plugins import Registry

@@ -18,7 +18,7 @@ import numpy as np
 
 from actfer_env import facs
 from actfer_env._version import __version__
-from actfer_env.data.synthetic import GENERATOR_VERSION
+from actfer_env.data.synthetic.samples import GENERATOR_VERSION
 from actfer_env.errors import ActFERError, DataError
 from actfer_env.files import write_text_atomic
 from actfer_env.rewards import TERMS, UCGRPO, Scores, UCGRPOConfig

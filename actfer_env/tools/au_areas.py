@@ -26,8 +26,8 @@ from actfer_env.tools.detectors import Face
 from actfer_env.tools.regions import interocular
 
 if TYPE_CHECKING:
-    from actfer_env.data.sample import Sample
-    from actfer_env.tools.cache import FaceTools
+    from actfer_env.sample import Sample
+    from actfer_env.tools.face_tools import FaceTools
 
 Points = Mapping[str, NDArray[np.float64]]
 """Landmark -> (x, y); left and right are those of the picture."""

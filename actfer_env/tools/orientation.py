@@ -26,7 +26,7 @@ from actfer_env.tools.sampling import sample_box
 from actfer_env.tools.template import TEMPLATE
 
 if TYPE_CHECKING:
-    from actfer_env.data.sample import Sample
+    from actfer_env.sample import Sample
 
 TURNS = (90, 180, 270)
 """Degrees, clockwise, by which copies of a picture are turned."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from actfer_env.bounds import bounded, check_fields
 from actfer_env.tools import geometry
-from actfer_env.tools.image import RGB
+from actfer_env.images import RGB
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from actfer_env.errors import ImageError, LabelError, short
 from actfer_env.tools import geometry
 from actfer_env.tools.align import Alignment, check_size
 from actfer_env.tools.base import DETECT_ALIGN, ZOOM_IN, Tool, ToolOutput, ViolationError, function_schema
-from actfer_env.tools.image import RGB, ImageSource, load_image
+from actfer_env.images import RGB, ImageSource, load_image
 from actfer_env.tools.sampling import sample_box
 from actfer_env.tools.wire import UNITS, Wire, box_list
 

@@ -16,9 +16,9 @@ from PIL import Image
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopOutput, AgentLoopWorker, register
 from verl.utils.tokenizer import get_processor_token_id
 
-from actfer_env.agents.conversation import Codec, Conversation
+from actfer_env.agents.qwen.conversation import Codec, Conversation
 from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools
-from actfer_env.data.parquet import AGENT, sample_of
+from actfer_env.verl_plugin.rows import AGENT, sample_of
 from actfer_env.episode import EpisodeConfig
 from actfer_env.errors import DataError
 from actfer_env.rewards.guards import picture_mismatch

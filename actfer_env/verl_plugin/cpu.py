@@ -15,7 +15,7 @@ from typing import Any
 
 def install() -> None:
     """Register the platform "cpu", and mend what verl builds wrongly for it."""
-    from actfer_env.agents.torchvision_guard import guard
+    from actfer_env.agents.qwen.torchvision_guard import guard
 
     guard()
     _register_platform()

@@ -2,7 +2,7 @@
 
 import os
 
-from actfer_env.agents.quick_vision import quicken
+from actfer_env.agents.qwen.fast_vision import quicken
 from actfer_env.verl_plugin import cpu, frozen
 
 if os.environ.get("VERL_PLATFORM", "").lower() == "cpu":

@@ -17,7 +17,7 @@ from actfer_env.identity import refuse_other
 from actfer_env.rewards import UCGRPO, Scores, UCGRPOConfig
 from actfer_env.rewards.config import VARIANTS, RewardError
 from actfer_env.rewards.guards import collapse_figures
-from actfer_env.rewards.presets import OTHER_REWARDS, AnswerReward, reward_facts
+from actfer_env.rewards.other_papers import OTHER_REWARDS, AnswerReward, reward_facts
 from actfer_env.rewards.task import task_reward
 from actfer_env.rollout import VIOLATIONS, Rollout, write_rollouts
 

@@ -26,7 +26,7 @@ from actfer_env.agents.light.session import (
     split_data,
 )
 from actfer_env.agents.light.trainer import LOG
-from actfer_env.data.synthetic import GENERATOR_VERSION
+from actfer_env.data.synthetic.samples import GENERATOR_VERSION
 from actfer_env.files import write_text_atomic
 from actfer_env.packages import needs
 from actfer_env.rollout import Rollout

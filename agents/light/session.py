@@ -29,12 +29,12 @@ from actfer_env.agents.light.warmstart import WarmStartConfig, warm_start
 from actfer_env.agents.torch_files import save_atomic
 from actfer_env.bounds import bounded, check_fields
 from actfer_env.data import Dataset, load_dataset
-from actfer_env.data.synthetic import GENERATOR_VERSION
+from actfer_env.data.synthetic.samples import GENERATOR_VERSION
 from actfer_env.errors import DataError
 from actfer_env.files import check_writable, write_text_atomic
 from actfer_env.identity import as_json, dataset_facts, detector_facts, digest, refuse_other
 from actfer_env.rewards import VARIANTS, UCGRPOConfig
-from actfer_env.rewards.presets import OTHER_REWARDS
+from actfer_env.rewards.other_papers import OTHER_REWARDS
 from actfer_env.wrappers.group_vec import GroupVectorEnv
 
 ENV_ID = "ActFER-MultiDiscrete-v0"

@@ -31,13 +31,13 @@ from actfer_env.agents.light.policy import ANSWER, Features, LightPolicy, diverg
 from actfer_env.agents.light.rollouts import Batch, Player
 from actfer_env.agents.torch_files import load_state, save_atomic
 from actfer_env.bounds import bounded, check_fields
-from actfer_env.data.synthetic import GENERATOR_VERSION
+from actfer_env.data.synthetic.samples import GENERATOR_VERSION
 from actfer_env.errors import DataError
 from actfer_env.files import write_text_atomic
 from actfer_env.identity import as_json, dataset_facts, refuse_other
 from actfer_env.rewards import UCGRPO
 from actfer_env.rewards.guards import collapse_figures, collapse_warnings
-from actfer_env.rewards.presets import reward_facts
+from actfer_env.rewards.other_papers import reward_facts
 from actfer_env.wrappers.group_vec import GroupVectorEnv
 
 CHECKPOINT, LOG = "checkpoint.pt", "log.csv"

@@ -18,12 +18,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from actfer_env.data.faces import FIVE_POINTS
-from actfer_env.data.faces.geometry import base_surface
-from actfer_env.data.faces.muscles import deform, muscles
-from actfer_env.data.faces.render import landmarks
-from actfer_env.data.faces.scene import person_frame
-from actfer_env.data.synthetic import SyntheticConfig, draw_spec
+from actfer_env.data.synthetic.faces import FIVE_POINTS
+from actfer_env.data.synthetic.faces.geometry import base_surface
+from actfer_env.data.synthetic.faces.muscles import deform, muscles
+from actfer_env.data.synthetic.faces.render import landmarks
+from actfer_env.data.synthetic.faces.scene import person_frame
+from actfer_env.data.synthetic.samples import SyntheticConfig, draw_spec
 from actfer_env.tools import geometry
 from actfer_env.tools.align import TEMPLATE
 from actfer_env.tools.regions import region_boxes

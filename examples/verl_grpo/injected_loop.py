@@ -8,7 +8,7 @@ from injected import FAILS, GROUPS, script
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
 from verl.workers.rollout.replica import TokenOutput
 
-from actfer_env.data.parquet import sample_of
+from actfer_env.verl_plugin.rows import sample_of
 from actfer_env.verl_plugin.agent_loop import ActFERAgentLoop
 
 

@@ -16,8 +16,8 @@ import _installed  # noqa: F401
 import torch
 
 from actfer_env.agents.lessons import BRIEF_CHAT
-from actfer_env.agents.quick_vision import quicken
-from actfer_env.agents.torchvision_guard import guard
+from actfer_env.agents.qwen.fast_vision import quicken
+from actfer_env.agents.qwen.torchvision_guard import guard
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.episode import EpisodeConfig
 from actfer_env.evaluation import EvalConfig, evaluate
@@ -52,7 +52,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     guard()
     quicken()
-    from actfer_env.agents.qwen_vl import QwenVLAgent, SamplingConfig
+    from actfer_env.agents.qwen.agent import QwenVLAgent, SamplingConfig
 
     out = Path(options.out)
     choice = {"preset": options.preset, "n": options.number, "cache": options.pictures}

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import _installed  # noqa: F401
 
-from actfer_env.agents.torchvision_guard import guard
+from actfer_env.agents.qwen.torchvision_guard import guard
 
 guard()
 
 from actfer_env.agents.lessons import prepare_lessons  # noqa: E402
 from actfer_env.agents.sft import SFTConfig, teach  # noqa: E402
-from actfer_env.agents.tiny_qwen import TinyQwenConfig, build  # noqa: E402
+from actfer_env.agents.qwen.tiny import TinyQwenConfig, build  # noqa: E402
 from actfer_env.data import load_dataset  # noqa: E402
 from actfer_env.errors import ActFERError  # noqa: E402
 

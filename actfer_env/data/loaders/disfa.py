@@ -36,7 +36,7 @@ from actfer_env.data.loaders.base import (
     whole,
 )
 from actfer_env.errors import DataError, ImageError, short
-from actfer_env.tools.image import RGB
+from actfer_env.images import RGB
 
 AUS = facs.AU_SETS["disfa12"]
 SUBJECTS = tuple(f"SN{number:03d}" for number in (*range(1, 14), *range(16, 19), 21, *range(23, 33)))

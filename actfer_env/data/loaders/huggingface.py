@@ -17,7 +17,7 @@ from actfer_env.data.loaders.base import (
     Info,
     described,
 )
-from actfer_env.data.sample import Sample
+from actfer_env.sample import Sample
 from actfer_env.data.splits import AUTO, lacks_split, parse_split
 from actfer_env.errors import DataError, ImageError, LabelError
 from actfer_env.packages import needs

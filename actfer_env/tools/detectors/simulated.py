@@ -15,7 +15,7 @@ from actfer_env.tools.detectors.base import Detector, Face, make_detector
 from actfer_env.tools.orientation import detect_in, settings_of
 
 if TYPE_CHECKING:
-    from actfer_env.data.sample import Sample
+    from actfer_env.sample import Sample
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Drawn faces with labels: the data sets "synthetic" and "synthetic-mixed"."""

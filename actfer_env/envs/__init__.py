@@ -1,0 +1,1 @@
+"""Gymnasium environments: registration, actions, observations, reset, and the panel that renders."""

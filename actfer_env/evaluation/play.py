@@ -1,0 +1,156 @@
+"""Playing episodes over a data set and keeping them as a `Run`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import gymnasium as gym
+
+from actfer_env import facs
+from actfer_env.agents import Agent, make_agent
+from actfer_env.bounds import bounded, check_fields
+from actfer_env.data import Dataset
+from actfer_env.envs.face import ActFEREnv
+from actfer_env.errors import DataError, DetectorError, ImageError
+from actfer_env.evaluation.run import Run, finished_run
+from actfer_env.rewards import UCGRPOConfig
+from actfer_env.rollout import Rollout
+
+
+@dataclass(frozen=True)
+class RolloutConfig:
+    """What `play` does.
+
+    Attributes:
+        env_id: the environment.
+        agents: agent specs; member k of a group is played by the k-th, in turn.
+        detector: the detector's spec, or "auto".
+        group_size: episodes of one sample, which form a query group.
+        number: samples to play, from the first on; None is all.
+        seed: fixes the agents.
+        max_turns: see `ActFEREnv`.
+        max_zooms: see `ActFEREnv`.
+        reward: constants of the reward.
+        au_set: Action Units that count, in targets and answers.
+    """
+
+    env_id: str = "ActFER-MultiDiscrete-v0"
+    agents: tuple[str, ...] = ("full",)
+    detector: str = "auto"
+    group_size: int = bounded(1, ge=1)
+    number: int | None = bounded(None, ge=1)
+    seed: int = bounded(0, ge=0)
+    max_turns: int = bounded(6, ge=1)
+    max_zooms: int = bounded(4, ge=0)
+    reward: UCGRPOConfig = field(default_factory=UCGRPOConfig)
+    au_set: tuple[int, ...] = facs.CORE_AUS
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if not self.agents:
+            raise DataError("no agent is named")
+
+    def settings(self) -> dict[str, Any]:
+        """Return what a stored run says about its making, as JSON values."""
+        kept = {key: value for key, value in asdict(self).items() if key not in ("reward", "agents", "au_set")}
+        return {"agent": ", ".join(self.agents), **kept, "au_set": facs.format_au_set(self.au_set)}
+
+
+def play(dataset: Dataset, config: RolloutConfig, advance: Callable[[str], None] | None = None) -> Run:
+    """Play episodes over a data set.
+
+    A sample whose picture cannot be read is left out and listed in the run's failures. An interrupt (Ctrl-C), or a
+    detector that fails on the way, ends the playing; what was finished is returned, its last group perhaps incomplete.
+
+    Args:
+        dataset: the samples.
+        config: agents, group size and budgets.
+        advance: called with the sample's id after every episode, for a progress bar.
+
+    Returns:
+        The run, scored as one step of a fresh scorer.
+
+    Raises:
+        DetectorError: the detector lacks its extra or weights, or fails on the first sample.
+        DataError: an agent is unknown.
+    """
+    env = make_env(dataset, config)
+    rollouts: list[Rollout] = []
+    failures: list[dict[str, str]] = []
+    try:
+        for name, result in _episodes(env, dataset, config):
+            if isinstance(result, ImageError):
+                failures.append({"sample_id": name, "error": str(result)})
+            else:
+                rollouts.append(result)
+            if advance is not None:
+                advance(name)
+    except KeyboardInterrupt:
+        failures.append({"sample_id": "", "error": "interrupted: the samples after this were not played"})
+    except DetectorError as error:
+        if not rollouts:
+            raise
+        failures.append({"sample_id": "", "error": f"{error}; the samples after this were not played"})
+    finally:
+        env.close()
+    return finished_run(rollouts, dataset.arguments, config.settings(), config.reward, failures)
+
+
+def make_env(dataset: Dataset, config: RolloutConfig) -> gym.Env[Any, Any]:
+    """Return the environment that `play` uses."""
+    return gym.make(
+        config.env_id, dataset=dataset, detector=config.detector, max_turns=config.max_turns,
+        max_zooms=config.max_zooms, reward=config.reward, au_set=config.au_set,
+        disable_env_checker=True,  # gymnasium's checker loses its state when reset raises, as on a broken image
+    )  # fmt: skip
+
+
+def play_episode(env: gym.Env[Any, Any], agent: Agent, options: dict[str, Any], seed: int | None = None) -> Rollout:
+    """Play one episode and return its record.
+
+    Args:
+        env: an environment of this package.
+        agent: the policy.
+        options: passed to `reset`.
+        seed: passed to `reset`.
+    """
+    agent.reset(1)
+    obs, info = env.reset(seed=seed, options=options)
+    base = env.unwrapped
+    if isinstance(base, ActFEREnv) and base.episode is not None:
+        base.episode.looked = getattr(agent, "looks", True)
+    while "rollout" not in info:
+        obs, _, _, _, info = env.step(agent.act(obs, info))
+    rollout: Rollout = info["rollout"]
+    return rollout
+
+
+def _episodes(
+    env: gym.Env[Any, Any], dataset: Dataset, config: RolloutConfig
+) -> Iterator[tuple[str, Rollout | ImageError]]:
+    players = _players(env, dataset, config)
+    for index in range(min(config.number or len(dataset), len(dataset))):
+        name = dataset[index].id
+        for member in range(config.group_size):
+            options = {"sample": index, "group": name, "member": member}
+            player = member % len(players)
+            try:
+                rollout = play_episode(env, players[player], options, config.seed)
+                meta = {**rollout.meta, "agent": config.agents[player]}
+                if config.agents[player].endswith(":truth"):
+                    meta["answer"] = "label"
+                yield name, replace(rollout, meta=meta)
+            except ImageError as error:
+                yield name, error
+                break
+
+
+def _players(env: gym.Env[Any, Any], dataset: Dataset, config: RolloutConfig) -> list[Agent]:
+    base = env.unwrapped
+    assert isinstance(base, ActFEREnv)
+    return [
+        make_agent(spec, base.action_space, dataset=dataset, seed=config.seed + i, au_set=base.au_set)
+        for i, spec in enumerate(config.agents)
+    ]
