@@ -14,13 +14,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from actfer_env import _moved
 from actfer_env._version import __version__
-from actfer_env.errors import ActFERError, DataError, DetectorError, ImageError, LabelError
 from actfer_env.envs.registration import register_envs
+from actfer_env.errors import ActFERError, DataError, DetectorError, ImageError, LabelError
 
 if TYPE_CHECKING:
     from actfer_env.wrappers.group_vec import GroupVectorEnv
 
+_moved.install()
 register_envs()
 
 

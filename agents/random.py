@@ -9,8 +9,8 @@ import gymnasium as gym
 import numpy as np
 
 from actfer_env import facs
-from actfer_env.envs.actions import codec_for
 from actfer_env.agents.base import Batch, join, rows
+from actfer_env.envs.actions import codec_for
 
 
 class RandomAgent:

@@ -9,10 +9,10 @@ from typing import Any, Literal, get_args
 import gymnasium as gym
 
 from actfer_env import facs
-from actfer_env.envs.actions import Move, codec_for
 from actfer_env.agents.base import Batch, join, rows, sample_ids
 from actfer_env.boxes import Box
 from actfer_env.data import Dataset
+from actfer_env.envs.actions import Move, codec_for
 from actfer_env.episode import ANSWER, State
 from actfer_env.tools.schema import DETECT_ALIGN, ZOOM_IN
 

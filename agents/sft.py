@@ -29,8 +29,8 @@ from actfer_env import facs
 from actfer_env._version import __version__
 from actfer_env.agents.base import Watch
 from actfer_env.agents.lessons import BRIEF_CHAT, Lessons, Play, codec_of, lessons_name, prepare_lessons
-from actfer_env.agents.qwen.fast_vision import quicken
 from actfer_env.agents.qwen.agent import load
+from actfer_env.agents.qwen.fast_vision import quicken
 from actfer_env.agents.qwen.tiny import TinyQwenConfig, build
 from actfer_env.agents.torch_files import load_state, save_atomic
 from actfer_env.bounds import bounded, check_fields

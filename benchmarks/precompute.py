@@ -21,11 +21,11 @@ import cv2
 import numpy as np
 
 from actfer_env.data import Dataset, Sample, load_dataset
-from actfer_env.verl_plugin.rows import ParquetConfig, write_parquet
 from actfer_env.data.precompute import PrecomputeConfig, precompute
 from actfer_env.tools.detectors import make_detector
 from actfer_env.tools.detectors.cached import picture_digest
 from actfer_env.tools.orientation import detect_in
+from actfer_env.verl_plugin.rows import ParquetConfig, write_parquet
 
 Pair = tuple[Sample, np.ndarray]
 

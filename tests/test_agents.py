@@ -21,8 +21,8 @@ from actfer_env.agents import (
 )
 from actfer_env.cli.play import DEMO_AGENTS
 from actfer_env.data import Dataset, Sample, load_dataset
-from actfer_env.errors import DataError
 from actfer_env.envs.registration import IDS
+from actfer_env.errors import DataError
 from actfer_env.evaluation.play import RolloutConfig, play
 from actfer_env.testing import check_agent
 

@@ -17,8 +17,8 @@ from actfer_env.data import Dataset, Sample, load_dataset
 from actfer_env.episode import Episode, EpisodeConfig
 from actfer_env.errors import DataError, LabelError
 from actfer_env.evaluation import read_run, summarize, summary_rows, write_report
-from actfer_env.rewards import UCGRPO
 from actfer_env.evaluation.play import RolloutConfig, play
+from actfer_env.rewards import UCGRPO
 from actfer_env.tools import FaceTools
 
 FRAMES = [[]] * 6 + [["AU12", "AU25"]] * 4

@@ -18,9 +18,9 @@ from actfer_env.agents.scripted import MODES, Mode, truth
 from actfer_env.chat import ChatConfig, ChatEpisode, ChatError, chat_tools, count_images, to_openai, to_transformers
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.episode import EpisodeConfig
+from actfer_env.evaluation.play import play_episode
 from actfer_env.rewards import UCGRPO
 from actfer_env.rollout import Rollout
-from actfer_env.evaluation.play import play_episode
 from actfer_env.tools import FaceTools
 from actfer_env.tools.schema import tool_schemas
 from actfer_env.tools.zoom import ZoomConfig

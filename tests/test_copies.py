@@ -19,9 +19,9 @@ from actfer_env.agents.base import Usage
 from actfer_env.data import load_dataset
 from actfer_env.rewards import UCGRPO, UCGRPOConfig
 from actfer_env.tools import FaceTools, make_detector
-from actfer_env.tools.face_tools import CacheConfig
 from actfer_env.tools.detectors.mtcnn import MTCNNDetector
 from actfer_env.tools.detectors.simulated import SimulatedConfig, SimulatedDetector
+from actfer_env.tools.face_tools import CacheConfig
 from actfer_env.tools.template import TEMPLATE
 from actfer_env.tools.zoom import ZoomConfig
 from actfer_env.wrappers import GroupVectorEnv, RecordRollouts

@@ -17,8 +17,8 @@ from urllib.parse import quote, quote_plus, urlsplit
 import pytest
 from endpoint_server import Server
 
-from actfer_env.agents.masking import Mask, address
 from actfer_env.agents.endpoint import EndpointConfig, EndpointError, OpenAIChatAgent
+from actfer_env.agents.masking import Mask, address
 from actfer_env.chat import ChatEpisode, chat_tools
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.errors import AgentError

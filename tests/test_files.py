@@ -13,6 +13,7 @@ import pytest
 from actfer_env.data import load_dataset
 from actfer_env.errors import DataError
 from actfer_env.evaluation import write_report, write_run
+from actfer_env.evaluation.play import RolloutConfig, play
 from actfer_env.files import (
     append_line,
     check_writable,
@@ -26,11 +27,10 @@ from actfer_env.files import (
     write_bytes_atomic,
     write_text_atomic,
 )
+from actfer_env.images import save_png
 from actfer_env.rollout import write_rollouts
-from actfer_env.evaluation.play import RolloutConfig, play
 from actfer_env.tools.detectors import Face
 from actfer_env.tools.detectors.cached import DetectionStore, Row
-from actfer_env.images import save_png
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from skimage.data import astronaut
 import actfer_env
 from actfer_env.agents import RandomAgent, ScriptedAgent
 from actfer_env.data import Dataset, load_dataset
-from actfer_env.errors import DataError
 from actfer_env.envs.registration import IDS
+from actfer_env.errors import DataError
 from actfer_env.rewards import TERMS, UCGRPO, UCGRPOConfig
 from actfer_env.rollout import Rollout
 from actfer_env.tools import FaceTools, ZoomConfig

@@ -11,8 +11,8 @@ from PIL import Image
 from skimage.data import astronaut
 
 from actfer_env.errors import ImageError
-from actfer_env.tools import find_images, load_image
 from actfer_env.images import ImageLimits, readable_suffixes
+from actfer_env.tools import find_images, load_image
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import pytest
 
 import actfer_env  # noqa: F401
 from actfer_env.data import load_dataset
-from actfer_env.episode import Episode, EpisodeConfig
 from actfer_env.envs.panel import Panel
-from actfer_env.tools import FaceTools
+from actfer_env.episode import Episode, EpisodeConfig
 from actfer_env.images import RGB
+from actfer_env.tools import FaceTools
 from actfer_env.tools.zoom import ZoomConfig
 
 FACES = load_dataset("synthetic", split="train", n=4)

@@ -19,13 +19,13 @@ from actfer_env import plugins
 from actfer_env.agents import ScriptedAgent, make_agent, register_agent, registered_agents
 from actfer_env.agents.registry import AGENTS
 from actfer_env.data import Dataset, Sample, load_dataset, register_dataset, registered_datasets
-from actfer_env.verl_plugin.rows import reference, sample_of
 from actfer_env.data.precompute import PrecomputeConfig, precompute
 from actfer_env.data.registry import DATASETS
 from actfer_env.errors import DataError, DetectorError, PluginError, WorkerError
 from actfer_env.tools import make_detector, register_detector
 from actfer_env.tools.detectors import registered_detectors
 from actfer_env.tools.detectors.base import DETECTORS
+from actfer_env.verl_plugin.rows import reference, sample_of
 
 FACES = load_dataset("synthetic", n=4)
 DETECT = np.array([0])

@@ -29,15 +29,15 @@ from actfer_env.chat import ChatConfig, ChatEpisode, ChatStep, chat_tools
 from actfer_env.data import Dataset, Sample, load_dataset
 from actfer_env.episode import EpisodeConfig
 from actfer_env.evaluation import EvalConfig, evaluate
+from actfer_env.images import RGB
 from actfer_env.rollout import Rollout
 from actfer_env.tools.detectors import Face
-from actfer_env.images import RGB
 
 torch = pytest.importorskip("torch", reason="needs torch")
 pytest.importorskip("transformers", reason="needs transformers: pip install 'actfer-env[vlm]'")
 
-from actfer_env.agents.qwen.conversation import Conversation  # noqa: E402
 from actfer_env.agents.qwen.agent import QwenVLAgent, SamplingConfig  # noqa: E402
+from actfer_env.agents.qwen.conversation import Conversation  # noqa: E402
 from actfer_env.agents.qwen.tiny import TinyQwenConfig, build  # noqa: E402
 
 pytestmark = pytest.mark.slow

@@ -23,8 +23,8 @@ from actfer_env.evaluation import EvalConfig, evaluate
 torch = pytest.importorskip("torch", reason="needs torch")
 pytest.importorskip("transformers", reason="needs transformers: pip install 'actfer-env[vlm]'")
 
-from actfer_env.agents.qwen.conversation import Conversation, ModelError  # noqa: E402
 from actfer_env.agents.qwen.agent import QwenVLAgent, SamplingConfig, load  # noqa: E402
+from actfer_env.agents.qwen.conversation import Conversation, ModelError  # noqa: E402
 from actfer_env.agents.qwen.tiny import TinyQwenConfig, build  # noqa: E402
 
 DETECT = '<think>.</think><tool_call>{"name": "detect_align", "arguments": {}}</tool_call>'

@@ -6,11 +6,11 @@ import gymnasium as gym
 import pytest
 
 import actfer_env
-from actfer_env.envs.chat import ActFERChatEnv
-from actfer_env.envs.reset import EpisodeEnv
 from actfer_env.data import load_dataset
+from actfer_env.envs.chat import ActFERChatEnv
 from actfer_env.envs.face import ActFEREnv
 from actfer_env.envs.registration import CHAT_ID, IDS, arguments
+from actfer_env.envs.reset import EpisodeEnv
 from actfer_env.wrappers.group_vec import GroupVectorEnv
 
 FACES = load_dataset("synthetic", n=4)

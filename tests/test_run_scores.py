@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 from actfer_env.cli import app
 from actfer_env.data import load_dataset
 from actfer_env.evaluation import Run, read_run, write_report, write_run
+from actfer_env.evaluation.play import RolloutConfig, play
 from actfer_env.evaluation.run import finished_run
 from actfer_env.rewards import UCGRPO, UCGRPOConfig
-from actfer_env.evaluation.play import RolloutConfig, play
 
 
 @pytest.fixture

@@ -17,11 +17,11 @@ from skimage.data import astronaut
 from actfer_env import facs
 from actfer_env.agents import RandomAgent, ScriptedAgent, register_agent
 from actfer_env.data import Dataset, Sample, load_dataset
+from actfer_env.envs.panel import NOBODY_LOOKED, Panel
 from actfer_env.episode import Episode
 from actfer_env.evaluation import Run, summarize, summary_rows
-from actfer_env.evaluation.report import answer_source, render_report, script_notice
-from actfer_env.envs.panel import NOBODY_LOOKED, Panel
 from actfer_env.evaluation.play import RolloutConfig, make_env, play, play_episode
+from actfer_env.evaluation.report import answer_source, render_report, script_notice
 from actfer_env.tools import FaceTools
 
 EMOTIONS = re.compile("|".join(facs.EMOTIONS))

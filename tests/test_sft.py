@@ -27,12 +27,12 @@ torch = pytest.importorskip("torch", reason="needs torch")
 pytest.importorskip("transformers", reason="needs transformers: pip install 'actfer-env[vlm]'")
 
 from actfer_env.agents import sft  # noqa: E402
-from actfer_env.agents.qwen.conversation import ModelError  # noqa: E402
 from actfer_env.agents.lessons import BRIEF_CHAT, Lessons, codec_of, lessons_name, prepare_lessons  # noqa: E402
-from actfer_env.agents.qwen.fast_vision import _attend, _embed, _worth  # noqa: E402
 from actfer_env.agents.qwen.agent import QwenVLAgent, SamplingConfig, load  # noqa: E402
-from actfer_env.agents.sft import IGNORED, SFTConfig, collate, teach  # noqa: E402
+from actfer_env.agents.qwen.conversation import ModelError  # noqa: E402
+from actfer_env.agents.qwen.fast_vision import _attend, _embed, _worth  # noqa: E402
 from actfer_env.agents.qwen.tiny import TinyQwenConfig, build  # noqa: E402
+from actfer_env.agents.sft import IGNORED, SFTConfig, collate, teach  # noqa: E402
 
 FEW = SFTConfig(vision_steps=12, vision_batch=8, steps=25, batch=8, lr=3e-3, warm_up=5)
 ZOOMS = len(facs.REGIONS)

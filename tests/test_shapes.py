@@ -8,9 +8,9 @@ from conftest import shared_path
 
 from actfer_env.chat import ChatEpisode, chat_tools
 from actfer_env.data import Sample
+from actfer_env.envs.panel import Panel
 from actfer_env.episode import Episode
 from actfer_env.errors import ImageError
-from actfer_env.envs.panel import Panel
 from actfer_env.tools import Face, FaceTools, detect_align, make_detector, zoom_in
 
 DETECT = '<tool_call>{"name": "detect_align", "arguments": {}}</tool_call>'

@@ -13,16 +13,16 @@ from actfer_env import facs
 from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools
 from actfer_env.data import Dataset, Sample, load_dataset
 from actfer_env.data.synthetic.faces import Expression, Identity, Person, Pose, Scene, render_scene
-from actfer_env.verl_plugin.rows import reference, sample_of
 from actfer_env.errors import DataError
 from actfer_env.evaluation import summarize
+from actfer_env.images import save_png
 from actfer_env.rewards import TAGReward
 from actfer_env.rewards.grounding import iou
 from actfer_env.rollout import Rollout
 from actfer_env.tools import AU_AREAS, FaceTools, au_boxes
 from actfer_env.tools.align import Alignment
 from actfer_env.tools.au_areas import ground
-from actfer_env.images import save_png
+from actfer_env.verl_plugin.rows import reference, sample_of
 from actfer_env.verl_plugin.scoring import StepScorer, compute_score, reward_config
 
 TAG = ChatConfig(preset="tag")

@@ -18,8 +18,8 @@ from actfer_env.chat.turns import answer_text, call_text
 torch = pytest.importorskip("torch", reason="needs torch")
 pytest.importorskip("transformers", reason="needs transformers: pip install 'actfer-env[vlm]'")
 
-from actfer_env.agents.qwen.conversation import CALL_END, Codec, Conversation, ModelError  # noqa: E402
 from actfer_env.agents.qwen.agent import QwenVLAgent, SamplingConfig, load  # noqa: E402
+from actfer_env.agents.qwen.conversation import CALL_END, Codec, Conversation, ModelError  # noqa: E402
 from actfer_env.agents.qwen.tiny import TinyQwenConfig, build  # noqa: E402
 
 

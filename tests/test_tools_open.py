@@ -22,12 +22,12 @@ from actfer_env.boxes import Box
 from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools, parse_turn, system_prompt
 from actfer_env.chat.turns import answer_text, call_text
 from actfer_env.data import load_dataset
-from actfer_env.sample import Sample
 from actfer_env.episode import Episode, EpisodeConfig, Rollout, ToolCall
 from actfer_env.errors import ToolError
 from actfer_env.evaluation.report import render_report
 from actfer_env.evaluation.run import Run
 from actfer_env.rewards import UCGRPO
+from actfer_env.sample import Sample
 from actfer_env.testing import check_tool
 from actfer_env.tools import TOOLS, FaceTools, Tool, ToolOutput, ViolationError, function_schema, register_tool
 from actfer_env.tools.base import RESERVED
@@ -262,11 +262,11 @@ def test_the_agent_loop_of_verl_plays_it(own: Any, tmp_path: Path, monkeypatch: 
     import asyncio
     from types import SimpleNamespace
 
-    from actfer_env.agents.qwen.conversation import Codec
     from actfer_env.agents.qwen.agent import load
+    from actfer_env.agents.qwen.conversation import Codec
     from actfer_env.agents.qwen.tiny import TinyQwenConfig, build
-    from actfer_env.verl_plugin.rows import reference
     from actfer_env.verl_plugin.agent_loop import ActFERAgentLoop
+    from actfer_env.verl_plugin.rows import reference
     from actfer_env.verl_plugin.scoring import compute_score
 
     _, tokenizer, image_processor = load(build(tmp_path / "model", TinyQwenConfig()), "float32")

@@ -171,8 +171,8 @@ def the_loop(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """An agent loop without verl's servers."""
     os.environ.setdefault("VERL_PLATFORM", "cpu")
 
-    from actfer_env.agents.qwen.conversation import Codec
     from actfer_env.agents.qwen.agent import load
+    from actfer_env.agents.qwen.conversation import Codec
     from actfer_env.agents.qwen.tiny import TinyQwenConfig, build
     from actfer_env.chat import ChatConfig, chat_tools
     from actfer_env.episode import EpisodeConfig
@@ -410,12 +410,12 @@ class Engine:
 def test_the_members_that_zoom_survive_the_smallest_legal_limit_of_pictures(most: int, loop: Any) -> None:
     from actfer_env.chat.turns import answer_text, call_text
     from actfer_env.data import load_dataset
-    from actfer_env.verl_plugin.rows import reference
     from actfer_env.episode import EpisodeConfig
     from actfer_env.facs import REGIONS
     from actfer_env.rewards import UCGRPO
     from actfer_env.rollout import Rollout
     from actfer_env.verl_plugin import launch
+    from actfer_env.verl_plugin.rows import reference
 
     dataset = load_dataset("synthetic", split="train", n=1)
     sample = dataset[0]

@@ -57,8 +57,8 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     from verl.utils.tokenizer import hf_processor
     from verl.workers.rollout.utils import qwen2_5_vl_dedup_image_tokens
 
-    from actfer_env.agents.qwen.conversation import Codec, Conversation
     from actfer_env.agents.qwen.agent import QwenVLAgent
+    from actfer_env.agents.qwen.conversation import Codec, Conversation
     from actfer_env.agents.qwen.tiny import TinyQwenConfig, build
 
     work = tmp_path_factory.mktemp("vllm")

@@ -7,8 +7,8 @@ import numpy as np
 from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools
 from actfer_env.data import Sample
 from actfer_env.episode import EpisodeConfig
-from actfer_env.tools.detectors import Face
 from actfer_env.images import RGB
+from actfer_env.tools.detectors import Face
 
 SHAPES = [(20, 1600), (1500, 20), (31, 33), (16, 1600), (97, 640), (481, 643), (1200, 90), (64, 64)]
 """Heights and widths of pictures, up to the widest that is taken, 100 to 1."""

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from actfer_env.envs.actions import Move
 from actfer_env.envs.face import ActFEREnv
-from actfer_env.episode import Episode
 from actfer_env.envs.observations import Arrays, ObservationWriter
 from actfer_env.envs.panel import Panel
+from actfer_env.episode import Episode
+from actfer_env.images import RGB
 from actfer_env.rewards import Scores
 from actfer_env.rollout import Rollout
-from actfer_env.images import RGB
 
 
 class Start(NamedTuple):

@@ -12,15 +12,15 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from actfer_env.envs.actions import Magnified
 from actfer_env.data import Dataset
+from actfer_env.envs.actions import Magnified
 from actfer_env.envs.face import ActFEREnv
+from actfer_env.envs.observations import Copier
+from actfer_env.envs.panel import show_window
+from actfer_env.envs.registration import arguments
 from actfer_env.episode import EpisodeConfig
 from actfer_env.errors import WorkerError
 from actfer_env.limits import limited
-from actfer_env.envs.observations import Copier
-from actfer_env.envs.registration import arguments
-from actfer_env.envs.panel import show_window
 from actfer_env.rewards import TERMS, UCGRPO, Scores
 from actfer_env.rewards.other_papers import AnswerReward
 from actfer_env.tools import FaceTools

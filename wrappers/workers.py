@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actfer_env.envs.face import ActFEREnv
-from actfer_env.errors import WorkerError
 from actfer_env.envs.observations import Arrays
-from actfer_env.rewards import Scores
+from actfer_env.errors import WorkerError
 from actfer_env.images import RGB
+from actfer_env.rewards import Scores
 from actfer_env.wrappers.blocks import GroupBlock, Start, Turn
 
 T = TypeVar("T")

@@ -16,13 +16,13 @@ from actfer_env.chat.messages import Message, image_part, native_calls, text_par
 from actfer_env.chat.parse import ParsedCall, ParsedTurn, parse_turn
 from actfer_env.chat.prompts import answers, system_prompt, user_prompt
 from actfer_env.chat.turns import with_reasoning
-from actfer_env.sample import Sample
 from actfer_env.episode import Episode, EpisodeConfig, StepResult
 from actfer_env.errors import LabelError
+from actfer_env.images import LIMITS, RGB
 from actfer_env.rollout import Rollout
+from actfer_env.sample import Sample
 from actfer_env.tools.au_areas import au_boxes
 from actfer_env.tools.face_tools import FaceTools
-from actfer_env.images import LIMITS, RGB
 from actfer_env.tools.sampling import fit
 from actfer_env.tools.wire import Wire
 from actfer_env.tools.zoom import ZoomConfig

@@ -171,8 +171,8 @@ def data_verl(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
     skip_broken: SkipBrokenOption = False,
 ) -> None:
     """Write a data set as parquet for verl, and check what was written."""
-    from actfer_env.verl_plugin.rows import ParquetConfig, write_parquet
     from actfer_env.episode import EpisodeConfig
+    from actfer_env.verl_plugin.rows import ParquetConfig, write_parquet
 
     config = ParquetConfig(shard_size=shard_size, images=images, number=number)  # type: ignore[arg-type]
     episode = EpisodeConfig(au_set=au_set_of(au_set))

@@ -143,8 +143,8 @@ def report(
 def _play(dataset: Dataset, config: RolloutConfig, out: Path, embed: bool = False) -> None:
     from actfer_env.evaluation import write_report, write_run
     from actfer_env.evaluation.pictures import embed_pictures
-    from actfer_env.evaluation.report import script_notice
     from actfer_env.evaluation.play import play
+    from actfer_env.evaluation.report import script_notice
 
     check_writable(out)
     _check_kind(out)

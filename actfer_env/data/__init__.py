@@ -19,8 +19,8 @@ from actfer_env.data.loaders.sfew import load_sfew
 from actfer_env.data.photos import load_photos
 from actfer_env.data.portrait import load_portrait
 from actfer_env.data.registry import DATASETS, load_dataset, register_dataset, registered_datasets
-from actfer_env.sample import Dataset, Sample
 from actfer_env.data.synthetic.samples import load_mixed, load_synthetic
+from actfer_env.sample import Dataset, Sample
 
 register_dataset("affectnet", load_affectnet)
 register_dataset("bp4d", load_bp4d)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from actfer_env.data.portrait import load_portrait
-from actfer_env.sample import Sample
 from actfer_env.data.synthetic.samples import load_synthetic
 from actfer_env.errors import DataError
+from actfer_env.sample import Sample
 
 PORTRAIT_EVERY = 4
 

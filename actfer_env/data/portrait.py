@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 
 from actfer_env.bounds import bounded, check_fields
-from actfer_env.sample import Sample
 from actfer_env.errors import DataError
-from actfer_env.tools.geometry import similarity
 from actfer_env.images import RGB
+from actfer_env.sample import Sample
+from actfer_env.tools.geometry import similarity
 from actfer_env.tools.sampling import sample_box
 
 FACE = (224.0, 112.0)

@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from actfer_env.chat.config import ChatConfig
 from actfer_env.chat.episode import ChatEpisode, chat_tools
 from actfer_env.chat.messages import Message
-from actfer_env.envs.reset import Choice, EpisodeEnv
 from actfer_env.data import Dataset
 from actfer_env.data.registry import as_dataset
-from actfer_env.episode import ANSWER, EpisodeConfig
 from actfer_env.envs.panel import Panel
+from actfer_env.envs.reset import Choice, EpisodeEnv
+from actfer_env.episode import ANSWER, EpisodeConfig
+from actfer_env.images import RGB
 from actfer_env.rewards import UCGRPO, Scores, UCGRPOConfig
 from actfer_env.tools import FaceTools
 from actfer_env.tools.align import check_size
 from actfer_env.tools.detectors import Detector
-from actfer_env.images import RGB
 from actfer_env.tools.sampling import fit
 
 CHARSET = string.printable

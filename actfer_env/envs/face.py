@@ -10,19 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actfer_env import facs
-from actfer_env.envs.actions import CODECS, ActionCodec, ActionFormat, Magnified
-from actfer_env.envs.reset import Choice, EpisodeEnv
 from actfer_env.data import Dataset
 from actfer_env.data.registry import as_dataset
-from actfer_env.episode import Episode, EpisodeConfig
+from actfer_env.envs.actions import CODECS, ActionCodec, ActionFormat, Magnified
 from actfer_env.envs.observations import ObservationLayout, ObservationWriter
 from actfer_env.envs.panel import Panel, show_window
+from actfer_env.envs.reset import Choice, EpisodeEnv
+from actfer_env.episode import Episode, EpisodeConfig
+from actfer_env.images import RGB
 from actfer_env.rewards import UCGRPO, Scores, UCGRPOConfig
 from actfer_env.rollout import Rollout
 from actfer_env.tools import FaceTools
 from actfer_env.tools.align import check_size
 from actfer_env.tools.detectors import Detector
-from actfer_env.images import RGB
 from actfer_env.tools.zoom import ZoomConfig
 
 Observation = dict[str, Any]

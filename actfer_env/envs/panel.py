@@ -18,8 +18,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from actfer_env import facs
 from actfer_env.episode import Episode, State
-from actfer_env.tools.align import Alignment
 from actfer_env.images import RGB
+from actfer_env.tools.align import Alignment
 
 if TYPE_CHECKING:
     from actfer_env.rewards import Scores

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import gymnasium as gym
 
-from actfer_env.sample import Dataset, Sample
 from actfer_env.episode import EpisodeConfig
 from actfer_env.errors import short
 from actfer_env.limits import under_wrappers
+from actfer_env.sample import Dataset, Sample
 
 Action = TypeVar("Action")
 

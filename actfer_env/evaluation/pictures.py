@@ -19,15 +19,15 @@ from PIL import Image
 from actfer_env.bounds import bounded, check_fields
 from actfer_env.data import Dataset, Sample, load_dataset
 from actfer_env.data.synthetic.samples import GENERATOR_VERSION
+from actfer_env.envs.panel import REGION_COLOURS, box_colour, draw_face, draw_original
 from actfer_env.errors import ActFERError
 from actfer_env.evaluation.run import PICTURE_FOLDER, Run
 from actfer_env.files import write_bytes_atomic
 from actfer_env.identity import digest, listed
-from actfer_env.envs.panel import REGION_COLOURS, box_colour, draw_face, draw_original
+from actfer_env.images import RGB, load_image, save_png
 from actfer_env.rollout import Rollout, ToolCall
 from actfer_env.tools.align import Alignment
 from actfer_env.tools.base import known_tool
-from actfer_env.images import RGB, load_image, save_png
 from actfer_env.tools.zoom import ZoomConfig, crop_box
 
 _BROKEN = (ActFERError, OSError, AttributeError, LookupError, TypeError, ValueError)

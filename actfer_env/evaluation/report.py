@@ -17,12 +17,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from actfer_env import facs
 from actfer_env._version import __version__
+from actfer_env.envs.panel import NOBODY_LOOKED
 from actfer_env.errors import DataError
 from actfer_env.evaluation.metrics import Summary, summarize
 from actfer_env.evaluation.pictures import Picture, PictureConfig, Pictures, legend
 from actfer_env.evaluation.run import REPORT_FILE, Run, read_run
 from actfer_env.files import write_text_atomic
-from actfer_env.envs.panel import NOBODY_LOOKED
 from actfer_env.rewards import TERMS, UCGRPO, RewardError, Scores, UCGRPOConfig
 from actfer_env.rewards.groups import group_rollouts
 from actfer_env.rollout import Rollout, ToolCall

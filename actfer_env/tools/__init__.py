@@ -7,6 +7,7 @@
 ['nose', 'mouth-chin']
 """
 
+from actfer_env.images import ImageLimits, find_images, load_image
 from actfer_env.tools.align import Alignment, DetectAlign, align, detect_align, detect_align_batch
 from actfer_env.tools.au_areas import AU_AREAS, au_boxes
 from actfer_env.tools.base import (
@@ -19,9 +20,8 @@ from actfer_env.tools.base import (
     make_tool,
     register_tool,
 )
-from actfer_env.tools.face_tools import CacheConfig, FaceTools
 from actfer_env.tools.detectors import Detector, Face, make_detector, register_detector
-from actfer_env.images import ImageLimits, find_images, load_image
+from actfer_env.tools.face_tools import CacheConfig, FaceTools
 from actfer_env.tools.regions import RegionLayout, region_boxes
 from actfer_env.tools.template import FaceTemplate
 from actfer_env.tools.wire import Wire

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from actfer_env import facs
 from actfer_env.boxes import Box
 from actfer_env.errors import DetectorError, ImageError, short
+from actfer_env.images import RGB, ImageSource, load_image
 from actfer_env.tools import geometry
 from actfer_env.tools.base import DETECT_ALIGN, Tool, ToolOutput, ViolationError, function_schema
 from actfer_env.tools.detectors import Detector, Face, make_detector
-from actfer_env.images import RGB, ImageSource, load_image
 from actfer_env.tools.orientation import find_faces
 from actfer_env.tools.regions import region_boxes
 from actfer_env.tools.sampling import sample_box

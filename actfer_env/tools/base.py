@@ -18,8 +18,8 @@ import numpy as np
 
 from actfer_env.boxes import UNIT, Box, BoxError
 from actfer_env.errors import ToolError, short
-from actfer_env.plugins import Registry, changes
 from actfer_env.images import RGB
+from actfer_env.plugins import Registry, changes
 from actfer_env.tools.wire import Wire
 
 if TYPE_CHECKING:

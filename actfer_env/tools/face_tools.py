@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from actfer_env.bounds import bounded, check_fields
 from actfer_env.boxes import Box
+from actfer_env.images import RGB
 from actfer_env.tools.align import Alignment, FaceChoice, align
 from actfer_env.tools.detectors import Detector, make_detector
-from actfer_env.images import RGB
 from actfer_env.tools.orientation import detect_in
 from actfer_env.tools.sampling import fit
 from actfer_env.tools.template import TEMPLATE, FaceTemplate

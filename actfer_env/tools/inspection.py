@@ -19,13 +19,13 @@ from PIL import Image
 from actfer_env import facs
 from actfer_env.bounds import bounded, check_fields
 from actfer_env.data import Sample
+from actfer_env.envs.panel import Panel
 from actfer_env.episode import Episode
 from actfer_env.errors import ActFERError, DataError
-from actfer_env.envs.panel import Panel
+from actfer_env.images import RGB, save_png
 from actfer_env.tools import Face, FaceTools, ZoomConfig
 from actfer_env.tools.align import DEFAULT_SIZE, FaceChoice
 from actfer_env.tools.detectors import LANDMARKS, Detector, make_detector
-from actfer_env.images import RGB, save_png
 from actfer_env.tools.orientation import detect_in
 
 Faces: TypeAlias = FaceChoice | Literal["all"]

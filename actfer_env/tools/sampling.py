@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actfer_env.bounds import bounded, check_fields
-from actfer_env.tools import geometry
 from actfer_env.images import RGB
+from actfer_env.tools import geometry
 
 
 @dataclass(frozen=True)

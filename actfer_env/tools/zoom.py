@@ -14,10 +14,10 @@ from actfer_env import facs
 from actfer_env.bounds import bounded, check_fields
 from actfer_env.boxes import UNIT, Box, BoxError, bounds_text, iou
 from actfer_env.errors import ImageError, LabelError, short
+from actfer_env.images import RGB, ImageSource, load_image
 from actfer_env.tools import geometry
 from actfer_env.tools.align import Alignment, check_size
 from actfer_env.tools.base import DETECT_ALIGN, ZOOM_IN, Tool, ToolOutput, ViolationError, function_schema
-from actfer_env.images import RGB, ImageSource, load_image
 from actfer_env.tools.sampling import sample_box
 from actfer_env.tools.wire import UNITS, Wire, box_list
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from actfer_env.chat import ChatConfig
-from actfer_env.verl_plugin.rows import AGENT
 from actfer_env.episode import EpisodeConfig
 from actfer_env.errors import ActFERError
 from actfer_env.rewards import UCGRPOConfig
@@ -16,6 +15,7 @@ from actfer_env.rewards.config import RewardError
 from actfer_env.rewards.other_papers import AnswerReward
 from actfer_env.verl_plugin import TRAINER
 from actfer_env.verl_plugin.launch import machine_problems
+from actfer_env.verl_plugin.rows import AGENT
 from actfer_env.verl_plugin.scoring import reward_config
 
 PASS_ONE = "actfer_env.verl_plugin.scoring"

@@ -15,9 +15,9 @@ from verl.plugin.platform import get_platform
 from verl.workers.rollout.base import BaseRollout
 from verl.workers.rollout.replica import RolloutReplica, TokenOutput
 
+from actfer_env.agents.qwen.agent import QwenVLAgent
 from actfer_env.agents.qwen.conversation import Codec
 from actfer_env.agents.qwen.fast_vision import quicken
-from actfer_env.agents.qwen.agent import QwenVLAgent
 
 GATHER_SECONDS = 0.2
 """How long requests wait for another one to share their batch; chosen here."""

@@ -16,12 +16,12 @@ from actfer_env import facs
 from actfer_env.bounds import bounded, check_fields
 from actfer_env.chat import ChatConfig, system_prompt, user_prompt
 from actfer_env.data.registry import load_dataset
-from actfer_env.sample import Dataset, Sample
 from actfer_env.episode import EpisodeConfig
 from actfer_env.errors import DataError
 from actfer_env.files import draft_file, new_folder
 from actfer_env.packages import needs
 from actfer_env.plugins import changes
+from actfer_env.sample import Dataset, Sample
 
 AGENT = "actfer_agent"
 """The agent loop that plays these rows."""

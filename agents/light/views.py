@@ -22,10 +22,10 @@ from actfer_env.bounds import bounded, check_fields
 from actfer_env.boxes import Box
 from actfer_env.data import Dataset, Sample
 from actfer_env.identity import dataset_facts, detector_facts
+from actfer_env.images import RGB
 from actfer_env.tools import FaceTools
 from actfer_env.tools.align import Alignment
 from actfer_env.tools.face_tools import CacheConfig
-from actfer_env.images import RGB
 from actfer_env.tools.zoom import Crop, ZoomConfig
 
 VIEWS_VERSION = 1

@@ -17,8 +17,8 @@ import numpy as np
 from actfer_env.chat import ChatEpisode
 from actfer_env.chat.messages import Message
 from actfer_env.errors import ActFERError
-from actfer_env.rewards.guards import picture_mismatch
 from actfer_env.images import RGB
+from actfer_env.rewards.guards import picture_mismatch
 
 _BASE: list[Message] = [{"role": "system", "content": "."}, {"role": "user", "content": "."}]
 _PROBE: dict[str, Any] = {

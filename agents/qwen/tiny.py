@@ -90,7 +90,7 @@ def build(folder: str | os.PathLike[str], config: TinyQwenConfig | None = None) 
 
 def chat_template() -> str:
     """Return the tiny model's chat template: ChatML, Hermes tool calls, pictures in every role."""
-    return (resources.files("actfer_env.agents") / "chat_template.jinja").read_text(encoding="utf-8")
+    return (resources.files("actfer_env.agents.qwen") / "chat_template.jinja").read_text(encoding="utf-8")
 
 
 def brief_template() -> str:

@@ -23,9 +23,9 @@ from actfer_env import facs
 from actfer_env.data import Sample, load_dataset
 from actfer_env.data.synthetic.faces import Expression, Identity, RenderedScene, render_scene
 from actfer_env.data.synthetic.samples import PRESETS, Spec, SyntheticConfig, draw_spec
+from actfer_env.images import RGB
 from actfer_env.tools import FaceTools
 from actfer_env.tools.align import Alignment
-from actfer_env.images import RGB
 from actfer_env.tools.sampling import sample_box
 from actfer_env.tools.zoom import ZoomConfig, crop_box
 

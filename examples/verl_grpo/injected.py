@@ -23,10 +23,10 @@ import _installed  # noqa: F401
 from actfer_env.chat import chat_tools
 from actfer_env.chat.turns import answer_text, look_texts
 from actfer_env.data import Dataset, Sample, load_dataset
-from actfer_env.verl_plugin.rows import write_parquet
 from actfer_env.errors import ActFERError, DataError
 from actfer_env.files import draft_file
 from actfer_env.rollout import read_rollouts
+from actfer_env.verl_plugin.rows import write_parquet
 from actfer_env.verl_plugin.scoring import STATE_FILE
 
 TOLERANCE = 1e-5

@@ -8,8 +8,8 @@ from injected import FAILS, GROUPS, script
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
 from verl.workers.rollout.replica import TokenOutput
 
-from actfer_env.verl_plugin.rows import sample_of
 from actfer_env.verl_plugin.agent_loop import ActFERAgentLoop
+from actfer_env.verl_plugin.rows import sample_of
 
 
 class InjectedAgentLoop(ActFERAgentLoop):

@@ -19,8 +19,8 @@ from actfer_env.agents.qwen.torchvision_guard import guard
 guard()
 
 from actfer_env.agents.lessons import prepare_lessons  # noqa: E402
-from actfer_env.agents.sft import SFTConfig, teach  # noqa: E402
 from actfer_env.agents.qwen.tiny import TinyQwenConfig, build  # noqa: E402
+from actfer_env.agents.sft import SFTConfig, teach  # noqa: E402
 from actfer_env.data import load_dataset  # noqa: E402
 from actfer_env.errors import ActFERError  # noqa: E402
 

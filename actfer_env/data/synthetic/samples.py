@@ -33,9 +33,9 @@ from actfer_env.data.synthetic.faces import (
     person_landmarks,
     render_scene,
 )
-from actfer_env.sample import Sample
 from actfer_env.errors import DataError
 from actfer_env.images import RGB
+from actfer_env.sample import Sample
 
 GENERATOR_VERSION = 2
 """Raised whenever the same index would give another picture or label; benchmark results name it."""
