@@ -96,7 +96,8 @@ def check_fields(config: Any, error: type[ActFERError] = SettingsError) -> None:
     Raises:
         error: the first field that is out of its range; one line that names it, the range, the value and the class.
     """
-    for name, kind, optional, entries, bounds in _plan(type(config)):
+    cls: Any = type(config)
+    for name, kind, optional, entries, bounds in _plan(cls):
         value = getattr(config, name)
         if (value is None and optional) or (not kind and not bounds.choices):
             continue
@@ -114,7 +115,7 @@ def check_fields(config: Any, error: type[ActFERError] = SettingsError) -> None:
             else:
                 what = str(bounds) if bounds.choices else f"{what} {bounds}".strip()
             none = " or none" if optional else ""
-            raise error(f"{name} must be {what}{none}, got {short(value)}: change it in {type(config).__name__}")
+            raise error(f"{name} must be {what}{none}, got {short(value)}: change it in {cls.__name__}")
         if plain is not value:
             object.__setattr__(config, name, plain)
 
