@@ -128,6 +128,23 @@ def test_requests_that_come_one_after_another_share_a_batch(tmp_path: Path, monk
     assert all(1 <= len(one.token_ids) <= 3 and len(one.log_probs) == len(one.token_ids) for one in made)
 
 
+def test_a_rollout_that_never_frees_its_cache_is_never_asleep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VERL_PLATFORM", "cpu")
+    from actfer_env.agents.tiny_qwen import TinyQwenConfig, build
+    from actfer_env.verl_plugin.hf_rollout import HFServer
+
+    folder = str(build(tmp_path / "model", TinyQwenConfig()))
+
+    async def asked(server: HFServer) -> int:
+        await server.sleep()  # as verl does before it sends weights
+        made = await server.generate("0", server.codec.tokenizer("look").input_ids, {"max_tokens": 2})
+        return len(made.token_ids)
+
+    assert asyncio.run(asked(HFServer(folder, sleeps=False))) > 0
+    with pytest.raises(RuntimeError, match="the rollout server sleeps"):
+        asyncio.run(asked(HFServer(folder)))
+
+
 def test_a_frozen_tower_has_no_gradients_and_the_language_model_keeps_its_own(tmp_path: Path) -> None:
     from torch import nn
 

@@ -46,9 +46,17 @@ class _Request:
 
 
 class HFServer:
-    """The model that writes turns, in a process of its own; on the GPU that this process sees, or else on the CPU."""
+    """The model that writes turns, in a process of its own; on the GPU that this process sees, or else on the CPU.
 
-    def __init__(self, path: str, seed: int = 0) -> None:
+    Args:
+        path: the model's folder.
+        seed: of sampling.
+        sleeps: whether requests are refused while it sleeps; verl's ``rollout.free_cache_engine``, without which verl
+            puts a server to sleep and never wakes it.
+    """
+
+    def __init__(self, path: str, seed: int = 0, sleeps: bool = True) -> None:
+        self.sleeps = sleeps
         torch.set_num_threads(1)
         torch.manual_seed(seed)
         quicken()
@@ -64,7 +72,7 @@ class HFServer:
 
     async def sleep(self) -> None:
         """Refuse requests while weights change."""
-        self.asleep = True
+        self.asleep = self.sleeps
 
     async def nothing(self, *_: Any, **__: Any) -> None:
         """Do what a server without key-value cache or profiler has to."""
@@ -157,7 +165,7 @@ class HFReplica(RolloutReplica):
         path = getattr(self.model_config, "local_path", None) or self.model_config["path"]
         options = {"num_cpus": 0, "max_concurrency": 256, "runtime_env": {"env_vars": await self._environment()}}
         build = ray.remote(HFServer).options(name=_name(self.replica_rank), **options)
-        server = build.remote(path, self.replica_rank)
+        server = build.remote(path, self.replica_rank, bool(self.config.free_cache_engine))
         await server.nothing.remote()
         self.servers, self._server_handle = [server], server
         self._server_address = f"hf://{self.replica_rank}"
