@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -112,37 +113,33 @@ def _print_report(report: CheckReport) -> None:
         if value:
             table.add_row(what, escape(str(value)))
     out.print(table)
-    everywhere = report.official.get("all", {})
-    for title, rows, whole in (
-        ("Samples", report.counts, report.official),
-        ("Active Action Units", report.units, {}),
-    ):
-        names = list(dict.fromkeys(name for part in rows.values() for name in part))
-        if not names:
+    samples = {split: {**part, "all": sum(part.values())} for split, part in report.counts.items()}
+    if "all" in report.official:
+        samples["all"] = dict(sum(map(Counter, samples.values()), Counter()))
+    units = {split: {**part, "annotated": report.coded.get(split, 0)} for split, part in report.units.items()}
+    order = [*report.order, *facs.EMOTIONS, "no emotion", "all", *map(facs.format_au, facs.AU_NAMES), "annotated"]
+    for title, columns, official in (("Samples", samples, report.official), ("Active Action Units", units, {})):
+        if not any(len(part) > 1 for part in columns.values()):
             continue
-        table = Table("", *(f"{split}" for split in rows), title=title, title_justify="left")
-        if title == "Samples" and everywhere:
-            table.add_column("all")
-        for column in table.columns[1:]:
-            column.justify = "right"
-        for name in [*names, *(["all"] if title == "Samples" else ["annotated"])]:
-            cells = []
-            for split, part in rows.items():
-                ends = sum(part.values()) if title == "Samples" else report.coded.get(split, 0)
-                here = part.get(name, 0) if name in names else ends
-                official = whole.get(split, {}).get(name)
-                cells.append(f"{here:,}" + (f" / {official:,}" if official is not None else ""))
-            if title == "Samples" and everywhere:
-                total = sum(part.get(name, 0) if name in names else sum(part.values()) for part in rows.values())
-                cells.append(f"{total:,} / {everywhere[name]:,}" if name in everywhere else f"{total:,}")
-            table.add_row(name, *cells)
+        table = Table("", title=title, title_justify="left")
+        for split in columns:
+            table.add_column(split, justify="right")
+        for name in dict.fromkeys(order):
+            if any(name in part for part in columns.values()):
+                cells = [f"{part.get(name, 0):,}" for part in columns.values()]
+                whole = [official.get(split, {}).get(name) for split in columns]
+                pairs = zip(cells, whole, strict=True)
+                table.add_row(name, *(f"{here} / {number:,}" if number else here for here, number in pairs))
         out.print(table)
     if report.official:
         out.print("found / official")
+    table = Table.grid("", "", padding=(0, 2))
     for finding in report.findings:
         style, word = ("bold red", "fault") if finding.fault else ("yellow", "note")
-        out.print(f"[{style}]{word}[/]  {escape(finding.text)}", highlight=False)
-    out.print("no faults" if report.ok else f"{sum(one.fault for one in report.findings)} kinds of faults")
+        table.add_row(f"[{style}]{word}[/]", escape(finding.text))
+    out.print(table)
+    faults = sum(finding.fault for finding in report.findings)
+    out.print("no faults" if report.ok else f"{faults} kind{'' if faults == 1 else 's'} of faults")
 
 
 def gallery(

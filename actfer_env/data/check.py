@@ -87,7 +87,7 @@ class CheckReport:
         edition: what lies in the folder, or None where nothing could be loaded or no edition is known.
         order: the classes in the order of the data set's own numbers or lists.
         aus: the Action Units that it annotates.
-        counts: split -> class -> number of samples; "none" stands for no split, "unlabelled" for no emotion.
+        counts: split -> class -> number of samples; "none" stands for no split, "no emotion" for no label.
         official: split -> class -> official number, where known; "all" counts over splits or classes.
         units: split -> Action Unit -> number of samples in which it is active.
         coded: split -> number of samples whose Action Units are annotated.
@@ -235,7 +235,7 @@ def _read_labels(report: CheckReport, samples: Sequence[Sample], number: int | N
         sample = samples[index]
         split = sample.split or "none"
         splits[index] = names.index(split)
-        counts[split][sample.emotion or "unlabelled"] += 1
+        counts[split][sample.emotion or "no emotion"] += 1
         if sample.aus is not None:
             units[split].update(sample.aus)
             report.coded[split] = report.coded.get(split, 0) + 1
@@ -251,9 +251,10 @@ def _read_labels(report: CheckReport, samples: Sequence[Sample], number: int | N
         report.official = {split: dict(classes) for split, classes in edition.totals.items()}
     classes = report.order or facs.EMOTIONS
     for split in (one for one in names if one in counts):
-        listed = [*classes, *sorted(set(counts[split]) - {*classes, "unlabelled"}), "unlabelled"]
+        listed = [*classes, *sorted(set(counts[split]) - {*classes, "no emotion"}), "no emotion"]
         report.counts[split] = {one: counts[split][one] for one in listed if counts[split][one] or one in report.order}
-        report.units[split] = {facs.format_au(au): units[split][au] for au in sorted(units[split])}
+        coded = sorted({*units[split], *report.aus}) if report.coded.get(split) else ()
+        report.units[split] = {facs.format_au(au): units[split][au] for au in coded}
     report.aus = report.aus or tuple(sorted({au for part in units.values() for au in part}))
     report.add("missing files", True, missing, f"{_count(missing, 'picture')} not there: {_first(missing)}")
     report.add(
