@@ -43,8 +43,10 @@ def test_arguments_of_ones_own_win():
 
 def test_an_id_of_ones_own_needs_no_entry_in_the_table():
     """What an id was registered with reaches the vector environment; nothing is mapped back to a known id."""
-    gym.register("Own-v0", "actfer_env.envs.face:ActFEREnv", vector_entry_point="actfer_env.wrappers.group_vec:make_vector",
-                 kwargs={"max_turns": 3, "au_set": [6, 12]})  # fmt: skip
+    gym.register(
+        "Own-v0", "actfer_env.envs.face:ActFEREnv", vector_entry_point="actfer_env.wrappers.group_vec:make_vector",
+        kwargs={"max_turns": 3, "au_set": [6, 12]},
+    )  # fmt: skip
     try:
         envs = gym.make_vec("Own-v0", 2, dataset=FACES)
         assert facts(envs) == facts(gym.make("Own-v0", dataset=FACES).unwrapped)

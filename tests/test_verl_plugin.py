@@ -130,7 +130,7 @@ def test_requests_that_come_one_after_another_share_a_batch(tmp_path: Path, monk
 
 def test_a_rollout_that_never_frees_its_cache_is_never_asleep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VERL_PLATFORM", "cpu")
-    from actfer_env.agents.tiny_qwen import TinyQwenConfig, build
+    from actfer_env.agents.qwen.tiny import TinyQwenConfig, build
     from actfer_env.verl_plugin.hf_rollout import HFServer
 
     folder = str(build(tmp_path / "model", TinyQwenConfig()))

@@ -1,1 +1,27 @@
-"""Drawn faces with labels: the data sets "synthetic" and "synthetic-mixed"."""
+"""Drawn faces with exact labels: the data sets "synthetic" and "synthetic-mixed"."""
+
+from actfer_env.data.synthetic.samples import (
+    GENERATOR_VERSION,
+    IDENTITIES,
+    PRESETS,
+    PRIOR,
+    SIZES,
+    Difficulty,
+    Spec,
+    SyntheticConfig,
+    SyntheticSamples,
+    draw_spec,
+    load_mixed,
+    load_synthetic,
+    make_sample,
+    picture,
+    render,
+    true_landmarks,
+    truths,
+)
+
+__all__ = [
+    "GENERATOR_VERSION", "IDENTITIES", "PRESETS", "PRIOR", "SIZES", "Difficulty", "Spec", "SyntheticConfig",
+    "SyntheticSamples", "draw_spec", "load_mixed", "load_synthetic", "make_sample", "picture", "render",
+    "true_landmarks", "truths",
+]  # fmt: skip
