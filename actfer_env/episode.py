@@ -120,7 +120,7 @@ class EpisodeConfig:
         return facts if self.tools == DEFAULT_TOOLS else facts | {"tools": list(self.toolkit)}
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class StepResult:
     """What one turn brought.
 
