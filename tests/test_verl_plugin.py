@@ -134,7 +134,8 @@ def test_a_rollout_that_never_frees_its_cache_is_never_asleep(tmp_path: Path, mo
 
     async def asked(server: HFServer) -> int:
         await server.sleep()  # as verl does before it sends weights
-        made = await server.generate("0", server.codec.tokenizer("look").input_ids, {"max_tokens": 2})
+        ids = server.codec.tokenizer("<|vision_start|>" + "<|image_pad|>" * 4 + "<|vision_end|>look").input_ids
+        made = await server.generate("0", ids, {"max_tokens": 2}, [Image.new("RGB", (64, 64))])
         return len(made.token_ids)
 
     assert asyncio.run(asked(HFServer(folder, sleeps=False))) > 0
