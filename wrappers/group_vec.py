@@ -13,6 +13,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from actfer_env.actions import ActionFormat, Magnified
+from actfer_env.boxes import Box
 from actfer_env.data import Dataset
 from actfer_env.env import ActFEREnv
 from actfer_env.episode import EpisodeConfig
@@ -238,7 +239,9 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
         arrays, template = self._blocks.arrays, self._template
         rows = zip(arrays["action_mask"], arrays["crop_boxes"], arrays["crop_mask"], strict=True)
         return [
-            template.codec.sample_mask(mask.copy(), Magnified(tuple(map(tuple, boxes[shown == 1])), self.tools.zoom))
+            template.codec.sample_mask(
+                mask.copy(), Magnified(tuple(Box(*box) for box in boxes[shown == 1]), self.tools.zoom)
+            )
             for mask, boxes, shown in rows
         ]
 
