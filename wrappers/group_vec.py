@@ -12,11 +12,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-<<<<<<< HEAD
-=======
-from actfer_env.envs.actions import ActionFormat, Magnified
 from actfer_env.boxes import Box
->>>>>>> w-t
 from actfer_env.data import Dataset
 from actfer_env.envs.actions import Magnified
 from actfer_env.envs.face import ActFEREnv

@@ -7,11 +7,8 @@
 ['nose', 'mouth-chin']
 """
 
-<<<<<<< HEAD
-from actfer_env.images import ImageLimits, find_images, load_image
-=======
 from actfer_env.boxes import BoxError
->>>>>>> w-t
+from actfer_env.images import ImageLimits, find_images, load_image
 from actfer_env.tools.align import Alignment, DetectAlign, align, detect_align, detect_align_batch
 from actfer_env.tools.au_areas import AU_AREAS, au_boxes
 from actfer_env.tools.base import (
