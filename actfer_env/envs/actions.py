@@ -34,10 +34,10 @@ class Move:
 
     Attributes:
         tool: "detect_align", "zoom_in" or "answer".
-        region: for zoom_in, a region's name; None if `box` is given.
-        box: for zoom_in, (x1, y1, x2, y2) in the aligned frame.
-        emotion: for answer.
-        aus: for answer.
+        region: Name of the region to zoom into; None if `box` is given.
+        box: Box to zoom into, (x1, y1, x2, y2) in the aligned frame.
+        emotion: Emotion of the answer.
+        aus: Action Units of the answer.
     """
 
     tool: str
@@ -60,7 +60,7 @@ class Magnified(NamedTuple):
 
     Attributes:
         boxes: (x1, y1, x2, y2) in the aligned frame.
-        zoom: says when two boxes count as the same.
+        zoom: Says when two boxes count as the same.
     """
 
     boxes: tuple[Box, ...] = ()
@@ -94,7 +94,7 @@ class ActionCodec(Protocol):
 
     @property
     def derives_aus(self) -> bool:
-        """Whether the answer's Action Units follow from its emotion."""
+        """True if the answer's Action Units follow from its emotion."""
 
     def decode(self, action: Any) -> Move:
         """Return the move that an action stands for.
@@ -284,8 +284,8 @@ def codec_for(space: gym.Space[Any], au_set: Sequence[int] = facs.CORE_AUS) -> A
     """Return the codec of an environment's action space.
 
     Args:
-        space: the (single) action space of one of the registered environments.
-        au_set: its Action Units.
+        space: The (single) action space of one of the registered environments.
+        au_set: Its Action Units.
 
     Raises:
         ValueError: the space is none of the three.

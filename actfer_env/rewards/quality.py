@@ -25,12 +25,12 @@ _NGRAM = 4
 
 @dataclass(frozen=True)
 class TextQuality:
-    """What the quality term measures in a rollout's texts.
+    """Measurements of a rollout's texts that the quality term needs.
 
     Attributes:
-        format_errors: share of turns that could not be read, or not without closing a tag, in [0, 1].
-        repetition: share of word 4-grams that occurred before in the same turn, in [0, 1].
-        foreign: share of letters outside the prompt's script, in [0, 1].
+        format_errors: Share of turns that could not be read, or not without closing a tag, in [0, 1].
+        repetition: Share of word 4-grams that occurred before in the same turn, in [0, 1].
+        foreign: Share of letters outside the prompt's script, in [0, 1].
     """
 
     format_errors: float
@@ -60,9 +60,9 @@ def measure_quality(texts: Sequence[str], script: str = "LATIN", broken: frozens
     nature. A turn must be given whole, with an opening tag that the chat template may have written.
 
     Args:
-        texts: one text a turn.
-        script: words of Unicode's character names that mark the prompt's letters, such as "LATIN".
-        broken: indices of the turns with a format error, see `broken_turns`; None judges each turn by itself: it is
+        texts: One text a turn.
+        script: Words of Unicode's character names that mark the prompt's letters, such as "LATIN".
+        broken: Indices of the turns with a format error, see `broken_turns`; None judges each turn by itself: it is
             broken if it holds nothing beyond a thought, if its tags do not balance, or if a call holds no JSON object.
             What stands inside ``<think>`` is no tag.
     """

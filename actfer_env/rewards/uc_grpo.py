@@ -39,10 +39,10 @@ class UCGRPO:
         >>> scorer.commit(scores)
 
     Attributes:
-        config: the constants.
-        ema: emotion -> U_e, the running mean of its contrasts; 0 at the start.
-        counts: emotion -> number of valid contrasts so far.
-        commits: number of commits so far.
+        config: The constants.
+        ema: Emotion -> U_e, the running mean of its contrasts; 0 at the start.
+        counts: Emotion -> number of valid contrasts so far.
+        commits: Number of commits so far.
     """
 
     def __init__(self, config: UCGRPOConfig | None = None) -> None:
@@ -63,7 +63,7 @@ class UCGRPO:
         """Return rewards and advantages; the scorer's state does not change.
 
         Args:
-            rollouts: finished episodes, in any order; those with the same group_id form a query group.
+            rollouts: Finished episodes, in any order; those with the same group_id form a query group.
 
         Raises:
             DataError: a rollout is malformed, or a group mixes queries; one line that names it.
@@ -119,7 +119,7 @@ class UCGRPO:
         without emotion target are left out. Variants without EMA follow it too, for reports.
 
         Args:
-            scores: everything that was scored since the last commit, each group in one of them.
+            scores: Everything that was scored since the last commit, each group in one of them.
 
         Raises:
             RewardError: nothing was given, scores are older than the last commit (or committed already), or a

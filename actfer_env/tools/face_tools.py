@@ -29,9 +29,9 @@ class CacheConfig:
     """Bounds of the tool cache; chosen here.
 
     Attributes:
-        images: decoded pictures kept, within the next bound.
+        images: Decoded pictures kept, within the next bound.
         image_bytes: bytes of decoded pictures kept; about a thousand drawn ones, or twenty photos of 4 megapixels.
-        alignments: alignments kept (up to ten kilobytes each, with the record that rollouts share).
+        alignments: Alignments kept (up to ten kilobytes each, with the record that rollouts share).
         drawn_bytes: bytes of small pictures kept: overviews, aligned faces and crops, which the members of a query
             group and later episodes of a sample ask for again.
     """
@@ -58,11 +58,11 @@ class FaceTools:
     One instance may be shared by many episodes and threads. Its results do not depend on what is cached.
 
     Args:
-        detector: a detector or its spec; built at the first detection.
-        zoom: constants of zoom-in.
-        template: where the five points come to lie.
-        face: which face is aligned.
-        cache: bounds.
+        detector: A detector or its spec; built at the first detection.
+        zoom: Constants of zoom-in.
+        template: Where the five points come to lie.
+        face: Which face is aligned.
+        cache: Bounds.
     """
 
     def __init__(
