@@ -62,7 +62,7 @@ class Box(NamedTuple):
         Args:
             value: A list, a tuple or an array of four numbers.
             extent: Width and height of its picture in its own coordinates; None sets no bounds.
-            tolerance: How far it may reach beyond the picture, as a share of its sides.
+            tolerance: Distance by which it may reach beyond the picture, as a share of its sides.
 
         Raises:
             BoxError: as `numbers`; or it is empty, inverted, or outside the picture.

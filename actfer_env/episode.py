@@ -74,7 +74,7 @@ class EpisodeConfig:
         au_set: The Action Units that targets and answers are restricted to, or the name of a set (a key of
             `facs.AU_SETS`); kept in ascending order.
         emotions: The emotions that an answer may name, in any known spelling; kept in the order of `facs.EMOTIONS`.
-        tools: What may be called, in the order of schemas and prompt: names of registered tools, or `Tool` objects.
+        tools: Tools to offer, in the order of schemas and prompt: names of registered tools, or `Tool` objects.
 
     Raises:
         SettingsError: a budget is out of its range, or no emotion is left.
@@ -134,12 +134,12 @@ class StepResult:
 
     Attributes:
         legal: Whether the call was executed.
-        message: What the policy is told; of a violation, what would have been legal.
+        message: Message for the policy; of a violation, what would have been legal.
         alignment: After a detect_align that found a face.
         crops: After a zoom_in.
         violation: The violation's name, or None.
         done: Whether the episode is over.
-        output: What the tool returned, after a legal call.
+        output: Output of the tool, after a legal call.
     """
 
     legal: bool
@@ -298,9 +298,9 @@ class Episode:
 
         Args:
             violation: One of `rollout.VIOLATIONS`.
-            message: What was wrong.
-            name: What was called, as far as it is known.
-            arguments: What was passed.
+            message: Description of the violation.
+            name: Name that was called, as far as it is known.
+            arguments: Arguments that were passed.
         """
         if violation not in VIOLATIONS:
             raise ValueError(f"unknown violation {violation!r}: use one of {', '.join(VIOLATIONS)}")

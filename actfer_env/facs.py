@@ -97,7 +97,7 @@ class Prototype:
         aus: The prototype, as a set of Action Units.
         variants: Other combinations that the same source accepts.
         unilateral: Whether the prototype is one-sided (contempt).
-        source: Where it stands.
+        source: Publication that has it.
     """
 
     aus: frozenset[int]

@@ -163,7 +163,7 @@ class Journal(Generic[T]):
     Args:
         path: The file; it need not be there.
         parse: Makes a value of an object; a `ValueError` says why it is none.
-        key: What tells values apart, so that the file holds none of them twice; None lets values repeat.
+        key: Function that tells values apart, so that the file holds none of them twice; None lets values repeat.
         first: The objects' first key, by which half a last line is known as one of this journal.
         sync: Return from `append` when the line is on the disk, not only with the operating system.
     """

@@ -39,7 +39,7 @@ def refuse_other(place: str | os.PathLike[str], what: str, found: Mapping[str, A
 
     Args:
         place: The folder or file.
-        what: What it holds, such as "run".
+        what: Kind of thing that it holds, such as "run".
         found: Its facts.
         wanted: The facts of the work that is asked for.
 

@@ -84,7 +84,7 @@ def load_image(source: ImageSource, *, name: str | None = None, limits: ImageLim
     Args:
         source: Path, encoded bytes, PIL image, or array: (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA of
             dtype uint8, uint16, or float in [0, 1].
-        name: What error messages call the image; default is the path.
+        name: Name of the image in error messages; default is the path.
         limits: Bounds on the size.
 
     Returns:

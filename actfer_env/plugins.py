@@ -47,7 +47,7 @@ class Registry(Mapping[str, T], Generic[T]):
     """Registry by name; a mapping that looks for plug-ins when a name is unknown or all are listed.
 
     Args:
-        kind: What it holds, for messages, such as "detector".
+        kind: Kind of thing that it holds, for messages, such as "detector".
         group: The group of entry points.
         error: The class of errors about names.
     """
@@ -219,7 +219,7 @@ class Carrying:
     """A function that takes along what is registered here, for workers that `multiprocessing` does not start.
 
     Args:
-        function: What the worker shall call.
+        function: Function that the worker shall call.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:

@@ -39,11 +39,11 @@ class ToolCall:
 
     Attributes:
         name: The tool's name as the policy wrote it.
-        arguments: What the policy passed, as JSON values.
+        arguments: Arguments that the policy passed, as JSON values.
         violation: One of `VIOLATIONS`, or None for a legal call.
         turn: The turn (from 0) in which it was made.
         boxes: Boxes that a legal call looked at (zoomed into), in the aligned frame, each in [0, 1].
-        result: What the tool returned apart from pictures, as JSON values; of a violation, its message.
+        result: Values that the tool returned apart from pictures, as JSON values; of a violation, its message.
         elapsed_ms: Wall-clock milliseconds of the tool, or None; left out of equality.
         looks_closer: Whether its tool looks closer, so that the record knows it wherever it is read; None, as in
             records that were written before there were other tools, is what the name says (`LOOK_CLOSER`).

@@ -21,7 +21,7 @@ class Sample:
 
     Attributes:
         id: Unique within the data set.
-        source: What `load_image` reads, or a function without arguments that returns it.
+        source: Anything that `load_image` reads, or a function without arguments that returns it.
         emotion: One of `facs.EMOTIONS`, or None where there is no label.
         aus: Action Units, or None where they were not annotated; an empty set means that none is active.
         split: "train", "val" or "test", or None.
@@ -116,7 +116,7 @@ class Dataset(Sequence[Sample]):
 
     Attributes:
         name: The loader's name.
-        arguments: What the loader was called with, so that a stored run can load the same data again.
+        arguments: Arguments that the loader was called with, so that a stored run can load the same data again.
 
     Samples that are made on demand come as a sequence with a method ``position(id) -> int | None``, and may count
     themselves in an attribute ``splits``.
@@ -154,7 +154,7 @@ class Dataset(Sequence[Sample]):
         """Return in one line how many samples of which split these are.
 
         Args:
-            number: How many are taken, from the first on; None is all.
+            number: Number of samples that are taken, from the first on; None is all.
         """
         count = min(number or len(self), len(self))
         split = self.arguments.get("split")

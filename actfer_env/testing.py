@@ -318,7 +318,7 @@ def check_agent(agent: Agent, env: gym.Env[Any, Any], episodes: int = 8) -> None
 
     Args:
         agent: The agent.
-        env: What it was made for, from `gym.make`.
+        env: Environment that it was made for, from `gym.make`.
         episodes: Single episodes to play.
 
     Raises:

@@ -102,7 +102,7 @@ class Dialogue:
 
     Attributes:
         episode: Finished, unless there is an error.
-        error: Why the endpoint refuses this conversation, though it answers others; None where it was played.
+        error: Reason why the endpoint refuses this conversation, though it answers others; None where it was played.
         begun: Whether the endpoint had answered one of its turns, so that the fault is not in what all requests have.
     """
 

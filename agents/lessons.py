@@ -154,7 +154,7 @@ def turns(sample: Sample, region: str | None) -> list[str]:
 
     Args:
         sample: The face; its labels are the answer.
-        region: What to zoom into, or None.
+        region: Region to zoom into, or None.
     """
     looks = look_texts([] if region is None else [region])
     return [*looks, answer_text(sample.emotion or "neutral", sample.aus or ())]

@@ -35,7 +35,7 @@ def prepared_name(kind: str, version: int, facts: Any) -> str:
     Args:
         kind: Kind of the work, such as "views".
         version: Version of the work, raised whenever the same facts give other values.
-        facts: What the work is of, as JSON values; see `identity`.
+        facts: Facts that the work depends on, as JSON values; see `identity`.
     """
     return f"{kind}-{digest([LAYOUT_VERSION, version, facts])}"
 

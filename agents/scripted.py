@@ -38,7 +38,7 @@ class ScriptedAgent:
     Args:
         action_space: The single action space of an environment of this package.
         mode: The mode.
-        regions: Where "full" zooms.
+        regions: Regions into which "full" zooms.
         emotion: The fixed answer; its FACS prototype is the Action Units.
         answers: Sample id -> (emotion, Action Units), used instead of the fixed answer; see `truth`.
         au_set: The environment's Action Units.

@@ -106,10 +106,10 @@ def teach(
     Args:
         model_dir: Folder of the model to begin with, such as `tiny_qwen.build` writes.
         dataset: Samples with an emotion and Action Units.
-        out_dir: Where to; besides the model it gets `sft.json` with the settings and losses.
+        out_dir: Folder to write; besides the model it gets `sft.json` with the settings and losses.
         config: Steps and rates.
         chat: Formats and picture sizes; evaluate and train with the same.
-        lessons_dir: Where prepared lessons are kept; default is a folder beside `out_dir`.
+        lessons_dir: Folder of prepared lessons; default is a folder beside `out_dir`.
         device: Such as "cpu" or "cuda".
         watch: Called after each step with the phase ("vision" or "turns") and the step's loss.
 
@@ -149,7 +149,7 @@ class Draft:
 
     Args:
         path: The file.
-        facts: What the teaching is of; another one's file is refused.
+        facts: Facts that the fine-tuning depends on; another one's file is refused.
     """
 
     def __init__(self, path: Path, facts: dict[str, Any]) -> None:
@@ -192,7 +192,7 @@ class Teacher:
         lessons: Lessons, tokenised by the model's own tokenizer.
         image_id: The token that stands for a quarter of a picture's features.
         config: Steps and rates.
-        draft: Where states are kept; what it holds is taken up.
+        draft: File in which states are kept; what it holds is taken up.
 
     Attributes:
         losses: Losses of each phase, step by step.
@@ -367,7 +367,7 @@ def collate(plays: Sequence[Play], lessons: Lessons, image_id: int, pad: int) ->
 
     Args:
         plays: Trajectories.
-        lessons: Whose they are.
+        lessons: Lessons that they come from.
         image_id: The placeholder's token.
         pad: The padding's token.
 

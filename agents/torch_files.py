@@ -32,8 +32,8 @@ def load_state(path: Path, *, fault: str = "broken", delete: Path | None = None)
 
     Args:
         path: The file.
-        fault: What a file is that cannot be read, for messages.
-        delete: What to delete then; None is the file.
+        fault: Name of a file that cannot be read, for messages.
+        delete: Path to delete then; None is the file.
 
     Raises:
         DataError: it is broken, or holds pickled objects.

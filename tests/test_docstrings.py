@@ -44,7 +44,7 @@ def faults(path):
         if text and QUESTION.match(text):
             yield f"{name}: {text.splitlines()[0]}"
         for names, entry in entries_of(text or ""):
-            if HEADLESS.match(entry) or QUESTION.match(entry):
+            if HEADLESS.match(entry) or (QUESTION.match(entry) and not entry.startswith("Whether ")):
                 yield f"{name}: {names}: {entry}"
 
 

@@ -44,10 +44,10 @@ class Turn:
         begun: The groups that began.
         over: The groups whose last member is done, in order.
         rollouts: Their members' rollouts, in order.
-        messages: What the tools said, by environment; None where no turn was played.
+        messages: Messages of the tools, by environment; None where no turn was played.
         violations: Names of violations, by environment.
-        tools: What was called, by environment.
-        results: What it found, by environment; as of `Episode.reading`.
+        tools: Tools that were called, by environment.
+        results: Values that they found, by environment; as of `Episode.reading`.
     """
 
     begun: list[Begun] = field(default_factory=list)

@@ -73,9 +73,9 @@ def open_dataset(
         split: None is all.
         skip_broken: Leave out broken lines.
         drawn: The split of drawn faces, which have no end that "all" could mean.
-        empty_aus: What an empty list of AUs means; None is the loader's default.
+        empty_aus: Meaning of an empty list of AUs; None is the loader's default.
         preset: Preset of drawn faces; None is the loader's default.
-        number: How many samples the command takes; None is all.
+        number: Number of samples that the command takes; None is all.
     """
     from actfer_env.data import registered_datasets
 
@@ -118,7 +118,7 @@ def reward_fields(given: Sequence[str], **named: Any) -> tuple[tuple[str, Any], 
     """Read the reward's constants from FIELD=VALUE, and check them before any work.
 
     Args:
-        given: What came with ``--set``.
+        given: Fields given by ``--set``.
         **named: field -> value of an option of its own, such as ``--zoom-cost``; None where that was not given.
 
     Raises:

@@ -63,7 +63,7 @@ class Finding:
     Attributes:
         kind: Its name, such as "missing files".
         fault: Whether it makes results wrong; else it is worth a look.
-        count: How often.
+        count: Number of times.
         text: One line for people.
         examples: The first few, by id or path.
     """
@@ -83,8 +83,8 @@ class CheckReport:
         name: The registered name.
         root: Its folder or file, or None.
         title: Its name in print.
-        licence: Where to ask for it, or None.
-        edition: What lies in the folder, or None where nothing could be loaded or no edition is known.
+        licence: Address at which to ask for it, or None.
+        edition: Edition that lies in the folder, or None where nothing could be loaded or no edition is known.
         order: The classes in the order of the data set's own numbers or lists.
         aus: The Action Units that it annotates.
         counts: Split -> class -> number of samples; "none" stands for no split, "no emotion" for no label.
@@ -146,7 +146,7 @@ def check_dataset(
     Args:
         name: A registered name.
         root: Folder or file, for those that need one.
-        config: How much is looked at.
+        config: Extent of the check.
         options: Options of its loader.
         watch: Called with the pictures that were read so far, and all of them.
 

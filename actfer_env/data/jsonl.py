@@ -52,7 +52,7 @@ def load_jsonl(
     Args:
         root: The .jsonl file, in UTF-8, UTF-16 or UTF-32.
         on_error: "skip" leaves out broken lines with one warning each; "raise" stops at the first.
-        empty_aus: What an empty list of AUs means. "none", no unit is active, is the default, for a list that is there
+        empty_aus: Meaning of an empty list of AUs. "none", no unit is active, is the default, for a list that is there
             is a target: of neutral faces and of most of DISFA's frames. Left out of the scores, a policy that always
             names two units would lose nothing on them. "unlabelled" (or "unknown") means not annotated, as Facial-R1's
             own reward takes it; a warning counts the lists that this drops.

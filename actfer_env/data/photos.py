@@ -48,8 +48,8 @@ def load_photos(
             emotion (happiness/, 3_sad/, ...); an image without either has none, and so has one in a folder "None".
             Where labels were plainly meant and none can be read, a warning says so. "none" ignores both.
         prealigned: The images are aligned faces already.
-        on_error: What to do about a broken line of the manifest; see "jsonl".
-        empty_aus: What an empty list of AUs in the manifest means; see "jsonl".
+        on_error: Treatment of a broken line of the manifest; see "jsonl".
+        empty_aus: Meaning of an empty list of AUs in the manifest; see "jsonl".
 
     Raises:
         ImageError: the root does not exist or holds no image.

@@ -96,7 +96,7 @@ def precompute(
 
     Args:
         dataset: A data set of `load_dataset`.
-        folder: Where to; several data sets may share it, for one detector.
+        folder: Folder to write; several data sets may share it, for one detector.
         config: Detector and sizes.
         watch: Called with the counts so far after each shard.
 

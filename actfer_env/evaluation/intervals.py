@@ -56,7 +56,7 @@ class Interval:
 
         Args:
             digits: Behind the point.
-            spread: What follows "±": half of the 95 % interval, or one standard error.
+            spread: Meaning of the number after "±": half of the 95 % interval, or one standard error.
             scale: Factor of both numbers, such as 100 for per cent.
             sign: Write "+" before positive means.
         """

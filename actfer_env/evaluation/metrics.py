@@ -50,7 +50,7 @@ class Summary:
         terms: Mean of each reward term; empty without scores.
         parse_failure_rate: Share of conversations with a turn that could not be read; None without conversations.
         cut_turns: Turns that ended at the bound on their tokens, in all conversations.
-        outcomes: How conversations ended -> how many; empty without conversations.
+        outcomes: Ending of conversations -> number of them; empty without conversations.
         usage: Calls, tokens and seconds of a conversation, on average; empty without conversations.
         scripted: Rollouts whose answers are those of a script that looks at no picture. Beside policies that look they
             are left out of accuracy and F1; alone, these figures are the script's.

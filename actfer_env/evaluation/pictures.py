@@ -62,12 +62,12 @@ class Picture:
 
     Attributes:
         kind: "original", "face" or "crop".
-        title: What it shows.
+        title: Name of the things that it shows.
         alt: The same for those who cannot see it.
         uri: The JPEG as a data URI.
         size: (width, height) in pixels.
         turn: The turn (from 1) that brought it, or None.
-        note: What is worth knowing about it.
+        note: Remark on it.
         colour: CSS colour of its frame.
     """
 

@@ -58,7 +58,7 @@ class UCGRPOConfig:
         ema_span: The lambdas lie in (1 - span, 1 + span); ActFER 3.4 (bounded), value chosen here.
         ema_min_count: Valid deltas of an emotion before its lambdas leave 1; ActFER 3.4, value chosen here.
         fallback: Size of the symmetric fallback; ActFER 3.4, value chosen here.
-        fallback_of: Whose answer the fallback judges; ActFER 3.4 leaves it open. "own": right earns, wrong pays, zoomed
+        fallback_of: Answer that the fallback judges; ActFER 3.4 leaves it open. "own": right earns, wrong pays, zoomed
             or not. "unzoomed": where most of the group's unzoomed answers are right, not zooming earns and zooming
             pays, otherwise the reverse; without any unzoomed member the rollout's own answer counts.
         structure_violation: Added for each violation, <= 0; chosen here.
@@ -73,7 +73,7 @@ class UCGRPOConfig:
         std_ddof: 1 divides the group's variance by n - 1 as verl and TRL do, 0 by n; chosen here.
         std_eps: Added to the group's std; chosen here (as verl does).
         dense_au: Whether the AU-set F1 enters the task reward; ActFER table 3.
-        utility: How the utility term is formed; ActFER table 3.
+        utility: Form of the utility term; ActFER table 3.
         use_ema: Whether the lambdas follow the EMA instead of staying 1; ActFER table 3.
         outcome_gate: Keep the task term alone in groups without any right emotion; chosen here, off.
         normalize_std: Divide advantages by the group's std; ActFER 3.4.

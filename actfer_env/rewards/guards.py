@@ -88,7 +88,7 @@ def picture_mismatch(sample: str, placeholders: int, features: int, pictures: in
         sample: Its id.
         placeholders: Picture tokens in the text.
         features: Rows that the pictures fill, patches of which several are merged into one.
-        pictures: How many there are.
+        pictures: Number of pictures.
     """
     if placeholders == features:
         return ""

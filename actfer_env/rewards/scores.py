@@ -28,8 +28,8 @@ class Scores:
         quality: Quality term, shape (n,).
         total: Their sum, shape (n,).
         advantage: Group-relative advantage, shape (n,).
-        gated: Where the outcome gate has zeroed structure, utility and quality; bool, shape (n,).
-        zoomed: Where a legal zoom_in was executed; bool, shape (n,).
+        gated: True where the outcome gate has zeroed structure, utility and quality; bool, shape (n,).
+        zoomed: True where a legal zoom_in was executed; bool, shape (n,).
         group_ids: The group of each rollout.
         rules: The `utility.Rule` behind each rollout's utility; empty for rewards without one.
         delta: Group id -> contrast, or None where undefined.
@@ -37,7 +37,7 @@ class Scores:
         lambda_miss: Emotion -> factor for a missed zoom that was in force.
         lambda_over: Emotion -> factor for an unnecessary zoom that was in force.
         parts: Further arrays of shape (n,), such as "f1"; NaN where a part does not apply.
-        scored_at: How many commits the scorer had seen.
+        scored_at: Number of commits that the scorer had seen.
     """
 
     task: Floats

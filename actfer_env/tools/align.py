@@ -48,8 +48,8 @@ class Alignment:
         landmarks: (5, 2) in pixels of the original.
         box: The detector's box (x1, y1, x2, y2) in pixels of the original.
         score: The detector's confidence in [0, 1].
-        faces: How many faces were found.
-        index: Which of them this is, in order of size from 0.
+        faces: Number of faces that were found.
+        index: Place of this one among them, in order of size from 0.
         image_size: (width, height) of the original.
         landmarks_106: (106, 2) in pixels of the original, or None.
         prealigned: The sample was an aligned face already, and nothing was detected.
@@ -165,8 +165,8 @@ def detect_align(
         image: Path, bytes, PIL image or array; see `load_image`.
         detector: A detector, or the spec of one (``"mtcnn"``, ``"insightface:buffalo_l"``, ``"yunet:FILE"``).
         size: Side of the aligned face in pixels, 16 to 4096.
-        face: Which face; see `FaceChoice`.
-        template: Where the five points come to lie.
+        face: Choice of the face; see `FaceChoice`.
+        template: Positions of the five points in the aligned face.
 
     Returns:
         The alignment with its `face` drawn, or None if no face was found.
@@ -197,7 +197,7 @@ def detect_align_batch(
     """Apply `detect_align` to many images with one detector.
 
     Args:
-        images: What `detect_align` takes.
+        images: Images that `detect_align` takes.
         detector: A detector or its spec; built once.
         on_error: "return" puts an unreadable image's `ImageError` into the list instead of raising it.
         **options: passed to `detect_align`.
@@ -227,10 +227,10 @@ def align(
     """Choose one of the detected faces and return its alignment.
 
     Args:
-        faces: What a detector returned for the image.
+        faces: Faces that a detector returned for the image.
         image_size: (width, height) in pixels.
-        face: Which face.
-        template: Where the five points come to lie.
+        face: Choice of the face.
+        template: Positions of the five points in the aligned face.
 
     Returns:
         The alignment without a drawn face, or None for an empty list.

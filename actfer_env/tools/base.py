@@ -58,10 +58,10 @@ class ToolOutput:
     """Result of a tool call.
 
     Attributes:
-        message: What the policy is told, in one line.
-        pictures: What it is shown, uint8 (H, W, 3) RGB.
-        boxes: What the tool looked at, in the aligned frame, each coordinate in [0, 1].
-        result: What it found, as JSON values; kept in the rollout, and all that a report knows of the call.
+        message: Message for the policy, in one line.
+        pictures: Pictures that it is shown, uint8 (H, W, 3) RGB.
+        boxes: Boxes that the tool looked at, in the aligned frame, each coordinate in [0, 1].
+        result: Values that it found, as JSON values; kept in the rollout, and all that a report knows of the call.
         advise: Add to the message what is legal now.
         searched: Whether the tool has looked for the face; the episode's state follows what it found.
         alignment: The face that it found, or None.
@@ -86,7 +86,7 @@ class Tool:
     `run` returns what it found and leaves the episode alone; the episode takes up what the output says.
 
     Attributes:
-        name: What the policy calls.
+        name: Name that the policy calls.
         looks_closer: Whether the zoom contrast counts a legal call as a zoom (`Rollout.zoomed`).
         example: Arguments of a typical call, for the prompt.
         reading: Keys of the result that an environment's ``info["result"]`` shows; all, where it is empty.
@@ -104,7 +104,7 @@ class Tool:
         """Return the function schema in OpenAI's format; `function_schema` writes one.
 
         Args:
-            wire: How the policy writes boxes.
+            wire: The policy's way to write boxes.
         """
         raise NotImplementedError
 
@@ -314,7 +314,7 @@ def function_schema(
 
     Args:
         name: Name of the tool.
-        description: What it does.
+        description: Description of its purpose.
         properties: Argument -> its JSON schema.
         required: Arguments that every call must have.
     """

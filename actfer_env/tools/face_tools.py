@@ -60,8 +60,8 @@ class FaceTools:
     Args:
         detector: A detector or its spec; built at the first detection.
         zoom: Constants of zoom-in.
-        template: Where the five points come to lie.
-        face: Which face is aligned.
+        template: Positions of the five points in the aligned face.
+        face: Choice of the face that is aligned.
         cache: Bounds.
     """
 

@@ -46,7 +46,7 @@ class InspectConfig:
     Attributes:
         detector: Its spec.
         size: Side of the aligned face, and long side of crops, in pixels, 16 to 4096.
-        face: Which face, or "all".
+        face: Choice of the face, or "all".
         out: Folder for the pictures.
         panels: Draw a picture of all that was found.
         save: Any of `SAVED`: the aligned face as ``NAME.face.png``, the crops as ``NAME.REGION.png``.
@@ -82,7 +82,7 @@ class Inspected:
     Attributes:
         path: The image.
         records: JSON values, one for each face that was looked at, or a single one that says that there is none.
-        error: Why there are none, in one line; None where all went well.
+        error: Reason why there are none, in one line; None where all went well.
     """
 
     path: Path
@@ -174,7 +174,7 @@ def inspect_faces(
     Args:
         path: The image; it is decoded and detected once.
         detector: The detector.
-        config: What to do; its `detector` is not looked at.
+        config: Settings; its `detector` is not looked at.
         name: Name of the pictures, without ending; default is the image's stem.
 
     Returns:
@@ -215,7 +215,7 @@ def inspect_all(paths: Sequence[Path], config: InspectConfig | None = None, *, w
 
     Args:
         paths: The images.
-        config: What to do.
+        config: Settings.
         workers: Processes.
 
     Yields:

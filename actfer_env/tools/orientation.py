@@ -61,7 +61,7 @@ class OrientationConfig:
         least: Likeness that a face of a turned copy must have.
         margin: Margin by which it must be better, likeness and score together.
         tilt: Likeness that a face loses by a roll of 90 degrees.
-        score_weight: What a score of 1 is worth in likeness.
+        score_weight: Worth of a score of 1, in likeness.
         long_side: Longest side of the turned copies, pixels.
         version: Raised where results change; it tells kept detections apart.
     """
@@ -103,7 +103,7 @@ def find_faces(detector: Detector, image: NDArray[np.uint8], config: Orientation
     Args:
         detector: The detector; only one with an attribute ``turns = True`` is shown turned copies.
         image: RGB uint8 (H, W, 3).
-        config: When.
+        config: Conditions of turned copies.
 
     Returns:
         The detector's faces, in coordinates of `image`. The `meta` of those that come from a turned copy says

@@ -23,7 +23,7 @@ def tool_schemas(
     """Return the tools as function schemas in OpenAI's format.
 
     Args:
-        coordinates: How boxes are written.
+        coordinates: Coordinates in which boxes are written.
         max_zooms: The largest number of regions or boxes that one call may name.
         tools: Names of registered tools, or tools.
 

@@ -29,7 +29,7 @@ class Wire:
     """The coordinates and picture sizes that a tool and its caller speak.
 
     Attributes:
-        coordinates: How boxes are written.
+        coordinates: Coordinates in which boxes are written.
         face: Side in pixels of the aligned face that the caller is shown, 0 where the tools need not draw it.
         image: Width and height in pixels of the raw picture as the caller sees it.
         max_zooms: The largest number of regions or boxes that one call may name.
@@ -93,7 +93,7 @@ def to_unit(box: Sequence[float], coordinates: Coordinates, size: tuple[int, int
 
     Args:
         box: The numbers as the policy wrote them.
-        coordinates: How it writes boxes.
+        coordinates: Coordinates in which it writes boxes.
         size: (width, height) in pixels of the picture that it saw.
     """
     return Box(*box) if coordinates == "unit" else Box(*box).shares(extent(coordinates, size))

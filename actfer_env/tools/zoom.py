@@ -35,7 +35,7 @@ class ZoomConfig:
         stretch: Make every crop a square of `size` instead (for observations of fixed shape).
         padding: Added around a box on each side, as a share of its width and height.
         min_side: Smallest side of a box in the aligned frame; a smaller box grows around its centre.
-        tolerance: How far a coordinate may lie outside the frame; it is clipped then, beyond it is an error.
+        tolerance: Distance by which a coordinate may lie outside the frame; it is clipped then, beyond it is an error.
         repeat_iou: Two boxes that overlap this much (intersection over union) count as the same.
     """
 
@@ -65,7 +65,7 @@ class Crop:
 
     Attributes:
         image: uint8 (height, width, 3).
-        box: What it shows, in the aligned frame.
+        box: Box that it shows, in the aligned frame.
         inside: Share of the box, in [0, 1], that lies inside the original image.
         native: Source pixels per crop pixel; below 1 the crop holds fewer details than it has pixels.
         region: The region's name, or None for a free box.
@@ -102,10 +102,10 @@ def zoom_in(
 
     Args:
         image: The original image, as given to `detect_align`.
-        alignment: What `detect_align` returned for it.
+        alignment: Alignment that `detect_align` returned for it.
         regions: Names from `facs.REGIONS` (any known spelling), or one name.
         boxes: Boxes (x1, y1, x2, y2), or one box, as shares of the picture that `frame` names.
-        frame: What the boxes refer to: "face" (the aligned face, the default) or "original" (the whole image).
+        frame: Picture that the boxes refer to: "face" (the aligned face, the default) or "original" (the whole image).
         config: Size and limits.
 
     Returns:

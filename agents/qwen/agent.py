@@ -59,7 +59,7 @@ class QwenVLAgent:
         model: A folder or hub name, or a loaded model.
         device: Such as "cpu", "cuda" or "cuda:0"; default is the GPU where there is one.
         dtype: "auto", "float32", "bfloat16" or "float16".
-        sampling: How turns are generated.
+        sampling: Settings of the generation of turns.
         batch_size: Conversations side by side.
         min_pixels: Fewest pixels of a picture as the model sees it; None is the checkpoint's own.
         max_pixels: Likewise; 1,024 pixels (Qwen3-VL) or 784 (Qwen2.5-VL) are one token.

@@ -70,7 +70,7 @@ def build(folder: str | os.PathLike[str], config: TinyQwenConfig | None = None) 
     """Write the model, its tokenizer, image processor and chat template into a folder, as `from_pretrained` reads them.
 
     Args:
-        folder: Where to; it is replaced as a whole, when everything is written.
+        folder: Folder to write; it is replaced as a whole, when everything is written.
         config: Sizes and seed; the same config gives the same bytes.
 
     Returns:

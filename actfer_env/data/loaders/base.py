@@ -49,9 +49,9 @@ class Info:
     Attributes:
         name: The registered name.
         title: Its name in print.
-        layout: What a folder must hold, for messages, such as "EmoLabel/list_patition_label.txt with Image/aligned".
+        layout: Files that a folder must hold, such as "EmoLabel/list_patition_label.txt with Image/aligned".
         marks: Patterns of paths below the root, of which one tells this data set from others.
-        licence: Where to ask for the data.
+        licence: Address at which to ask for the data.
     """
 
     name: str
@@ -157,7 +157,7 @@ def no_layout(info: Info, root: Path, detail: str = "") -> NoReturn:
     Args:
         info: The data set.
         root: The folder.
-        detail: What exactly is missing.
+        detail: The part that is missing.
 
     Raises:
         DataError: always.
@@ -321,7 +321,7 @@ class RowSamples(Sequence[Sample]):
 
     Attributes:
         info: The data set.
-        edition: What lies in its folder.
+        edition: Edition that lies in its folder.
         split: The split that was taken; None is all.
         counts: Split -> class -> number of samples, of all rows that were read; None stands for no split, no class.
         left_out: Reason -> number of rows that were left out.
@@ -445,7 +445,7 @@ def collect(
 
     Args:
         info: The data set.
-        edition: What was found in its folder.
+        edition: Edition that was found in its folder.
         rows: One by one; those of other splits are counted and left.
         split: "train", "val", "test"; "auto" is "train" where there are splits, else all; None is all.
         totals: See `Totals`.

@@ -82,7 +82,7 @@ def load_disfa(  # noqa: PLR0913  (each argument is an option of the data set)
             `facs.DISFA_AUS`), spread evenly over them; "paper" is ActFER's five, which does not say which five.
         threshold: A unit is active from this intensity on.
         bad_frames: "drop" leaves out `BAD_FRAMES`.
-        camera: Which of the two.
+        camera: Name of one of the two cameras.
         folds: Number of folds.
         fold: The fold that is "test", from 0.
         validation: False leaves "val" empty.

@@ -87,7 +87,7 @@ def load_ferplus(
     Args:
         root: The folder with the files.
         split: "train", "val", "test", "auto", or None for all.
-        rule: How votes become a label. "plurality": the emotion with most votes, whatever "unknown" and "NF" have;
+        rule: Rule for a label. "plurality": the emotion with most votes, whatever "unknown" and "NF" have;
             28,556 / 3,579 / 3,573 pictures of either file of votes. Papers that report 28,558 count the lines of
             label.csv, two of which have no vote for an emotion. "majority": the rule of Barsoum et al. (2016): single
             votes are dropped, and the emotion must have more than half of the rest, "unknown" and "NF" counted;
@@ -215,7 +215,7 @@ def read_pixels(path: str, at: int) -> RGB:
 
     Args:
         path: The file.
-        at: Where the line begins, in bytes.
+        at: Offset of the line's beginning, bytes.
 
     Raises:
         ImageError: the line holds no picture.

@@ -147,7 +147,7 @@ class TableSamples(Sequence[Sample]):
     """The samples of tables of `datasets`, made when they are asked for.
 
     Attributes:
-        info: What is known of the data set.
+        info: Facts about the data set.
         edition: Its classes.
         split: The split that was taken; None is all.
         counts: Split -> class -> number of rows.

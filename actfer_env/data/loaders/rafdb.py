@@ -146,7 +146,7 @@ def load_rafau(
     Args:
         root: The folder with RAFAU_label.txt.
         split: None or "auto"; there are no splits.
-        empty_aus: What "null" means: "none" (is active) or "unlabelled".
+        empty_aus: Meaning of "null": "none" (is active) or "unlabelled".
         totals: See `loaders.base.Totals`.
         missing: See `loaders.base.Missing`.
 

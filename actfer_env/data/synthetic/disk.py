@@ -15,7 +15,7 @@ class DiskCache:
     """Keeps pictures as PNG files, named by what they show; a broken file is drawn again.
 
     Args:
-        folder: Where; made if it is not there.
+        folder: Folder of the cache; made if it is not there.
     """
 
     def __init__(self, folder: str | Path) -> None:

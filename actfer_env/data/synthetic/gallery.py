@@ -124,8 +124,8 @@ def write_gallery(folder: str | os.PathLike[str], config: GalleryConfig | None =
     """Write emotions.png, action_units.png, strip.png and gallery.html.
 
     Args:
-        folder: Where; made if it is not there.
-        config: What to show.
+        folder: Folder of the sheets; made if it is not there.
+        config: Contents of the sheets.
 
     Returns:
         The four paths.

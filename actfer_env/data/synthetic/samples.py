@@ -148,7 +148,7 @@ class Spec:
         expression: Action Unit intensities.
         scene: People, light, background and camera; the sample's face is the last person.
         quality: "good", "poor" or "lost".
-        identity: Who, within the split.
+        identity: Number of the person within the split.
     """
 
     emotion: str
@@ -168,7 +168,7 @@ def draw_spec(config: SyntheticConfig, split: str, index: int) -> Spec:
     """Return the definition of one sample.
 
     Args:
-        config: Which world.
+        config: Settings of the drawn data set.
         split: "train", "val" or "test".
         index: Number of the sample, from 0; there is no upper bound.
     """
@@ -337,9 +337,9 @@ class SyntheticSamples(Sequence[Sample]):
     """The samples of one split, made when they are asked for.
 
     Attributes:
-        config: Which world.
+        config: Settings of the drawn data set.
         split: "train", "val" or "test".
-        n: How many.
+        n: Number of samples.
     """
 
     config: SyntheticConfig
@@ -376,7 +376,7 @@ def make_sample(
     """Return one sample; its picture is drawn when it is looked at.
 
     Args:
-        config: Which world.
+        config: Settings of the drawn data set.
         split: The split.
         index: Number of the sample, from 0.
         wrap: Puts a disk cache around the drawing; see `load_synthetic`.

@@ -110,7 +110,7 @@ def available_detectors(root: str | Path = "~/.insightface") -> list[DetectorSta
     """Return the status of every registered detector, sorted by name; nothing is downloaded.
 
     Args:
-        root: Where InsightFace keeps its packs.
+        root: Folder in which InsightFace keeps its packs.
     """
     found = []
     for name, factory in sorted(registered_detectors().items()):

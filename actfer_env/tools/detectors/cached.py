@@ -60,7 +60,7 @@ class DetectionStore:
     Attributes:
         folder: The folder.
         spec: The detector's spec.
-        settings: What `settings_of` says of the detector.
+        settings: Settings of the detector, as `settings_of` returns them.
         buckets: Into how many sub-folders samples are spread, by their ids.
     """
 
@@ -91,7 +91,7 @@ class DetectionStore:
         """Open a folder, or make it.
 
         Args:
-            folder: Where.
+            folder: Folder of the store.
             spec: Spec of the detector; the path of a file in it is made absolute.
             buckets: Number of buckets of a new folder; an old one keeps its own.
 
@@ -172,8 +172,8 @@ class CachedDetector:
     """Reads a sample's faces from a folder, and detects where the folder does not know them.
 
     Attributes:
-        hits: How many samples were read.
-        misses: How often the detector itself ran.
+        hits: Number of samples that were read.
+        misses: Number of times that the detector itself ran.
 
     Args:
         folder: Folder that `actfer data precompute` wrote.

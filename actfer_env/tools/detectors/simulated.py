@@ -77,7 +77,7 @@ class SimulatedDetector:
     15 and 20, and with them the alignment and the region boxes, before anyone has looked at the face.
 
     Args:
-        config: Which faces are found.
+        config: Conditions under which faces are found.
     """
 
     name = "simulated"

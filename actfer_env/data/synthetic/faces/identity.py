@@ -77,7 +77,7 @@ class Identity:
         lip_tint: Pale to red.
         lids: Slack and open to tense and narrow, at rest.
         mouth_corner: Corners of the mouth at rest, down (-1) to up (1).
-        mouth_skew: Which corner hangs lower at rest: the viewer's right (-1) or left (1).
+        mouth_skew: Side of the corner that hangs lower at rest: the viewer's right (-1) or left (1).
         eye_colour: Index into `EYE_COLOURS`.
         hair_style: One of `HAIR_STYLES`.
         hair_colour: Index into `HAIR_COLOURS`.

@@ -124,8 +124,8 @@ class Person:
     """One person in a scene.
 
     Attributes:
-        identity: Who.
-        expression: What the face does.
+        identity: Identity of the person.
+        expression: Expression of the face.
         pose: Head pose; its roll tilts the whole person.
         x: Head centre as a share of the picture's width, -0.5 to 1.5.
         y: Head centre as a share of the picture's height, -0.5 to 1.5.
