@@ -20,6 +20,7 @@ MOVED = {
     "actfer_env.render": "actfer_env.envs.panel",
     "actfer_env.registration": "actfer_env.envs.registration",
     "actfer_env.data.sample": "actfer_env.sample",
+    "actfer_env.data.splits": "actfer_env.splits",
     "actfer_env.data.gallery": "actfer_env.data.synthetic.gallery",
     "actfer_env.data.disk": "actfer_env.data.synthetic.disk",
     "actfer_env.data.faces": "actfer_env.data.synthetic.faces",

@@ -25,8 +25,8 @@ from actfer_env.data.loaders.base import (
     refuse,
     subfolders,
 )
-from actfer_env.data.splits import folder_split
 from actfer_env.errors import DataError, LabelError, short
+from actfer_env.splits import folder_split
 
 FOLDERS = Info(
     "folders", "an image folder", "train/happiness/1.jpg, test/..., or happiness/1.jpg", ("train/*", "test/*"),
