@@ -11,7 +11,7 @@ FILES = sorted(path for name in ("actfer_env", "agents", "wrappers") for path in
 QUESTION = re.compile(r"(What|How|Where|Who|Whom|Whose|Whether|When|Why|Which)\b")
 SECTION = re.compile(r"\s*(Attributes|Args|Arguments|Fields):\s*$")
 ENTRY = re.compile(r"(?P<names>\w+(?:, \*{0,2}\w+)*)(?: \([^)]*\))?: +(?P<text>\S.*)")
-HEADLESS = re.compile(r"(of|in|for|from|by|to|at|on|with|as)\b")
+HEADLESS = re.compile(r"(of|in|for|from|by|to|at|on|with|as|that)\b")
 
 
 def public_nodes(tree):
@@ -44,7 +44,8 @@ def faults(path):
         if text and QUESTION.match(text):
             yield f"{name}: {text.splitlines()[0]}"
         for names, entry in entries_of(text or ""):
-            if HEADLESS.match(entry) or (QUESTION.match(entry) and not entry.startswith("Whether ")):
+            asks = QUESTION.match(entry.capitalize()) and not entry.lower().startswith("whether ")
+            if HEADLESS.match(entry) or asks:
                 yield f"{name}: {names}: {entry}"
 
 
