@@ -19,7 +19,7 @@ import actfer_env
 from actfer_env import plugins
 from actfer_env.cli import app
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SETUP = configparser.ConfigParser()
 SETUP.read(ROOT / "setup.cfg", encoding="utf-8")
 

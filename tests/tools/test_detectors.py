@@ -583,7 +583,7 @@ def test_check_catches_a_detector_that_varies():
 
 
 def test_the_noted_points_are_complete(photo_points):
-    text = (Path(__file__).parent / "data" / "photo_points.json").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[1] / "data" / "photo_points.json").read_text(encoding="utf-8")
     assert "_comment" in json.loads(text)
     names = {*LANDMARKS, "chin", "forehead", "left_brow", "right_brow"}
     assert set(photo_points) == set(PHOTOS)

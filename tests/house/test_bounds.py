@@ -23,7 +23,7 @@ from actfer_env.errors import ActFERError, DataError, SettingsError
 from actfer_env.rewards import FacialR1Reward, TAGReward, UCGRPOConfig
 from actfer_env.tools import ZoomConfig
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 REQUIRED = {"EndpointConfig": {"url": "http://localhost:8000/v1", "model": "m"}}
 """Class -> the arguments that have no default."""
 SEPARATE = {("UCGRPOConfig", "alpha"), ("UCGRPOConfig", "beta"), ("PrecomputeConfig", "part")}

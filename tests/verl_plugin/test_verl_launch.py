@@ -21,7 +21,7 @@ import pytest
 from actfer_env.tools.detectors.hardware import hardware
 from actfer_env.verl_plugin import launch
 
-EXAMPLE = Path(__file__).parent.parent / "examples" / "verl_grpo"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "verl_grpo"
 
 
 NVIDIA = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {}  Release Build\nGCC version: gcc 12.2.0\n"

@@ -1,28 +1,17 @@
 """The command line, run as a user runs it."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from helpers import actfer, broken_files, one_line
 from PIL import Image
 from skimage.data import astronaut
-from test_image import broken_files
 
 from actfer_env.cli.options import reward_fields, reward_of
 from actfer_env.errors import DataError
 from actfer_env.evaluation import read_run
 from actfer_env.rewards import UCGRPOConfig
-
-
-def actfer(*arguments, cwd=None):
-    command = [sys.executable, "-m", "actfer_env", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
-
-
-def one_line(text):
-    return len(text.strip().splitlines()) == 1 and text.startswith("actfer: ")
 
 
 @pytest.fixture(scope="module")

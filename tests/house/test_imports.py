@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 HEAVY = {"torch", "transformers", "verl", "insightface", "onnxruntime", "matplotlib", "openai"}
 FOLDERS = ("actfer_env", "agents", "wrappers")
 PURE = ("facs.py", "episode.py", "rollout.py", "errors.py", "tools", "rewards")

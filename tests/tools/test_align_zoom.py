@@ -5,11 +5,10 @@ import json
 import cv2
 import numpy as np
 import pytest
-from helpers import ASTRONAUT_POINTS, PortraitDetector
+from helpers import ASTRONAUT_POINTS, REGION_BOXES, PortraitDetector, compare
 from hypothesis import given
 from hypothesis import strategies as st
 from skimage.data import astronaut
-from skimage.metrics import structural_similarity
 
 from actfer_env import facs
 from actfer_env.errors import DetectorError, ImageError, LabelError
@@ -190,34 +189,6 @@ def test_every_proper_box_is_kept_inside_the_frame_and_at_least_the_smallest_sid
 
 
 # --- fidelity --------------------------------------------------------------------------------------------------------
-
-
-def whole_pixel_setting(image, centre, side, box):
-    """An upright alignment and a box whose edges lie on whole pixels, so that a plain slice is the same region."""
-    x, y = centre[0] - side / 2, centre[1] - side / 2
-    transform = np.array([[1 / side, 0, -x / side], [0, 1 / side, -y / side]])
-    points = geometry.apply(geometry.invert(transform), TEMPLATE.points)
-    alignment = Alignment(transform, points, (x, y, x + side, y + side), 1.0, 1, 0, image.shape[1::-1])
-    x1, y1 = np.round(alignment.to_original(box)[0]).astype(int)
-    x2, y2 = np.round(alignment.to_original(box)[2]).astype(int)
-    return alignment, (x1, y1, x2, y2), np.concatenate(geometry.apply(transform, [[x1, y1], [x2, y2]]))
-
-
-def compare(image, centre, side, box, face_size=64, crop_size=48):
-    """SSIM against an INTER_AREA reference: of the zoom, and of the region enlarged from the aligned face."""
-    alignment, (x1, y1, x2, y2), box = whole_pixel_setting(image, centre, side, box)
-    size = (crop_size, crop_size)
-    reference = cv2.resize(image[y1:y2, x1:x2], size, interpolation=cv2.INTER_AREA)
-    (crop,) = zoom_in(image, alignment, boxes=[box], config=ZoomConfig(size=crop_size, stretch=True))
-    face = alignment.draw(image, face_size)
-    to_crop = geometry.box_to_transform(np.array(box) * face_size, *size)
-    to_crop[:, 2] += to_crop[:, :2].sum(1) * 0.5 - 0.5
-    enlarged = cv2.warpAffine(face, to_crop, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return (structural_similarity(reference, crop.image, channel_axis=2),
-            structural_similarity(reference, enlarged, channel_axis=2))  # fmt: skip
-
-
-REGION_BOXES = [(0.24, 0.12, 0.76, 0.38), (0.24, 0.3, 0.76, 0.54), (0.38, 0.38, 0.62, 0.62), (0.3, 0.58, 0.7, 0.95)]
 
 
 @pytest.mark.parametrize("box", REGION_BOXES)

@@ -185,7 +185,7 @@ class Server:
             free.bind(("127.0.0.1", port))
             self.port = port = free.getsockname()[1]
         self.url, self.model = f"http://127.0.0.1:{port}/v1", model
-        script = Path(__file__).with_name("transformers_serve.py")
+        script = Path(__file__).parents[1] / "transformers_serve.py"
         options = ["--device", "cpu", "--dtype", "float32", "--host", "127.0.0.1", "--port", str(port)]
         self.process = subprocess.Popen(
             [sys.executable, str(script), model, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

@@ -14,8 +14,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from helpers import actfer, one_line
 from skimage.data import astronaut
-from test_cli import actfer, one_line
 
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.data.precompute import PrecomputeConfig, precompute

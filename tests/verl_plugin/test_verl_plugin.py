@@ -20,7 +20,7 @@ from PIL import Image
 if find_spec("verl") is None:
     pytest.skip("needs verl: pip install 'actfer-env[verl]'", allow_module_level=True)
 
-CHECKS = Path(__file__).parent.parent / "benchmarks" / "verl"
+CHECKS = Path(__file__).parents[2] / "benchmarks" / "verl"
 
 LOADED = """
 import verl
@@ -389,7 +389,7 @@ def test_verl_itself_takes_the_gpu_scripts_settings(tmp_path: Path) -> None:
     for split in ("train", "val"):
         (tmp_path / "data" / split).mkdir(parents=True)
         (tmp_path / "data" / split / "part-00000.parquet").write_bytes(b"")
-    script = Path(__file__).parent.parent / "examples" / "verl_grpo" / "train_qwen3vl_4b.sh"
+    script = Path(__file__).parents[2] / "examples" / "verl_grpo" / "train_qwen3vl_4b.sh"
     places = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "ATTN": "sdpa",
               "SFT": "sft", "DATA": "data", "OUT": "out", "VERL_PLATFORM": "cpu",
               "VERL_ENGINE_DEVICE": "cuda"}  # fmt: skip

@@ -37,7 +37,7 @@ def test_reasoning_is_never_read_as_an_action() -> None:
 
 
 def _rows() -> list[tuple[str, str, str]]:
-    text = (Path(__file__).parents[1] / "docs" / "chat.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "chat.md").read_text(encoding="utf-8")
     table = text.split("<!-- malformed -->")[1]
     cells = [line.strip()[3:-3].split("` | `") for line in table.strip().splitlines()[2:]]
     return [(row[0], row[1], row[2]) for row in cells]

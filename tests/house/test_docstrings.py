@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FILES = sorted(path for name in ("actfer_env", "agents", "wrappers") for path in (ROOT / name).rglob("*.py"))
 QUESTION = re.compile(r"(What|How|Where|Who|Whom|Whose|Whether|When|Why|Which)\b")
 SECTION = re.compile(r"\s*(Attributes|Args|Arguments|Fields):\s*$")

@@ -16,7 +16,7 @@ from actfer_env.errors import DataError
 from actfer_env.files import write_text_atomic
 from actfer_env.verl_plugin.scoring import STATE_FILE, StepScorer, write_step
 
-EXAMPLE = Path(__file__).parent.parent / "examples" / "verl_grpo"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "verl_grpo"
 CHECKS = EXAMPLE.parent.parent / "benchmarks" / "verl"
 
 

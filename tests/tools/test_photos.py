@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from conftest import PHOTOS, photo, shared_path
-from test_align_zoom import REGION_BOXES, compare
+from helpers import REGION_BOXES, compare
 
 from actfer_env.data import load_dataset
 from actfer_env.evaluation import write_report, write_run

@@ -1,12 +1,9 @@
 """Reading images: every kind is handled or refused in one clear line."""
 
-import io
-import struct
-import zlib
-
 import cv2
 import numpy as np
 import pytest
+from helpers import broken_files, encoded
 from PIL import Image
 from skimage.data import astronaut
 
@@ -18,22 +15,6 @@ from actfer_env.tools import find_images, load_image
 @pytest.fixture
 def portrait():
     return Image.fromarray(astronaut())
-
-
-def png_header(width, height):
-    """A PNG that claims a size and holds no pixels."""
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
-
-
-def encoded(image, kind, **options):
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -113,21 +94,6 @@ def test_arrays_of_every_kind():
                 np.zeros((20, 30), np.int64)):  # fmt: skip
         with pytest.raises(ImageError):
             load_image(bad)
-
-
-def broken_files(folder, portrait):
-    jpeg = encoded(portrait, "JPEG")
-    contents = {
-        "truncated.jpg": (jpeg[: len(jpeg) // 2], "broken image"),
-        "text.png": (b"this is a text\n", "not an image"),
-        "empty.jpg": (b"", "empty file"),
-        "bomb.png": (png_header(30_000, 30_000), "64,000,000 pixels"),
-        "large.png": (png_header(9_000, 9_000), "64,000,000 pixels"),
-        "tiny.png": (encoded(portrait.resize((8, 8)), "PNG"), "too small"),
-    }
-    for name, (data, _) in contents.items():
-        (folder / name).write_bytes(data)
-    return {name: reason for name, (_, reason) in contents.items()}
 
 
 def test_broken_files_are_refused_in_one_line_that_names_them(tmp_path, portrait):

@@ -1,6 +1,7 @@
 """vLLM reads the very tokens and pictures that the trainer reads: ids after its own expansion, and log-probabilities.
 
-Runs where vLLM is installed, on a CPU too: ``python -m pytest -o addopts= -q tests/test_verl_vllm_tokens.py``.
+Runs where vLLM is installed, on a CPU too:
+``python -m pytest -o addopts= -q tests/verl_plugin/test_verl_vllm_tokens.py``.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ for name, where in (("vllm", "examples/verl_grpo/requirements-gpu.txt"), ("verl"
     if find_spec(name) is None:  # asked, not imported: the engine runs in a process of its own
         pytest.skip(f"needs {name}: {where}", allow_module_level=True)
 
-SHIM = Path(__file__).parent.parent / "examples" / "verl_grpo" / "vllm_cpu"
+SHIM = Path(__file__).parents[2] / "examples" / "verl_grpo" / "vllm_cpu"
 """What vLLM's build for the CPU needs, where it is here."""
 ENGINE = """
 import json, pickle, sys

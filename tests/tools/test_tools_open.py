@@ -32,7 +32,7 @@ from actfer_env.testing import check_tool
 from actfer_env.tools import TOOLS, FaceTools, Tool, ToolOutput, ViolationError, function_schema, register_tool
 from actfer_env.tools.base import RESERVED
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 THREE = ("detect_align", "zoom_in", "brighten")
 NAMED_IN = {
     "actfer_env/envs/actions.py": "Gym's action formats",
