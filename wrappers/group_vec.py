@@ -181,6 +181,12 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
     ) -> tuple[Batch, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """Play one turn of every active member; see the class for frozen members and the end of groups.
 
+        Args:
+            actions: The batch of n actions, as the `action_space` has it; those of frozen members are ignored.
+
+        Returns:
+            Observations with a leading axis of n, rewards float64 (n,), terminated and truncated bool (n,), info.
+
         Raises:
             RuntimeError: `reset` was not called, or an error came since.
             ValueError: there is not one action for each environment, or an active member's is not of the space.
@@ -218,6 +224,9 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a state of `state_dict`; call `reset` without a seed next.
 
+        Args:
+            state: JSON values that `state_dict` returned.
+
         Raises:
             RewardError: the scorer's state is malformed.
         """
@@ -254,7 +263,14 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
             self._template.close()
 
     def members(self, group: int) -> range:
-        """Return the indices of a group's environments."""
+        """Return the indices of a group's environments.
+
+        Args:
+            group: Number of the group, from 0.
+
+        Returns:
+            The indices, in order.
+        """
         return range(group * self.group_size, (group + 1) * self.group_size)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -415,6 +431,9 @@ def make_vector(num_envs: int, group_size: int = 1, **kwargs: Any) -> GroupVecto
         num_envs: Members of all groups together, a multiple of `group_size`.
         group_size: Members of a group; 1 is an ordinary vector environment.
         **kwargs: as for `GroupVectorEnv`, with those that the id was registered with.
+
+    Returns:
+        The vector environment.
 
     Raises:
         ValueError: as `GroupVectorEnv`, or the members make no whole groups.

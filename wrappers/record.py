@@ -49,7 +49,14 @@ class RecordRollouts(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructo
         self._seen = Counter((re.sub(r"~\d+$", "", one.group_id), one.member) for one in kept)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Step the environment and keep the rollout that ends."""
+        """Step the environment and keep the rollout that ends.
+
+        Args:
+            action: An action of the environment, or the batch of a vector environment.
+
+        Returns:
+            The environment's own values.
+        """
         obs, reward, terminated, truncated, info = self.env.step(action)
         if "rollout" in info:
             self.rollouts.append(self._distinct(info["rollout"]))

@@ -38,6 +38,9 @@ def make_sb3_vec(env_id: str, num_groups: int, group_size: int = 1, **kwargs: An
         num_groups: Groups side by side.
         group_size: Members of a group; 1 makes ordinary independent environments.
         **kwargs: as for `GroupVectorEnv`.
+
+    Returns:
+        The vector environment, of num_groups x group_size members.
     """
     kwargs["autoreset_mode"] = AutoresetMode.SAME_STEP
     return SB3GroupVecEnv(GroupVectorEnv(env_id, num_groups, group_size, **kwargs))
@@ -80,7 +83,11 @@ class SB3GroupVecEnv(VecEnv):
         return obs
 
     def step_async(self, actions: NDArray[Any]) -> None:
-        """Take the actions; `step_wait` plays them."""
+        """Take the actions; `step_wait` plays them.
+
+        Args:
+            actions: The batch of n actions.
+        """
         self._actions = actions
 
     def step_wait(self) -> tuple[Batch, NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:

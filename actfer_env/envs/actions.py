@@ -47,7 +47,14 @@ class Move:
     aus: frozenset[int] = frozenset()
 
     def play(self, episode: Episode) -> StepResult:
-        """Make the move in an episode."""
+        """Make the move in an episode.
+
+        Args:
+            episode: The running episode.
+
+        Returns:
+            The result of its turn.
+        """
         if self.tool == ANSWER:
             return episode.answer(self.emotion, self.aus)
         if self.tool == ZOOM_IN and self.region is not None:
@@ -99,24 +106,52 @@ class ActionCodec(Protocol):
     def decode(self, action: Any) -> Move:
         """Return the move that an action stands for.
 
+        Args:
+            action: An action of the space, as NumPy or plain Python values.
+
+        Returns:
+            The move.
+
         Raises:
             ValueError: the action is not of the space; the parts of it that the move uses are looked at.
         """
 
     def encode(self, move: Move) -> Any:
-        """Return the action that stands for a move."""
+        """Return the action that stands for a move.
+
+        Args:
+            move: The move.
+
+        Returns:
+            An action of the space.
+        """
 
     def rows(self, actions: Any) -> list[Any]:
         """Return the single actions, of plain Python numbers, of a vector environment's batch."""
 
     def mask(self, episode: Episode) -> Mask:
-        """Return which (sub-)actions are legal now, int8 (mask_size,); read-only."""
+        """Return which (sub-)actions are legal now, int8 (mask_size,); read-only.
+
+        Args:
+            episode: The running episode.
+
+        Returns:
+            1 where a (sub-)action is legal, else 0.
+        """
 
     def sample_mask(self, mask: Mask, magnified: Magnified) -> Any:
         """Return a mask (mask_size,) in the form that the `sample` of the space takes; it shares the mask's memory."""
 
     def draw(self, rng: np.random.Generator, mask: NDArray[np.bool_]) -> Any:
-        """Return a random action among those that the mask (mask_size,) allows."""
+        """Return a random action among those that the mask (mask_size,) allows.
+
+        Args:
+            rng: Source of the randomness.
+            mask: Mask of `mask`, int8 (mask_size,).
+
+        Returns:
+            An action of the space.
+        """
 
 
 class DictActions:

@@ -118,6 +118,12 @@ class ActFERChatEnv(EpisodeEnv[str]):
     def step(self, action: str) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """Play one assistant turn.
 
+        Args:
+            action: Text of the assistant's turn.
+
+        Returns:
+            Observation, reward (0 until the episode ends), terminated, truncated, info.
+
         Raises:
             RuntimeError: `reset` was not called, or the episode is over.
         """

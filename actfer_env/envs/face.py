@@ -193,6 +193,12 @@ class ActFEREnv(EpisodeEnv[Any]):
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Play one turn; see the class for actions, rewards and info.
 
+        Args:
+            action: An action of `action_space`.
+
+        Returns:
+            Observation, reward (0 until the episode ends), terminated, truncated, info.
+
         Raises:
             RuntimeError: `reset` was not called, or the episode is over.
             ValueError: the action is not of the space.

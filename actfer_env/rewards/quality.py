@@ -74,7 +74,13 @@ def measure_quality(texts: Sequence[str], script: str = "LATIN", broken: frozens
 
 
 def quality_reward(texts: Sequence[str], config: UCGRPOConfig, broken: frozenset[int] | None = None) -> float:
-    """Return the quality term of a rollout's texts, in [quality_floor, 0]; 0 without text."""
+    """Return the quality term of a rollout's texts, in [quality_floor, 0]; 0 without text.
+
+    Args:
+        texts: Turns of a rollout, in order.
+        config: Constants of the reward.
+        broken: Numbers of the turns that are broken; None judges them by their texts.
+    """
     if not texts:
         return 0.0
     measured = measure_quality(texts, config.quality_script, broken)
@@ -88,6 +94,12 @@ def repeated_share(texts: Sequence[str]) -> float:
     """Return the share of word 4-grams, in [0, 1], that occurred before in the same text.
 
     Words are compared without case; a Chinese or Japanese character counts as a word.
+
+    Args:
+        texts: Turns of a rollout, in order.
+
+    Returns:
+        The share; 0 without a 4-gram.
     """
     total = distinct = 0
     for text in texts:
@@ -99,7 +111,15 @@ def repeated_share(texts: Sequence[str]) -> float:
 
 
 def foreign_share(texts: Sequence[str], script: str = "LATIN") -> float:
-    """Return the share of letters, in [0, 1], whose Unicode name has no word of `script`."""
+    """Return the share of letters, in [0, 1], whose Unicode name has no word of `script`.
+
+    Args:
+        texts: Turns of a rollout, in order.
+        script: Word of the Unicode names, such as "LATIN".
+
+    Returns:
+        The share; 0 without letters.
+    """
     total = foreign = 0
     for text in texts:
         letters = [letter for letter in text if letter.isalpha()]

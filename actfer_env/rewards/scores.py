@@ -70,6 +70,9 @@ class Scores:
 
         Args:
             parts: Scores to join, at least one; each group is in one of them, and all were made at the same commit.
+
+        Returns:
+            The scores of all rollouts.
         """
         arrays = ("task", "structure", "utility", "quality", "total", "advantage", "gated", "zoomed")
         maps = ("delta", "delta_emotion", "lambda_miss", "lambda_over")
@@ -88,7 +91,14 @@ class Scores:
         return len(self.group_ids)
 
     def terms(self, i: int) -> dict[str, float]:
-        """Return the terms of rollout `i` as Python floats, under the names in `TERMS`."""
+        """Return the terms of rollout `i` as Python floats, under the names in `TERMS`.
+
+        Args:
+            i: Number of the rollout, from 0.
+
+        Returns:
+            Name -> value.
+        """
         return {name: float(getattr(self, name)[i]) for name in TERMS}
 
     def readings(self) -> dict[str, list[Any]]:

@@ -65,6 +65,9 @@ class UCGRPO:
         Args:
             rollouts: Finished episodes, in any order; those with the same group_id form a query group.
 
+        Returns:
+            The scores, arrays of shape (n,) in the rollouts' order.
+
         Raises:
             DataError: a rollout is malformed, or a group mixes queries; one line that names it.
         """
@@ -156,6 +159,9 @@ class UCGRPO:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over a state of `state_dict`.
 
+        Args:
+            state: JSON values that `state_dict` returned.
+
         Raises:
             RewardError: it is of another version or malformed; nothing changes then.
         """
@@ -163,6 +169,14 @@ class UCGRPO:
 
     def explain(self, rollouts: Sequence[Rollout], scores: Scores, i: int) -> list[str]:
         """Return, a line a term, in plain words where the reward of rollout `i` comes from.
+
+        Args:
+            rollouts: The rollouts.
+            scores: Their scores.
+            i: Number of the rollout, from 0.
+
+        Returns:
+            The lines.
 
         Raises:
             RewardError: the scores are not of these rollouts, or there is no rollout `i`.

@@ -103,11 +103,26 @@ class Alignment:
         return {name: self.to_original(box) for name, box in self.regions.items()}
 
     def to_original(self, box: Sequence[float]) -> NDArray[np.float64]:
-        """Return the quadrilateral (4, 2) that a box of the aligned frame covers in the original."""
+        """Return the quadrilateral (4, 2) that a box of the aligned frame covers in the original.
+
+        Args:
+            box: Box (x1, y1, x2, y2) in the aligned frame, shares in [0, 1].
+
+        Returns:
+            The corners in pixels of the original, clockwise from the top left.
+        """
         return geometry.apply(self.inverse, geometry.corners(box))
 
     def draw(self, image: RGB, size: int = DEFAULT_SIZE) -> RGB:
-        """Return the aligned face, uint8 (size, size, 3), sampled once from the original image."""
+        """Return the aligned face, uint8 (size, size, 3), sampled once from the original image.
+
+        Args:
+            image: The original, RGB uint8 (H, W, 3).
+            size: Side of the result, pixels.
+
+        Returns:
+            The face, RGB.
+        """
         return sample_box(image, self.transform, (0.0, 0.0, 1.0, 1.0), (size, size))
 
     def to_dict(self) -> dict[str, Any]:
@@ -129,7 +144,14 @@ class Alignment:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Alignment:
-        """Rebuild an alignment from `to_dict`."""
+        """Rebuild an alignment from `to_dict`.
+
+        Args:
+            data: JSON values that `to_dict` returned.
+
+        Returns:
+            The same alignment.
+        """
         dense = data.get("landmarks_106")
         return cls(
             transform=np.array(data["transform"]), landmarks=np.array(data["landmarks"]), box=Box(*data["box"]),
@@ -315,7 +337,15 @@ class DetectAlign(Tool):
 
 
 def check_size(size: int, name: str = "size") -> None:
-    """Refuse a picture side outside 16 to 4096 pixels with a `ValueError`."""
+    """Refuse a picture side outside 16 to 4096 pixels with a `ValueError`.
+
+    Args:
+        size: Side, pixels.
+        name: Name of the argument in the message.
+
+    Raises:
+        ValueError: it lies outside.
+    """
     if not isinstance(size, Integral) or not 16 <= size <= 4096:
         raise ValueError(f"{name} is {short(size)}; it must be a whole number between 16 and 4096 pixels")
 

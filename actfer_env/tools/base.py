@@ -105,16 +105,30 @@ class Tool:
 
         Args:
             wire: The policy's way to write boxes.
+
+        Returns:
+            The schema, a dict of JSON values.
         """
         raise NotImplementedError
 
     def legal(self, episode: Episode) -> bool:
-        """Tell whether the tool may be called now; asked in every turn of an episode that is not over."""
+        """Tell whether the tool may be called now; asked in every turn of an episode that is not over.
+
+        Args:
+            episode: The running episode; to be left as it is.
+        """
         del episode
         return True
 
     def refuse(self, episode: Episode) -> ViolationError:
-        """Return why the tool may not be called now."""
+        """Return why the tool may not be called now.
+
+        Args:
+            episode: The running episode.
+
+        Returns:
+            The error, with a message of one line and the name of the violation.
+        """
         del episode
         return ViolationError(f"{self.name} cannot be called now", "illegal_order")
 
@@ -126,6 +140,9 @@ class Tool:
                 `episode.wire`, by which boxes are read; to be left as it is.
             **arguments: what the policy passed, keys of the schema's.
 
+        Returns:
+            The message, pictures, boxes and result of the call.
+
         Raises:
             ViolationError: the call is refused.
             BoxError: the same, for a box that is none.
@@ -133,7 +150,15 @@ class Tool:
         raise NotImplementedError
 
     def tell(self, output: ToolOutput, wire: Wire) -> dict[str, Any]:
-        """Return what a language policy is told beside the message, as JSON values with boxes as it writes them."""
+        """Return what a language policy is told beside the message, as JSON values with boxes as it writes them.
+
+        Args:
+            output: Output of `run`.
+            wire: The policy's way to write boxes.
+
+        Returns:
+            The values that its tool message holds.
+        """
         del wire
         return output.result
 
@@ -142,21 +167,46 @@ class Tool:
 
         Args:
             regions: Those that nobody has magnified yet.
+
+        Returns:
+            The words, such as "zoom_in (nose, or a new box)".
         """
         del regions
         return self.name
 
     def hint(self, arguments: Any, wire: Wire) -> str:
-        """Return what a language policy is told after a call with bad arguments; it begins with a space."""
+        """Return what a language policy is told after a call with bad arguments; it begins with a space.
+
+        Args:
+            arguments: Arguments that were refused, of any type.
+            wire: The policy's way to write boxes.
+
+        Returns:
+            A sentence, or an empty text.
+        """
         del arguments, wire
         return ""
 
     def guide(self, wire: Wire) -> str:
-        """Return when to use the tool, a sentence or two for the system prompt."""
+        """Return when to use the tool, a sentence or two for the system prompt.
+
+        Args:
+            wire: The policy's way to write boxes.
+
+        Returns:
+            The sentences.
+        """
         return f"You may call {self.name}: {self.schema(wire)['function']['description']}"
 
     def describe(self, call: ToolCall) -> str:
-        """Return in one line what a legal call brought, for reports."""
+        """Return in one line what a legal call brought, for reports.
+
+        Args:
+            call: A legal call of this tool, as the rollout keeps it.
+
+        Returns:
+            The line.
+        """
         return plain_words(call)
 
     def draw(
@@ -215,6 +265,9 @@ def make_tool(spec: Any) -> Tool:
     Args:
         spec: A registered name, or a tool.
 
+    Returns:
+        The tool; a `Tool` object is returned as it is.
+
     Raises:
         ToolError: the name is unknown, or it is no tool.
     """
@@ -257,7 +310,11 @@ class Toolkit(dict[str, Tool]):
         self._advice: dict[Any, str] = {}
 
     def legal(self, episode: Episode) -> list[str]:
-        """Return the names of the tools that may be called now, in order."""
+        """Return the names of the tools that may be called now, in order.
+
+        Args:
+            episode: The running episode.
+        """
         return [name for name, legal in self._legal if legal(episode)]
 
     def advice(self, legal: tuple[str, ...], regions: tuple[str, ...]) -> str:
@@ -288,7 +345,14 @@ class Toolkit(dict[str, Tool]):
             raise ViolationError(f"{name}: {fault}")
 
     def schemas(self, wire: Wire) -> list[dict[str, Any]]:
-        """Return the function schemas in OpenAI's format."""
+        """Return the function schemas in OpenAI's format.
+
+        Args:
+            wire: The policy's way to write boxes.
+
+        Returns:
+            One schema for each tool, in order.
+        """
         return [tool.schema(wire) for tool in self.values()]
 
 
@@ -317,6 +381,9 @@ def function_schema(
         description: Description of its purpose.
         properties: Argument -> its JSON schema.
         required: Arguments that every call must have.
+
+    Returns:
+        The schema, a dict of JSON values.
     """
     parameters = {"type": "object", "properties": dict(properties), "additionalProperties": False}
     parameters |= {"required": list(required)} if required else {}

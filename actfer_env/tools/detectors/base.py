@@ -59,6 +59,12 @@ class Detector(Protocol):
         """Return the faces of an RGB image (H, W, 3), in any order; an empty list if there is none.
 
         The call must be deterministic and must not change the image.
+
+        Args:
+            image: RGB picture, uint8 (H, W, 3).
+
+        Returns:
+            The faces, with boxes and landmarks in pixels of the image.
         """
         ...
 
@@ -95,6 +101,9 @@ def make_detector(spec: str | Detector, **kwargs: Any) -> Detector:
             ``"yunet:/models/yunet.onnx"``), or a detector, which is returned as it is.
         **kwargs: passed to the detector's factory.
 
+    Returns:
+        The detector.
+
     Raises:
         DetectorError: the name is unknown, or the detector lacks its extra or weights.
     """
@@ -122,7 +131,14 @@ def _takes_argument(factory: DetectorFactory) -> bool:
 
 
 def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a weight file."""
+    """Return the SHA-256 of a weight file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        64 hexadecimal digits.
+    """
     with path.open("rb") as handle:
         digest = hashlib.sha256()
         while block := handle.read(2**20):

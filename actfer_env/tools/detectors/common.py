@@ -28,6 +28,9 @@ Image = NDArray[np.uint8]
 def check_image(image: Any) -> None:
     """Refuse what is not an RGB image.
 
+    Args:
+        image: Anything; a picture is uint8 (H, W, 3).
+
     Raises:
         DetectorError: `image` is not a uint8 array (H, W, 3) with at least one pixel.
     """
@@ -41,6 +44,10 @@ def check_image(image: Any) -> None:
 
 def resize_long_side(image: Image, long_side: int) -> tuple[Image, NDArray[np.float64]]:
     """Resize an image to a long side; by area when it shrinks, bilinear when it grows.
+
+    Args:
+        image: RGB picture, uint8 (H, W, 3).
+        long_side: Long side of the result, pixels.
 
     Returns:
         The image, and the scale (x, y) from the old to the new coordinates, float64 (2,).
