@@ -12,6 +12,11 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+<<<<<<< HEAD
+=======
+from actfer_env.envs.actions import ActionFormat, Magnified
+from actfer_env.boxes import Box
+>>>>>>> w-t
 from actfer_env.data import Dataset
 from actfer_env.envs.actions import Magnified
 from actfer_env.envs.face import ActFEREnv
@@ -248,7 +253,9 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
         arrays, template = self._blocks.arrays, self._template
         rows = zip(arrays["action_mask"], arrays["crop_boxes"], arrays["crop_mask"], strict=True)
         return [
-            template.codec.sample_mask(mask.copy(), Magnified(tuple(map(tuple, boxes[shown == 1])), self.tools.zoom))
+            template.codec.sample_mask(
+                mask.copy(), Magnified(tuple(Box(*box) for box in boxes[shown == 1]), self.tools.zoom)
+            )
             for mask, boxes, shown in rows
         ]
 

@@ -50,7 +50,7 @@ def data_check(
     root: Annotated[str | None, typer.Option(help="Its folder or file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     pictures: Annotated[
-        bool, typer.Option("--pictures/--labels-only", help="Read every picture, or lists and labels alone.")
+        bool, typer.Option("--pictures/--no-pictures", help="Read every picture; else lists and labels alone.")
     ] = True,
     distance: Annotated[
         int, typer.Option(min=0, max=8, help="Bits in which hashes of near-duplicates differ at most.")

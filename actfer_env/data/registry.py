@@ -107,7 +107,7 @@ def known_name(name: str) -> str:
     def bare(text: str) -> str:
         return re.sub(r"[\W_]", "", text.lower().replace("+", "plus"))
 
-    if name in DATASETS:
+    if not isinstance(name, str) or name in DATASETS:
         return name
     return next((known for known in DATASETS if bare(known) == bare(name)), name)
 

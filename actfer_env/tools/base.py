@@ -399,9 +399,9 @@ def sound(tool: Tool, output: Any) -> ToolOutput:
     if not isinstance(output, ToolOutput):
         raise ToolError(f"tool {tool.name!r} returned {type(output).__name__}, not a ToolOutput")
     for picture in output.pictures:
-        kind = getattr(picture, "dtype", None), getattr(picture, "shape", ())
-        if kind[0] != np.uint8 or len(kind[1]) != 3 or kind[1][2] != 3 or 0 in kind[1]:
-            raise ToolError(f"tool {tool.name!r} returned a picture of {kind[0]} {kind[1]}: give uint8 (H, W, 3) RGB")
+        dtype, shape = getattr(picture, "dtype", None), tuple[int, ...](getattr(picture, "shape", ()))
+        if dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
+            raise ToolError(f"tool {tool.name!r} returned a picture of {dtype} {shape}: give uint8 (H, W, 3) RGB")
     try:
         boxes = tuple(Box.parse(box, UNIT) for box in output.boxes)
     except BoxError as error:
