@@ -49,10 +49,10 @@ def make_agent(
         spec: "random", "random:unmasked", or a mode of trajectory ("full", "simplified", "degraded", "blind"), which
             answers "neutral", with ":truth" the data set's own label, or with ":EMOTION" that emotion; or a registered
             agent.
-        action_space: the environment's single action space.
-        dataset: the data set that is played.
-        seed: fixes a random agent's draws.
-        au_set: the environment's Action Units.
+        action_space: The environment's single action space.
+        dataset: The data set that is played.
+        seed: Fixes a random agent's draws.
+        au_set: The environment's Action Units.
 
     Raises:
         DataError: unknown agent or argument.

@@ -16,8 +16,8 @@ def save_atomic(path: Path, state: Any) -> None:
     """Write a torch file, all or nothing.
 
     Args:
-        path: the file.
-        state: tensors, numbers, texts, and lists, tuples and dicts of these: what `load_state` reads back.
+        path: The file.
+        state: Tensors, numbers, texts, and lists, tuples and dicts of these: what `load_state` reads back.
 
     Raises:
         DataError: the folder cannot be written.
@@ -31,9 +31,9 @@ def load_state(path: Path, *, fault: str = "broken", delete: Path | None = None)
     """Read a torch file.
 
     Args:
-        path: the file.
-        fault: what a file is that cannot be read, for messages.
-        delete: what to delete then; None is the file.
+        path: The file.
+        fault: Name of a file that cannot be read, for messages.
+        delete: Path to delete then; None is the file.
 
     Raises:
         DataError: it is broken, or holds pickled objects.

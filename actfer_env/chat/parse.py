@@ -98,7 +98,7 @@ _ALIASES = {
 
 @dataclass(frozen=True)
 class Problem:
-    """Why a turn, or one call, could not be read: a key of `PROBLEMS`, and a message for the policy."""
+    """Reason why a turn, or one call, could not be read: a key of `PROBLEMS`, and a message for the policy."""
 
     kind: str
     message: str
@@ -109,10 +109,10 @@ class ParsedCall:
     """One call as the policy meant it.
 
     Attributes:
-        name: of the tool, known or not.
+        name: Name of the tool, known or not.
         arguments: a mapping, or whatever the policy passed instead.
-        id: of a native call.
-        problem: why it cannot be played, or None.
+        id: Id of a native call.
+        problem: Reason why it cannot be played, or None.
     """
 
     name: str
@@ -131,13 +131,13 @@ class ParsedAnswer:
 
 @dataclass(frozen=True)
 class ParsedTurn:
-    """What a turn says.
+    """Contents of a turn.
 
     Attributes:
         thinking: the reasoning, or None.
-        calls: in order.
+        calls: Calls, in order.
         answer: or None.
-        problem: why the turn as a whole could not be read, or None; calls and answer are empty then.
+        problem: Reason why the turn as a whole could not be read, or None; calls and answer are empty then.
         notes: keys of `NOTES`, each once, in order.
         boxes: boxes of the reasoning as shares of the picture, for presets with a canvas.
     """

@@ -99,7 +99,7 @@ def run(command: Callable[[], Any]) -> None:
     latter is told, and is an error where the result is what was to be printed.
 
     Args:
-        command: returns an exit code, or None for 0.
+        command: Returns an exit code, or None for 0.
     """
     open_streams()
     warnings.formatwarning = _one_line

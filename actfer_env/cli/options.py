@@ -69,13 +69,13 @@ def open_dataset(
     """Return the data set that a path or name stands for, and say how many samples of which split are taken.
 
     Args:
-        target: a path or a registered name; an existing path comes first.
+        target: A path or a registered name; an existing path comes first.
         split: None is all.
-        skip_broken: leave out broken lines.
-        drawn: the split of drawn faces, which have no end that "all" could mean.
-        empty_aus: what an empty list of AUs means; None is the loader's default.
-        preset: of drawn faces; None is the loader's default.
-        number: how many samples the command takes; None is all.
+        skip_broken: Leave out broken lines.
+        drawn: The split of drawn faces, which have no end that "all" could mean.
+        empty_aus: Meaning of an empty list of AUs; None is the loader's default.
+        preset: Preset of drawn faces; None is the loader's default.
+        number: Number of samples that the command takes; None is all.
     """
     from actfer_env.data import registered_datasets
 
@@ -118,7 +118,7 @@ def reward_fields(given: Sequence[str], **named: Any) -> tuple[tuple[str, Any], 
     """Read the reward's constants from FIELD=VALUE, and check them before any work.
 
     Args:
-        given: what came with ``--set``.
+        given: Fields given by ``--set``.
         **named: field -> value of an option of its own, such as ``--zoom-cost``; None where that was not given.
 
     Raises:

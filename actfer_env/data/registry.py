@@ -30,9 +30,9 @@ def register_dataset(name: str, loader: Loader, *, replace: bool = False) -> Non
     The command line knows it where it imports the module that registers it: `actfer --import MODULE ...`.
 
     Args:
-        name: the name.
-        loader: see `Loader`.
-        replace: allow a name that is taken.
+        name: The name.
+        loader: See `Loader`.
+        replace: Allow a name that is taken.
 
     Raises:
         DataError: the name is taken or holds a colon.
@@ -51,9 +51,9 @@ def load_dataset(
     """Load a data set by name.
 
     Args:
-        name: a registered name: "synthetic", "photos", "rafdb", ..., or one of your own; official names with their
+        name: A registered name: "synthetic", "photos", "rafdb", ..., or one of your own; official names with their
             capitals and signs, such as "RAF-DB", are understood.
-        root: folder or file, for those that need one.
+        root: Folder or file, for those that need one.
         split: "train", "val" or "test"; None is all, of "synthetic" and "synthetic-mixed" the train split; "auto" is
             the train split where the data set has splits, and all where it has none. Samples that name no split,
             beside others that do, are in no split.
@@ -84,10 +84,10 @@ def as_dataset(
     """Return the data set of an environment's arguments: loaded by its name, or the given one.
 
     Args:
-        dataset: a registered name, or a data set.
-        root: see `load_dataset`.
-        split: see `load_dataset`; of a given data set it is not asked.
-        preset: of drawn data sets; None is the data set's own.
+        dataset: A registered name, or a data set.
+        root: See `load_dataset`.
+        split: See `load_dataset`; of a given data set it is not asked.
+        preset: Preset of drawn data sets; None is the data set's own.
 
     Raises:
         DataError: it is neither, or cannot be loaded, or a given data set with a preset.
@@ -116,10 +116,10 @@ def call_loader(name: str, place: str | None, split: str | None, options: Mappin
     """Return what a data set's loader gives: of a split where it takes one, else the samples of all splits.
 
     Args:
-        name: a registered name.
-        place: the root.
+        name: A registered name.
+        place: The root.
         split: "train", "val", "test", "auto" or None.
-        options: of the loader.
+        options: Options of the loader.
 
     Raises:
         DataError: an unknown name or a wrong option, or what the loader refuses.

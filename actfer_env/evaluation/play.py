@@ -21,18 +21,18 @@ from actfer_env.rollout import Rollout
 
 @dataclass(frozen=True)
 class RolloutConfig:
-    """What `play` does.
+    """Settings of `play`.
 
     Attributes:
-        env_id: the environment.
-        agents: agent specs; member k of a group is played by the k-th, in turn.
-        detector: the detector's spec, or "auto".
-        group_size: episodes of one sample, which form a query group.
-        number: samples to play, from the first on; None is all.
-        seed: fixes the agents.
-        max_turns: see `ActFEREnv`.
-        max_zooms: see `ActFEREnv`.
-        reward: constants of the reward.
+        env_id: The environment.
+        agents: Agent specs; member k of a group is played by the k-th, in turn.
+        detector: The detector's spec, or "auto".
+        group_size: Episodes of one sample, which form a query group.
+        number: Samples to play, from the first on; None is all.
+        seed: Fixes the agents.
+        max_turns: See `ActFEREnv`.
+        max_zooms: See `ActFEREnv`.
+        reward: Constants of the reward.
         au_set: Action Units that count, in targets and answers.
     """
 
@@ -65,9 +65,9 @@ def play(dataset: Dataset, config: RolloutConfig, advance: Callable[[str], None]
     detector that fails on the way, ends the playing; what was finished is returned, its last group perhaps incomplete.
 
     Args:
-        dataset: the samples.
-        config: agents, group size and budgets.
-        advance: called with the sample's id after every episode, for a progress bar.
+        dataset: The samples.
+        config: Agents, group size and budgets.
+        advance: Called with the sample's id after every episode, for a progress bar.
 
     Returns:
         The run, scored as one step of a fresh scorer.
@@ -111,10 +111,10 @@ def play_episode(env: gym.Env[Any, Any], agent: Agent, options: dict[str, Any], 
     """Play one episode and return its record.
 
     Args:
-        env: an environment of this package.
-        agent: the policy.
-        options: passed to `reset`.
-        seed: passed to `reset`.
+        env: An environment of this package.
+        agent: The policy.
+        options: Passed to `reset`.
+        seed: Passed to `reset`.
     """
     agent.reset(1)
     obs, info = env.reset(seed=seed, options=options)

@@ -59,10 +59,10 @@ def ablate(
     Args:
         base: the run that variants and seeds change.
         out: folder; each run has one of its own in it.
-        cache: of pictures and warm starts.
+        cache: Folder of pictures and warm starts.
         variants: keys of `rewards.VARIANTS` or of `OTHER_REWARDS`, `WARM_START`, or `SB3_PPO`.
         seeds: 0 to seeds - 1; a seed's variants share their warm start.
-        baseline_seeds: of `SB3_PPO`, which takes many times as long as the others.
+        baseline_seeds: Seeds of `SB3_PPO`, which takes many times as long as the others.
         workers: processes.
         say: takes progress lines.
 

@@ -27,7 +27,7 @@ def write_examples(config: SessionConfig, folder: Path, cache: Path, *, groups: 
     Args:
         config: the run's.
         folder: the run's.
-        cache: of pictures.
+        cache: Folder of pictures.
         groups: samples.
         members: episodes of each.
 

@@ -46,8 +46,8 @@ def run_sb3(
     Args:
         config: the run whose data, seed and picture sizes it shares.
         steps: environment steps.
-        folder: for the result.
-        cache: of pictures.
+        folder: Folder for the result.
+        cache: Folder of pictures.
         say: takes progress lines.
 
     Raises:

@@ -69,8 +69,8 @@ class PreparedImages:
         emotion: int (n,), index into `facs.EMOTIONS`.
         aus: bool (n, AUs of `facs.CORE_AUS`).
         good: bool (n,), whether the picture's quality is good.
-        alignments: of each sample, or None.
-        crop_facts: of each sample and region (box, inside, native).
+        alignments: Alignment of each sample, or None.
+        crop_facts: Facts of each sample and region (box, inside, native).
     """
 
     image: NDArray[np.uint8]
@@ -98,7 +98,7 @@ def prepare(
 
     Args:
         dataset: its samples have an emotion and Action Units.
-        folder: of all prepared data sets; each has a folder of its own, named by what it holds.
+        folder: Folder of all prepared data sets; each has a folder of its own, named by what it holds.
         config: sizes and detector.
         workers: processes; default is one for each core.
         advance: called with the number of samples drawn, for a progress bar.
@@ -171,7 +171,7 @@ class ViewTools(FaceTools):
     Args:
         dataset: the data set.
         views: its views.
-        config: as they were prepared.
+        config: Settings with which they were prepared.
     """
 
     def __init__(self, dataset: Dataset, views: PreparedImages, config: ViewConfig | None = None) -> None:

@@ -42,7 +42,7 @@ class WarmStartConfig:
             would; the start then takes what it sees in magnified poor pictures for sharp, and can be misled by them.
         au_weight: weight of the Action Units beside the emotion.
         face_dropout: share of zoomed faces whose whole view is withheld, so that crops are learned to be read.
-        least_gain: of zooming good pictures, in accuracy, below which the start is trained again for as long (the
+        least_gain: Gain of zooming good pictures, in accuracy, below which the start is trained again for as long (the
             prototype's rule was 0.1; here readers gain 0.06 over all good pictures).
         retries: number of such trainings at most.
     """

@@ -24,7 +24,7 @@ def test_the_learning_report_pairs_faces_and_averages_seeds(tmp_path):
     evaluate(tmp_path, "start", dict(zip(faces, "1000", strict=True)))
     evaluate(tmp_path, "full-0", dict(zip(faces, "1110", strict=True)))
     evaluate(tmp_path, "full-1", dict(zip(reversed(faces), "0011", strict=True)))  # another order, by face 1100
-    report = Path(__file__).parents[2] / "examples" / "verl_grpo" / "learn_report.py"
+    report = Path(__file__).parents[2] / "benchmarks" / "verl" / "learn_report.py"
     done = subprocess.run([sys.executable, report, tmp_path], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     rows = {cells[1].strip(): cells[2].strip() for line in done.stdout.splitlines() if (cells := line.split("|"))[2:]}

@@ -16,8 +16,8 @@ from skimage.data import astronaut
 from typer.main import get_command
 
 import actfer_env
+from actfer_env import plugins
 from actfer_env.cli import app
-from actfer_env.tools.detectors.base import DETECTORS
 
 ROOT = Path(__file__).parents[2]
 SETUP = configparser.ConfigParser()
@@ -36,7 +36,9 @@ def test_docstring_examples(name):
     assert results.failed == 0
 
 
-PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+FOLDERS = ("docs", "examples/verl_grpo", "benchmarks")
+PAGES = ["README.md", "CONTRIBUTING.md"]
+PAGES += sorted(f"{folder}/{path.name}" for folder in FOLDERS for path in (ROOT / folder).glob("*.md"))
 FENCE = re.compile(r"(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?```(?P<kind>\w*)\n(?P<text>.*?)```", re.DOTALL)
 PLUGIN = """
 from actfer_env.tools import make_detector, register_detector
@@ -79,7 +81,7 @@ def check_words(words):
     elif head == "python":
         assert rest[0] == "-m" or (ROOT / rest[0]).exists()
     else:
-        assert head in ("pytest", "ray") or (ROOT / head).exists()
+        assert head in ("pytest", "pre-commit", "ray") or (ROOT / head).exists()
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -96,6 +98,14 @@ def test_a_command_that_cannot_be_called_is_noticed():
             check_words(words)
 
 
+@pytest.fixture
+def nothing_stays_registered():
+    kept = {group: dict(registry._known) for group, registry in plugins._registries.items()}
+    yield
+    for group, known in kept.items():
+        plugins._registries[group]._known = known
+
+
 def needs(page):
     if page == "docs/vector.md":
         pytest.importorskip("sb3_contrib", reason="needs the extra sb3")
@@ -105,6 +115,7 @@ def needs(page):
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if any(not why for _, _, why in blocks_of(page))])
+@pytest.mark.usefixtures("nothing_stays_registered")
 def test_every_block_of_a_page_runs_as_printed(page, tmp_path, monkeypatch, capsys):
     """In order, in one folder and with one set of names; of bash, the calls of actfer."""
     needs(page)
@@ -128,15 +139,29 @@ def test_every_block_of_a_page_runs_as_printed(page, tmp_path, monkeypatch, caps
             if words[0] == "actfer":
                 assert not app(words[1:], standalone_mode=False)
     monkeypatch.delitem(sys.modules, "my_detectors", raising=False)
-    DETECTORS._known.pop("mine", None)
     if page == "README.md":
         printed = capsys.readouterr().out
         assert "detect_align {'faces': 1" in printed and "zoom_in {'crops'" in printed and "'utility'" in printed
 
 
+def test_the_contributors_page_names_files_that_are_there_and_three_at_most():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    paths = re.findall(r"`((?:[\w.]+/)+(?:[\w.]+)?)`", text)
+    assert len(paths) > 20 and not [path for path in paths if not (ROOT / path).exists() and "*" not in path]
+    (table,) = re.findall(r"\| you want to \| touch \|\n.*?\n\n", text, re.DOTALL)
+    files = [re.findall(r"`[\w./]+/[\w.]*`", line) for line in table.splitlines()[2:] if line]
+    assert files and all(1 <= len(names) <= 2 for names in files)  # and a test beside them
+
+
+def test_every_link_of_a_page_leads_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", (ROOT / page).read_text(encoding="utf-8")):
+            assert target.startswith("http") or ((ROOT / page).parent / target).exists(), f"{page}: {target}"
+
+
 def test_blocks_that_are_not_run_say_why():
     reasons = [reason for page in PAGES for _, _, reason in blocks_of(page) if reason]
-    assert all(re.search(r"minutes|hours|GPU|model|server", reason) for reason in reasons)
+    assert all(re.search(r"minutes|hours|GPU|model|server|authors", reason) for reason in reasons)
 
 
 def test_the_readme_names_every_id_and_every_detector():

@@ -17,15 +17,16 @@ from actfer_env.files import write_text_atomic
 from actfer_env.verl_plugin.scoring import STATE_FILE, StepScorer, write_step
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "verl_grpo"
+CHECKS = EXAMPLE.parent.parent / "benchmarks" / "verl"
 
 
 @pytest.fixture(scope="module")
 def injected() -> Any:
-    sys.path.insert(0, str(EXAMPLE))
+    sys.path.insert(0, str(CHECKS))
     try:
         import injected
     finally:
-        sys.path.remove(str(EXAMPLE))
+        sys.path.remove(str(CHECKS))
     return injected
 
 

@@ -219,17 +219,18 @@ def test_all_that_is_wrong_is_said_at_once(good: dict[str, Any], monkeypatch: py
     assert len(list(launch.machine_problems(config))) == 2
 
 
-SCRIPTS = sorted(path.name for pattern in ("*.sh", "*.py") for path in EXAMPLE.glob(pattern))
+CHECKS = EXAMPLE.parent.parent / "benchmarks" / "verl"
+SCRIPTS = sorted([*EXAMPLE.glob("*.sh"), *EXAMPLE.glob("*.py"), *CHECKS.glob("*.py")])
 NEED_NOTHING = ("costs.py",)  # reads JSON alone
 
 
-@pytest.mark.parametrize("script", [name for name in SCRIPTS if name not in NEED_NOTHING])
-def test_a_script_without_the_package_says_so_in_one_line(script: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("script", [one for one in SCRIPTS if one.name not in NEED_NOTHING], ids=lambda path: path.name)
+def test_a_script_without_the_package_says_so_in_one_line(script: Path, tmp_path: Path) -> None:
     bare = tmp_path / "python"  # without any installed package
     bare.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S -E "$@"\n')
     bare.chmod(0o755)
-    runner = "bash" if script.endswith(".sh") else str(bare)
-    done = subprocess.run([runner, str(EXAMPLE / script)], cwd=tmp_path, capture_output=True, text=True,
+    runner = "bash" if script.suffix == ".sh" else str(bare)
+    done = subprocess.run([runner, str(script)], cwd=tmp_path, capture_output=True, text=True,
                           env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}, check=False)  # fmt: skip
     (line,) = done.stderr.strip().splitlines()
     assert done.returncode == 2 and line.startswith("error: No module named 'actfer_env': pip install")

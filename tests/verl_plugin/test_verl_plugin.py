@@ -20,7 +20,7 @@ from PIL import Image
 if find_spec("verl") is None:
     pytest.skip("needs verl: pip install 'actfer-env[verl]'", allow_module_level=True)
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "verl_grpo"
+CHECKS = Path(__file__).parents[2] / "benchmarks" / "verl"
 
 LOADED = """
 import verl
@@ -495,11 +495,11 @@ def test_a_frozen_tower_does_not_move_in_a_step_and_the_audit_notices_one_that_d
     from actfer_env.errors import DataError
     from actfer_env.verl_plugin.frozen import freeze_tower
 
-    sys.path.insert(0, str(EXAMPLE))
+    sys.path.insert(0, str(CHECKS))
     try:
         import audit
     finally:
-        sys.path.remove(str(EXAMPLE))
+        sys.path.remove(str(CHECKS))
 
     start = build(tmp_path / "model", TinyQwenConfig())
     for frozen in (True, False):
@@ -539,11 +539,11 @@ def test_a_frozen_tower_does_not_move_in_a_step_and_the_audit_notices_one_that_d
 def test_the_audit_bounds_the_difference_of_engine_and_trainer(tmp_path: Path) -> None:
     from actfer_env.errors import DataError
 
-    sys.path.insert(0, str(EXAMPLE))
+    sys.path.insert(0, str(CHECKS))
     try:
         import audit
     finally:
-        sys.path.remove(str(EXAMPLE))
+        sys.path.remove(str(CHECKS))
     name, path = "training/rollout_probs_diff_max", tmp_path / "metrics.jsonl"
 
     def line(**data: float) -> str:

@@ -56,22 +56,22 @@ _FACE_STREAM, _WORLD_STREAM, _IDENTITY_STREAM = range(3)
 
 @dataclass(frozen=True)
 class Difficulty:
-    """What one preset draws from; all ranges are uniform, all shares are probabilities, all chosen here.
+    """Distributions that one preset draws from; all ranges are uniform, all shares are probabilities, all chosen here.
 
     Attributes:
-        side: of the square picture, pixels.
-        scale: half the head's width, pixels; the inter-ocular distance is about 0.9 of it.
-        yaw: largest turn in degrees; pitch goes to two thirds of it.
-        roll: largest tilt in degrees.
-        poor: share of pictures with less native detail than a zoom asks for.
-        poor_detail: their camera's detail is multiplied by this: larger faces need less to hold as little.
-        second: share with a second, smaller face.
-        hand: share with a hand near the face.
-        lost: share in which no face should be found: too small, cut by the border, covered, or too dark.
-        intensity: of an active Action Unit, 1 (A) to 5 (E).
-        drop: chance that a prototype's unit is left out; at least one stays.
-        add: chance of one unit that does not belong to the prototype.
-        variant: chance of a variant of the prototype instead of the prototype.
+        side: Side of the square picture, pixels.
+        scale: Half the head's width, pixels; the inter-ocular distance is about 0.9 of it.
+        yaw: Largest turn in degrees; pitch goes to two thirds of it.
+        roll: Largest tilt in degrees.
+        poor: Share of pictures with less native detail than a zoom asks for.
+        poor_detail: Their camera's detail is multiplied by this: larger faces need less to hold as little.
+        second: Share with a second, smaller face.
+        hand: Share with a hand near the face.
+        lost: Share in which no face should be found: too small, cut by the border, covered, or too dark.
+        intensity: Intensity of an active Action Unit, 1 (A) to 5 (E).
+        drop: Chance that a prototype's unit is left out; at least one stays.
+        add: Chance of one unit that does not belong to the prototype.
+        variant: Chance of a variant of the prototype instead of the prototype.
     """
 
     side: tuple[int, int] = (288, 384)
@@ -119,11 +119,11 @@ _CLASHES = ({5, 43}, {7, 43}, {5, 7}, {24, 25}, {24, 26}, {23, 24}, {17, 26}, {1
 
 @dataclass(frozen=True)
 class SyntheticConfig:
-    """Which world.
+    """Settings of a drawn data set.
 
     Attributes:
-        seed: of the whole data set.
-        preset: a name in `PRESETS`.
+        seed: Random seed of the data set.
+        preset: A name in `PRESETS`.
         emotions: "balanced" or "prior".
     """
 
@@ -144,11 +144,11 @@ class Spec:
     """Everything that defines one sample before it is drawn.
 
     Attributes:
-        emotion: the label.
+        emotion: The label.
         expression: Action Unit intensities.
-        scene: people, light, background and camera; the sample's face is the last person.
+        scene: People, light, background and camera; the sample's face is the last person.
         quality: "good", "poor" or "lost".
-        identity: who, within the split.
+        identity: Number of the person within the split.
     """
 
     emotion: str
@@ -168,9 +168,9 @@ def draw_spec(config: SyntheticConfig, split: str, index: int) -> Spec:
     """Return the definition of one sample.
 
     Args:
-        config: which world.
+        config: Settings of the drawn data set.
         split: "train", "val" or "test".
-        index: from 0; there is no upper bound.
+        index: Number of the sample, from 0; there is no upper bound.
     """
     level = PRESETS[config.preset]
     face, world = (_stream(config, split, index, stream) for stream in (_FACE_STREAM, _WORLD_STREAM))
@@ -337,9 +337,9 @@ class SyntheticSamples(Sequence[Sample]):
     """The samples of one split, made when they are asked for.
 
     Attributes:
-        config: which world.
+        config: Settings of the drawn data set.
         split: "train", "val" or "test".
-        n: how many.
+        n: Number of samples.
     """
 
     config: SyntheticConfig
@@ -376,10 +376,10 @@ def make_sample(
     """Return one sample; its picture is drawn when it is looked at.
 
     Args:
-        config: which world.
-        split: the split.
-        index: from 0.
-        wrap: puts a disk cache around the drawing; see `load_synthetic`.
+        config: Settings of the drawn data set.
+        split: The split.
+        index: Number of the sample, from 0.
+        wrap: Puts a disk cache around the drawing; see `load_synthetic`.
     """
     spec = draw_spec(config, split, index)
     name = _name(split, index)
@@ -420,13 +420,13 @@ def load_synthetic(
     """Read the data set "synthetic".
 
     Args:
-        root: must be None.
-        split: the split; None is "train".
-        seed: of the whole data set.
+        root: Must be None.
+        split: The split; None is "train".
+        seed: Random seed of the data set.
         preset: "easy", "standard", "hard", "mixed" or "subtle".
         emotions: "balanced" or "prior".
-        n: samples; default is `SIZES`.
-        cache: a folder in which drawn pictures are kept as PNG files; without it they are drawn again.
+        n: Samples; default is `SIZES`.
+        cache: A folder in which drawn pictures are kept as PNG files; without it they are drawn again.
 
     Raises:
         DataError: an unknown preset, a negative number.

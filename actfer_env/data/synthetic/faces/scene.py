@@ -24,15 +24,15 @@ _SIDES = (48, 2048)
 
 @dataclass(frozen=True)
 class Camera:
-    """What the optics do to the finished picture, in this order (blur acts on the sampled-down picture).
+    """Effects of the optics on the finished picture, in this order (blur acts on the sampled-down picture).
 
     Attributes:
-        exposure: stops, -4 to 3.
-        detail: share of the resolution that is real, 0.05 to 1: below 1 the picture is sampled down and up.
+        exposure: Stops, -4 to 3.
+        detail: Share of the resolution that is real, 0.05 to 1: below 1 the picture is sampled down and up.
         blur: Gaussian blur in pixels of the finished picture, 0 to 8.
-        noise: sensor noise at mid grey as a share of full scale, 0 to 0.2; half of it grows with the light.
+        noise: Sensor noise at mid grey as a share of full scale, 0 to 0.2; half of it grows with the light.
         jpeg: JPEG quality, 5 to 100; 100 leaves the picture uncompressed.
-        seed: drives the noise.
+        seed: Drives the noise.
     """
 
     exposure: float = 0.0
@@ -124,13 +124,13 @@ class Person:
     """One person in a scene.
 
     Attributes:
-        identity: who.
-        expression: what the face does.
-        pose: head pose; its roll tilts the whole person.
-        x: head centre as a share of the picture's width, -0.5 to 1.5.
-        y: head centre as a share of the picture's height, -0.5 to 1.5.
-        scale: half the head's width in pixels, 4 to 160.
-        hand: a hand before the face, if any.
+        identity: Identity of the person.
+        expression: Expression of the face.
+        pose: Head pose; its roll tilts the whole person.
+        x: Head centre as a share of the picture's width, -0.5 to 1.5.
+        y: Head centre as a share of the picture's height, -0.5 to 1.5.
+        scale: Half the head's width in pixels, 4 to 160.
+        hand: A hand before the face, if any.
     """
 
     identity: Identity
@@ -150,7 +150,7 @@ class Person:
 
 @dataclass(frozen=True)
 class Background:
-    """What is behind the people: `seed` draws it, `clutter` 0..1 fills it, `focus` 1 is sharp."""
+    """Background behind the people: `seed` draws it, `clutter` 0..1 fills it, `focus` 1 is sharp."""
 
     seed: int = 0
     clutter: float = 0.5
@@ -243,20 +243,20 @@ class SceneFace:
     """The truth about one face in a finished picture.
 
     Attributes:
-        landmarks: name -> (x, y) in pixels, pixel centres at whole numbers.
+        landmarks: Name -> (x, y) in pixels, pixel centres at whole numbers.
         box: (x0, y0, x1, y1) from hairline to chin.
-        inter_ocular: distance between the eyes in pixels of the picture.
-        native_scale: inter-ocular distance in pixels that carry real detail.
-        blur: blur as a share of the inter-ocular distance.
-        noise: the camera's noise divided by the face's contrast.
-        brightness: mean of the face's pixels in the finished picture, 0 to 1.
-        contrast: their standard deviation, 0 to 1.
-        inside: share of the five landmarks inside the picture.
-        covered: share of the face hidden by a hand or by another person.
-        yaw: degrees.
-        pitch: degrees.
-        roll: degrees.
-        rest: the landmarks of the same head with no Action Unit active.
+        inter_ocular: Distance between the eyes in pixels of the picture.
+        native_scale: Inter-ocular distance in pixels that carry real detail.
+        blur: Blur as a share of the inter-ocular distance.
+        noise: The camera's noise divided by the face's contrast.
+        brightness: Mean of the face's pixels in the finished picture, 0 to 1.
+        contrast: Their standard deviation, 0 to 1.
+        inside: Share of the five landmarks inside the picture.
+        covered: Share of the face hidden by a hand or by another person.
+        yaw: Degrees.
+        pitch: Degrees.
+        roll: Degrees.
+        rest: The landmarks of the same head with no Action Unit active.
     """
 
     landmarks: dict[str, tuple[float, float]]

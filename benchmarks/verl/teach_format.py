@@ -3,7 +3,7 @@
 It learns the form on a few drawn faces, not to read them: that is what `learn_on_cpu.sh` is about. Half a minute on one
 core.
 
-    python examples/verl_grpo/teach_format.py OUT [--steps 200] [--faces 64]
+    python benchmarks/verl/teach_format.py OUT [--steps 200] [--faces 64]
 """
 
 from __future__ import annotations
