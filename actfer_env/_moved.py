@@ -14,6 +14,8 @@ from types import CodeType, ModuleType
 MOVED = {
     "actfer_env.env": "actfer_env.envs.face",
     "actfer_env.chat.env": "actfer_env.envs.chat",
+    "actfer_env.chat.parse": "actfer_env.chat.parsing",
+    "actfer_env.chat.dialects": "actfer_env.chat.parsing.dialects",
     "actfer_env.actions": "actfer_env.envs.actions",
     "actfer_env.observation": "actfer_env.envs.observations",
     "actfer_env.choice": "actfer_env.envs.reset",
