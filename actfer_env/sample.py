@@ -160,8 +160,10 @@ class Dataset(Sequence[Sample]):
         split = self.arguments.get("split")
         counts = getattr(self._samples, "splits", None)  # of samples that are made on demand
         if split is None and (self._index or counts):
-            several = counts is not None and count == len(self)
-            split = format_splits(counts if several else (self[index].split for index in range(count)))
+            if counts is not None and count == len(self):
+                split = format_splits(counts)
+            else:
+                split = format_splits(self[index].split for index in range(count))
             split = f"splits: {split}" if "no splits" not in split else split
         else:
             split = f"split {split or self[0].split}"

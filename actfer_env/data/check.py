@@ -266,7 +266,7 @@ def _read_labels(report: CheckReport, samples: Sequence[Sample], number: int | N
 def _hold_counts(report: CheckReport, samples: Sequence[Sample]) -> None:
     """Compare with the official numbers, and say what the loader left out."""
     edition: Edition | None = getattr(samples, "edition", None)
-    left_out: Counter[str] = getattr(samples, "left_out", Counter())
+    left_out: Mapping[str, int] = getattr(samples, "left_out", {})
     for reason, number in sorted(left_out.items()):
         if number and reason != GONE:
             report.add("left out", False, [reason], f"{number:,} left out: {reason}", number)
@@ -343,12 +343,12 @@ def _read_all(
 def _read_one(sample: Sample, index: int, hashing: bool) -> tuple[int, bytes, int | None, str | None]:
     try:
         image = sample.load()
-        is_file = isinstance(sample.source, str | os.PathLike)
-        content = Path(sample.source).read_bytes() if is_file else image.tobytes()  # type: ignore[arg-type]
+        source = sample.source
+        content = Path(source).read_bytes() if isinstance(source, str | os.PathLike) else image.tobytes()
     except ImageError as error:
         return index, b"", None, str(error)
     except OSError as error:
-        return index, b"", None, f"{sample.source}: {error.strerror}"
+        return index, b"", None, f"{sample.meta.get('image', sample.id)}: {error.strerror}"
     digest = hashlib.blake2b(content, digest_size=16).digest()
     return index, digest, perceptual_hash(image) if hashing else None, None
 

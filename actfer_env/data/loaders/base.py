@@ -401,9 +401,9 @@ class RowSamples(Sequence[Sample]):
         if not -len(self) <= index < len(self):
             raise IndexError(index)
         name, path, emotion, aus, split, meta, at = self._row(index % len(self))
-        shown = path if at is None else f"{path}, {at}"
+        shown, read = path if at is None else f"{path}, {at}", self.edition.read
         return Sample(
-            id=name, source=path if at is None else partial(self.edition.read, path, at),  # type: ignore[arg-type]
+            id=name, source=path if at is None or read is None else partial(read, path, at),
             emotion=emotion, aus=aus, split=split, prealigned=self.edition.prealigned,
             meta={"dataset": self.info.name, "image": plain(shown), **(meta or {})},
         )  # fmt: skip

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from actfer_env import facs
 from actfer_env.data.loaders.base import (
@@ -85,9 +86,9 @@ def load_bp4d(
             pictures = _frames(place, subject, task)
             for line, frame, codes in _codes(path, all_aus):
                 known = {unit: value for unit, value in codes.items() if value != UNKNOWN}
-                meta = {"subject": subject, "task": task, "frame": frame}
+                meta: dict[str, Any] = {"subject": subject, "task": task, "frame": frame}
                 if len(known) < len(codes):
-                    meta["known_aus"] = {facs.format_au(unit): value for unit, value in known.items()}  # type: ignore[assignment]
+                    meta["known_aus"] = {facs.format_au(unit): value for unit, value in known.items()}
                 aus = tuple(unit for unit, value in known.items() if value) if len(known) == len(codes) else None
                 picture = pictures.get(frame, join(place, subject, task, f"frame {frame}"))
                 yield Row(f"{subject}_{task}-{frame:04d}", picture, aus=aus, split=splits(subject), meta=meta,

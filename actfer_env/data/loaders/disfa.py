@@ -106,7 +106,8 @@ def load_disfa(  # noqa: PLR0913  (each argument is an option of the data set)
         if name not in SUBJECTS:
             refuse(folder, None, f"DISFA has no subject {name!r}; it has {SUBJECTS[0]} to {SUBJECTS[-1]}, 27 in all")
     videos = {name: video for name in found if (video := _video(place, name, camera))}
-    folders = {} if videos else {name: one for name in found if (one := _frame_folder(place, labels, name, camera))}
+    frames = {} if videos else {name: _frame_folder(place, labels, name, camera) for name in found}
+    folders = {name: one for name, one in frames.items() if one}
     if not videos and not folders:
         no_layout(DISFA, place, f"{labels} holds labels, but there is neither a video such as "
                   f"{camera.capitalize()}VideoSN001_comp.avi nor a folder of frames named after a subject")  # fmt: skip
@@ -225,7 +226,7 @@ def _most(subsample: int | str | None) -> int | None:
         return PER_LABEL
     if subsample is not None and (not isinstance(subsample, int) or subsample < 1):
         raise DataError(f"subsample={short(subsample)} must be 'paper', a number of frames of at least 1, or None")
-    return subsample  # type: ignore[return-value]
+    return subsample
 
 
 def _video(place: Path, subject: str, camera: str) -> Path | None:
