@@ -29,7 +29,6 @@ MOVED = {
     "actfer_env.data.parquet": "actfer_env.verl_plugin.rows",
     "actfer_env.tools.image": "actfer_env.images",
     "actfer_env.tools.cache": "actfer_env.tools.face_tools",
-    "actfer_env.inspection": "actfer_env.tools.inspection",
     "actfer_env.runner": "actfer_env.evaluation.play",
     "actfer_env.rewards.presets": "actfer_env.rewards.other_papers",
     "actfer_env.agents.qwen_vl": "actfer_env.agents.qwen.agent",
