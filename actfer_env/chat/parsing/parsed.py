@@ -109,6 +109,7 @@ class ProblemError(Exception):
         super().__init__(kind)
 
 
+@dataclass
 class Repairs:
     """Repairs of one turn: noted where parsing is lenient, refused where it is strict.
 
@@ -117,8 +118,8 @@ class Repairs:
         notes: Keys of `NOTES` in order, also several times.
     """
 
-    def __init__(self, lenient: bool) -> None:
-        self.lenient, self.notes = lenient, list[str]()
+    lenient: bool
+    notes: list[str] = field(default_factory=list)
 
     def mend(self, note: str, problem: str, detail: str = "") -> None:
         """Note a repair.

@@ -25,7 +25,6 @@ from typing import Any
 from actfer_env.boxes import Box
 from actfer_env.chat.config import ChatConfig
 from actfer_env.chat.messages import native_calls
-from actfer_env.chat.parsing.arguments import as_number, documented_arguments
 from actfer_env.chat.parsing.dialects import (
     foreign_calls,
     is_emotion,
@@ -34,7 +33,7 @@ from actfer_env.chat.parsing.dialects import (
     stated_emotion,
     without_marks,
 )
-from actfer_env.chat.parsing.json_text import check_depth, json_hooks, read_object
+from actfer_env.chat.parsing.json_text import as_number, check_depth, documented_arguments, json_hooks, read_object
 from actfer_env.chat.parsing.parsed import ParsedAnswer, ParsedCall, ParsedTurn, ProblemError, Repairs
 from actfer_env.errors import short
 from actfer_env.tools.base import DEFAULT_TOOLS, Toolkit, ToolSpec, toolkit
