@@ -14,6 +14,8 @@ from types import CodeType, ModuleType
 MOVED = {
     "actfer_env.env": "actfer_env.envs.face",
     "actfer_env.chat.env": "actfer_env.envs.chat",
+    "actfer_env.chat.parse": "actfer_env.chat.parsing",
+    "actfer_env.chat.dialects": "actfer_env.chat.parsing.dialects",
     "actfer_env.actions": "actfer_env.envs.actions",
     "actfer_env.observation": "actfer_env.envs.observations",
     "actfer_env.choice": "actfer_env.envs.reset",
@@ -27,7 +29,6 @@ MOVED = {
     "actfer_env.data.parquet": "actfer_env.verl_plugin.rows",
     "actfer_env.tools.image": "actfer_env.images",
     "actfer_env.tools.cache": "actfer_env.tools.face_tools",
-    "actfer_env.inspection": "actfer_env.tools.inspection",
     "actfer_env.runner": "actfer_env.evaluation.play",
     "actfer_env.rewards.presets": "actfer_env.rewards.other_papers",
     "actfer_env.agents.qwen_vl": "actfer_env.agents.qwen.agent",

@@ -333,23 +333,20 @@ class Episode:
         if not self.done:
             raise RuntimeError("the episode is not over: answer first, or use up its turns")
         sample, au_set = self.sample, self.config.known_aus
+        own = {
+            **{key: sample.meta[key] for key in ("dataset", "image", "quality") if key in sample.meta},
+            "dropped_aus": _spelled((sample.aus or frozenset()) - au_set),
+            "dropped_predicted_aus": _spelled(self._dropped_answer),
+            **({} if self.looked else {"looked": False}),
+        }
         return Rollout(
             sample_id=sample.id, group_id=self.group_id, emotion=sample.emotion,
             aus=None if sample.aus is None else sample.aus & au_set,
             predicted_emotion=self.predicted_emotion, predicted_aus=self.predicted_aus,
             tool_calls=tuple(self.calls), detection=self.detection, truncated=self.truncated, turns=self.turn,
             texts=tuple(texts), member=self.member, step=self.step, seed=self.seed,
-            meta={**self._meta(au_set), **meta} if meta else self._meta(au_set),
+            meta={**own, **(meta or {})},
         )  # fmt: skip
-
-    def _meta(self, au_set: frozenset[int]) -> dict[str, Any]:
-        known = self.sample.meta
-        return {
-            **{key: known[key] for key in ("dataset", "image", "quality") if key in known},
-            "dropped_aus": _spelled((self.sample.aus or frozenset()) - au_set),
-            "dropped_predicted_aus": _spelled(self._dropped_answer),
-            **({} if self.looked else {"looked": False}),
-        }
 
     def _turn(self, name: str, arguments: Any, execute: Callable[[], StepResult]) -> StepResult:
         """Spend one turn on `execute`; record it, and end the episode when it was the last."""
@@ -368,9 +365,17 @@ class Episode:
             self.turn -= 1
             raise
         elapsed = (time.perf_counter() - start) * 1000
-        self.last = None
+        self.last, output = None, result.output
         if name != ANSWER or result.violation:
-            self.last = self._record(name, arguments, result, elapsed)
+            closer = None  # whether the tool looks closer, where its name alone does not say so
+            if output is not None and self.toolkit[name].looks_closer != (name in LOOK_CLOSER):
+                closer = self.toolkit[name].looks_closer
+            self.last = ToolCall(
+                name=str(name), arguments=_json(arguments if _is_mapping(arguments) else {"value": arguments}),
+                violation=result.violation, turn=self.turn - 1, boxes=() if output is None else output.boxes,
+                result={"error": result.message} if output is None else output.result,
+                elapsed_ms=round(elapsed, 3), looks_closer=closer,
+            )  # fmt: skip
             self.calls.append(self.last)
         done = self.state is State.DONE
         if not done and self.turn >= self.config.max_turns:
@@ -378,17 +383,6 @@ class Episode:
         if done:
             self._legal = ()
         return result if result.done == done else replace(result, done=True)
-
-    def _record(self, name: str, arguments: Any, result: StepResult, elapsed: float) -> ToolCall:
-        output, closer, details = result.output, None, {"error": result.message}
-        if output is not None:
-            tool, details = self.toolkit[name], output.result
-            closer = None if tool.looks_closer == (name in LOOK_CLOSER) else tool.looks_closer
-        return ToolCall(
-            name=str(name), arguments=_json(arguments if _is_mapping(arguments) else {"value": arguments}),
-            violation=result.violation, turn=self.turn - 1, boxes=() if output is None else output.boxes,
-            result=details, elapsed_ms=round(elapsed, 3), looks_closer=closer,
-        )  # fmt: skip
 
     def _execute(self, name: str, arguments: Any) -> StepResult:
         """Run a tool where it may be called, and take up what it brought."""
@@ -410,15 +404,12 @@ class Episode:
             self.state = self.view
         if output.crops:
             self.crops += output.crops
-            self._close_regions(output.crops)
+            for crop in output.crops if self.alignment is not None else ():  # a region seen closely is legal no more
+                seen = repeated_regions(self.alignment, crop.box, self.tools.zoom)
+                self._open = tuple(name for name in self._open if name not in seen)
         self._legal = None
         message = f"{output.message} {self._advice()}" if output.advise else output.message
         return StepResult(True, message, output.alignment, output.crops, output=output)
-
-    def _close_regions(self, crops: Iterable[Crop]) -> None:
-        for crop in crops if self.alignment is not None else ():
-            seen = repeated_regions(self.alignment, crop.box, self.tools.zoom)
-            self._open = tuple(name for name in self._open if name not in seen)
 
     def _answer(self, emotion: str, aus: Iterable[str | int] | str | None) -> StepResult:
         try:

@@ -395,7 +395,7 @@ def estimate(
 
 def _script(episode: ChatEpisode) -> Sequence[str]:
     answer = '<answer>{"emotion": "neutral", "aus": []}</answer>'
-    if not episode.chat.form.tools:
+    if not episode.chat.preset_spec.tools:
         return ["<think>.</think><answer>neutral</answer>"]
     return [*look_texts(["eye-periorbital", "mouth-chin"]), answer]
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import cv2
 
+from actfer_env.inspection import InspectConfig, inspect_all
 from actfer_env.tools import detect_align_batch, find_images, make_detector
-from actfer_env.tools.inspection import InspectConfig, inspect_all
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from actfer_env.chat.config import CHAT_PRESETS, ChatConfig, ChatError, Preset
 from actfer_env.chat.episode import ChatEpisode, ChatStep, chat_tools
 from actfer_env.chat.messages import count_images, to_openai, to_transformers
-from actfer_env.chat.parse import NOTES, PROBLEMS, ParsedAnswer, ParsedCall, ParsedTurn, Problem, parse_turn
+from actfer_env.chat.parsing import NOTES, PROBLEMS, ParsedAnswer, ParsedCall, ParsedTurn, Problem, parse_turn
 from actfer_env.chat.prompts import system_prompt, user_prompt
 
 __all__ = [

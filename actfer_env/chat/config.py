@@ -96,6 +96,6 @@ class ChatConfig:
                 raise ChatError(f"unknown {name} {getattr(self, name)!r}: use one of {', '.join(choices)}")
 
     @property
-    def form(self) -> Preset:
-        """The preset."""
+    def preset_spec(self) -> Preset:
+        """The preset's definition, `CHAT_PRESETS` under its name."""
         return CHAT_PRESETS[self.preset]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,11 +12,12 @@ import cv2
 import numpy as np
 
 from actfer_env import facs
+from actfer_env.boxes import Box
 from actfer_env.chat.config import ChatConfig
-from actfer_env.chat.messages import Message, image_part, native_calls, text_part
-from actfer_env.chat.parse import ParsedCall, ParsedTurn, parse_turn
+from actfer_env.chat.messages import Message, assistant_message, image_part, native_calls, text_part
+from actfer_env.chat.parsing import ParsedAnswer, ParsedCall, ParsedTurn, parse_turn
 from actfer_env.chat.prompts import answers, system_prompt, user_prompt
-from actfer_env.chat.turns import with_reasoning
+from actfer_env.chat.turns import calls_text, with_reasoning
 from actfer_env.episode import Episode, EpisodeConfig, StepResult
 from actfer_env.errors import LabelError
 from actfer_env.images import LIMITS, RGB
@@ -80,7 +82,7 @@ class ChatEpisode:
         step: int | None = None,
     ) -> None:
         self.chat, config = chat or ChatConfig(), config or EpisodeConfig()
-        if not self.chat.form.tools:
+        if not self.chat.preset_spec.tools:
             config = replace(config, max_turns=1)
         config = replace(config, emotions=answers(self.chat, config.emotions))
         self.episode = Episode(sample, tools, config, group_id=group_id, member=member, seed=seed, step=step)
@@ -109,7 +111,7 @@ class ChatEpisode:
     @property
     def tools(self) -> list[dict[str, Any]]:
         """The tools' schemas in OpenAI's format; empty for presets without tools."""
-        if not self.chat.form.tools:
+        if not self.chat.preset_spec.tools:
             return []
         return self.episode.toolkit.schemas(self.episode.wire)
 
@@ -140,18 +142,39 @@ class ChatEpisode:
         """
         if self.done:
             raise RuntimeError("the episode is over: start a new one")
+        # What the policy wrote goes into the record whole, and into the history as its server takes it back.
         text, calls = prefix + (text or ""), native_calls(tool_calls)
         whole = with_reasoning(text, reasoning)
-        self.texts.append(whole + _as_text(calls))
+        self.texts.append(whole + calls_text(calls))
+        self.messages.append(assistant_message(text, calls, reasoning))
+        first_message, first_image, first_call = len(self.messages), len(self.images), len(self.episode.calls)
+
         parsed = parse_turn(whole, self.chat, calls, self.episode.config.tools)
-        self.messages.append(_assistant(text, calls, reasoning))
-        start = len(self.messages), len(self.images), len(self.episode.calls)
-        self._play(parsed, [call["id"] for call in calls if "id" in call])
+        if parsed.problem is not None:  # told to each native call, or else to the policy at large
+            result = self.episode.violate("parse_error", parsed.problem.message, "", {"problem": parsed.problem.kind})
+            ids = [call["id"] for call in calls if "id" in call]
+            for identity in ids:
+                self._reply(ParsedCall("", id=identity), result)
+            if not ids:
+                self._say(result.message)
+        for call in parsed.calls:
+            if self.done:
+                break
+            if call.problem is None:
+                result = self.episode.call(call.name, call.arguments)
+            else:
+                details = {"problem": call.problem.kind, "text": call.arguments}
+                result = self.episode.violate("parse_error", call.problem.message, call.name, details)
+            self._reply(call, result)
+        if parsed.answer is not None and not self.done:
+            self._answer(parsed.answer, parsed.boxes)
+
         self._note(parsed)
-        violations = tuple(call.violation for call in self.episode.calls[start[2] :] if call.violation)
+        violations = tuple(call.violation for call in self.episode.calls[first_call:] if call.violation)
         if self.done and self.episode.truncated:
             self.outcome = "truncated"
-        return ChatStep(tuple(self.messages[start[0] :]), tuple(self.images[start[1] :]), self.done, violations, parsed)
+        messages, images = tuple(self.messages[first_message:]), tuple(self.images[first_image:])
+        return ChatStep(messages, images, self.done, violations, parsed)
 
     def note_cut(self) -> None:
         """Note that the last turn ended at the bound on its tokens, not where the policy would have ended it."""
@@ -192,7 +215,7 @@ class ChatEpisode:
         kept["parse_failures"] = sum("problem" in entry for entry in self._log)
         kept["cut_turns"] = sum("cut" in entry for entry in self._log)
         kept |= self._stop
-        if self.chat.form.canvas:
+        if self.chat.preset_spec.canvas:
             kept |= {"evidence_boxes": self._evidence, "au_boxes": self._au_boxes}
         if self._reasoning_aus is not None:
             kept["reasoning_aus"] = self._reasoning_aus
@@ -200,20 +223,21 @@ class ChatEpisode:
 
     def _begin(self) -> None:
         """Write the system prompt and the first question with its picture."""
-        episode, regions = self.episode, None
-        if self.chat.form.canvas:  # now, so that a detector that cannot be built says so before the policy is asked
+        episode, spec, regions = self.episode, self.chat.preset_spec, None
+        if spec.canvas:  # now, so that a detector that cannot be built says so before the policy is asked
             aus = None if self.sample.aus is None else self.sample.aus & episode.config.known_aus
             self._au_boxes = au_boxes(self.sample, episode.tools, aus)
-        if episode.alignment is not None and not self.chat.form.canvas:  # a canvas spans the picture, not the face
-            picture, regions = self._face(), self._regions()
+        if episode.alignment is not None and not spec.canvas:  # a canvas spans the picture, not the face
+            picture = episode.tools.face(self.sample, episode.alignment, self.chat.face_side)
+            regions = {name: episode.wire.write(box) for name, box in episode.alignment.regions.items()}
         else:
-            picture = self._overview()
+            image = episode.tools.image(self.sample)
+            picture = fit(image, spec.side, bars=spec.bars) if spec.side else _bounded(image, self.chat.image_side)
+            episode.wire = self._wire((picture.shape[1], picture.shape[0]))
+        question = user_prompt(self.chat, regions, episode.config.emotions)
         self.messages += [
             {"role": "system", "content": [text_part(system_prompt(self.chat, episode.config))]},
-            {
-                "role": "user",
-                "content": [image_part(), text_part(user_prompt(self.chat, regions, episode.config.emotions))],
-            },
+            {"role": "user", "content": [image_part(), text_part(question)]},
         ]
         self.images.append(picture)
 
@@ -222,72 +246,33 @@ class ChatEpisode:
         side = self.chat.face_side
         return Wire(self.chat.coordinates, side, image or (side, side), max(self.episode.config.max_zooms, 1))
 
-    def _overview(self) -> RGB:
-        image = self.episode.tools.image(self.sample)
-        side = self.chat.form.side
-        picture = fit(image, side, bars=self.chat.form.bars) if side else _bounded(image, self.chat.image_side)
-        self.episode.wire = self._wire((picture.shape[1], picture.shape[0]))
-        return picture
-
-    def _face(self) -> RGB:
-        assert self.episode.alignment is not None
-        return self.episode.tools.face(self.sample, self.episode.alignment, self.chat.face_side)
-
-    def _regions(self) -> dict[str, list[float]]:
-        assert self.episode.alignment is not None
-        return {name: self.episode.wire.write(box) for name, box in self.episode.alignment.regions.items()}
-
-    def _play(self, parsed: ParsedTurn, ids: Sequence[str]) -> None:
-        if parsed.problem is not None:
-            result = self.episode.violate("parse_error", parsed.problem.message, "", {"problem": parsed.problem.kind})
-            self._refuse(result, ids)
-        for call in parsed.calls:
-            if self.done:
-                break
-            self._reply(call, self._call(call))
-        if parsed.answer is not None and not self.done:
-            self._answer(parsed)
-
-    def _call(self, call: ParsedCall) -> StepResult:
-        if call.problem is not None:
-            arguments = {"problem": call.problem.kind, "text": call.arguments}
-            return self.episode.violate("parse_error", call.problem.message, call.name, arguments)
-        return self.episode.call(call.name, call.arguments)
-
-    def _refuse(self, result: StepResult, ids: Sequence[str]) -> None:
-        """Say why a turn was refused: to each of its native calls, or else to the policy at large."""
-        for identity in ids:
-            self._reply(ParsedCall("", id=identity), result)
-        if not ids:
-            self._say(result.message)
-
     def _reply(self, call: ParsedCall, result: StepResult) -> None:
         """Write the tool's message and keep its pictures."""
-        pictures = () if result.output is None else result.output.pictures
-        content = [image_part() for _ in pictures] + [text_part(json.dumps(self._report(call, result)))]
+        tool, output, wire = self.episode.toolkit.get(call.name), result.output, self.episode.wire
+        if tool is None or output is None:
+            hint = "" if tool is None or result.violation != "bad_arguments" else tool.hint(call.arguments, wire)
+            told = {"error": result.violation, "message": result.message + hint}
+        else:
+            told = {"message": result.message} | ({} if self.chat.brief else tool.tell(output, wire))
+        pictures = () if output is None else output.pictures
         message: Message = {
             "role": "tool",
-            "name": call.name if call.name in self.episode.toolkit else "unknown",
-            "content": content,
+            "name": "unknown" if tool is None else call.name,
+            "content": [*(image_part() for _ in pictures), text_part(json.dumps(told))],
         }
         if call.id is not None:
             message["tool_call_id"] = call.id
         self.messages.append(message)
         self.images += pictures
 
-    def _report(self, call: ParsedCall, result: StepResult) -> dict[str, Any]:
-        tool, wire = self.episode.toolkit.get(call.name), self.episode.wire
-        if tool is None or result.output is None:
-            hint = "" if tool is None or result.violation != "bad_arguments" else tool.hint(call.arguments, wire)
-            return {"error": result.violation, "message": result.message + hint}
-        return {"message": result.message} | ({} if self.chat.brief else tool.tell(result.output, wire))
-
-    def _answer(self, parsed: ParsedTurn) -> None:
-        answer = parsed.answer
-        assert answer is not None
-        self._evidence = [list(box) for box in parsed.boxes]
-        if self.chat.form.aus == "reasoning":
-            units = _known_units(answer.aus)
+    def _answer(self, answer: ParsedAnswer, evidence: Sequence[Box]) -> None:
+        """Answer with what a turn says, and keep what its reasoning names."""
+        self._evidence = [list(box) for box in evidence]
+        if self.chat.preset_spec.aus == "reasoning":
+            units: set[int] = set()
+            for label in answer.aus or ():
+                with suppress(LabelError):  # a number that FACS does not know spoils no other
+                    units |= facs.parse_aus(label)
             self._reasoning_aus = [facs.format_au(au) for au in sorted(units & self.episode.config.known_aus)]
             answer = replace(answer, aus=sorted(units))
         result = self.episode.answer(answer.emotion, answer.aus)
@@ -313,17 +298,6 @@ def chat_tools(detector: Any = "auto", chat: ChatConfig | None = None, **kwargs:
     return FaceTools(detector, zoom=ZoomConfig(size=(chat or ChatConfig()).crop_side), **kwargs)
 
 
-def _known_units(labels: Any) -> frozenset[int]:
-    """Return the units that a reasoning names; a number that FACS does not know spoils no other."""
-    units: set[int] = set()
-    for label in labels or ():
-        try:
-            units |= facs.parse_aus(label)
-        except LabelError:
-            continue
-    return frozenset(units)
-
-
 def _bounded(image: RGB, side: int) -> RGB:
     """Shrink a picture whose long side is beyond a bound.
 
@@ -335,14 +309,3 @@ def _bounded(image: RGB, side: int) -> RGB:
         return image
     size = max(round(width * scale), LIMITS.min_side), max(round(height * scale), LIMITS.min_side)
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def _assistant(text: str, calls: list[Message], reasoning: str | None) -> Message:
-    message: Message = {"role": "assistant", "content": [text_part(text)] if text.strip() else []}
-    message |= {"reasoning_content": reasoning} if reasoning else {}
-    return message | ({"tool_calls": calls} if calls else {})
-
-
-def _as_text(calls: list[Message]) -> str:
-    """Return native calls as they would stand in the turn, for the record."""
-    return "".join(f"<tool_call>{json.dumps(call['function'])}</tool_call>" for call in calls)

@@ -29,6 +29,13 @@ def text_part(text: str) -> dict[str, str]:
     return {"type": "text", "text": text}
 
 
+def assistant_message(text: str, calls: Sequence[Message] = (), reasoning: str | None = None) -> Message:
+    """Return an assistant's message with its native calls, and with the reasoning that a server has cut out."""
+    message: Message = {"role": "assistant", "content": [text_part(text)] if text.strip() else []}
+    message |= {"reasoning_content": reasoning} if reasoning else {}
+    return message | ({"tool_calls": calls} if calls else {})
+
+
 def native_calls(tool_calls: Any) -> list[Message]:
     """Return native calls in OpenAI's format, whatever a server sent.
 

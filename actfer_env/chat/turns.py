@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from actfer_env import facs
@@ -14,6 +14,11 @@ def call_text(name: str, **arguments: Any) -> str:
     """Return the turn that calls one tool, such as ``call_text("zoom_in", regions=["nose"])``."""
     call = json.dumps({"name": name, "arguments": arguments})
     return f"<tool_call>{call}</tool_call>"
+
+
+def calls_text(calls: Iterable[Mapping[str, Any]]) -> str:
+    """Return native calls in OpenAI's format as they would stand in a turn."""
+    return "".join(f"<tool_call>{json.dumps(call['function'])}</tool_call>" for call in calls)
 
 
 def look_texts(regions: Sequence[str] = ()) -> list[str]:

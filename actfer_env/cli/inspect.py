@@ -51,7 +51,7 @@ def inspect(  # noqa: PLR0913, PLR0917  (each argument is an option of the comma
     Results go to standard output in the order of the images; all else goes to standard error. Images that cannot be
     read are named there and left out. The exit code is 0 if at least one image was read, else 1.
     """
-    from actfer_env.tools.inspection import InspectConfig, inspect_all, parse_face
+    from actfer_env.inspection import InspectConfig, inspect_all, parse_face
 
     wanted = tuple(part for part in (part.strip() for part in save.split(",")) if part)
     config = InspectConfig(detector, size, parse_face(face), out, panels, wanted)
@@ -94,7 +94,7 @@ def _printer(format_: Format) -> Callable[[dict[str, Any]], None]:
     """Return what prints a record: a line of JSON, or a row below a table's head."""
     if format_ is Format.jsonl:
         return lambda record: say(json.dumps(record))
-    from actfer_env.tools.inspection import flat
+    from actfer_env.inspection import flat
 
     heads: list[list[str]] = []
 

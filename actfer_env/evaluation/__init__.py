@@ -2,8 +2,9 @@
 
 from actfer_env.evaluation.evaluate import Difference, EvalConfig, compare, evaluate
 from actfer_env.evaluation.metrics import Summary, summarize
-from actfer_env.evaluation.report import summary_rows, write_report
+from actfer_env.evaluation.report import write_report
 from actfer_env.evaluation.run import Run, read_run, write_run
+from actfer_env.evaluation.tables import summary_rows
 
 __all__ = [
     "Difference",

@@ -153,7 +153,17 @@ class StepScorer:
         found["ucgrpo/contrasts"] = float(len(deltas))
         if deltas:
             found["ucgrpo/delta"] = float(np.mean(deltas))
-        return found | self._by_emotion(rollouts, scores) | _lost_groups(rollouts, scores)
+        for emotion in sorted({rollout.emotion for rollout in rollouts if rollout.emotion}):
+            rows = [i for i, rollout in enumerate(rollouts) if rollout.emotion == emotion]
+            found[f"ucgrpo/zoom/{emotion}"] = float(scores.zoomed[rows].mean())
+        ema = self.scorer.ema if isinstance(self.scorer, UCGRPO) else {}
+        found |= {f"ucgrpo/ema/{emotion}": value for emotion, value in ema.items()}
+        # How much advantage arises in groups in which every answer is wrong.
+        right = {rollout.group_id for rollout in rollouts if rollout.correct}
+        lost = np.array([rollout.group_id not in right for rollout in rollouts])
+        found["ucgrpo/lost_share"] = float(lost.mean())
+        found["ucgrpo/lost_advantage"] = float(np.abs(scores.advantage[lost]).mean()) if lost.any() else 0.0
+        return found
 
     def save(self, folder: str | Path) -> None:
         """Write the state, and the reward's constants, into a checkpoint's folder."""
@@ -180,22 +190,6 @@ class StepScorer:
         if made is not None:
             refuse_other(folder, "run", {"ucgrpo": made}, {"ucgrpo": reward_facts(self.scorer)})
         self.scorer.load_state_dict(state)
-
-    def _by_emotion(self, rollouts: Sequence[Rollout], scores: Scores) -> dict[str, float]:
-        found = {}
-        for emotion in sorted({rollout.emotion for rollout in rollouts if rollout.emotion}):
-            rows = [i for i, rollout in enumerate(rollouts) if rollout.emotion == emotion]
-            found[f"ucgrpo/zoom/{emotion}"] = float(scores.zoomed[rows].mean())
-        ema = self.scorer.ema if isinstance(self.scorer, UCGRPO) else {}
-        return found | {f"ucgrpo/ema/{emotion}": value for emotion, value in ema.items()}
-
-
-def _lost_groups(rollouts: Sequence[Rollout], scores: Scores) -> dict[str, float]:
-    """Return how much advantage arises in groups in which every answer is wrong."""
-    right = {rollout.group_id for rollout in rollouts if rollout.correct}
-    lost = np.array([rollout.group_id not in right for rollout in rollouts])
-    size = float(np.abs(scores.advantage[lost]).mean()) if lost.any() else 0.0
-    return {"ucgrpo/lost_share": float(lost.mean()), "ucgrpo/lost_advantage": size}
 
 
 def write_step(folder: str | Path, step: int, rollouts: Sequence[Rollout], record: Mapping[str, Any]) -> None:

@@ -27,7 +27,6 @@ from actfer_env.verl_plugin.scoring import (
 )
 
 logger = logging.getLogger(__name__)
-_FIELDS = ["uid", "rm_scores", "extra_fields"]
 
 
 @register_trainer(TRAINER)
@@ -58,41 +57,55 @@ class UCGRPOTrainer(PPOTrainerSync):
         """Ignore the name under which this trainer is registered."""
 
     def _compute_advantage(self, batch: Any, metrics: dict[str, Any]) -> Any:
+        """Score the step's query groups, let verl do its part, and put the library's advantages in place of verl's."""
         start = time.perf_counter()
-        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=_FIELDS)
+        data = self._get(batch, "uid", "rm_scores", "extra_fields")
         uids, fields = data.pop("uid").tolist(), data.pop("extra_fields").tolist()
-        before = self.step_scorer.scorer.state_dict()
         padding = [bool(tag.get("is_padding", False)) for tag in batch.tags]
+        before = self.step_scorer.scorer.state_dict()
         kept, rollouts, scores = self.step_scorer.score(uids, fields, padding)
-        self._put(batch, rm_scores=_last(list(data["rm_scores"].unbind(0)), kept, scores.total))
-        middle = time.perf_counter()
-        batch = super()._compute_advantage(batch, metrics)
-        after = time.perf_counter()
-        gap = self._replace_advantages(batch, kept, scores.advantage)
-        asked = self.config.data.train_batch_size * self.config.actor_rollout_ref.rollout.n
-        own = {"ucgrpo/advantage_gap_to_verl": gap, "ucgrpo/sessions_failed": float(asked - len(kept))}
-        metrics.update(self.step_scorer.metrics(rollouts, scores) | own)
-        figures = collapse_figures(rollouts, scores) | engine_figures(metrics, asked)
-        for line in collapse_warnings(figures):
-            logger.warning("step %d: %s", self.global_steps, line)
-        record = {"state": before, "step": self.global_steps, **self._read_back(batch, kept)}
-        self._write(batch, kept, rollouts, record)
-        tools, rewards = spent_seconds([fields[row] for row in kept])
-        self.spent = tools, rewards + middle - start + time.perf_counter() - after
-        return batch
 
-    def _write(self, batch: Any, kept: list[int], rollouts: list[Any], record: dict[str, Any]) -> None:
+        # The whole reward stands on the last token of each row; padding gets zeros.
+        rewards = [torch.zeros_like(row) for row in data["rm_scores"].unbind(0)]
+        for row, total in zip(kept, scores.total, strict=True):
+            rewards[row][-1] = float(total)
+        self._put(batch, rm_scores=rewards)
+        own_seconds = time.perf_counter() - start
+
+        batch = super()._compute_advantage(batch, metrics)
+
+        # An advantage stands on every token that the policy wrote. verl's differs in groups of one or without spread.
+        start = time.perf_counter()
+        data = self._get(batch, "advantages", "response_mask")
+        theirs, masks = list(data["advantages"].unbind(0)), list(data["response_mask"].unbind(0))
+        ours = [torch.zeros_like(row) for row in theirs]
+        for row, advantage in zip(kept, scores.advantage, strict=True):
+            ours[row] = masks[row].to(theirs[row].dtype) * float(advantage)
+        self._put(batch, advantages=ours, returns=ours)
+
+        asked = self.config.data.train_batch_size * self.config.actor_rollout_ref.rollout.n
+        gaps = (float((theirs[row] - ours[row]).abs().max()) for row in kept if len(theirs[row]))
+        metrics.update(self.step_scorer.metrics(rollouts, scores))
+        metrics["ucgrpo/advantage_gap_to_verl"] = max(gaps, default=0.0)
+        metrics["ucgrpo/sessions_failed"] = float(asked - len(kept))
+        for line in collapse_warnings(collapse_figures(rollouts, scores) | engine_figures(metrics, asked)):
+            logger.warning("step %d: %s", self.global_steps, line)
+
         folder = Path(self.config.trainer.default_local_dir) / "rollouts"
+        record = {"state": before, "step": self.global_steps, **self._read_back(batch, kept)}
         write_step(folder, self.global_steps, rollouts, record)
         if self.record_tokens:
             write_tokens(folder, self.global_steps, self._tokens(batch, kept))
+        tool_seconds, reward_seconds = spent_seconds([fields[row] for row in kept])
+        self.spent = tool_seconds, reward_seconds + own_seconds + time.perf_counter() - start
+        return batch
 
     def _tokens(self, batch: Any, kept: list[int]) -> list[dict[str, Any]]:
         """Return what the update is fed for each row: tokens, loss mask, and the sizes of its pictures."""
-        names = ["prompts", "responses", "loss_mask", "multi_modal_inputs"]
-        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=names)
+        names = ["prompts", "responses", "loss_mask"]
+        data = self._get(batch, *names, "multi_modal_inputs")
         pictures = data.pop("multi_modal_inputs").tolist()
-        columns = [list(data[name].unbind(0)) for name in names[:3]]
+        columns = [list(data[name].unbind(0)) for name in names]
         return [
             {**{name: column[row].tolist() for name, column in zip(names, columns, strict=False)},
              "grids": pictures[row]["image_grid_thw"].tolist(), "patches": len(pictures[row]["pixel_values"])}
@@ -105,17 +118,6 @@ class UCGRPOTrainer(PPOTrainerSync):
         super()._compute_metrics(batch, metrics, timing_raw, **kwargs)
         metrics.update(cost_metrics(timing_raw, *self.spent))
 
-    def _replace_advantages(self, batch: Any, kept: list[int], wanted: Any) -> float:
-        """Put the library's advantages in place of verl's; return the largest difference between the two."""
-        names = ["advantages", "response_mask"]
-        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=names)
-        old, masks = list(data["advantages"].unbind(0)), list(data["response_mask"].unbind(0))
-        new = [torch.zeros_like(row) for row in old]
-        for row, value in zip(kept, wanted, strict=True):
-            new[row] = masks[row].to(old[row].dtype) * float(value)
-        self._put(batch, advantages=new, returns=new)
-        return max((float((old[row] - new[row]).abs().max()) for row in kept if len(old[row])), default=0.0)
-
     def _read_back(self, batch: Any, kept: list[int]) -> dict[str, Any]:
         """Return the scores and advantages that lie in verl's queue, from where the update takes them.
 
@@ -124,7 +126,7 @@ class UCGRPOTrainer(PPOTrainerSync):
         many rows are padding.
         """
         names = ["rm_scores", "advantages", "response_mask"]
-        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=names)
+        data = self._get(batch, *names)
         scores, found, masks = (list(data[name].unbind(0)) for name in names)
         pairs = [(found[row], masks[row].bool()) for row in kept]
         kept_values = [row[mask] for row, mask in pairs]
@@ -135,6 +137,10 @@ class UCGRPOTrainer(PPOTrainerSync):
             "leak": max((float(row[~mask].abs().sum()) for row, mask in pairs), default=0.0),
             "rows_padding": len(found) - len(kept),
         }
+
+    def _get(self, batch: Any, *names: str) -> Any:
+        """Return columns of the step's rows from verl's queue."""
+        return tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=list(names))
 
     def _put(self, batch: Any, **columns: list[Any]) -> None:
         nested = {name: torch.nested.as_nested_tensor(rows, layout=torch.jagged) for name, rows in columns.items()}
@@ -156,11 +162,3 @@ class UCGRPOTrainer(PPOTrainerSync):
         if settings.resume_mode == "resume_path":
             return Path(settings.resume_from_path)
         return Path(settings.default_local_dir) / f"global_step_{self.global_steps}"
-
-
-def _last(rows: list[Any], kept: list[int], values: Any) -> list[Any]:
-    """Return per-token scores whose last token holds the value; rows of padding hold zeros."""
-    new = [torch.zeros_like(row) for row in rows]
-    for row, value in zip(kept, values, strict=True):
-        new[row][-1] = float(value)
-    return new

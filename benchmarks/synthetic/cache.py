@@ -22,7 +22,8 @@ from joblib import Parallel, delayed
 from actfer_env import facs
 from actfer_env.data import Sample, load_dataset
 from actfer_env.data.synthetic.faces import Expression, Identity, RenderedScene, render_scene
-from actfer_env.data.synthetic.samples import PRESETS, Spec, SyntheticConfig, draw_spec
+from actfer_env.data.synthetic.presets import PRESETS, SyntheticConfig
+from actfer_env.data.synthetic.samples import Spec, draw_spec
 from actfer_env.images import RGB
 from actfer_env.tools import FaceTools
 from actfer_env.tools.align import Alignment

@@ -23,7 +23,8 @@ from actfer_env.data.synthetic.faces.geometry import base_surface
 from actfer_env.data.synthetic.faces.muscles import deform, muscles
 from actfer_env.data.synthetic.faces.render import landmarks
 from actfer_env.data.synthetic.faces.scene import person_frame
-from actfer_env.data.synthetic.samples import SyntheticConfig, draw_spec
+from actfer_env.data.synthetic.presets import SyntheticConfig
+from actfer_env.data.synthetic.samples import draw_spec
 from actfer_env.tools import geometry
 from actfer_env.tools.align import TEMPLATE
 from actfer_env.tools.regions import region_boxes

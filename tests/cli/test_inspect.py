@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 from actfer_env import facs
 from actfer_env.cli import app
 from actfer_env.errors import DataError, DetectorError
+from actfer_env.inspection import InspectConfig, inspect_all, inspect_image, make_tools, parse_face, picture_names
 from actfer_env.tools import Face, register_detector
 from actfer_env.tools.detectors import base
-from actfer_env.tools.inspection import InspectConfig, inspect_all, inspect_image, make_tools, parse_face, picture_names
 
 POINTS = np.array([[30, 30], [50, 30], [40, 42], [32, 54], [48, 54]], float)
 

@@ -15,7 +15,8 @@ from actfer_env import facs
 from actfer_env.data import load_dataset
 from actfer_env.data.synthetic import samples as synthetic
 from actfer_env.data.synthetic.faces import is_detectable
-from actfer_env.data.synthetic.samples import PRESETS, PRIOR, SyntheticConfig, draw_spec
+from actfer_env.data.synthetic.presets import PRESETS, SyntheticConfig
+from actfer_env.data.synthetic.samples import PRIOR, draw_spec
 from actfer_env.errors import DataError, DetectorError
 from actfer_env.tools import FaceTools, make_detector
 from actfer_env.tools.detectors.simulated import SimulatedConfig

@@ -20,10 +20,10 @@ from actfer_env.episode import Episode, EpisodeConfig
 from actfer_env.errors import ActFERError, DataError, DetectorError, ImageError, LabelError, WorkerError
 from actfer_env.evaluation.run import read_run
 from actfer_env.images import load_image
+from actfer_env.inspection import picture_names
 from actfer_env.rewards import UCGRPO
 from actfer_env.rollout import read_rollouts, write_rollouts
 from actfer_env.tools import FaceTools, detect_align, make_detector, zoom_in
-from actfer_env.tools.inspection import picture_names
 from actfer_env.wrappers import RecordRollouts
 
 FLAT = ("ActFER-Discrete-v0", "ActFER-MultiDiscrete-v0")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools
-from actfer_env.chat.parse import parse_turn
+from actfer_env.chat.parsing import parse_turn
 from actfer_env.data import load_dataset
 from actfer_env.episode import EpisodeConfig
 from actfer_env.rewards import UCGRPO, FacialR1Reward, UCGRPOConfig

@@ -35,17 +35,17 @@ def system_prompt(chat: ChatConfig, episode: EpisodeConfig) -> str:
 @lru_cache(maxsize=64)
 def _system_prompt(chat: ChatConfig, episode: EpisodeConfig, registered: int) -> str:
     del registered
-    form, wire = chat.form, Wire(chat.coordinates, max_zooms=max(episode.max_zooms, 1))
+    spec, wire = chat.preset_spec, Wire(chat.coordinates, max_zooms=max(episode.max_zooms, 1))
     tools = episode.toolkit
     shown = next((tool for tool in tools.values() if tool.example), next(iter(tools.values())))
-    name = "brief" if chat.brief and form.tools else chat.preset
+    name = "brief" if chat.brief and spec.tools else chat.preset
     return _environment().get_template(f"{name}.system.j2").render(
         guides=[tool.guide(wire) for tool in tools.values()], coordinates=wire.words(), max_turns=episode.max_turns,
         example=json.dumps({"name": shown.name, "arguments": dict(shown.example)}),
         definitions=[(au, facs.AU_NAMES[au], facs.AU_DEFINITIONS[au]) for au in facs.FACIAL_R1_AUS],
         max_zooms=episode.max_zooms, aus=[(au, facs.AU_NAMES[au]) for au in episode.au_set],
         prototypes=_prototypes(episode.au_set), emotions=answers(chat, episode.emotions), calls=chat.calls,
-        schemas=tools.schemas(wire) if chat.schemas_in_prompt and form.tools else [],
+        schemas=tools.schemas(wire) if chat.schemas_in_prompt and spec.tools else [],
     ).strip()  # fmt: skip
 
 
@@ -60,12 +60,12 @@ def user_prompt(
         emotions: those that the episode allows.
     """
     template = _environment().get_template(f"{chat.preset}.user.j2")
-    return template.render(regions=regions, emotions=answers(chat, emotions), canvas=chat.form.canvas).strip()
+    return template.render(regions=regions, emotions=answers(chat, emotions), canvas=chat.preset_spec.canvas).strip()
 
 
 def answers(chat: ChatConfig, emotions: Iterable[str] = facs.EMOTIONS) -> tuple[str, ...]:
     """Return the emotions that an answer may name, of those that the episode allows."""
-    return tuple(emotion for emotion in emotions if emotion not in chat.form.exclude)
+    return tuple(emotion for emotion in emotions if emotion not in chat.preset_spec.exclude)
 
 
 def _prototypes(au_set: tuple[int, ...]) -> list[tuple[str, str]]:

@@ -1,14 +1,12 @@
 """Drawn faces with exact labels: the data sets "synthetic" and "synthetic-mixed"."""
 
+from actfer_env.data.synthetic.presets import PRESETS, Difficulty, SyntheticConfig
 from actfer_env.data.synthetic.samples import (
     GENERATOR_VERSION,
     IDENTITIES,
-    PRESETS,
     PRIOR,
     SIZES,
-    Difficulty,
     Spec,
-    SyntheticConfig,
     SyntheticSamples,
     draw_spec,
     load_mixed,
