@@ -128,7 +128,7 @@ class EpisodeConfig:
         return facts
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class StepResult:
     """What one turn brought.
 

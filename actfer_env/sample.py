@@ -10,9 +10,9 @@ from functools import cached_property
 from typing import Any, overload
 
 from actfer_env import facs
-from actfer_env.data.splits import format_splits
 from actfer_env.errors import DataError, LabelError, plain, short
 from actfer_env.images import RGB, ImageSource, load_image
+from actfer_env.splits import format_splits
 
 
 @dataclass(frozen=True)

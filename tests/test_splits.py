@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 import actfer_env
 from actfer_env.cli import app
 from actfer_env.data import Dataset, Sample, load_dataset, register_dataset
-from actfer_env.data.splits import folder_split, parse_split
 from actfer_env.errors import DataError
+from actfer_env.splits import folder_split, parse_split
 
 
 def pictures(folder, *names):

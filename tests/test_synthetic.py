@@ -13,7 +13,7 @@ import pytest
 
 from actfer_env import facs
 from actfer_env.data import load_dataset
-from actfer_env.data.synthetic.samples import samples as synthetic
+from actfer_env.data.synthetic import samples as synthetic
 from actfer_env.data.synthetic.faces import is_detectable
 from actfer_env.data.synthetic.samples import PRESETS, PRIOR, SyntheticConfig, draw_spec
 from actfer_env.errors import DataError, DetectorError

@@ -257,7 +257,8 @@ def test_the_rows_for_verl_offer_it(own: Any, tmp_path: Path) -> None:
 
 
 def test_the_agent_loop_of_verl_plays_it(own: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("verl", reason="needs verl: pip install 'actfer-env[verl]'")
+    if importlib.util.find_spec("verl") is None:  # verl looks at its environment when it is imported
+        pytest.skip("needs verl: pip install 'actfer-env[verl]'")
     monkeypatch.setenv("VERL_PLATFORM", "cpu")
     import asyncio
     from types import SimpleNamespace

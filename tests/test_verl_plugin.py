@@ -137,7 +137,8 @@ def test_a_rollout_that_never_frees_its_cache_is_never_asleep(tmp_path: Path, mo
 
     async def asked(server: HFServer) -> int:
         await server.sleep()  # as verl does before it sends weights
-        made = await server.generate("0", server.codec.tokenizer("look").input_ids, {"max_tokens": 2})
+        ids = server.codec.tokenizer("<|vision_start|>" + "<|image_pad|>" * 4 + "<|vision_end|>look").input_ids
+        made = await server.generate("0", ids, {"max_tokens": 2}, [Image.new("RGB", (64, 64))])
         return len(made.token_ids)
 
     assert asyncio.run(asked(HFServer(folder, sleeps=False))) > 0
@@ -523,9 +524,14 @@ def test_a_frozen_tower_does_not_move_in_a_step_and_the_audit_notices_one_that_d
             save_file({name: value.bfloat16().contiguous() for name, value in weights.items() if "lm_head" not in name},
                       tmp_path / "model.safetensors")  # fmt: skip
             assert "of 1 shards are merged as they are" in audit.audit_merged(folder, tmp_path)
+            (tmp_path / "figures.json").write_text('{"n": 16, "format": 1.0}')
+            assert audit.audit_evaluation(tmp_path).startswith("100% of 16 episodes")
         else:
             with pytest.raises(DataError, match="tensors of the frozen vision tower moved"):
                 audit.audit_weights(tmp_path / "run-False", 1, start, frozen_tower=True)
+            (tmp_path / "figures.json").write_text('{"n": 16, "format": 0.25}')
+            with pytest.raises(DataError, match="25% of 16 episodes"):
+                audit.audit_evaluation(tmp_path)
             with pytest.raises(DataError, match="is not merged as the shards hold it"):
                 audit.audit_merged(folder, tmp_path)
 

@@ -21,10 +21,10 @@ from actfer_env import facs
 from actfer_env.data.duplicates import ALIKE, near_pairs, perceptual_hash, thumbnail
 from actfer_env.data.loaders.base import GONE, Edition, Info, differences
 from actfer_env.data.registry import DATASETS, call_loader, known_name
-from actfer_env.data.splits import SPLITS
 from actfer_env.errors import ActFERError, DataError, ImageError
 from actfer_env.packages import needs
 from actfer_env.sample import Sample
+from actfer_env.splits import SPLITS
 
 _EXAMPLES = 5
 _DRAWN = 100

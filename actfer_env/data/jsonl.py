@@ -12,9 +12,9 @@ from pathlib import Path, PurePath, PureWindowsPath
 from typing import Any, Literal
 
 from actfer_env import facs
-from actfer_env.data.splits import parse_split, path_split
 from actfer_env.errors import DataError, LabelError, short
 from actfer_env.sample import Sample
+from actfer_env.splits import parse_split, path_split
 
 OnError = Literal["raise", "skip"]
 EmptyAUs = Literal["none", "unlabelled", "unknown"]

@@ -12,10 +12,10 @@ from typing import Literal
 
 from actfer_env import facs
 from actfer_env.data.jsonl import EmptyAUs, Manifest, OnError, check_option
-from actfer_env.data.splits import file_splits, folder_split, path_split
 from actfer_env.errors import DataError, LabelError, plain
 from actfer_env.images import find_images
 from actfer_env.sample import Sample
+from actfer_env.splits import file_splits, folder_split, path_split
 
 MANIFEST = "manifest.jsonl"
 """A file of this name in the folder, in Facial-R1's format, gives labels to the images that it lists."""

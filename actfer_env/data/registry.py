@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from actfer_env.data.splits import AUTO, SPLITS, lacks_split
 from actfer_env.errors import DataError, short
 from actfer_env.plugins import Registry
 from actfer_env.sample import Dataset, Sample
+from actfer_env.splits import AUTO, SPLITS, lacks_split
 
 Loader: TypeAlias = Callable[..., Iterable[Sample]]
 """What is registered for a data set: called as ``loader(root, **options)``, where `root` is a folder or file or None,

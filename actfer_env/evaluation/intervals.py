@@ -80,7 +80,7 @@ def t_quantile(degrees: int, level: float = 0.95) -> float:
         degrees: of freedom, at least 1; one less than the number of values.
         level: share of the interval, in (0, 1).
     """
-    from scipy.special import stdtrit  # type: ignore[import-untyped]  # a twentieth of scipy.stats' import time
+    from scipy.special import stdtrit  # a twentieth of scipy.stats' import time
 
     return float(stdtrit(degrees, (1 + level) / 2))
 

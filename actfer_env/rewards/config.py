@@ -96,7 +96,7 @@ class UCGRPOConfig:
     ema_span: float = bounded(0.5, ge=0, le=1)
     ema_min_count: int = bounded(8, ge=0)
     fallback: float = bounded(0.1, ge=0)
-    fallback_of: FallbackOf = bounded("own", choices=get_args(FallbackOf))  # noqa: RUF009
+    fallback_of: FallbackOf = bounded("own", choices=get_args(FallbackOf))
     structure_violation: float = bounded(-0.1, le=0)
     structure_unlooked: float = bounded(-0.1, le=0)
     structure_floor: float = bounded(-0.5, le=0)
@@ -109,7 +109,7 @@ class UCGRPOConfig:
     std_ddof: int = bounded(1, choices=(0, 1))
     std_eps: float = bounded(1e-6, gt=0)
     dense_au: bool = True
-    utility: Utility = bounded("contrastive", choices=get_args(Utility))  # noqa: RUF009
+    utility: Utility = bounded("contrastive", choices=get_args(Utility))
     use_ema: bool = True
     outcome_gate: bool = False
     normalize_std: bool = True

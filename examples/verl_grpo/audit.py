@@ -12,6 +12,7 @@
 | the policy calls tools                           | pictures behind the prompt, zooms, and an EMA that moved         |
 | weights change, a frozen vision tower's do not   | checkpoints, with the one before                                 |
 | merging keeps them                               | the merged folder, with the shards of the last checkpoint        |
+| the merged model still plays                     | learn_eval.py's share of episodes with an answer, no violation   |
 | a run can be watched                             | names in the metrics' file                                       |
 | engine and trainer agree on what was sampled     | `training/rollout_probs_diff_max`, with a bound                  |
 """
@@ -54,6 +55,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="the model's folder; checks tokens and weights")
     parser.add_argument("--frozen-tower", action="store_true", help="no weight of the vision tower may change")
     parser.add_argument("--merged", type=Path, help="folder of verl's merger, made of the last step's checkpoint")
+    parser.add_argument("--evaluated", type=Path, help="what learn_eval.py wrote of a model that knows the format")
     parser.add_argument("--match", type=float, help="bound on the difference of sampled probabilities")
     parser.add_argument("--metrics", type=Path, nargs="*", default=[], help="files of verl's logger 'file'")
     options = parser.parse_args()
@@ -71,6 +73,8 @@ def _all(options: argparse.Namespace) -> Iterator[str]:
         yield audit_weights(options.folder, options.steps, options.model, options.frozen_tower)
     if options.merged is not None:
         yield audit_merged(options.folder / f"global_step_{options.steps}" / "actor", options.merged)
+    if options.evaluated is not None:
+        yield audit_evaluation(options.evaluated)
     if options.metrics:
         yield audit_metrics(options.metrics, options.steps)
     if options.match is not None:
@@ -171,6 +175,18 @@ def audit_merged(shards: Path, merged: Path) -> str:
         raise DataError(f"{missing[0]} is not in {merged}")
     ranks = len(list(shards.glob("model_world_size_*_rank_*.pt")))
     return f"{len(found)} tensors of {ranks} shards are merged as they are"
+
+
+def audit_evaluation(folder: Path) -> str:
+    """Look at what a merged model did in an evaluation.
+
+    Raises:
+        DataError: half of its episodes or more end without an answer, or with a violation.
+    """
+    figures = json.loads((folder / "figures.json").read_text())
+    if not figures["format"] > 0.5:
+        raise DataError(f"{figures['format']:.0%} of {figures['n']} episodes of {folder} keep the format")
+    return f"{figures['format']:.0%} of {figures['n']} episodes of the merged model keep the format"
 
 
 def audit_metrics(files: Sequence[Path], steps: int) -> str:

@@ -63,11 +63,10 @@ cd "$work"
 train "$engine" 2 "$@"
 train hf 4 "$@"   # which starts sooner than vLLM
 
+python -m verl.model_merger merge --backend fsdp --local_dir "$work/ckpt/global_step_3/actor" --target_dir "$work/merged"
+python "$here/learn_eval.py" "$work/merged" "$work/eval" --mode sampled --number 16 --split val --preset standard
 python "$here/audit.py" "$work/ckpt" --steps 3 --group-size 4 --model "$work/model" --frozen-tower --match 1e-3 \
-  --metrics "$work/metrics-2.jsonl" "$work/metrics-4.jsonl"
+  --merged "$work/merged" --evaluated "$work/eval" --metrics "$work/metrics-2.jsonl" "$work/metrics-4.jsonl"
 python "$here/injected.py" check "$work/ckpt" --step 4 --before "$work/ckpt/global_step_3/ucgrpo_state.json"
 python "$here/costs.py" "$work"/metrics-2.jsonl "$work"/metrics-4.jsonl
-python -m verl.model_merger merge --backend fsdp --local_dir "$work/ckpt/global_step_3/actor" --target_dir "$work/merged"
-python "$here/audit.py" "$work/ckpt" --steps 3 --group-size 4 --merged "$work/merged"
-python "$here/learn_eval.py" "$work/merged" "$work/eval" --mode sampled --number 16 --split val --preset standard
 echo "smoke: $SECONDS s with the engine $engine"

@@ -28,10 +28,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actfer_env import facs
-from actfer_env.data.splits import AUTO, lacks_split
 from actfer_env.errors import DataError, LabelError, plain, short
 from actfer_env.images import RGB, readable_suffixes
 from actfer_env.sample import Sample
+from actfer_env.splits import AUTO, lacks_split
 
 Totals: TypeAlias = Literal["auto", "exact", "ignore"]
 """How the counts are held to the official ones: "auto" warns of a part of the data set and refuses more pictures of a

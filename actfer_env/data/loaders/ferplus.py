@@ -31,9 +31,9 @@ from actfer_env.data.loaders.base import (
     subfolders,
     whole,
 )
-from actfer_env.data.splits import folder_split, parse_split
 from actfer_env.errors import DataError, ImageError, LabelError
 from actfer_env.images import RGB
+from actfer_env.splits import folder_split, parse_split
 
 COLUMNS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
 """The emotions in the order of FERPlus's columns."""

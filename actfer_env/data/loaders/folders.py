@@ -25,8 +25,8 @@ from actfer_env.data.loaders.base import (
     refuse,
     subfolders,
 )
-from actfer_env.data.splits import folder_split
 from actfer_env.errors import DataError, LabelError, short
+from actfer_env.splits import folder_split
 
 FOLDERS = Info(
     "folders", "an image folder", "train/happiness/1.jpg, test/..., or happiness/1.jpg", ("train/*", "test/*"),
@@ -47,7 +47,7 @@ def load_folders(
     Args:
         root: the folder.
         split: "train", "val", "test", "auto", or None for all.
-        classes: folder -> emotion, such as {"1": "surprise"}, where the folders' names are no emotions; None as the
+        classes: folder -> emotion, such as {"1": "surprise"}, of folders whose names are no emotions; None as the
             emotion leaves a class out. A text is read as "1=surprise,2=fear".
         prealigned: the pictures are aligned faces.
         totals: not used; there are no official numbers.
@@ -60,7 +60,6 @@ def load_folders(
     names = _classes(classes)
     bases = [(one, folder_split(one.name)) for one in subfolders(place)]
     bases = [(one, part) for one, part in bases if part] or [(place, None)]
-    order = dict.fromkeys(emotion for emotion in names.values() if emotion)
     left_out = Counter[str]()
 
     def rows() -> Iterator[Row]:
@@ -79,7 +78,7 @@ def load_folders(
 
     if not any(subfolders(base) for base, _ in bases):
         no_layout(FOLDERS, place)
-    edition = Edition("splits and classes" if bases[0][1] else "classes", tuple(order), prealigned=prealigned)
+    edition = Edition("splits and classes" if bases[0][1] else "classes", prealigned=prealigned)
     return collect(FOLDERS, edition, rows(), split, totals, missing, left_out)
 
 
@@ -99,11 +98,9 @@ def _emotion(folder: Path, names: Mapping[str, str | None]) -> str | None:
     if folder.name in names:
         return names[folder.name]
     try:
-        if names:
-            raise LabelError("not named")
         return facs.parse_emotion(re.sub(r"^\d+[\W_]+", "", folder.name))
     except LabelError:
-        known = ", ".join(names) if names else ", ".join(facs.EMOTIONS)
+        known = ", ".join([*facs.EMOTIONS, *names])
         name = repr(folder.name)
         refuse(folder, None, f"{name} is no class ({known}); name it in classes={{{name}: 'happiness'}}, or leave it "
                f"out by classes={{{name}: None}}")  # fmt: skip

@@ -17,10 +17,10 @@ from actfer_env.data.loaders.base import (
     Info,
     described,
 )
-from actfer_env.data.splits import AUTO, lacks_split, parse_split
 from actfer_env.errors import DataError, ImageError, LabelError
 from actfer_env.packages import needs
 from actfer_env.sample import Sample
+from actfer_env.splits import AUTO, lacks_split, parse_split
 
 HUGGINGFACE = Info(
     "huggingface", "a data set of the library 'datasets'", "a folder of save_to_disk(), of parquet, JSON or CSV files, "

@@ -27,8 +27,8 @@ from actfer_env.data.loaders.base import (
     subfolders,
     whole,
 )
-from actfer_env.data.splits import folder_split
 from actfer_env.errors import short
+from actfer_env.splits import folder_split
 
 ORDER = ("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral")
 """RAF-DB's labels 1 to 7."""
