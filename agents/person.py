@@ -102,10 +102,10 @@ class PersonAgent:
             lines: of `actfer_env.rewards.explain.explain_rollout`.
         """
         self.console.rule("reward", align="left")
-        aus = None if rollout.aus is None else facs.format_au_set(rollout.aus) if rollout.aus else "no AUs"
-        said = ", ".join(map(facs.format_au, sorted(rollout.predicted_aus or ()))) or "no AUs"
-        self.console.print(f"  you said {rollout.predicted_emotion or 'nothing: turns used up'}: {said}", markup=False)
-        self.console.print(f"  label: {rollout.emotion or 'none'}: {aus or 'no AU labels'}", markup=False)
+        said = "nothing: turns used up" if rollout.predicted_emotion is None else _answer(
+            rollout.predicted_emotion, rollout.predicted_aus)  # fmt: skip
+        self.console.print(f"  you said {said}", markup=False)
+        self.console.print(f"  label: {_answer(rollout.emotion or 'no emotion', rollout.aus)}", markup=False)
         for line in lines:
             self.console.print(f"  {line}", markup=False)
 
@@ -120,7 +120,8 @@ class PersonAgent:
         if head in ("?", "h", "help"):
             for line in HELP:
                 self.console.print(f"  {line}", markup=False)
-            self.console.print(f"  Action Units: {', '.join(map(facs.format_au, self.au_set))}", markup=False)
+            names = ", ".join(f"{unit} {facs.AU_NAMES[unit]}" for unit in self.au_set)
+            self.console.print(f"  Action Units: {names}", markup=False)
             return None
         if head in ("d", "detect"):
             if state != State.RAW:
@@ -171,8 +172,9 @@ class PersonAgent:
         if zooms:
             named = "  ".join(f"{facs.REGIONS.index(name) + 1} {name}" for name in zooms)
             self.console.print(f"  z  zoom: {named}", markup=False)
-        named = "  ".join(f"{i} {name}" for i, name in enumerate(facs.EMOTIONS, 1))
-        self.console.print(f"  a  answer: {named}; then Action Units", markup=False)
+        named = [f"{i} {name}" for i, name in enumerate(facs.EMOTIONS, 1)]
+        self.console.print(f"  a  answer: {'  '.join(named[:4])}", markup=False)
+        self.console.print(f"             {'  '.join(named[4:])}; then Action Units", markup=False)
         self.console.print("  ?  help   q  stop", markup=False)
 
     def _picture(self, picture: NDArray[np.uint8]) -> Any:
@@ -185,8 +187,12 @@ class PersonAgent:
         if self.console.color_system in (None, "standard", "windows"):
             # A character is about twice as high as it is wide.
             small = cv2.resize(picture, (side, side // 2), interpolation=cv2.INTER_AREA)
-            grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(int) * (len(_SHADES) - 1) // 255
-            return Text("\n".join("".join(_SHADES[value] for value in row) for row in grey.tolist()))
+            grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(float)
+            low, high = np.percentile(grey, (2, 98))
+            shade = np.clip((grey - low) / max(high - low, 1.0), 0, 1) * (len(_SHADES) - 1)
+            return Text(
+                "\n".join("".join(_SHADES[value] for value in row) for row in shade.round().astype(int).tolist())
+            )
         small = cv2.resize(picture, (side, side // 2 * 2), interpolation=cv2.INTER_AREA)
         for upper, lower in zip(small[::2].tolist(), small[1::2].tolist(), strict=True):
             for above, below in zip(upper, lower, strict=True):
@@ -218,6 +224,11 @@ def _chosen(text: str, names: Sequence[str], parse: Callable[[str], str], what: 
     except LabelError as error:
         known = ", ".join(f"{i} {name}" for i, name in enumerate(names, 1))
         raise ValueError(f"{text or 'nothing'!r} is no {what}: {known}") from error
+
+
+def _answer(emotion: str, aus: frozenset[int] | None) -> str:
+    units = "AUs unlabelled" if aus is None else " ".join(map(facs.format_au, sorted(aus))) or "no AUs"
+    return f"{emotion}, {units}"
 
 
 def _hex(colour: Sequence[int]) -> str:
