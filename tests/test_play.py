@@ -5,7 +5,9 @@ import subprocess
 import sys
 
 import gymnasium as gym
+import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from actfer_env.agents.person import PersonAgent, StopPlayingError
@@ -40,8 +42,10 @@ def test_typed_lines_become_an_episode(env_id):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("fly", "'fly' is not known: d, z REGION"), ("a", "name an emotion"), ("a glee", "'glee' is no emotion: 1 neutral"),
-        ("a 9", "'9' is no emotion"), ("a s", "'s' is no emotion"), ("a joy AU99", "AU99"), ("a joy 45", "AU45 do not count"),
+        ("fly", "'fly' is not known: d, z REGION"), ("a", "name an emotion"),
+        ("a glee", "'glee' is no emotion: 1 neutral"),
+        ("a 9", "'9' is no emotion"), ("a s", "'s' is no emotion"), ("a joy AU99", "AU99"),
+        ("a joy 45", "AU45 do not count"),
         ("z", "detect first"), ("?", "Action Units: 1 Inner Brow Raiser"), ("", "d               detect"),
     ],
 )  # fmt: skip
@@ -52,23 +56,12 @@ def test_a_line_that_cannot_be_read_is_explained_and_costs_no_turn(line, message
     assert message in out.getvalue() and rollout.turns == 1 and rollout.predicted_emotion == "happiness"
 
 
-def test_without_a_face_nothing_can_be_magnified():
-    env = gym.make("ActFER-MultiDiscrete-v0", dataset=load_dataset("photos", root=blank()))
+def test_without_a_face_nothing_can_be_magnified(tmp_path):
+    Image.fromarray(np.full((64, 64, 3), 120, np.uint8)).save(tmp_path / "blank.png")
+    env = gym.make("ActFER-MultiDiscrete-v0", dataset=load_dataset("photos", root=tmp_path))
     agent, out = person(env, "d\nz 1\na neutral\n")
     assert play_episode(env, agent, {"sample": 0}).detection == "failed"
     assert "there is no face to zoom into: answer" in out.getvalue() and "no face was found" in out.getvalue()
-
-
-def blank():
-    import tempfile
-    from pathlib import Path
-
-    import numpy as np
-    from PIL import Image
-
-    folder = Path(tempfile.mkdtemp())
-    Image.fromarray(np.full((64, 64, 3), 120, np.uint8)).save(folder / "blank.png")
-    return str(folder)
 
 
 @pytest.mark.parametrize("end", ["q\n", "", "QUIT\n"])

@@ -7,7 +7,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-sb3 = pytest.importorskip("stable_baselines3")
+pytest.importorskip("stable_baselines3")
+import stable_baselines3 as sb3
 import torch
 
 from actfer_env.agents import make_agent
@@ -97,7 +98,7 @@ def test_an_environment_that_does_not_fit(saved):
     with pytest.raises(DataError, match=f"acts in .*play it in {env_id}") as caught:
         play(FACES, RolloutConfig(env_id=other, agents=(f"sb3:{path}",), number=1))
     assert "\n" not in str(caught.value)
-    with pytest.raises(DataError, match="image_size is 96 .*has 36.*max_zooms is 4"):
+    with pytest.raises(DataError, match=r"image_size is 96 .*has 36.*max_zooms is 4"):
         play(FACES, RolloutConfig(env_id=env_id, agents=(f"sb3:{path}",), number=1))
 
 

@@ -147,14 +147,14 @@ def test_draws_follow_the_seed(folder):
 def observations(agent, count=12):
     """Batches of observations at the beginning, after detection, and after zooms."""
     venv = make_group_vec("ActFER-MultiDiscrete-v0", count, 1, dataset=FACES)
-    obs, info = venv.reset(seed=1)
+    obs, _ = venv.reset(seed=1)
     rng = np.random.default_rng(0)
     for _ in range(5):
         yield obs
         actions = np.zeros((count, len(venv.single_action_space.nvec)), np.int64)
         legal = [np.flatnonzero(mask[:6]) for mask in obs["action_mask"]]
         actions[:, 0] = [rng.choice([m for m in moves if m != 5] or [5]) if len(moves) else 0 for moves in legal]
-        obs, _, _, _, info = venv.step(actions)
+        obs, *_ = venv.step(actions)
 
 
 @pytest.mark.parametrize("format", ["onnx", "torchscript"])
@@ -256,8 +256,8 @@ BROKEN = {
     "truncated weights": (truncate(WEIGHTS), "policy.pt is broken .*copy the whole folder again, or train again"),
     "empty weights": (truncate(WEIGHTS, 0), "policy.pt is broken"),
     "no weights": (lambda place: (place / WEIGHTS).unlink(), "policy.pt is missing: copy the whole folder"),
-    "no config": (lambda place: (place / CONFIG).unlink(), "holds no trained policy .config.json is missing.: give the"),
-    "weights of another": (lambda place: torch.save({"a": torch.ones(1)}, place / WEIGHTS), "does not hold the weights"),
+    "no config": (lambda place: (place / CONFIG).unlink(), "holds no trained policy .*: give the"),
+    "other weights": (lambda place: torch.save({"a": torch.ones(1)}, place / WEIGHTS), "does not hold the weights"),
     "no state dict": (lambda place: torch.save(torch.ones(1), place / WEIGHTS), "does not hold the weights"),
 }  # fmt: skip
 
@@ -283,7 +283,7 @@ def test_other_weights_of_the_same_sizes_are_noticed(folder, trained, tmp_path):
     ("changes", "message"),
     [
         ({"image_size": 64}, "image_size is 64 .the policy in .* has 96"),
-        ({"face_size": 48, "crop_size": 36}, "face_size is 48 .* crop_size is 36"),
+        ({"face_size": 48, "crop_size": 36}, "crop_size is 36 .* face_size is 48"),
         ({"max_zooms": 2}, "max_zooms is 2 .* has 4"),
         ({"max_turns": 9}, "max_turns is 9 .* has 6"),
         ({"au_set": "disfa"}, "au_set is"),
@@ -304,7 +304,7 @@ def test_the_detector_of_the_training_is_checked(folder):
     agent = LightAgent.load(folder)
     assert "detector" not in agent.env_arguments
     agent.record = replace(agent.record, detector="mtcnn")
-    with pytest.raises(DataError, match="detector is simulated .* has mtcnn"):
+    with pytest.raises(DataError, match=r"detector is simulated .* has mtcnn"):
         agent.check(gym.make("ActFER-v0", dataset=FACES, detector="simulated"))
     agent.check(gym.make("ActFER-v0", dataset=FACES))  # "auto" is left to the data
 
@@ -349,7 +349,7 @@ def test_a_policy_of_fewer_zooms_brings_its_budget_along(folder, tmp_path):
     agent.save_pretrained(tmp_path / "two")
     config = config_for((f"light:{tmp_path / 'two'}",), number=4)
     assert config.max_zooms == 2 and len(play(FACES, config).rollouts) == 4
-    with pytest.raises(DataError, match="was trained with max_zooms 4, light:.*two with 2: play them in runs"):
+    with pytest.raises(DataError, match=r"was trained with max_zooms 4, light:.*two with 2: play them in runs"):
         config_for((f"light:{folder}", f"light:{tmp_path / 'two'}"))
 
 
@@ -398,7 +398,7 @@ def test_any_class_is_an_agent_by_its_name(tmp_path, monkeypatch):
         with pytest.raises(DataError, match=message) as caught:
             make_agent(spec, env.action_space, dataset=FACES)
         assert "\n" not in str(caught.value)
-    with pytest.raises(AgentError, match="Bare: .*must"):
+    with pytest.raises(AgentError, match=r"Bare: .*must"):
         play(FACES, config_for(("agents_of_mine:Bare",), number=2))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -78,7 +79,7 @@ def export_policy(agent: LightAgent, path: Path, format: str) -> Path:
     if format not in get_args(ExportFormat):
         raise DataError(f"unknown format {format!r}: use one of {', '.join(get_args(ExportFormat))}")
     record = agent.record
-    module = ObservationPolicy(agent.policy, record.max_turns).eval()
+    module = ObservationPolicy(deepcopy(agent.policy), record.max_turns).eval().requires_grad_(False)
     config = json.dumps(record.to_dict())
     slots, n = max(record.max_zooms, 1), 2
     pictures = [torch.zeros((n, side, side, 3), dtype=torch.uint8) for side in (record.image_size, record.face_size)]
