@@ -34,11 +34,8 @@ ALGORITHMS = {
 def saved(request, tmp_path_factory):
     """An algorithm's name, its model after a few steps, and the file."""
     env_id, settings = ALGORITHMS[request.param]
-    kind = (
-        pytest.importorskip("sb3_contrib").MaskablePPO
-        if request.param == "MaskablePPO"
-        else getattr(sb3, request.param)
-    )
+    package = pytest.importorskip("sb3_contrib") if request.param == "MaskablePPO" else sb3
+    kind = getattr(package, request.param)
     envs = make_sb3_vec(env_id, 2, 1, dataset=FACES, **SIZES)
     model = kind("MultiInputPolicy", envs, policy_kwargs=POLICY, seed=0, device="cpu", **settings).learn(16)
     path = tmp_path_factory.mktemp("sb3") / "model"
@@ -98,7 +95,7 @@ def test_an_environment_that_does_not_fit(saved):
     with pytest.raises(DataError, match=f"acts in .*play it in {env_id}") as caught:
         play(FACES, RolloutConfig(env_id=other, agents=(f"sb3:{path}",), number=1))
     assert "\n" not in str(caught.value)
-    with pytest.raises(DataError, match=r"image_size is 96 .*has 36.*max_zooms is 4"):
+    with pytest.raises(DataError, match=r"crop_size is 48 .*has 36.*, max_zooms is 4"):
         play(FACES, RolloutConfig(env_id=env_id, agents=(f"sb3:{path}",), number=1))
 
 
@@ -126,6 +123,6 @@ def test_files_that_are_no_models(saved, tmp_path):
 
 
 def test_a_model_of_another_world(tmp_path):
-    sb3.PPO("MlpPolicy", "CartPole-v1", device="cpu", **SETTINGS).save(tmp_path / "pole")
+    sb3.PPO("MlpPolicy", "CartPole-v1", device="cpu", n_steps=8, batch_size=8).save(tmp_path / "pole")
     with pytest.raises(DataError, match="was not trained on an ActFER environment"):
         SB3Agent.load(tmp_path / "pole")

@@ -100,6 +100,8 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
 
     if (model is None) == (agent is None):
         raise DataError("give one of --model and --agent")
+    if agent is not None and (endpoint is not None or dry_run):
+        raise DataError("--endpoint and --dry-run go with --model, not with --agent")
     if agent is not None:
         _play_agent(agent, open_dataset(target, split, skip_broken, "test", empty_aus=empty_aus, preset=data_preset,
                                         number=number, root=root), out, embed,

@@ -234,9 +234,10 @@ def policy_record(config: SessionConfig, result: Mapping[str, Any]) -> PolicyRec
         "generator": result["generator"], "measured on": result["split"],
         "figures": {name: value if np.isfinite(value) else None for name, value in figures.items()},
     }  # fmt: skip
+    views = config.views
     return PolicyRecord(
-        policy=asdict(config.policy), weights=result["weights"], max_zooms=config.max_zooms, training=training,
-        **asdict(config.views),
+        policy=asdict(config.policy), weights=result["weights"], image_size=views.image_size, face_size=views.face_size,
+        crop_size=views.crop_size, detector=views.detector, max_zooms=config.max_zooms, training=training,
     )  # fmt: skip
 
 
