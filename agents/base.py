@@ -23,7 +23,9 @@ class Agent(Protocol):
     """Protocol of an agent, which drives episodes; `actfer_env.testing.check_agent` checks it.
 
     An agent whose answers do not depend on pictures says so by an attribute ``looks = False``: tables and reports then
-    show them as a script's, never as a reading.
+    show them as a script's, never as a reading. One that was trained in an environment of certain sizes may have a
+    method ``check(env)``, which raises a `DataError` where an environment does not fit; `actfer_env.evaluation.play`
+    calls it first.
     """
 
     def reset(self, n: int) -> None:

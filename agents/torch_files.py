@@ -27,13 +27,14 @@ def save_atomic(path: Path, state: Any) -> None:
     write_bytes_atomic(path, buffer.getvalue())
 
 
-def load_state(path: Path, *, fault: str = "broken", delete: Path | None = None) -> Any:
+def load_state(path: Path, *, fault: str = "broken", delete: Path | None = None, cure: str | None = None) -> Any:
     """Read a torch file.
 
     Args:
         path: The file.
-        fault: Name of a file that cannot be read, for messages.
-        delete: Path to delete then; None is the file.
+        fault: What a file is that cannot be read, for messages.
+        delete: What to delete then; None is the file.
+        cure: What to do then, where it is not to delete something and to run again.
 
     Raises:
         DataError: it is broken, or holds pickled objects.
@@ -41,5 +42,5 @@ def load_state(path: Path, *, fault: str = "broken", delete: Path | None = None)
     try:
         return torch.load(path, weights_only=True)
     except Exception as error:
-        cure = f"delete {delete or path} and run again"
+        cure = cure or f"delete {delete or path} and run again"
         raise DataError(f"{path} is {fault} ({type(error).__name__}): {cure}") from error

@@ -69,8 +69,9 @@ def _note_result(context: typer.Context) -> None:
 
 
 command: Callable[..., None]
-for command in (play.demo, play.rollout, play.report):
+for command in (play.demo, play.rollout, play.play, play.report):
     app.command()(command)
+app.command(name="export-policy")(play.export_policy)
 app.command(name="eval")(evaluate.evaluate_)
 for command in (train.train, train.ablate, inspect.inspect, info.envs, info.doctor):
     app.command()(command)

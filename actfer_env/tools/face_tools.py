@@ -101,6 +101,11 @@ class FaceTools:
         self._begin()
 
     @property
+    def spec(self) -> str | Detector:
+        """The detector as it was given: its spec, or itself."""
+        return self._spec
+
+    @property
     def detector(self) -> Detector:
         """The detector, built on first use."""
         with self._lock:

@@ -13,10 +13,12 @@ import torch
 
 from actfer_env import facs
 from actfer_env.agents.base import Watch
+from actfer_env.agents.light.agent import CONFIG, PolicyRecord, write_policy
 from actfer_env.agents.light.evaluate import MODES, figures, hold_out
 from actfer_env.agents.light.policy import Features, LightPolicy, PolicyConfig
 from actfer_env.agents.light.rollouts import encode_all
 from actfer_env.agents.light.trainer import (
+    CHECKPOINT,
     Trainer,
     TrainerConfig,
     check_begun,
@@ -172,6 +174,10 @@ def run(
     if (folder / RESULT).exists():
         result = read_result(folder / RESULT)
         check_result(folder, result, facts)
+        if not (folder / CONFIG).exists() and (folder / CHECKPOINT).exists():  # of an older version
+            policy = LightPolicy(config.policy)
+            policy.load_state_dict(load_checkpoint(folder / CHECKPOINT)["policy"])
+            write_policy(folder, policy, policy_record(config, result))
         return result
     # A run that goes on shares all facts with its beginning but for the test split, and for how often it saves and,
     # where that changes no rates, how long it is.
@@ -208,8 +214,31 @@ def run(
         "config": asdict(config), "generator": GENERATOR_VERSION, "split": "test" if config.test else "val",
         "warm": skill, "figures": shown, "weights": weights_hash(trainer.policy), "facts": facts,
     }  # fmt: skip
+    write_policy(folder, trainer.policy, policy_record(config, result))
     write_text_atomic(folder / RESULT, json.dumps(result, indent=1) + "\n")
     return result
+
+
+def policy_record(config: SessionConfig, result: Mapping[str, Any]) -> PolicyRecord:
+    """Return what the folder of a finished run says about its policy.
+
+    Args:
+        config: the run's.
+        result: its figures and its weights' hash.
+    """
+    names = ("accuracy", "macro_f1", "au_f1", "zoom", "task", "task_never", "task_always")
+    figures = {name: result["figures"][name] for name in names if name in result["figures"]}
+    training = {
+        "dataset": config.dataset, "samples": {"train": config.train, "val": config.val, "test": config.test},
+        "reward": config.variant, "zoom_cost": config.zoom_cost, "updates": config.trainer.steps, "seed": config.seed,
+        "generator": result["generator"], "measured on": result["split"],
+        "figures": {name: value if np.isfinite(value) else None for name, value in figures.items()},
+    }  # fmt: skip
+    views = config.views
+    return PolicyRecord(
+        policy=asdict(config.policy), weights=result["weights"], image_size=views.image_size, face_size=views.face_size,
+        crop_size=views.crop_size, detector=views.detector, max_zooms=config.max_zooms, training=training,
+    )  # fmt: skip
 
 
 def measure(
