@@ -245,9 +245,7 @@ def data_prepare(  # noqa: PLR0913, PLR0917  (each argument is an option of the 
 
     make_detector(detector)  # a wrong one is refused before the bar appears
     splits = SPLITS if split is None and name in DRAWN else (split,)
-    datasets = [
-        open_dataset(name, one, skip_broken, empty_aus=empty_aus, preset=preset, root=root) for one in splits
-    ]
+    datasets = [open_dataset(name, one, skip_broken, empty_aus=empty_aus, preset=preset, root=root) for one in splits]
     config = ViewConfig(image_size, face_size, crop_size, detector)
     with progress_bar() as progress:
         task = progress.add_task("pictures", total=None)

@@ -165,7 +165,10 @@ class PreparedImages:
         found, wanted = {name: self.facts["config"][name] for name in sizes}, dict[str, Any](sizes)
         if detector != "auto":
             spec = absolute_spec(detector) if isinstance(detector, str) else type(detector).__name__
-            found["detector"], wanted["detector"] = self.facts["detector"]["spec"], spec
+            kept = self.facts["detector"]["spec"]
+            if kept == "auto":
+                kept = "simulated" if self.records[0]["drawn"] else "mtcnn"
+            found["detector"], wanted["detector"] = kept, spec
         refuse_other(self.folder, "data set", found, wanted)
 
     def tools(self, dataset: Dataset) -> ViewTools:
