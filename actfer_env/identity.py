@@ -87,7 +87,11 @@ def dataset_facts(dataset: Dataset, *, content: bool = False) -> dict[str, Any]:
         facts["generator"] = GENERATOR_VERSION
     if content:
         facts["samples"] = len(dataset)
-        facts |= {} if drawn else {"content": digest([[one.id, sample_facts(one)] for one in dataset])}
+        kept = dataset.views
+        if kept is not None:
+            facts["content"] = digest([kept.facts, None if kept.rows is None else kept.rows.tolist()])
+        elif not drawn or dataset.picked:
+            facts["content"] = digest([[one.id, sample_facts(one)] for one in dataset])
     return facts
 
 

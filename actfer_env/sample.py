@@ -150,6 +150,16 @@ class Dataset(Sequence[Sample]):
     def __repr__(self) -> str:
         return f"Dataset({self.name!r}, {len(self)} samples)"
 
+    @property
+    def views(self) -> Any:
+        """The kept pictures of the samples, an `agents.light.views.PreparedImages`, of "prepared:FOLDER"; else None."""
+        return getattr(self._samples, "views", None)
+
+    @property
+    def picked(self) -> bool:
+        """Whether these are some samples of what the arguments load; see `actfer_env.data.subset`."""
+        return getattr(self._samples, "picked", False)
+
     def describe(self, number: int | None = None) -> str:
         """Return in one line how many samples of which split these are.
 

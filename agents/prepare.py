@@ -98,6 +98,21 @@ def write_arrays(folder: Path, arrays: Mapping[str, NDArray[Any]], facts: Any = 
     (folder / FACTS).write_text(json.dumps(facts, allow_nan=False), encoding="utf-8")
 
 
+def new_array(folder: Path, name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """Return an array of zeros that lies in a file, for `read_arrays`; filling it takes no memory of its own."""
+    made: NDArray[Any] = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, shape)
+    return made
+
+
+def read_facts(folder: str | os.PathLike[str]) -> Any:
+    """Return the JSON values of `write_arrays`.
+
+    Raises:
+        OSError, ValueError: the file is missing or broken; see `naming_broken`.
+    """
+    return json.loads((Path(folder) / FACTS).read_text(encoding="utf-8"))
+
+
 def read_arrays(
     folder: str | os.PathLike[str], names: Collection[str], mapped: Collection[str] = ()
 ) -> tuple[dict[str, NDArray[Any]], Any]:
@@ -113,7 +128,7 @@ def read_arrays(
     """
     place = Path(folder)
     arrays = {name: np.load(place / f"{name}.npy", mmap_mode="r" if name in mapped else None) for name in names}
-    return arrays, json.loads((place / FACTS).read_text(encoding="utf-8"))
+    return arrays, read_facts(place)
 
 
 @contextmanager

@@ -84,6 +84,7 @@ data_app.command("check")(data.data_check)
 data_app.command()(data.gallery)
 data_app.command("verl")(data.data_verl)
 data_app.command("precompute")(data.data_precompute)
+data_app.command("prepare")(data.data_prepare)
 
 
 def main() -> None:

@@ -101,7 +101,7 @@ def open_dataset(
         dataset = _load("jsonl", path, split, options)
     elif root is None and path.exists():
         dataset = _load("photos", path, split, options)
-    elif target in registered_datasets():
+    elif target in registered_datasets() or target.startswith("prepared:"):
         options.pop("on_error", None)
         dataset = _load(target, root, split or (drawn if target in DRAWN else None), options)
     else:

@@ -20,6 +20,8 @@ Loader: TypeAlias = Callable[..., Iterable[Sample]]
 it returns the samples of all splits; a loader with a parameter `split` gets it, and returns that split alone. One that
 `loaders.base.described` marks also gets "auto", and what it returns has the split that was taken as `split`."""
 
+PREPARED = "prepared"
+"""The data set of kept pictures; "prepared:FOLDER" is short for it and its root."""
 DATASETS: Registry[Loader] = Registry("data set", "actfer_env.datasets", DataError)
 """The data sets by name."""
 
@@ -52,7 +54,7 @@ def load_dataset(
 
     Args:
         name: A registered name: "synthetic", "photos", "rafdb", ..., or one of your own; official names with their
-            capitals and signs, such as "RAF-DB", are understood.
+            capitals and signs, such as "RAF-DB", are understood. "prepared:FOLDER" is a folder of kept pictures.
         root: Folder or file, for those that need one.
         split: "train", "val" or "test"; None is all, of "synthetic" and "synthetic-mixed" the train split; "auto" is
             the train split where the data set has splits, and all where it has none. Samples that name no split,
@@ -67,6 +69,10 @@ def load_dataset(
             splits, or nothing to load.
         ImageError: the root does not exist or holds no image.
     """
+    if name.startswith(f"{PREPARED}:"):
+        if root is not None:
+            raise DataError(f"{name!r} names its folder: leave out the root, {short(os.fspath(root))}")
+        name, _, root = name.partition(":")
     name = known_name(name)
     DATASETS.find(name)
     if split not in (None, AUTO, *SPLITS):

@@ -102,7 +102,7 @@ class ActFEREnv(EpisodeEnv[Any]):
 
     ## Arguments
     Args:
-        dataset: A registered name or a loaded `Dataset`.
+        dataset: A registered name or a loaded `Dataset`; "prepared:FOLDER" shows the pictures that are kept there.
         root: Folder or file of the data set, for those that need one.
         split: "auto" is the train split where the data set has splits, and all where it has none; "train", "val" or
             "test" is refused where the data set lacks it; None is all (of drawn data sets: "train").
@@ -154,6 +154,9 @@ class ActFEREnv(EpisodeEnv[Any]):
         units = facs.parse_au_set(au_set) if isinstance(au_set, str) else tuple(au_set)
         self.config = EpisodeConfig(max_turns, max_zooms, units)
         self.codec: ActionCodec = CODECS[action_format](self.config.au_set)
+        if tools is None and (kept := self.dataset.views) is not None:
+            kept.check(detector, image_size=image_size, face_size=face_size, crop_size=crop_size)
+            tools = kept.tools(self.dataset)
         self.tools = tools or FaceTools(detector, zoom=ZoomConfig(size=crop_size, stretch=True))
         if not self.tools.zoom.stretch:
             raise ValueError("crops of these tools are not square: build them with zoom=ZoomConfig(stretch=True)")
