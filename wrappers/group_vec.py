@@ -28,11 +28,11 @@ from actfer_env.tools.au_areas import ground
 from actfer_env.wrappers.blocks import Start, Turn
 from actfer_env.wrappers.workers import LocalBlock, WorkerPool
 
-Batch = dict[str, Any]
-MODES = (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP)
+Observations = dict[str, Any]
+AUTORESET_MODES = (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP)
 
 
-class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
+class GroupVectorEnv(gym.vector.VectorEnv[Observations, Any, NDArray[Any]]):
     """Groups of episodes over one sample each, in this process or in workers, with the same results.
 
     ## Description
@@ -151,7 +151,7 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Batch, dict[str, Any]]:
+    ) -> tuple[Observations, dict[str, Any]]:
         """Start every group anew.
 
         Args:
@@ -178,7 +178,7 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
 
     def step(
         self, actions: Any
-    ) -> tuple[Batch, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+    ) -> tuple[Observations, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """Play one turn of every active member; see the class for frozen members and the end of groups.
 
         Raises:
@@ -390,7 +390,7 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
                 raise ValueError(f"{len(part)} actions for {self.num_envs} environments: give one for each")
         return batch
 
-    def _batch(self) -> Batch:
+    def _batch(self) -> Observations:
         arrays = self._blocks.arrays
         return self._copier.copy(arrays) if self.copy else dict(arrays)
 
@@ -435,7 +435,7 @@ def _said(turn: Turn) -> dict[str, Any]:
 
 def _mode(mode: AutoresetMode | str) -> AutoresetMode:
     chosen = AutoresetMode(mode)
-    if chosen not in MODES:
+    if chosen not in AUTORESET_MODES:
         raise ValueError(f"autoreset_mode {chosen.value} is not supported: use NextStep or SameStep")
     return chosen
 
