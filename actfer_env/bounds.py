@@ -32,11 +32,11 @@ class Bounds(NamedTuple):
     """Bounds of a field, or of each entry of one that holds a tuple of numbers.
 
     Attributes:
-        ge: smallest value.
-        gt: value that it must exceed.
-        le: largest value.
-        lt: value that it must stay below.
-        choices: the values that are known; the others are refused.
+        ge: Smallest value.
+        gt: Value that it must exceed.
+        le: Largest value.
+        lt: Value that it must stay below.
+        choices: The values that are known; the others are refused.
     """
 
     ge: float | None = None
@@ -46,7 +46,7 @@ class Bounds(NamedTuple):
     choices: tuple[Any, ...] = ()
 
     def hold(self, value: Any) -> bool:
-        """Whether a value lies within."""
+        """Tell whether a value lies within."""
         if self.choices:
             return value in self.choices
         return not (
@@ -90,8 +90,8 @@ def check_fields(config: Any, error: type[ActFERError] = SettingsError) -> None:
     other types are checked where they have choices.
 
     Args:
-        config: a dataclass instance, frozen or not.
-        error: class of the error.
+        config: A dataclass instance, frozen or not.
+        error: Class of the error.
 
     Raises:
         error: the first field that is out of its range; one line that names it, the range, the value and the class.

@@ -38,7 +38,7 @@ class Box(NamedTuple):
         """Return four finite numbers as a box, whatever their order.
 
         Args:
-            value: a list, a tuple or an array of four numbers.
+            value: A list, a tuple or an array of four numbers.
 
         Raises:
             BoxError: wrong arity, not numbers (True and False are none), NaN or infinity.
@@ -60,9 +60,9 @@ class Box(NamedTuple):
         """Return a box whose corners are in order.
 
         Args:
-            value: a list, a tuple or an array of four numbers.
-            extent: width and height of its picture in its own coordinates; None sets no bounds.
-            tolerance: how far it may reach beyond the picture, as a share of its sides.
+            value: A list, a tuple or an array of four numbers.
+            extent: Width and height of its picture in its own coordinates; None sets no bounds.
+            tolerance: Distance by which it may reach beyond the picture, as a share of its sides.
 
         Raises:
             BoxError: as `numbers`; or it is empty, inverted, or outside the picture.
@@ -99,7 +99,7 @@ class Box(NamedTuple):
         return Box(self.x1 * width, self.y1 * height, self.x2 * width, self.y2 * height)
 
     def is_within(self, tolerance: float = 0.0) -> bool:
-        """Whether a box of shares lies in its picture, up to a tolerance."""
+        """Tell whether a box of shares lies in its picture, up to a tolerance."""
         return min(self.x1, self.y1) >= -tolerance and max(self.x2, self.y2) <= 1 + tolerance
 
     def clipped(self) -> Box:

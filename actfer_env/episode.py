@@ -53,7 +53,7 @@ ANSWER = "answer"
 
 
 class State(IntEnum):
-    """Where an episode stands."""
+    """Stage of an episode."""
 
     RAW = 0
     ALIGNED = 1
@@ -70,12 +70,12 @@ class EpisodeConfig:
     """Budgets, tools, and the answer's vocabulary.
 
     Attributes:
-        max_turns: calls and answer together (ActFER's horizon was lost in extraction; chosen here).
-        max_zooms: crops, whether asked for in one call or in several (chosen here: one for each region).
-        au_set: the Action Units that targets and answers are restricted to, or the name of a set (a key of
+        max_turns: Calls and answer together (ActFER's horizon was lost in extraction; chosen here).
+        max_zooms: Crops, whether asked for in one call or in several (chosen here: one for each region).
+        au_set: The Action Units that targets and answers are restricted to, or the name of a set (a key of
             `facs.AU_SETS`); kept in ascending order.
-        emotions: the emotions that an answer may name, in any known spelling; kept in the order of `facs.EMOTIONS`.
-        tools: what may be called, in the order of schemas and prompt: names of registered tools, or `Tool` objects.
+        emotions: The emotions that an answer may name, in any known spelling; kept in the order of `facs.EMOTIONS`.
+        tools: Tools to offer, in the order of schemas and prompt: names of registered tools, or `Tool` objects.
 
     Raises:
         SettingsError: a budget is out of its range, or no emotion is left.
@@ -131,16 +131,16 @@ class EpisodeConfig:
 
 @dataclass(slots=True)
 class StepResult:
-    """What one turn brought.
+    """Result of one turn.
 
     Attributes:
-        legal: whether the call was executed.
-        message: what the policy is told; of a violation, what would have been legal.
-        alignment: after a detect_align that found a face.
-        crops: after a zoom_in.
-        violation: the violation's name, or None.
-        done: whether the episode is over.
-        output: what the tool returned, after a legal call.
+        legal: Whether the call was executed.
+        message: Message for the policy; of a violation, what would have been legal.
+        alignment: After a detect_align that found a face.
+        crops: After a zoom_in.
+        violation: The violation's name, or None.
+        done: Whether the episode is over.
+        output: Output of the tool, after a legal call.
     """
 
     legal: bool
@@ -156,13 +156,13 @@ class Episode:
     """One inspection episode over one sample.
 
     Args:
-        sample: the picture and its labels.
-        tools: detection and decoding, shared between episodes.
-        config: budgets, and the tools that may be called.
-        group_id: the query group; default is the sample's id.
-        member: index within the group.
-        seed: the seed of the episode, for the record.
-        step: the policy update, for the record.
+        sample: The picture and its labels.
+        tools: Detection and decoding, shared between episodes.
+        config: Budgets, and the tools that may be called.
+        group_id: The query group; default is the sample's id.
+        member: Index within the group.
+        seed: The seed of the episode, for the record.
+        step: The policy update, for the record.
 
     Raises:
         ImageError: the sample's picture cannot be read (a pre-aligned one is read at once).
@@ -207,12 +207,12 @@ class Episode:
 
     @property
     def done(self) -> bool:
-        """Whether the episode is over."""
+        """True once the episode is over."""
         return self.state is State.DONE
 
     @property
     def view(self) -> State:
-        """What the policy has seen of the face: RAW, ALIGNED or NO_FACE; stays after the episode is over."""
+        """View that the policy has of the face: RAW, ALIGNED or NO_FACE; stays after the episode is over."""
         return _VIEWS.get(self.detection, State.ALIGNED)
 
     @property
@@ -272,7 +272,7 @@ class Episode:
         """Answer and end the episode.
 
         Args:
-            emotion: any known spelling of one of `config.emotions`; another one is a violation.
+            emotion: Any known spelling of one of `config.emotions`; another one is a violation.
             aus: Action Units, or None if the policy names none; those outside `au_set` are dropped and noted.
         """
         return self._turn(ANSWER, {"emotion": emotion, "aus": aus}, lambda: self._answer(emotion, aus))
@@ -281,8 +281,8 @@ class Episode:
         """Call a tool by name with JSON arguments, legal or not.
 
         Args:
-            name: one of the episode's tools; any other is the violation `unknown_tool`.
-            arguments: the tool's arguments, boxes as `wire` writes them. What the policy is told speaks its coordinates
+            name: One of the episode's tools; any other is the violation `unknown_tool`.
+            arguments: The tool's arguments, boxes as `wire` writes them. What the policy is told speaks its coordinates
                 too; the record has shares of the picture.
 
         Raises:
@@ -298,10 +298,10 @@ class Episode:
         """Record a turn that a front end could not turn into a call, such as one that did not parse.
 
         Args:
-            violation: one of `rollout.VIOLATIONS`.
-            message: what was wrong.
-            name: what was called, as far as it is known.
-            arguments: what was passed.
+            violation: One of `rollout.VIOLATIONS`.
+            message: Description of the violation.
+            name: Name that was called, as far as it is known.
+            arguments: Arguments that were passed.
         """
         if violation not in VIOLATIONS:
             raise ValueError(f"unknown violation {violation!r}: use one of {', '.join(VIOLATIONS)}")
@@ -325,8 +325,8 @@ class Episode:
         """Return the record of the finished episode.
 
         Args:
-            texts: the policy's own texts, one a turn.
-            meta: further JSON values for `Rollout.meta`.
+            texts: The policy's own texts, one a turn.
+            meta: Further JSON values for `Rollout.meta`.
 
         Raises:
             RuntimeError: the episode is not over.

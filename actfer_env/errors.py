@@ -42,7 +42,7 @@ class AgentError(ActFERError, RuntimeError):
     """An agent that cannot play on, such as an endpoint that stopped answering.
 
     Attributes:
-        run: the `Run` of what `evaluate` had finished by then, or None.
+        run: The `Run` of what `evaluate` had finished by then, or None.
     """
 
     run: Any = None

@@ -94,10 +94,10 @@ class Prototype:
     """The Action Units that FACS literature gives for one emotion.
 
     Attributes:
-        aus: the prototype, as a set of Action Units.
-        variants: other combinations that the same source accepts.
-        unilateral: whether the prototype is one-sided (contempt).
-        source: where it stands.
+        aus: The prototype, as a set of Action Units.
+        variants: Other combinations that the same source accepts.
+        unilateral: Whether the prototype is one-sided (contempt).
+        source: Publication that has it.
     """
 
     aus: frozenset[int]
@@ -162,7 +162,7 @@ _HEADING = re.compile(r"(?:AUs|action[\s_-]units)\b\s*:?\s*(?=\S)", re.IGNORECAS
 
 
 def is_no_label(label: object) -> bool:
-    """Whether a label, or the name of a class, says that there is none: None, ``"None"``, ``"null"``, an empty text.
+    """Tell whether a label, or the name of a class, stands for none: None, ``"None"``, ``"null"``, an empty text.
 
     No label is not "neutral", which is an expression of its own.
     """
@@ -173,7 +173,7 @@ def parse_emotion(label: str) -> str:
     """Return the canonical emotion for any known spelling of it.
 
     Args:
-        label: for example ``"Happy"``, ``"angry"`` or ``"contempt"``.
+        label: Text, for example ``"Happy"``, ``"angry"`` or ``"contempt"``.
 
     Returns:
         One of `EMOTIONS`.
@@ -188,7 +188,7 @@ def parse_region(label: str) -> str:
     """Return the canonical region for any known spelling of it.
 
     Args:
-        label: for example ``"mouth-chin"``, ``"mouth_chin"`` or ``"eyes"``.
+        label: Text, for example ``"mouth-chin"``, ``"mouth_chin"`` or ``"eyes"``.
 
     Returns:
         One of `REGIONS`.
@@ -206,7 +206,7 @@ def parse_au(label: str | int) -> int:
     """Return the number of an Action Unit in any known spelling.
 
     Args:
-        label: an integer, a spelling of the toolkits (``"AU1"``, ``"AU01"``, ``"au_1"``, ``"AU01_r"``), a
+        label: An integer, a spelling of the toolkits (``"AU1"``, ``"AU01"``, ``"au_1"``, ``"AU01_r"``), a
             coder's note with side or intensity (``"R12B"``), or a name (``"Lip Corner Puller"``).
 
     Returns:
@@ -231,7 +231,7 @@ def parse_aus(labels: str | Iterable[str | int]) -> frozenset[int]:
     """Parse Action Units: a list of them, or one text.
 
     Args:
-        labels: a list, each entry as of `parse_au` or a text of several, or one text such as ``"AU 6, AU 12"``,
+        labels: A list, each entry as of `parse_au` or a text of several, or one text such as ``"AU 6, AU 12"``,
             ``"AU6/AU12"``, ``"6 and 12"``, ``"AU6+12"``, ``"4+25+L12"``, ``"Cheek Raiser, Lip Corner Puller"`` or
             ``"AU12 (Lip Corner Puller)"``; an empty text, ``"null"`` and ``"none"`` name no unit.
 
@@ -248,7 +248,7 @@ def parse_au_sides(labels: str | Iterable[str | int]) -> dict[int, str]:
     """Return the side of each Action Unit that shows on one side of the face alone.
 
     Args:
-        labels: as of `parse_aus`.
+        labels: Labels as `parse_aus` takes them.
 
     Returns:
         Action Unit -> "L" (the person's left) or "R"; units without a side, and those on both, are left out.
@@ -269,7 +269,7 @@ def parse_au_set(text: str | Iterable[str | int]) -> tuple[int, ...]:
     """Return the Action Units of a set's name, or of a list, in ascending order.
 
     Args:
-        text: a key of `AU_SETS`, or what `parse_aus` takes.
+        text: A key of `AU_SETS`, or what `parse_aus` takes.
 
     Raises:
         LabelError: neither a set nor Action Units, or an empty list.

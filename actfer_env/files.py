@@ -60,8 +60,8 @@ def draft_file(path: PathLike, *, replace: bool = True) -> Iterator[Path]:
     """Give an empty file beside `path` to fill; it takes that name when the block ends, and is removed if it fails.
 
     Args:
-        path: the file to be.
-        replace: take the place of a file that is there; else that one stays, since another process was faster.
+        path: The file to be.
+        replace: Take the place of a file that is there; else that one stays, since another process was faster.
 
     Raises:
         DataError: the folder cannot be written (read-only, full disk), or `path` is no place for a file.
@@ -89,8 +89,8 @@ def draft_folder(path: PathLike, *, replace: bool = False) -> Iterator[Path]:
     """Give an empty folder beside `path` to fill; it takes that name when the block ends, and is removed if it fails.
 
     Args:
-        path: the folder to be.
-        replace: take the place of a folder that is there; else that one stays, since another process was faster.
+        path: The folder to be.
+        replace: Take the place of a folder that is there; else that one stays, since another process was faster.
 
     Raises:
         DataError: the folder cannot be written (read-only, full disk).
@@ -137,9 +137,9 @@ def append_line(path: PathLike, line: str, *, sync: bool = True) -> None:
     """Append a line to a text file, whole or not at all.
 
     Args:
-        path: the file; its folder is made if it is not there.
-        line: without its end.
-        sync: return when the line is on the disk, not only with the operating system.
+        path: The file; its folder is made if it is not there.
+        line: Without its end.
+        sync: Return when the line is on the disk, not only with the operating system.
 
     Raises:
         DataError: the file cannot be written.
@@ -161,11 +161,11 @@ class Journal(Generic[T]):
     """JSON objects in a file, one a line, each kept as soon as it is appended; a killed process loses none of them.
 
     Args:
-        path: the file; it need not be there.
-        parse: makes a value of an object; a `ValueError` says why it is none.
-        key: what tells values apart, so that the file holds none of them twice; None lets values repeat.
-        first: the objects' first key, by which half a last line is known as one of this journal.
-        sync: return from `append` when the line is on the disk, not only with the operating system.
+        path: The file; it need not be there.
+        parse: Makes a value of an object; a `ValueError` says why it is none.
+        key: Function that tells values apart, so that the file holds none of them twice; None lets values repeat.
+        first: The objects' first key, by which half a last line is known as one of this journal.
+        sync: Return from `append` when the line is on the disk, not only with the operating system.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What a run is of: the facts that change its bytes, and in what two runs differ.
+"""Identity of a run: the facts that change its bytes, and the differences between two runs.
 
 Whatever goes on from kept work compares these facts first. They are JSON values: arguments, versions, and digests of
 what lies in files.
@@ -38,10 +38,10 @@ def refuse_other(place: str | os.PathLike[str], what: str, found: Mapping[str, A
     """Compare the facts of the work kept in a place with those of the work that is to go on there.
 
     Args:
-        place: the folder or file.
-        what: what it holds, such as "run".
-        found: its facts.
-        wanted: the facts of the work that is asked for.
+        place: The folder or file.
+        what: Kind of thing that it holds, such as "run".
+        found: Its facts.
+        wanted: The facts of the work that is asked for.
 
     Raises:
         DataError: they differ; the message names every fact that does.
@@ -74,8 +74,8 @@ def dataset_facts(dataset: Dataset, *, content: bool = False) -> dict[str, Any]:
     Drawn pictures and their labels follow from the arguments and the generator's version.
 
     Args:
-        dataset: the data set.
-        content: add the number of samples and, of those that are not drawn, a digest of their ids, labels and files.
+        dataset: The data set.
+        content: Add the number of samples and, of those that are not drawn, a digest of their ids, labels and files.
     """
     facts: dict[str, Any] = {key: value for key, value in dataset.arguments.items() if key != "cache"}
     if facts.get("root") is not None and Path(facts["root"]).exists():
@@ -87,7 +87,11 @@ def dataset_facts(dataset: Dataset, *, content: bool = False) -> dict[str, Any]:
         facts["generator"] = GENERATOR_VERSION
     if content:
         facts["samples"] = len(dataset)
-        facts |= {} if drawn else {"content": digest([[one.id, sample_facts(one)] for one in dataset])}
+        kept = dataset.views
+        if kept is not None:
+            facts["content"] = digest([kept.facts, None if kept.rows is None else kept.rows.tolist()])
+        elif not drawn or dataset.picked:
+            facts["content"] = digest([[one.id, sample_facts(one)] for one in dataset])
     return facts
 
 
@@ -123,7 +127,7 @@ def file_facts(path: Path) -> dict[str, Any]:
 
 
 def same_picture(kept: Mapping[str, Any], sample: Sample) -> bool:
-    """Whether a sample still shows the picture of kept facts; a file is read only where its size or time changed."""
+    """Tell whether a sample still shows the picture of kept facts; a file is read only if its size or time changed."""
     if isinstance(sample.source, str | os.PathLike) and "modified" in kept:
         path = Path(sample.source)
         if not path.is_file():
@@ -152,8 +156,8 @@ def model_facts(folder: str | os.PathLike[str], *, whole: bool = False) -> dict[
     """Return what a model's folder holds: a digest of each small file; size and time of change of each large one.
 
     Args:
-        folder: the model's.
-        whole: read large files too, for their digests.
+        folder: The model's.
+        whole: Read large files too, for their digests.
     """
     path = Path(folder)
     files = sorted(one for one in path.iterdir() if one.suffix in (".json", ".safetensors", ".jinja", ".txt", ".bin"))

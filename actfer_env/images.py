@@ -52,10 +52,10 @@ class ImageLimits:
     """Bounds on what is decoded.
 
     Attributes:
-        max_pixels: largest width x height; guards against decompression bombs (chosen here: 64 megapixels,
+        max_pixels: Largest width x height; guards against decompression bombs (chosen here: 64 megapixels,
             above any camera photo that these tools need).
-        min_side: smallest side in pixels (chosen here: a face needs about twice that to be found).
-        max_ratio: largest ratio of the sides (chosen here: beyond any panorama; Qwen-VL's own bound is 200).
+        min_side: Smallest side in pixels (chosen here: a face needs about twice that to be found).
+        max_ratio: Largest ratio of the sides (chosen here: beyond any panorama; Qwen-VL's own bound is 200).
     """
 
     max_pixels: int = 64_000_000
@@ -82,10 +82,10 @@ def load_image(source: ImageSource, *, name: str | None = None, limits: ImageLim
     largest value needs, 8, 10, 12, 14 or 16 bits: cameras and scanners store 10 or 12 bits in files of 16.
 
     Args:
-        source: path, encoded bytes, PIL image, or array: (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA of
+        source: Path, encoded bytes, PIL image, or array: (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA of
             dtype uint8, uint16, or float in [0, 1].
-        name: what error messages call the image; default is the path.
-        limits: bounds on the size.
+        name: Name of the image in error messages; default is the path.
+        limits: Bounds on the size.
 
     Returns:
         RGB image, uint8, (H, W, 3), C-contiguous.
@@ -196,9 +196,9 @@ def save_png(
 
     Args:
         image: uint8 (H, W, 3).
-        path: the file; its folder is made if it is not there.
-        quick: packs it in about a quarter of the time, into a file about a sixth larger.
-        text: entries of text to be stored in the file.
+        path: The file; its folder is made if it is not there.
+        quick: Packs it in about a quarter of the time, into a file about a sixth larger.
+        text: Entries of text to be stored in the file.
 
     Raises:
         DataError: the folder cannot be written.

@@ -41,15 +41,15 @@ _PICTURE = re.compile(rf"(.*)\.(?:inspect|face|{'|'.join(facs.REGIONS)})(?:-\d+)
 
 @dataclass(frozen=True)
 class InspectConfig:
-    """What is done with each image.
+    """Settings of an inspection.
 
     Attributes:
-        detector: its spec.
-        size: side of the aligned face, and long side of crops, in pixels, 16 to 4096.
-        face: which face, or "all".
-        out: folder for the pictures.
-        panels: draw a picture of all that was found.
-        save: any of `SAVED`: the aligned face as ``NAME.face.png``, the crops as ``NAME.REGION.png``.
+        detector: Its spec.
+        size: Side of the aligned face, and long side of crops, in pixels, 16 to 4096.
+        face: Choice of the face, or "all".
+        out: Folder for the pictures.
+        panels: Draw a picture of all that was found.
+        save: Any of `SAVED`: the aligned face as ``NAME.face.png``, the crops as ``NAME.REGION.png``.
 
     Raises:
         DataError: something unknown in `save`.
@@ -71,18 +71,18 @@ class InspectConfig:
 
     @property
     def writes(self) -> bool:
-        """Whether any picture is written."""
+        """True if any picture is written."""
         return self.panels or bool(self.save)
 
 
 @dataclass(frozen=True)
 class Inspected:
-    """What became of one image.
+    """Outcome of the inspection of one image.
 
     Attributes:
-        path: the image.
+        path: The image.
         records: JSON values, one for each face that was looked at, or a single one that says that there is none.
-        error: why there are none, in one line; None where all went well.
+        error: Reason why there are none, in one line; None where all went well.
     """
 
     path: Path
@@ -123,8 +123,8 @@ def picture_names(paths: Sequence[Path], out: Path | None = None) -> list[str]:
     `paths`, or one whose picture an earlier run has left in `out`.
 
     Args:
-        paths: the images.
-        out: the folder for the pictures, which need not be there.
+        paths: The images.
+        out: The folder for the pictures, which need not be there.
     """
     owners = _owners(out, {_folded(_cut(path.stem)) for path in paths}) if out else {}
     taken: set[str] = set()
@@ -149,10 +149,10 @@ def inspect_image(path: Path, tools: FaceTools, out: Path, name: str | None = No
     """Detect, align and zoom into all four regions of one image, and write the picture of it.
 
     Args:
-        path: the image.
-        tools: see `make_tools`.
-        out: folder for the pictures.
-        name: of the picture, without its ending; default is the image's stem.
+        path: The image.
+        tools: See `make_tools`.
+        out: Folder for the pictures.
+        name: Name of the picture, without its ending; default is the image's stem.
 
     Returns:
         JSON values: the image, what detect_align and zoom_in returned, and the picture's path.
@@ -172,10 +172,10 @@ def inspect_faces(
     """Detect, align and zoom into all four regions of the faces of one image, and write what is asked for.
 
     Args:
-        path: the image; it is decoded and detected once.
-        detector: the detector.
-        config: what to do; its `detector` is not looked at.
-        name: of the pictures, without ending; default is the image's stem.
+        path: The image; it is decoded and detected once.
+        detector: The detector.
+        config: Settings; its `detector` is not looked at.
+        name: Name of the pictures, without ending; default is the image's stem.
 
     Returns:
         JSON values of each face: the image, what detect_align and zoom_in returned, and the paths of its pictures.
@@ -214,9 +214,9 @@ def inspect_all(paths: Sequence[Path], config: InspectConfig | None = None, *, w
     """Inspect many images; a broken one does not stop the others.
 
     Args:
-        paths: the images.
-        config: what to do.
-        workers: processes.
+        paths: The images.
+        config: Settings.
+        workers: Processes.
 
     Yields:
         What became of each image, in the order of `paths`.

@@ -35,8 +35,8 @@ def under_wrappers(config: EpisodeConfig, env: gym.Env[Any, Any]) -> EpisodeConf
     wrapped environment holds no reference to its wrappers, but they are in the call that brings the reset about.
 
     Args:
-        config: the environment's own budgets.
-        env: the environment, while its `reset` runs.
+        config: The environment's own budgets.
+        env: The environment, while its `reset` runs.
     """
     steps = [left for wrapper, stepping in _callers(env) if (left := _left(wrapper, stepping)) is not None]
     return limited(config, max(min(steps), 1)) if steps else config

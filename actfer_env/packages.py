@@ -29,8 +29,8 @@ def needs(extra: str, kind: type[ActFERError] = DataError) -> Iterator[None]:
     """Turn an import that fails in the block into one line that names the package and the cure.
 
     Args:
-        extra: of this package, which brings what is imported.
-        kind: the error's class.
+        extra: Extra of this package, which brings what is imported.
+        kind: The error's class.
     """
     try:
         yield
@@ -42,8 +42,8 @@ def explain(error: ImportError, extra: str | None = None) -> str:
     """Return what an import that failed lacks, and the cure, in one line.
 
     Args:
-        error: of the import.
-        extra: the extra to install; the one that brings the package if left out.
+        error: Exception of the import.
+        extra: The extra to install; the one that brings the package if left out.
     """
     library = re.search(r"(lib[\w.+-]+\.so[.\d]*): cannot open shared object", str(error))
     if library:

@@ -44,12 +44,12 @@ _state: dict[str, Any] = {"changes": 0, "luggage": b"", "imported": ""}
 
 
 class Registry(Mapping[str, T], Generic[T]):
-    """What is known by name, of one kind; a mapping that looks for plug-ins when a name is unknown or all are listed.
+    """Registry by name; a mapping that looks for plug-ins when a name is unknown or all are listed.
 
     Args:
-        kind: what it holds, for messages, such as "detector".
-        group: the group of entry points.
-        error: the class of errors about names.
+        kind: Kind of thing that it holds, for messages, such as "detector".
+        group: The group of entry points.
+        error: The class of errors about names.
     """
 
     def __init__(self, kind: str, group: str, error: type[ActFERError]) -> None:
@@ -219,7 +219,7 @@ class Carrying:
     """A function that takes along what is registered here, for workers that `multiprocessing` does not start.
 
     Args:
-        function: what the worker shall call.
+        function: Function that the worker shall call.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:

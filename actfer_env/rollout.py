@@ -38,14 +38,14 @@ class ToolCall:
     """One call of a tool, legal or not.
 
     Attributes:
-        name: the tool's name as the policy wrote it.
-        arguments: what the policy passed, as JSON values.
-        violation: one of `VIOLATIONS`, or None for a legal call.
-        turn: the turn (from 0) in which it was made.
-        boxes: of a legal call, what it looked at (the zoomed boxes) in the aligned frame, each in [0, 1].
-        result: what the tool returned apart from pictures, as JSON values; of a violation, its message.
-        elapsed_ms: wall-clock milliseconds of the tool, or None; left out of equality.
-        looks_closer: whether its tool looks closer, so that the record knows it wherever it is read; None, as in
+        name: The tool's name as the policy wrote it.
+        arguments: Arguments that the policy passed, as JSON values.
+        violation: One of `VIOLATIONS`, or None for a legal call.
+        turn: The turn (from 0) in which it was made.
+        boxes: Boxes that a legal call looked at (zoomed into), in the aligned frame, each in [0, 1].
+        result: Values that the tool returned apart from pictures, as JSON values; of a violation, its message.
+        elapsed_ms: Wall-clock milliseconds of the tool, or None; left out of equality.
+        looks_closer: Whether its tool looks closer, so that the record knows it wherever it is read; None, as in
             records that were written before there were other tools, is what the name says (`LOOK_CLOSER`).
     """
 
@@ -60,7 +60,7 @@ class ToolCall:
 
     @property
     def zoomed(self) -> bool:
-        """Whether it was a legal call of a tool that looks closer."""
+        """True for a legal call of a tool that looks closer."""
         closer = self.name in LOOK_CLOSER if self.looks_closer is None else self.looks_closer
         return closer and self.violation is None
 
@@ -86,21 +86,21 @@ class Rollout:
     Rewards, advantages, tables and pictures are computed from rollouts alone.
 
     Attributes:
-        sample_id: the sample's id within its data set.
-        group_id: the query group; a sample that is drawn twice in one step forms two groups.
-        emotion: the target, one of `facs.EMOTIONS`, or None where the sample has no label.
-        aus: the target Action Units within the environment's `au_set`, or None where the sample has none.
-        predicted_emotion: the answer, or None if none was given.
-        predicted_aus: the answer's Action Units, or None if none were given.
-        tool_calls: every tool call, violations included, in order.
+        sample_id: The sample's id within its data set.
+        group_id: The query group; a sample that is drawn twice in one step forms two groups.
+        emotion: The target, one of `facs.EMOTIONS`, or None where the sample has no label.
+        aus: The target Action Units within the environment's `au_set`, or None where the sample has none.
+        predicted_emotion: The answer, or None if none was given.
+        predicted_aus: The answer's Action Units, or None if none were given.
+        tool_calls: Every tool call, violations included, in order.
         detection: "ok" or "failed" after face-detect-align, "not_called" without it, "prealigned" for a sample
             that is an aligned face already.
-        truncated: the turns were used up without an answer.
-        turns: turns used.
-        texts: the policy's own texts, one a turn; empty for policies that do not write.
-        member: the rollout's index within its group.
-        step: the policy update to which it belongs, or None.
-        seed: the seed of its episode, or None.
+        truncated: The turns were used up without an answer.
+        turns: Turns used.
+        texts: The policy's own texts, one a turn; empty for policies that do not write.
+        member: The rollout's index within its group.
+        step: The policy update to which it belongs, or None.
+        seed: The seed of its episode, or None.
         meta: JSON values: data set, image reference, quality, Action Units that were dropped from the target; "looked"
             is False where a script played the tools without looking at pictures.
     """
@@ -123,7 +123,7 @@ class Rollout:
 
     @cached_property
     def zoomed(self) -> bool:
-        """Whether a legal call of a tool that looks closer was executed, such as zoom_in."""
+        """True if a legal call of a tool that looks closer was executed, such as zoom_in."""
         return any(call.zoomed for call in self.tool_calls)
 
     @cached_property
@@ -133,12 +133,12 @@ class Rollout:
 
     @property
     def looked(self) -> bool:
-        """Whether the answer is that of a policy that looks at pictures, and not of a script."""
+        """True if the answer is that of a policy that looks at pictures, and not of a script."""
         return self.meta.get("looked") is not False
 
     @property
     def correct(self) -> bool | None:
-        """Whether the predicted emotion is the target; None where the sample has no label."""
+        """True if the predicted emotion is the target; None where the sample has no label."""
         return None if self.emotion is None else self.predicted_emotion == self.emotion
 
     def to_dict(self) -> dict[str, Any]:

@@ -20,18 +20,18 @@ class Sample:
     """One picture and its labels; labels may come in any known spelling.
 
     Attributes:
-        id: unique within the data set.
-        source: what `load_image` reads, or a function without arguments that returns it.
-        emotion: one of `facs.EMOTIONS`, or None where there is no label.
+        id: Unique within the data set.
+        source: Anything that `load_image` reads, or a function without arguments that returns it.
+        emotion: One of `facs.EMOTIONS`, or None where there is no label.
         aus: Action Units, or None where they were not annotated; an empty set means that none is active.
         split: "train", "val" or "test", or None.
-        prealigned: the picture is an aligned face already.
+        prealigned: The picture is an aligned face already.
         meta: JSON values: "dataset", "image" (a reference for people), "quality", "au_sides" (Action Units on one side
             of the face, {"AU12": "L"}), "intensities" (of coded units, {"AU12": 3} on the scale 0 to 5), "subject"
             (who it shows), and what the source says.
-        annotate: returns the true faces of a drawn picture, the labelled one last, for the detector "simulated"; None
+        annotate: Returns the true faces of a drawn picture, the labelled one last, for the detector "simulated"; None
             for photos.
-        landmarks: returns the labelled face's landmarks by name, in pixels (pixel centres at whole numbers), and the
+        landmarks: Returns the labelled face's landmarks by name, in pixels (pixel centres at whole numbers), and the
             picture's (width, height), where both are known without drawing it; None where not.
 
     Raises:
@@ -74,7 +74,7 @@ class Sample:
 
     @property
     def subject(self) -> str | None:
-        """Who the picture shows, by the data set's own name or number; None where that is not known."""
+        """Person whom the picture shows, by the data set's own name or number; None where that is not known."""
         found = self.meta.get("subject", self.meta.get("identity"))
         return None if found is None else str(found)
 
@@ -115,8 +115,8 @@ class Dataset(Sequence[Sample]):
     """An ordered, immutable collection of samples.
 
     Attributes:
-        name: the loader's name.
-        arguments: what the loader was called with, so that a stored run can load the same data again.
+        name: The loader's name.
+        arguments: Arguments that the loader was called with, so that a stored run can load the same data again.
 
     Samples that are made on demand come as a sequence with a method ``position(id) -> int | None``, and may count
     themselves in an attribute ``splits``.
@@ -150,11 +150,21 @@ class Dataset(Sequence[Sample]):
     def __repr__(self) -> str:
         return f"Dataset({self.name!r}, {len(self)} samples)"
 
+    @property
+    def views(self) -> Any:
+        """The kept pictures of the samples, an `agents.light.views.PreparedImages`, of "prepared:FOLDER"; else None."""
+        return getattr(self._samples, "views", None)
+
+    @property
+    def picked(self) -> bool:
+        """Whether these are some samples of what the arguments load; see `actfer_env.data.subset`."""
+        return getattr(self._samples, "picked", False)
+
     def describe(self, number: int | None = None) -> str:
         """Return in one line how many samples of which split these are.
 
         Args:
-            number: how many are taken, from the first on; None is all.
+            number: Number of samples that are taken, from the first on; None is all.
         """
         count = min(number or len(self), len(self))
         split = self.arguments.get("split")

@@ -32,7 +32,7 @@ def check_detector(detector: Any, image: Image | None = None) -> None:
     which needs no network, with its eyes within a tenth of their distance.
 
     Args:
-        detector: the detector.
+        detector: The detector.
         image: RGB uint8 (H, W, 3) to try instead of the astronaut, with any number of faces.
 
     Raises:
@@ -141,7 +141,7 @@ def check_tool(tool: Any) -> None:
     in one line, and travel by pickle.
 
     Args:
-        tool: the tool, or the name of a registered one.
+        tool: The tool, or the name of a registered one.
 
     Raises:
         AssertionError: the contract is broken; the message says where.
@@ -317,9 +317,9 @@ def check_agent(agent: Agent, env: gym.Env[Any, Any], episodes: int = 8) -> None
     observation alone, and cope with episodes that end.
 
     Args:
-        agent: the agent.
-        env: what it was made for, from `gym.make`.
-        episodes: single episodes to play.
+        agent: The agent.
+        env: Environment that it was made for, from `gym.make`.
+        episodes: Single episodes to play.
 
     Raises:
         AssertionError: the contract is broken; the message says where.

@@ -20,10 +20,12 @@ Watch = Callable[[str, int, int, Mapping[str, float]], None]
 
 @runtime_checkable
 class Agent(Protocol):
-    """What drives episodes; `actfer_env.testing.check_agent` checks it.
+    """Protocol of an agent, which drives episodes; `actfer_env.testing.check_agent` checks it.
 
     An agent whose answers do not depend on pictures says so by an attribute ``looks = False``: tables and reports then
-    show them as a script's, never as a reading.
+    show them as a script's, never as a reading. One that was trained in an environment of certain sizes may have a
+    method ``check(env)``, which raises a `DataError` where an environment does not fit; `actfer_env.evaluation.play`
+    calls it first.
     """
 
     def reset(self, n: int) -> None:
@@ -33,8 +35,8 @@ class Agent(Protocol):
         """Return the next actions.
 
         Args:
-            obs: the observation of one environment, or the batch of a vector environment.
-            info: its info.
+            obs: The observation of one environment, or the batch of a vector environment.
+            info: Its info.
 
         Returns:
             One action for a single environment's observation; for a batch, the array or list of n actions (for
@@ -44,13 +46,13 @@ class Agent(Protocol):
 
 @dataclass
 class Usage:
-    """What a conversation cost.
+    """Cost of a conversation.
 
     Attributes:
-        calls: of the model, one a turn.
-        prompt_tokens: read, summed over turns.
-        completion_tokens: written.
-        seconds: spent on the model; within a batch the turns share them equally.
+        calls: Calls of the model, one a turn.
+        prompt_tokens: Read, summed over turns.
+        completion_tokens: Written.
+        seconds: Spent on the model; within a batch the turns share them equally.
     """
 
     calls: int = 0
@@ -75,7 +77,7 @@ class ChatTrajectory:
 
 
 class ChatAgent(Protocol):
-    """What plays conversations: a local model or an endpoint.
+    """Protocol of a player of conversations: a local model or an endpoint.
 
     An attribute `settings`, a dict of JSON values, may say what else its turns depend on, such as the temperature:
     `evaluate` then refuses to mix conversations of different settings. An attribute `identity`, likewise, may say what
@@ -89,7 +91,7 @@ class ChatAgent(Protocol):
 
 
 def is_batch(obs: Batch) -> bool:
-    """Whether an observation is the batch of a vector environment."""
+    """Tell whether an observation is the batch of a vector environment."""
     return np.ndim(obs["state"]) > 0
 
 

@@ -48,22 +48,22 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 @dataclass(frozen=True, repr=False)
 class EndpointConfig:
-    """How an endpoint is used; all chosen here.
+    """Settings of an endpoint's use; all chosen here.
 
     Attributes:
-        url: base address, such as "http://localhost:8000/v1". A user and password in it are sent as such, a query
+        url: Base address, such as "http://localhost:8000/v1". A user and password in it are sent as such, a query
             (``?api-version=...``) with every call; `address` is the same without them.
-        model: the model's name there.
-        key_variable: name of the environment variable with the key; servers without keys need none.
-        concurrency: conversations at once.
-        retries: of a call, with the client's growing pauses.
-        timeout: of a call, seconds.
-        max_tokens: written in one turn.
+        model: The model's name there.
+        key_variable: Name of the environment variable with the key; servers without keys need none.
+        concurrency: Conversations at once.
+        retries: Retries of a call, with the client's growing pauses.
+        timeout: Longest time of a call, seconds.
+        max_tokens: Written in one turn.
         temperature: None leaves it to the server.
-        seed: sent with every call, plus the episode's member; None sends none.
-        images_in_tool: send pictures inside tool messages; most servers take them from users only.
-        token_budget: tokens of all calls of this agent, after which no episode is begun; None is no bound.
-        cache: folder of answers, which are not asked for again; None keeps none.
+        seed: Sent with every call, plus the episode's member; None sends none.
+        images_in_tool: Send pictures inside tool messages; most servers take them from users only.
+        token_budget: Tokens of all calls of this agent, after which no episode is begun; None is no bound.
+        cache: Folder of answers, which are not asked for again; None keeps none.
     """
 
     url: str
@@ -113,8 +113,8 @@ class OpenAIChatAgent:
     calls stand in the turn, and the prompt should hold the schemas (``schemas_in_prompt=True``).
 
     Args:
-        config: address, model and limits.
-        client: an `openai.OpenAI`, for those who need their own transport.
+        config: Address, model and limits.
+        client: An `openai.OpenAI`, for those who need their own transport.
 
     Raises:
         EndpointError: the client is not installed, or the key cannot be one.

@@ -11,14 +11,14 @@ from actfer_env.chat.turns import look_texts
 
 @dataclass(frozen=True)
 class Estimate:
-    """What an evaluation would cost, estimated without a call.
+    """Cost of an evaluation, estimated without a call.
 
     Attributes:
-        episodes: counted.
-        calls: of the endpoint.
-        prompt_tokens: four characters, or 1,024 pixels, are taken for one.
+        episodes: Counted.
+        calls: Calls of the endpoint.
+        prompt_tokens: Four characters, or 1,024 pixels, are taken for one.
         completion_tokens: 150 for each call (chosen here).
-        cost: in the currency of the prices.
+        cost: Cost in the currency of the prices.
     """
 
     episodes: int
@@ -34,10 +34,10 @@ def estimate(
     """Play a fixed script (detect, zoom twice, answer) and count what would be sent; nothing is.
 
     Args:
-        episodes: fresh episodes.
-        price_in: of a million prompt tokens.
-        price_out: of a million completion tokens.
-        written: tokens of a turn.
+        episodes: Fresh episodes.
+        price_in: Price of a million prompt tokens.
+        price_out: Price of a million completion tokens.
+        written: Tokens of a turn.
     """
     count = calls = prompt = 0
     for episode in episodes:

@@ -47,7 +47,7 @@ class Play:
     Attributes:
         ids: int16 (length,), all tokens.
         written: bool (length,), whether the policy writes the token; only these carry a loss.
-        pictures: indices into `Lessons.grids`, in the order of their placeholders.
+        pictures: Indices into `Lessons.grids`, in the order of their placeholders.
     """
 
     ids: NDArray[np.int16]
@@ -63,11 +63,11 @@ class Lessons:
         patches: uint8 (patches, values), all pictures' patches, each picture once; may be memory-mapped.
         starts: int (pictures + 1,), where each picture's patches begin.
         grids: int (pictures, 3), frames, rows and columns of patches.
-        plays: for each face the trajectory without zoom, then one for each of `facs.REGIONS`; the first alone where
+        plays: For each face, the trajectory without zoom, then one for each of `facs.REGIONS`; the first alone where
             no face was found.
         emotion: int (n,), index into `facs.EMOTIONS`.
         aus: bool (n, AUs of `facs.CORE_AUS`).
-        scale: for each value of a patch the (factor, shift) that turns it into the model's, float32 (2, values).
+        scale: For each value of a patch, the (factor, shift) that turns it into the model's, float32 (2, values).
     """
 
     patches: NDArray[np.uint8]
@@ -95,13 +95,13 @@ def prepare_lessons(
     """Play the lessons of a data set, or read them where an earlier call has left them.
 
     Args:
-        dataset: its samples have an emotion and Action Units.
-        model: folder of the model; its tokenizer and image processor are used.
-        folder: of all prepared lessons; each has a folder of its own, named by what it holds.
-        chat: formats and picture sizes.
-        detector: the detector's spec.
-        workers: processes; default is one for each core.
-        advance: called with the number of faces played, for a progress bar.
+        dataset: Its samples have an emotion and Action Units.
+        model: Folder of the model; its tokenizer and image processor are used.
+        folder: Folder of all prepared lessons; each has a folder of its own, named by what it holds.
+        chat: Formats and picture sizes.
+        detector: The detector's spec.
+        workers: Processes; default is one for each core.
+        advance: Called with the number of faces played, for a progress bar.
 
     Raises:
         ModelError: there is no such model, or its pictures are no bytes behind a normalisation.
@@ -153,8 +153,8 @@ def turns(sample: Sample, region: str | None) -> list[str]:
     """Return what a lesson's policy writes, turn by turn, where a face is found.
 
     Args:
-        sample: the face; its labels are the answer.
-        region: what to zoom into, or None.
+        sample: The face; its labels are the answer.
+        region: Region to zoom into, or None.
     """
     looks = look_texts([] if region is None else [region])
     return [*looks, answer_text(sample.emotion or "neutral", sample.aus or ())]

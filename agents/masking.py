@@ -32,7 +32,7 @@ class Mask(logging.Filter):
     """Hides secrets, as they are and as they look in addresses, JSON, `repr`, HTML and headers.
 
     Args:
-        secrets: keys, passwords, and pairs "user:password"; empty ones are left out.
+        secrets: Keys, passwords, and pairs "user:password"; empty ones are left out.
     """
 
     def __init__(self, *secrets: str) -> None:

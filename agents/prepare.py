@@ -33,9 +33,9 @@ def prepared_name(kind: str, version: int, facts: Any) -> str:
     """Return the name of a folder, which changes with whatever changes its bytes.
 
     Args:
-        kind: of the work, such as "views".
-        version: of the work, raised whenever the same facts give other values.
-        facts: what the work is of, as JSON values; see `identity`.
+        kind: Kind of the work, such as "views".
+        version: Version of the work, raised whenever the same facts give other values.
+        facts: Facts that the work depends on, as JSON values; see `identity`.
     """
     return f"{kind}-{digest([LAYOUT_VERSION, version, facts])}"
 
@@ -46,9 +46,9 @@ def prepared(folder: str | os.PathLike[str], name: str, write: Callable[[Path], 
     Processes that start at once do the work each, and the first one's is kept.
 
     Args:
-        folder: of all kept work.
-        name: of this one; see `prepared_name`.
-        write: fills an empty folder; it takes its place when it is whole.
+        folder: Folder of all kept work.
+        name: Name of this one; see `prepared_name`.
+        write: Fills an empty folder; it takes its place when it is whole.
 
     Raises:
         DataError: the folder cannot be written; this is found before any work.
@@ -66,10 +66,10 @@ def in_processes(
     """Return what is made of the samples 0 to n - 1, in their order.
 
     Args:
-        n: samples, at least 1.
-        make: called with some indices, in another process; returns one value for each.
-        workers: processes; None is one for each core.
-        advance: called with the number of samples done, for a progress bar.
+        n: Samples, at least 1.
+        make: Called with some indices, in another process; returns one value for each.
+        workers: Processes; None is one for each core.
+        advance: Called with the number of samples done, for a progress bar.
     """
     from joblib import Parallel, delayed
 
@@ -98,22 +98,37 @@ def write_arrays(folder: Path, arrays: Mapping[str, NDArray[Any]], facts: Any = 
     (folder / FACTS).write_text(json.dumps(facts, allow_nan=False), encoding="utf-8")
 
 
+def new_array(folder: Path, name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """Return an array of zeros that lies in a file, for `read_arrays`; filling it takes no memory of its own."""
+    made: NDArray[Any] = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, shape)
+    return made
+
+
+def read_facts(folder: str | os.PathLike[str]) -> Any:
+    """Return the JSON values of `write_arrays`.
+
+    Raises:
+        OSError, ValueError: the file is missing or broken; see `naming_broken`.
+    """
+    return json.loads((Path(folder) / FACTS).read_text(encoding="utf-8"))
+
+
 def read_arrays(
     folder: str | os.PathLike[str], names: Collection[str], mapped: Collection[str] = ()
 ) -> tuple[dict[str, NDArray[Any]], Any]:
     """Return the arrays and the JSON values of `write_arrays`.
 
     Args:
-        folder: the folder.
-        names: of the arrays.
-        mapped: those of them that stay on the disk, mapped into memory.
+        folder: The folder.
+        names: Names of the arrays.
+        mapped: Those of them that stay on the disk, mapped into memory.
 
     Raises:
         OSError, EOFError, ValueError: a file is missing or broken; see `naming_broken`.
     """
     place = Path(folder)
     arrays = {name: np.load(place / f"{name}.npy", mmap_mode="r" if name in mapped else None) for name in names}
-    return arrays, json.loads((place / FACTS).read_text(encoding="utf-8"))
+    return arrays, read_facts(place)
 
 
 @contextmanager

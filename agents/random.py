@@ -17,11 +17,11 @@ class RandomAgent:
     """Draws uniformly from the action space.
 
     Args:
-        action_space: the single action space of an environment of this package.
-        seed: fixes the draws.
-        masked: draw among the legal tools or regions only. An answer is one of them, so masked random episodes
+        action_space: The single action space of an environment of this package.
+        seed: Fixes the draws.
+        masked: Draw among the legal tools or regions only. An answer is one of them, so masked random episodes
             never break a rule, and end by themselves.
-        au_set: the environment's Action Units.
+        au_set: The environment's Action Units.
     """
 
     looks = False

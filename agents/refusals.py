@@ -1,4 +1,4 @@
-"""How servers say no, and whose fault it is: by what was asked first, by the words only then.
+"""Refusals of servers, sorted by whose fault they are: by what was asked first, by the words only then.
 
 Every server words its refusals in its own way (vLLM, SGLang, llama.cpp, Ollama, LM Studio, hosted APIs, gateways), and
 changes the words. So the words only tell an outgrown model from other faults, widely where the server has answered the
@@ -47,8 +47,8 @@ def kind_of(status: int | None, text: str, first: bool) -> Kind:
 
     Args:
         status: HTTP status, or None where the error stood inside an answer.
-        text: all that the server said, codes included.
-        first: whether nothing but the prompt and the picture was sent.
+        text: All that the server said, codes included.
+        first: Whether nothing but the prompt and the picture was sent.
     """
     text = text[:_READ]
     length = status == 413 or looks_long(text, first)
@@ -64,7 +64,7 @@ def kind_of(status: int | None, text: str, first: bool) -> Kind:
 
 
 def looks_long(text: str, first: bool) -> bool:
-    """Whether a refusal speaks of a conversation, or of a bound on tokens, beyond the model."""
+    """Tell whether a refusal speaks of a conversation, or of a bound on tokens, beyond the model."""
     if _OTHER.search(text) and not _LENGTH.search(_OTHER.sub("", text)):
         return False
     return bool(_LENGTH.search(text)) or (not first and bool(_HINT.search(text)) and not _OTHER.search(text))

@@ -36,12 +36,12 @@ class ScriptedAgent:
     comes from `answers`.
 
     Args:
-        action_space: the single action space of an environment of this package.
-        mode: the mode.
-        regions: where "full" zooms.
-        emotion: the fixed answer; its FACS prototype is the Action Units.
-        answers: sample id -> (emotion, Action Units), used instead of the fixed answer; see `truth`.
-        au_set: the environment's Action Units.
+        action_space: The single action space of an environment of this package.
+        mode: The mode.
+        regions: Regions into which "full" zooms.
+        emotion: The fixed answer; its FACS prototype is the Action Units.
+        answers: Sample id -> (emotion, Action Units), used instead of the fixed answer; see `truth`.
+        au_set: The environment's Action Units.
     """
 
     looks = False

@@ -56,20 +56,20 @@ KEPT_EVERY = 100
 
 @dataclass(frozen=True)
 class SFTConfig:
-    """How a model is taught; all chosen here.
+    """Settings of fine-tuning; all chosen here.
 
     Attributes:
-        vision_steps: of the vision tower's warm-up; 0 leaves it out.
-        vision_batch: pictures of a warm-up step.
-        vision_lr: largest learning rate of the warm-up.
-        steps: of fine-tuning.
-        batch: trajectories of a step.
-        lr: largest learning rate.
-        warm_up: steps in which the learning rate rises; it then falls along a cosine to a twentieth.
-        weight_decay: of AdamW, on matrices only.
-        clip: bound on the gradient's norm.
-        zoom_share: of trajectories that zoom, into a region drawn at random.
-        seed: of everything.
+        vision_steps: Steps of the vision tower's warm-up; 0 leaves it out.
+        vision_batch: Pictures of a warm-up step.
+        vision_lr: Largest learning rate of the warm-up.
+        steps: Steps of fine-tuning.
+        batch: Trajectories of a step.
+        lr: Largest learning rate.
+        warm_up: Steps in which the learning rate rises; it then falls along a cosine to a twentieth.
+        weight_decay: Weight decay of AdamW, on matrices only.
+        clip: Bound on the gradient's norm.
+        zoom_share: Share of trajectories that zoom, into a region drawn at random.
+        seed: Random seed of everything.
     """
 
     vision_steps: int = bounded(700, ge=0)
@@ -105,14 +105,14 @@ def teach(
     from its last hundred steps when it is repeated, and ends with the weights of one that was never stopped.
 
     Args:
-        model_dir: folder of the model to begin with, such as `tiny_qwen.build` writes.
-        dataset: samples with an emotion and Action Units.
-        out_dir: where to; besides the model it gets `sft.json` with the settings and losses.
-        config: steps and rates.
-        chat: formats and picture sizes; evaluate and train with the same.
-        lessons_dir: where prepared lessons are kept; default is a folder beside `out_dir`.
-        device: such as "cpu" or "cuda".
-        watch: called after each step with the phase ("vision" or "turns") and the step's loss.
+        model_dir: Folder of the model to begin with, such as `tiny_qwen.build` writes.
+        dataset: Samples with an emotion and Action Units.
+        out_dir: Folder to write; besides the model it gets `sft.json` with the settings and losses.
+        config: Steps and rates.
+        chat: Formats and picture sizes; evaluate and train with the same.
+        lessons_dir: Folder of prepared lessons; default is a folder beside `out_dir`.
+        device: Such as "cpu" or "cuda".
+        watch: Called after each step with the phase ("vision" or "turns") and the step's loss.
 
     Returns:
         The losses of each phase, step by step.
@@ -146,11 +146,11 @@ def teach(
 
 
 class Draft:
-    """What a teaching has reached, in a file.
+    """State that a fine-tuning has reached, in a file.
 
     Args:
-        path: the file.
-        facts: what the teaching is of; another one's file is refused.
+        path: The file.
+        facts: Facts that the fine-tuning depends on; another one's file is refused.
     """
 
     def __init__(self, path: Path, facts: dict[str, Any]) -> None:
@@ -189,15 +189,15 @@ class Teacher:
     """Trains one model on lessons, in place.
 
     Args:
-        model: a `Qwen3VLForConditionalGeneration` in float32.
-        lessons: of its own tokenizer.
-        image_id: the token that stands for a quarter of a picture's features.
-        config: steps and rates.
-        draft: where states are kept; what it holds is taken up.
+        model: A `Qwen3VLForConditionalGeneration` in float32.
+        lessons: Lessons, tokenised by the model's own tokenizer.
+        image_id: The token that stands for a quarter of a picture's features.
+        config: Steps and rates.
+        draft: File in which states are kept; what it holds is taken up.
 
     Attributes:
-        losses: of each phase, step by step.
-        seconds: of training so far.
+        losses: Losses of each phase, step by step.
+        seconds: Seconds of training so far.
     """
 
     def __init__(
@@ -295,7 +295,7 @@ class Heads(nn.Module):
     """Reads Action Units and the emotion from the features of a picture; thrown away after the warm-up.
 
     Args:
-        width: of the features.
+        width: Width of the features.
     """
 
     def __init__(self, width: int) -> None:
@@ -367,10 +367,10 @@ def collate(plays: Sequence[Play], lessons: Lessons, image_id: int, pad: int) ->
     """Return the model's inputs for some trajectories, padded on the right, and their labels.
 
     Args:
-        plays: trajectories.
-        lessons: whose they are.
-        image_id: the placeholder's token.
-        pad: the padding's token.
+        plays: Trajectories.
+        lessons: Lessons that they come from.
+        image_id: The placeholder's token.
+        pad: The padding's token.
 
     Returns:
         `input_ids`, `attention_mask`, `mm_token_type_ids`, `labels` (n, length); `labels` hold the tokens that the

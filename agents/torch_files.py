@@ -16,8 +16,8 @@ def save_atomic(path: Path, state: Any) -> None:
     """Write a torch file, all or nothing.
 
     Args:
-        path: the file.
-        state: tensors, numbers, texts, and lists, tuples and dicts of these: what `load_state` reads back.
+        path: The file.
+        state: Tensors, numbers, texts, and lists, tuples and dicts of these: what `load_state` reads back.
 
     Raises:
         DataError: the folder cannot be written.
@@ -27,13 +27,14 @@ def save_atomic(path: Path, state: Any) -> None:
     write_bytes_atomic(path, buffer.getvalue())
 
 
-def load_state(path: Path, *, fault: str = "broken", delete: Path | None = None) -> Any:
+def load_state(path: Path, *, fault: str = "broken", delete: Path | None = None, cure: str | None = None) -> Any:
     """Read a torch file.
 
     Args:
-        path: the file.
-        fault: what a file is that cannot be read, for messages.
-        delete: what to delete then; None is the file.
+        path: The file.
+        fault: What a file is that cannot be read, for messages.
+        delete: What to delete then; None is the file.
+        cure: What to do then, where it is not to delete something and to run again.
 
     Raises:
         DataError: it is broken, or holds pickled objects.
@@ -41,5 +42,5 @@ def load_state(path: Path, *, fault: str = "broken", delete: Path | None = None)
     try:
         return torch.load(path, weights_only=True)
     except Exception as error:
-        cure = f"delete {delete or path} and run again"
+        cure = cure or f"delete {delete or path} and run again"
         raise DataError(f"{path} is {fault} ({type(error).__name__}): {cure}") from error

@@ -1,9 +1,19 @@
 """Builders that several tests share."""
 
+import io
+import struct
+import subprocess
+import sys
+import zlib
+
+import cv2
 import numpy as np
 from skimage.data import astronaut
+from skimage.metrics import structural_similarity
 
 from actfer_env.data import Sample
+from actfer_env.tools import Alignment, ZoomConfig, geometry, zoom_in
+from actfer_env.tools.align import TEMPLATE
 from actfer_env.tools.detectors import Face
 
 # Noted by hand on the enlarged portrait: eye centres, nose tip, mouth corners.
@@ -28,3 +38,80 @@ def portrait_sample(**changes):
     """A labelled sample of the whole portrait."""
     fields = {"id": "astronaut", "source": astronaut(), "emotion": "happiness", "aus": frozenset({6, 12, 25})}
     return Sample(**{**fields, **changes})
+
+
+# --- the command line
+
+
+def actfer(*arguments, cwd=None):
+    command = [sys.executable, "-m", "actfer_env", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def one_line(text):
+    return len(text.strip().splitlines()) == 1 and text.startswith("actfer: ")
+
+
+# --- pictures and files
+
+
+def png_header(width, height):
+    """A PNG that claims a size and holds no pixels."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+def encoded(image, kind, **options):
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def broken_files(folder, portrait):
+    jpeg = encoded(portrait, "JPEG")
+    contents = {
+        "truncated.jpg": (jpeg[: len(jpeg) // 2], "broken image"),
+        "text.png": (b"this is a text\n", "not an image"),
+        "empty.jpg": (b"", "empty file"),
+        "bomb.png": (png_header(30_000, 30_000), "64,000,000 pixels"),
+        "large.png": (png_header(9_000, 9_000), "64,000,000 pixels"),
+        "tiny.png": (encoded(portrait.resize((8, 8)), "PNG"), "too small"),
+    }
+    for name, (data, _) in contents.items():
+        (folder / name).write_bytes(data)
+    return {name: reason for name, (_, reason) in contents.items()}
+
+
+# --- how much a zoom shows
+
+
+def whole_pixel_setting(image, centre, side, box):
+    """An upright alignment and a box whose edges lie on whole pixels, so that a plain slice is the same region."""
+    x, y = centre[0] - side / 2, centre[1] - side / 2
+    transform = np.array([[1 / side, 0, -x / side], [0, 1 / side, -y / side]])
+    points = geometry.apply(geometry.invert(transform), TEMPLATE.points)
+    alignment = Alignment(transform, points, (x, y, x + side, y + side), 1.0, 1, 0, image.shape[1::-1])
+    x1, y1 = np.round(alignment.to_original(box)[0]).astype(int)
+    x2, y2 = np.round(alignment.to_original(box)[2]).astype(int)
+    return alignment, (x1, y1, x2, y2), np.concatenate(geometry.apply(transform, [[x1, y1], [x2, y2]]))
+
+
+def compare(image, centre, side, box, face_size=64, crop_size=48):
+    """SSIM against an INTER_AREA reference: of the zoom, and of the region enlarged from the aligned face."""
+    alignment, (x1, y1, x2, y2), box = whole_pixel_setting(image, centre, side, box)
+    size = (crop_size, crop_size)
+    reference = cv2.resize(image[y1:y2, x1:x2], size, interpolation=cv2.INTER_AREA)
+    (crop,) = zoom_in(image, alignment, boxes=[box], config=ZoomConfig(size=crop_size, stretch=True))
+    face = alignment.draw(image, face_size)
+    to_crop = geometry.box_to_transform(np.array(box) * face_size, *size)
+    to_crop[:, 2] += to_crop[:, :2].sum(1) * 0.5 - 0.5
+    enlarged = cv2.warpAffine(face, to_crop, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return (structural_similarity(reference, crop.image, channel_axis=2),
+            structural_similarity(reference, enlarged, channel_axis=2))  # fmt: skip
+
+
+REGION_BOXES = [(0.24, 0.12, 0.76, 0.38), (0.24, 0.3, 0.76, 0.54), (0.38, 0.38, 0.62, 0.62), (0.3, 0.58, 0.7, 0.95)]

@@ -38,16 +38,16 @@ class Begun(NamedTuple):
 
 @dataclass
 class Turn:
-    """What one turn of some groups brought.
+    """Result of one turn of some groups.
 
     Attributes:
-        begun: the groups that began.
-        over: the groups whose last member is done, in order.
-        rollouts: their members' rollouts, in order.
-        messages: what the tools said, by environment; None where no turn was played.
-        violations: names of violations, by environment.
-        tools: what was called, by environment.
-        results: what it found, by environment; as of `Episode.reading`.
+        begun: The groups that began.
+        over: The groups whose last member is done, in order.
+        rollouts: Their members' rollouts, in order.
+        messages: Messages of the tools, by environment; None where no turn was played.
+        violations: Names of violations, by environment.
+        tools: Tools that were called, by environment.
+        results: Values that they found, by environment; as of `Episode.reading`.
     """
 
     begun: list[Begun] = field(default_factory=list)
@@ -72,10 +72,10 @@ class GroupBlock:
     """Plays some query groups; every member's observation stands in its row of the arrays.
 
     Args:
-        env: gives data set, tools, budgets and formats; it is not stepped.
-        groups: the numbers of the groups, without gaps.
-        group_size: members of a group.
-        arrays: observations of these groups' members alone, zeroed.
+        env: Gives data set, tools, budgets and formats; it is not stepped.
+        groups: The numbers of the groups, without gaps.
+        group_size: Members of a group.
+        arrays: Observations of these groups' members alone, zeroed.
         active: bool (members of these groups,): where a member still plays.
     """
 
@@ -101,8 +101,8 @@ class GroupBlock:
         """Begin groups, and play one turn of the active members of all others.
 
         Args:
-            starts: the groups to begin; their actions are ignored.
-            actions: the batch of these groups' members.
+            starts: The groups to begin; their actions are ignored.
+            actions: The batch of these groups' members.
 
         Raises:
             ValueError: an active member's action is not of the space; nothing was played then.

@@ -13,6 +13,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from actfer_env.boxes import Box
 from actfer_env.data import Dataset
 from actfer_env.envs.actions import Magnified
 from actfer_env.envs.face import ActFEREnv
@@ -75,14 +76,14 @@ class GroupVectorEnv(gym.vector.VectorEnv[Observations, Any, NDArray[Any]]):
     an interrupt while workers play, make a new environment.
 
     Args:
-        env_id: a registered id; None is `ActFEREnv` with the arguments alone.
-        num_groups: groups side by side, at least 1.
-        group_size: members of a group, at least 1.
-        num_workers: processes that play the groups, at most one a group; 0 plays them in this one. Each worker
+        env_id: A registered id; None is `ActFEREnv` with the arguments alone.
+        num_groups: Groups side by side, at least 1.
+        group_size: Members of a group, at least 1.
+        num_workers: Processes that play the groups, at most one a group; 0 plays them in this one. Each worker
             keeps its own cache of pictures, and decodes and detects for its own groups.
         autoreset_mode: NEXT_STEP or SAME_STEP.
-        copy: return observations of their own memory; False returns the arrays that the next step overwrites.
-        context: start method of the workers, "spawn", "forkserver" or "fork".
+        copy: Return observations of their own memory; False returns the arrays that the next step overwrites.
+        context: Start method of the workers, "spawn", "forkserver" or "fork".
         max_episode_steps: gymnasium's name for a bound on turns; the smaller of it and `max_turns` holds.
         **kwargs: arguments of `ActFEREnv`; the data set and the tools are shared by all members.
 
@@ -161,7 +162,7 @@ class GroupVectorEnv(gym.vector.VectorEnv[Observations, Any, NDArray[Any]]):
         """Start every group anew.
 
         Args:
-            seed: fixes which samples follow; one number for all groups. It begins a new run: scores that were not
+            seed: Fixes which samples follow; one number for all groups. It begins a new run: scores that were not
                 committed are dropped.
             options: {"samples": one index or id for each group} chooses the first samples.
 
@@ -186,6 +187,12 @@ class GroupVectorEnv(gym.vector.VectorEnv[Observations, Any, NDArray[Any]]):
         self, actions: Any
     ) -> tuple[Observations, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """Play one turn of every active member; see the class for frozen members and the end of groups.
+
+        Args:
+            actions: The batch of n actions, as the `action_space` has it; those of frozen members are ignored.
+
+        Returns:
+            Observations with a leading axis of n, rewards float64 (n,), terminated and truncated bool (n,), info.
 
         Raises:
             RuntimeError: `reset` was not called, or an error came since.
@@ -225,6 +232,9 @@ class GroupVectorEnv(gym.vector.VectorEnv[Observations, Any, NDArray[Any]]):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a state of `state_dict`; call `reset` without a seed next.
 
+        Args:
+            state: JSON values that `state_dict` returned.
+
         Raises:
             RewardError: the scorer's state is malformed.
         """
@@ -246,7 +256,9 @@ class GroupVectorEnv(gym.vector.VectorEnv[Observations, Any, NDArray[Any]]):
         arrays, template = self._blocks.arrays, self._template
         rows = zip(arrays["action_mask"], arrays["crop_boxes"], arrays["crop_mask"], strict=True)
         return [
-            template.codec.sample_mask(mask.copy(), Magnified(tuple(map(tuple, boxes[shown == 1])), self.tools.zoom))
+            template.codec.sample_mask(
+                mask.copy(), Magnified(tuple(Box(*box) for box in boxes[shown == 1]), self.tools.zoom)
+            )
             for mask, boxes, shown in rows
         ]
 
@@ -261,7 +273,14 @@ class GroupVectorEnv(gym.vector.VectorEnv[Observations, Any, NDArray[Any]]):
             self._template.close()
 
     def members(self, group: int) -> range:
-        """Return the indices of a group's environments."""
+        """Return the indices of a group's environments.
+
+        Args:
+            group: Number of the group, from 0.
+
+        Returns:
+            The indices, in order.
+        """
         return range(group * self.group_size, (group + 1) * self.group_size)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -401,9 +420,12 @@ def make_vector(num_envs: int, group_size: int = 1, **kwargs: Any) -> GroupVecto
     """Return the vector environment behind `gymnasium.make_vec`.
 
     Args:
-        num_envs: members of all groups together, a multiple of `group_size`.
-        group_size: members of a group; 1 is an ordinary vector environment.
+        num_envs: Members of all groups together, a multiple of `group_size`.
+        group_size: Members of a group; 1 is an ordinary vector environment.
         **kwargs: as for `GroupVectorEnv`, with those that the id was registered with.
+
+    Returns:
+        The vector environment.
 
     Raises:
         ValueError: as `GroupVectorEnv`, or the members make no whole groups.

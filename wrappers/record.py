@@ -19,11 +19,11 @@ class RecordRollouts(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructo
     """Appends each finished episode's `Rollout` to a list and, if asked, to a JSON-lines file.
 
     Args:
-        env: an environment of this package.
-        path: the file, extended line by line so that a killed run keeps what it finished; None keeps a list only.
+        env: An environment of this package.
+        path: The file, extended line by line so that a killed run keeps what it finished; None keeps a list only.
 
     Attributes:
-        rollouts: the finished episodes, in order. A query group that is played again, as after another
+        rollouts: The finished episodes, in order. A query group that is played again, as after another
             `reset(seed=0)`, is kept under an id of its own ("...~2").
 
     Raises:
@@ -49,7 +49,14 @@ class RecordRollouts(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructo
         self._seen = Counter((re.sub(r"~\d+$", "", one.group_id), one.member) for one in kept)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Step the environment and keep the rollout that ends."""
+        """Step the environment and keep the rollout that ends.
+
+        Args:
+            action: An action of the environment, or the batch of a vector environment.
+
+        Returns:
+            The environment's own values.
+        """
         obs, reward, terminated, truncated, info = self.env.step(action)
         if "rollout" in info:
             self.rollouts.append(self._distinct(info["rollout"]))

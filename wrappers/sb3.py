@@ -35,9 +35,12 @@ def make_sb3_vec(env_id: str, num_groups: int, group_size: int = 1, **kwargs: An
 
     Args:
         env_id: "ActFER-MultiDiscrete-v0" for PPO, A2C and MaskablePPO; "ActFER-Discrete-v0" for these and DQN.
-        num_groups: groups side by side.
-        group_size: members of a group; 1 makes ordinary independent environments.
+        num_groups: Groups side by side.
+        group_size: Members of a group; 1 makes ordinary independent environments.
         **kwargs: as for `GroupVectorEnv`.
+
+    Returns:
+        The vector environment, of num_groups x group_size members.
     """
     kwargs["autoreset_mode"] = AutoresetMode.SAME_STEP
     return SB3GroupVecEnv(GroupVectorEnv(env_id, num_groups, group_size, **kwargs))
@@ -53,10 +56,10 @@ class SB3GroupVecEnv(VecEnv):
     horizon belongs to the task and nothing is to be bootstrapped.
 
     Args:
-        envs: made with `AutoresetMode.SAME_STEP`, and copying its observations.
+        envs: Made with `AutoresetMode.SAME_STEP`, and copying its observations.
 
     Attributes:
-        envs: the environment; `envs.commit()` once per policy update moves the EMA.
+        envs: The environment; `envs.commit()` once per policy update moves the EMA.
 
     Raises:
         ValueError: it resets in the next step, or does not copy.
@@ -80,7 +83,11 @@ class SB3GroupVecEnv(VecEnv):
         return obs
 
     def step_async(self, actions: NDArray[Any]) -> None:
-        """Take the actions; `step_wait` plays them."""
+        """Take the actions; `step_wait` plays them.
+
+        Args:
+            actions: The batch of n actions.
+        """
         self._actions = actions
 
     def step_wait(self) -> tuple[Observations, NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
@@ -113,7 +120,7 @@ class SB3GroupVecEnv(VecEnv):
         return [values[i] for i in self._get_indices(indices)]
 
     def env_is_wrapped(self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: Any = None) -> list[bool]:
-        """Whether members are wrapped: for `Monitor` yes, as its infos are there; for others no."""
+        """Tell whether members are wrapped: for `Monitor` yes, as its infos are there; for others no."""
         return [issubclass(wrapper_class, Monitor) for _ in self._get_indices(indices)]
 
     def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
@@ -142,7 +149,7 @@ class CollapseCallback(BaseCallback):
     `actfer_env.rewards.guards`.
 
     Args:
-        least: episodes that a figure is of, at least; fewer would warn of chance.
+        least: Episodes that a figure is of, at least; fewer would warn of chance.
 
     Example:
         ``model.learn(100_000, callback=CollapseCallback())``
@@ -186,9 +193,9 @@ class ViewExtractor(BaseFeaturesExtractor):
     The crops share one CNN. It is much cheaper than SB3's default, which builds a NatureCNN for every picture.
 
     Args:
-        observation_space: the environment's.
-        features_dim: features in the end.
-        width: channels of the first layer.
+        observation_space: The environment's.
+        features_dim: Features in the end.
+        width: Channels of the first layer.
     """
 
     def __init__(self, observation_space: spaces.Dict, features_dim: int = 128, width: int = 16) -> None:
@@ -204,7 +211,7 @@ class ViewExtractor(BaseFeaturesExtractor):
         """Return the features, (n, features_dim).
 
         Args:
-            observations: as SB3 prepares them: pictures (n, 3, H, W) in [0, 1], the rest as floats or one-hot.
+            observations: As SB3 prepares them: pictures (n, 3, H, W) in [0, 1], the rest as floats or one-hot.
         """
         n = len(observations["image"])
         crops = torch.stack([observations[key] for key in self._crops], 1).flatten(0, 1)

@@ -33,9 +33,9 @@ class LocalBlock:
     """All groups in this process; the same calls as `WorkerPool`.
 
     Args:
-        env: as for `GroupBlock`.
-        num_groups: groups.
-        group_size: members of a group.
+        env: Environment as for `GroupBlock`.
+        num_groups: Groups.
+        group_size: Members of a group.
     """
 
     def __init__(self, env: ActFEREnv, num_groups: int, group_size: int) -> None:
@@ -54,12 +54,12 @@ class WorkerPool:
     The memory is a file without a name: it goes when the last process that uses it ends, however that ends.
 
     Args:
-        env: as for `GroupBlock`; sizes the memory.
-        kwargs: arguments of the `ActFEREnv` that every worker makes.
-        num_groups: groups.
-        group_size: members of a group.
-        num_workers: processes, at most one a group.
-        context: start method of `multiprocessing`.
+        env: Environment as for `GroupBlock`; sizes the memory.
+        kwargs: Arguments of the `ActFEREnv` that every worker makes.
+        num_groups: Groups.
+        group_size: Members of a group.
+        num_workers: Processes, at most one a group.
+        context: Start method of `multiprocessing`.
 
     Raises:
         ValueError: an unknown start method, more workers than groups, or arguments that cannot be sent.

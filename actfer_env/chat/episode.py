@@ -32,14 +32,14 @@ from actfer_env.tools.zoom import ZoomConfig
 
 @dataclass(frozen=True)
 class ChatStep:
-    """What one assistant turn brought.
+    """Result of one assistant turn.
 
     Attributes:
         messages: the new tool or user messages, to be shown to the policy; empty at the end.
         images: their pictures, in order, uint8 (H, W, 3) RGB.
         done: whether the episode is over.
         violations: names of the turn's violations.
-        parsed: what was read in the turn.
+        parsed: Calls and answer that were read in the turn.
     """
 
     messages: tuple[Message, ...]
@@ -62,7 +62,7 @@ class ChatEpisode:
         config: budgets; presets without tools play one turn.
         group_id: the query group; default is the sample's id.
         member: index within the group.
-        seed: for the record.
+        seed: Seed for the record.
         step: the policy update, for the record.
 
     Raises:
@@ -105,7 +105,7 @@ class ChatEpisode:
 
     @property
     def done(self) -> bool:
-        """Whether the episode is over."""
+        """True once the episode is over."""
         return self.episode.done
 
     @property
@@ -126,12 +126,12 @@ class ChatEpisode:
         """Play one assistant turn.
 
         Args:
-            text: what the policy wrote; None, as servers send beside native calls, is an empty text.
+            text: Text that the policy wrote; None, as servers send beside native calls, is an empty text.
             tool_calls: native calls in OpenAI's format. Each that has an id is answered by a tool message, also
                 where the turn as a whole is refused: endpoints reject a history in which one is missing.
-            prefix: what the chat template had written at the turn's head, such as an opening ``<think>``; it belongs
-                to the turn.
-            reasoning: what a server has cut out of the turn and sent beside it. It belongs to the turn, as its
+            prefix: Text that the chat template had written at the turn's head, such as an opening ``<think>``; it
+                belongs to the turn.
+            reasoning: Text that a server has cut out of the turn and sent beside it. It belongs to the turn, as its
                 ``<think>`` block, when the turn is read and recorded; in `messages` it stands beside the text, as
                 ``reasoning_content``.
 
@@ -187,7 +187,7 @@ class ChatEpisode:
         """End the episode without an answer.
 
         Args:
-            outcome: how, such as "refused", "failed", "too_long" or "out_of_budget"; it is kept in the rollout.
+            outcome: Manner of the end, such as "refused", "failed", "too_long" or "out_of_budget"; kept in the rollout.
             why: words of the policy or of its server, for the record.
             status: HTTP status, where a server ended the conversation and not the policy, for the record.
 

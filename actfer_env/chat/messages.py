@@ -91,7 +91,7 @@ def to_openai(
     endpoints refuse empty texts.
 
     Args:
-        messages: of a `ChatEpisode`.
+        messages: Messages of a `ChatEpisode`.
         images: its pictures.
         images_in_tool: leave pictures in tool messages; False moves them to a user message behind each run of tool
             messages, for the many servers whose tool messages hold text only.

@@ -30,7 +30,7 @@ def with_reasoning(text: str, reasoning: str | None) -> str:
     """Return the turn as the policy wrote it, where a server has cut its reasoning out and sent it beside.
 
     Args:
-        text: what the server left; a ``<think>`` block of its own is joined with the reasoning.
+        text: Text that the server left; a ``<think>`` block of its own is joined with the reasoning.
         reasoning: without tags; those that it quotes are spelled with a space, so that it stays one block.
     """
     if reasoning is None or not reasoning.strip():

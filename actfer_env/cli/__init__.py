@@ -69,8 +69,9 @@ def _note_result(context: typer.Context) -> None:
 
 
 command: Callable[..., None]
-for command in (play.demo, play.rollout, play.report):
+for command in (play.demo, play.rollout, play.play, play.report):
     app.command()(command)
+app.command(name="export-policy")(play.export_policy)
 app.command(name="eval")(evaluate.evaluate_)
 for command in (train.train, train.ablate, inspect.inspect, info.envs, info.doctor):
     app.command()(command)
@@ -83,6 +84,7 @@ data_app.command("check")(data.data_check)
 data_app.command()(data.gallery)
 data_app.command("verl")(data.data_verl)
 data_app.command("precompute")(data.data_precompute)
+data_app.command("prepare")(data.data_prepare)
 
 
 def main() -> None:
@@ -99,7 +101,7 @@ def run(command: Callable[[], Any]) -> None:
     latter is told, and is an error where the result is what was to be printed.
 
     Args:
-        command: returns an exit code, or None for 0.
+        command: Returns an exit code, or None for 0.
     """
     open_streams()
     warnings.formatwarning = _one_line

@@ -1,4 +1,4 @@
-"""Commands about data sets: list, check, gallery, verl, precompute."""
+"""Commands about data sets: list, check, gallery, verl, precompute, prepare."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import typer
 
 from actfer_env import facs
 from actfer_env.cli.options import (
+    DRAWN,
     AUSetOption,
     DetectorOption,
     EmptyAUsOption,
     OutOption,
     PresetOption,
+    RootOption,
     SeedOption,
     SkipBrokenOption,
     SplitOption,
@@ -50,7 +52,7 @@ def data_check(
     root: Annotated[str | None, typer.Option(help="Its folder or file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     pictures: Annotated[
-        bool, typer.Option("--pictures/--labels-only", help="Read every picture, or lists and labels alone.")
+        bool, typer.Option("--pictures/--no-pictures", help="Read every picture; else lists and labels alone.")
     ] = True,
     distance: Annotated[
         int, typer.Option(min=0, max=8, help="Bits in which hashes of near-duplicates differ at most.")
@@ -213,3 +215,46 @@ def data_precompute(  # noqa: PLR0913, PLR0917  (each argument is an option of t
     say(f"use them: --detector cached:{out.resolve()}")
     if done.unread:
         raise typer.Exit(1)
+
+
+def data_prepare(  # noqa: PLR0913, PLR0917  (each argument is an option of the command)
+    name: Annotated[str, typer.Argument(help="A registered data set, a folder, an image, or a .jsonl file.")],
+    out: OutOption,
+    root: RootOption = None,
+    split: Annotated[str | None, typer.Option(help="train, val or test; all of them if left out.")] = None,
+    detector: DetectorOption = "auto",
+    number: Annotated[
+        int | None, typer.Option("--number", "-n", min=1, help="Samples of each split; all if left out.")
+    ] = None,
+    image_size: Annotated[int, typer.Option(min=16, help="Side of the raw picture, pixels.")] = 96,
+    face_size: Annotated[int, typer.Option(min=16, help="Side of the aligned face, pixels.")] = 64,
+    crop_size: Annotated[int, typer.Option(min=16, help="Side of a crop, pixels.")] = 48,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores if left out.")] = None,
+    preset: PresetOption = None,
+    empty_aus: EmptyAUsOption = None,
+    skip_broken: SkipBrokenOption = False,
+) -> None:
+    """Detect, align and crop every picture of a data set once; everything then takes prepared:FOLDER as a data set.
+
+    The same command goes on where an interrupted one stopped.
+    """
+    from actfer_env.agents.light.views import ViewConfig
+    from actfer_env.data.prepared import prepare_dataset
+    from actfer_env.splits import SPLITS
+    from actfer_env.tools import make_detector
+
+    make_detector(detector)  # a wrong one is refused before the bar appears
+    splits = SPLITS if split is None and name in DRAWN else (split,)
+    datasets = [open_dataset(name, one, skip_broken, empty_aus=empty_aus, preset=preset, root=root) for one in splits]
+    config = ViewConfig(image_size, face_size, crop_size, detector)
+    with progress_bar() as progress:
+        task = progress.add_task("pictures", total=None)
+        made = prepare_dataset(datasets, out, config, number=number, workers=workers,
+                               advance=lambda done, total: progress.update(task, completed=done, total=total))  # fmt: skip
+    views = made.views
+    say(f"{made.describe()}, {int((~views.found).sum())} without a face; {_size_of(out) / 2**20:,.0f} MiB")
+    say(f"use it: prepared:{out.resolve()}")
+
+
+def _size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,4 +1,4 @@
-"""The command that evaluates a vision-language model."""
+"""The command that evaluates a vision-language model or another policy."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ from actfer_env.cli.options import (
     EmptyAUsOption,
     FieldsOption,
     OutOption,
+    RootOption,
     SeedOption,
     SkipBrokenOption,
     SplitOption,
     TargetArgument,
+    TurnsOption,
+    ZoomsOption,
     au_set_of,
     open_dataset,
     reward_of,
@@ -36,7 +39,12 @@ if TYPE_CHECKING:
 
 def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the command)
     target: TargetArgument,
-    model: Annotated[str, typer.Option(help="A model's folder or hub name; with --endpoint its name there.")],
+    model: Annotated[
+        str | None, typer.Option(help="A model's folder or hub name; with --endpoint its name there.")
+    ] = None,
+    agent: Annotated[
+        str | None, typer.Option(help="Instead of a model: light:FOLDER, sb3:FILE, module:Class; commas mix them.")
+    ] = None,
     endpoint: Annotated[str | None, typer.Option(help="Address of an OpenAI-compatible server.")] = None,
     out: OutOption = Path("actfer-eval"),
     split: SplitOption = None,
@@ -54,8 +62,8 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
         bool, typer.Option("--images-in-tool", help="Endpoint: send pictures inside tool messages.")
     ] = False,
     detector: DetectorOption = "auto",
-    max_turns: Annotated[int, typer.Option(min=1, help="Calls and answer together.")] = 6,
-    max_zooms: Annotated[int, typer.Option(min=0, help="Crops of an episode.")] = 4,
+    max_turns: TurnsOption = None,
+    max_zooms: ZoomsOption = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens of a turn.")] = 1024,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
     seed: SeedOption = 0,
@@ -77,8 +85,11 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
     fields: FieldsOption = [],  # noqa: B006
     skip_broken: SkipBrokenOption = False,
     embed: EmbedOption = False,
+    root: RootOption = None,
 ) -> None:
     """Evaluate a vision-language model; what is finished is kept, and the same command goes on where it stopped.
+
+    With --agent a policy plays instead, once from the beginning.
 
     Pictures leave this machine only with --endpoint, and go to that address alone. Its key is read from
     OPENAI_API_KEY.
@@ -87,12 +98,26 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
     from actfer_env.episode import EpisodeConfig
     from actfer_env.evaluation import EvalConfig
 
+    if (model is None) == (agent is None):
+        raise DataError("give one of --model and --agent")
+    if agent is not None and (endpoint is not None or dry_run):
+        raise DataError("--endpoint and --dry-run go with --model, not with --agent")
+    if agent is not None:
+        _play_agent(agent, open_dataset(target, split, skip_broken, "test", empty_aus=empty_aus, preset=data_preset,
+                                        number=number, root=root), out, embed,
+                    group_size=repeats, detector=None if detector == "auto" else detector, number=number, seed=seed,
+                    max_turns=max_turns, max_zooms=max_zooms, reward=reward_of(fields),
+                    au_set=None if au_set is None else au_set_of(au_set))  # fmt: skip
+        return
+    assert model is not None
     chosen: dict[str, Any] = {"preset": preset, "parsing": parsing, "calls": "native" if native_calls else "text"}
     chosen |= {} if coordinates is None else {"coordinates": coordinates}
     chat = ChatConfig(**chosen, schemas_in_prompt=endpoint is not None and not native_calls)
-    episode = EpisodeConfig(max_turns, max_zooms, au_set_of(au_set))
+    budgets = {"max_turns": max_turns, "max_zooms": max_zooms}
+    episode = EpisodeConfig(au_set=au_set_of(au_set), **{k: v for k, v in budgets.items() if v is not None})
     config = EvalConfig(chat, episode, detector, number, repeats, reward_of(fields))
-    dataset = open_dataset(target, split, skip_broken, "test", empty_aus=empty_aus, preset=data_preset, number=number)
+    dataset = open_dataset(target, split, skip_broken, "test", empty_aus=empty_aus, preset=data_preset, number=number,
+                           root=root)  # fmt: skip
     if dry_run:
         _estimate(dataset, config, price)
         return
@@ -114,6 +139,15 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
             images_in_tool=images_in_tool, token_budget=token_budget, cache=None if cache is None else str(cache),
         ))  # fmt: skip
     _evaluate(agent, dataset, config, out, embed)
+
+
+def _play_agent(agent: str, dataset: Dataset, out: Path, embed: bool, **given: Any) -> None:
+    """Play a data set with agents, and write figures and report."""
+    from actfer_env.cli.play import play_and_report
+    from actfer_env.evaluation.play import config_for
+
+    config = config_for(tuple(part.strip() for part in agent.split(",")), **given)
+    play_and_report(dataset, config, out, embed, summary=True)
 
 
 def _evaluate(agent: Any, dataset: Dataset, config: EvalConfig, out: Path, embed: bool) -> None:

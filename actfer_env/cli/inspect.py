@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Format(str, Enum):
-    """How results are printed."""
+    """Format in which results are printed."""
 
     jsonl = "jsonl"
     csv = "csv"

@@ -33,7 +33,18 @@ ZoomCostOption = Annotated[
 LookOption = Annotated[
     int, typer.Option(min=0, max=4, help="Regions that an episode may magnify; fewer than 4 make the policy choose.")
 ]
+TurnsOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Turns of an episode; a trained agent's own if left out.", show_default="6"),
+]
+ZoomsOption = Annotated[
+    int | None,
+    typer.Option(min=0, help="Crops of an episode; a trained agent's own if left out.", show_default="4"),
+]
 OutOption = Annotated[Path, typer.Option(help="Folder for the results; made if it is not there.")]
+RootOption = Annotated[
+    Path | None, typer.Option("--root", help="Folder or file of a registered data set that needs one.")
+]
 SplitOption = Annotated[
     str | None,
     typer.Option(help="train, val or test; all if left out (of drawn faces: train, and test for eval)."),
@@ -64,31 +75,35 @@ DRAWN = ("synthetic", "synthetic-mixed")
 
 def open_dataset(
     target: str, split: str | None, skip_broken: bool, drawn: str = "train", *, empty_aus: str | None = None,
-    preset: str | None = None, number: int | None = None,
+    preset: str | None = None, number: int | None = None, root: Path | None = None,
 ) -> Dataset:  # fmt: skip
     """Return the data set that a path or name stands for, and say how many samples of which split are taken.
 
     Args:
-        target: a path or a registered name; an existing path comes first.
+        target: A path or a registered name; an existing path comes first.
         split: None is all.
-        skip_broken: leave out broken lines.
-        drawn: the split of drawn faces, which have no end that "all" could mean.
-        empty_aus: what an empty list of AUs means; None is the loader's default.
-        preset: of drawn faces; None is the loader's default.
-        number: how many samples the command takes; None is all.
+        skip_broken: Leave out broken lines.
+        drawn: The split of drawn faces, which have no end that "all" could mean.
+        empty_aus: What an empty list of AUs means; None is the loader's default.
+        preset: Of drawn faces; None is the loader's default.
+        number: How many samples the command takes; None is all.
+        root: Folder or file of a registered data set; the name then comes before a path of that name.
     """
     from actfer_env.data import registered_datasets
 
     path = Path(target)
     found = {"on_error": "skip" if skip_broken else None, "empty_aus": empty_aus, "preset": preset}
     options = {name: value for name, value in found.items() if value is not None}
-    if path.suffix.lower() == ".jsonl":
+    if root is not None and target not in registered_datasets():
+        raise DataError(f"--root goes with a registered data set, such as {', '.join(registered_datasets()[:3])}; "
+                        f"{target} is none")  # fmt: skip
+    if root is None and path.suffix.lower() == ".jsonl":
         dataset = _load("jsonl", path, split, options)
-    elif path.exists():
+    elif root is None and path.exists():
         dataset = _load("photos", path, split, options)
-    elif target in registered_datasets():
+    elif target in registered_datasets() or target.startswith("prepared:"):
         options.pop("on_error", None)
-        dataset = _load(target, None, split or (drawn if target in DRAWN else None), options)
+        dataset = _load(target, root, split or (drawn if target in DRAWN else None), options)
     else:
         known = ", ".join(registered_datasets())
         raise DataError(f"{target}: no such file or folder, and no data set of that name ({known})")
@@ -118,7 +133,7 @@ def reward_fields(given: Sequence[str], **named: Any) -> tuple[tuple[str, Any], 
     """Read the reward's constants from FIELD=VALUE, and check them before any work.
 
     Args:
-        given: what came with ``--set``.
+        given: Fields given by ``--set``.
         **named: field -> value of an option of its own, such as ``--zoom-cost``; None where that was not given.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What the commands print: lines, complaints, tables, progress bars; to any encoding, and where nobody reads."""
+"""Output of the commands: lines, complaints, tables, progress bars; to any encoding, and where nobody reads."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Stream:
     """A text stream that outlives its reader: what can no longer be written is dropped, and the work goes on.
 
     Attributes:
-        error: the first failure to write, or None.
+        error: The first failure to write, or None.
 
     Args:
-        stream: the stream.
+        stream: The stream.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -100,7 +100,7 @@ def complain(text: str) -> None:
 
 
 def is_terminal(stream: Any) -> bool:
-    """Whether a stream is there and shows what is written to a person."""
+    """Tell whether a stream is there and shows what is written to a person."""
     return bool(stream and not stream.closed and stream.isatty())
 
 

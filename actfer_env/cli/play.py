@@ -1,10 +1,12 @@
-"""Commands that play the tools: demo, rollout, report."""
+"""Commands that play the tools: demo, rollout, play, report; and the one that exports a policy."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
 
 from actfer_env import facs
@@ -16,21 +18,26 @@ from actfer_env.cli.options import (
     FieldsOption,
     OutOption,
     PresetOption,
+    RootOption,
     SeedOption,
     SkipBrokenOption,
     SplitOption,
     TargetArgument,
+    TurnsOption,
+    ZoomsOption,
     au_set_of,
     open_dataset,
     reward_of,
 )
 from actfer_env.cli.output import complain, print_summary, progress_bar, say
 from actfer_env.errors import DataError
-from actfer_env.files import check_writable
+from actfer_env.files import check_writable, write_text_atomic
 
 if TYPE_CHECKING:
     from actfer_env.data import Dataset
+    from actfer_env.evaluation import Run
     from actfer_env.evaluation.play import RolloutConfig
+    from actfer_env.rollout import Rollout
 
 DEMO_AGENTS = ("full:truth", "simplified:happiness", "blind:neutral", "random:unmasked")
 DEMO_SAMPLES = 12
@@ -42,20 +49,23 @@ def demo(
     seed: SeedOption = 0,
     number: Annotated[int, typer.Option("--number", "-n", min=1, help="Pictures.")] = DEMO_SAMPLES,
     au_set: AUSetOption = None,
+    agent: Annotated[
+        str | None, typer.Option(help="An agent that plays beside the scripts, such as light:FOLDER.")
+    ] = None,
 ) -> None:
     """Play scripted and random episodes on drawn faces and the astronaut portrait, and write a report.
 
     Each picture is played four times, as a query group: with zooming, without, without looking at all, and at
-    random. No agent here looks at pictures; the demo shows the tools and the rewards.
+    random; and once by --agent. No script looks at pictures; the demo shows the tools and the rewards.
     """
     from actfer_env.data import load_dataset
-    from actfer_env.evaluation.play import RolloutConfig
+    from actfer_env.evaluation.play import config_for
 
-    config = RolloutConfig(agents=DEMO_AGENTS, group_size=len(DEMO_AGENTS), detector=detector, seed=seed, number=number,
-                           au_set=au_set_of(au_set))  # fmt: skip
+    agents = DEMO_AGENTS if agent is None else (*DEMO_AGENTS, agent)
+    config = config_for(agents, group_size=len(agents), seed=seed, number=number, **_given(detector, au_set))
     dataset = load_dataset("demo")
     say(dataset.describe(number))
-    _play(dataset, config, out)
+    play_and_report(dataset, config, out)
 
 
 def rollout(  # noqa: PLR0913, PLR0917  (each argument is an option of the command)
@@ -63,7 +73,10 @@ def rollout(  # noqa: PLR0913, PLR0917  (each argument is an option of the comma
     out: OutOption = Path("actfer-out"),
     agent: Annotated[
         str,
-        typer.Option(help="full, simplified, degraded, blind (each with :truth or :EMOTION), random; commas mix them."),
+        typer.Option(
+            help="full, simplified, degraded, blind (each with :truth or :EMOTION), random, light:FOLDER, "
+            "sb3:FILE (each with :sample), module:Class; commas mix them."
+        ),
     ] = "full",
     detector: DetectorOption = "auto",
     split: SplitOption = None,
@@ -72,8 +85,8 @@ def rollout(  # noqa: PLR0913, PLR0917  (each argument is an option of the comma
     ] = None,
     group_size: Annotated[int, typer.Option(min=1, help="Episodes of one sample, which form a query group.")] = 1,
     seed: SeedOption = 0,
-    max_turns: Annotated[int, typer.Option(min=1, help="Turns of an episode.")] = 6,
-    max_zooms: Annotated[int, typer.Option(min=0, help="Crops of an episode.")] = 4,
+    max_turns: TurnsOption = None,
+    max_zooms: ZoomsOption = None,
     variant: Annotated[
         str, typer.Option(help="Reward: full, no_ema, zoom_biased, au_grounded, emotion_only.")
     ] = "full",
@@ -83,20 +96,76 @@ def rollout(  # noqa: PLR0913, PLR0917  (each argument is an option of the comma
     au_set: AUSetOption = None,
     skip_broken: SkipBrokenOption = False,
     embed: EmbedOption = False,
+    root: RootOption = None,
 ) -> None:
     """Play episodes over photos or a data set; write rollouts.jsonl, run.json and report.html.
 
-    Scripted and random agents only play the tools: nobody reads the faces then, and no emotion is shown.
+    Scripted and random agents only play the tools: nobody reads the faces then, and no emotion is shown. A trained
+    agent plays with the sizes and budgets of its training.
     """
-    from actfer_env.evaluation.play import RolloutConfig
+    from actfer_env.evaluation.play import config_for
 
     agents = tuple(part.strip() for part in agent.split(","))
-    config = RolloutConfig(
-        agents=agents, detector=detector, group_size=group_size, number=number, seed=seed,
-        max_turns=max_turns, max_zooms=max_zooms, reward=reward_of(fields, variant), au_set=au_set_of(au_set),
+    config = config_for(
+        agents, group_size=group_size, number=number, seed=seed, max_turns=max_turns, max_zooms=max_zooms,
+        reward=reward_of(fields, variant), **_given(detector, au_set),
     )  # fmt: skip
-    dataset = open_dataset(target, split, skip_broken, empty_aus=empty_aus, preset=preset, number=number)
-    _play(dataset, config, out, embed)
+    dataset = open_dataset(target, split, skip_broken, empty_aus=empty_aus, preset=preset, number=number, root=root)
+    play_and_report(dataset, config, out, embed)
+
+
+def play(  # noqa: PLR0913, PLR0917  (each argument is an option of the command)
+    target: Annotated[
+        str, typer.Argument(help="A folder, an image, a .jsonl file, or a registered data set.")
+    ] = "synthetic",
+    out: OutOption = Path("actfer-play"),
+    detector: DetectorOption = "auto",
+    split: SplitOption = None,
+    number: Annotated[int, typer.Option("--number", "-n", min=1, help="Samples, drawn by the seed.")] = 1,
+    seed: SeedOption = 0,
+    max_turns: TurnsOption = None,
+    max_zooms: ZoomsOption = None,
+    window: Annotated[bool, typer.Option("--window", help="Show each turn in a window too.")] = False,
+    image_size: Annotated[int, typer.Option(min=16, help="Side of the raw picture that is shown, pixels.")] = 96,
+    fields: FieldsOption = [],  # noqa: B006
+    preset: PresetOption = None,
+    empty_aus: EmptyAUsOption = None,
+    au_set: AUSetOption = None,
+    skip_broken: SkipBrokenOption = False,
+    root: RootOption = None,
+) -> None:
+    """Inspect faces by keyboard: detect, zoom, answer; then see the reward. Writes what `actfer rollout` writes.
+
+    One line a turn, also from a pipe: `printf 'd\\nz mouth\\na happiness 6 12\\n' | actfer play`. `q` stops; finished
+    episodes are kept.
+    """
+    from actfer_env.agents.person import PersonAgent, StopPlayingError
+    from actfer_env.evaluation.play import config_for, make_env, play_episode
+    from actfer_env.evaluation.run import finished_run
+    from actfer_env.rewards.explain import explain_rollout
+
+    config = config_for(("person",), number=number, seed=seed, max_turns=max_turns, max_zooms=max_zooms,
+                        image_size=image_size, reward=reward_of(fields), **_given(detector, au_set))  # fmt: skip
+    dataset = open_dataset(target, split, skip_broken, empty_aus=empty_aus, preset=preset, number=number, root=root)
+    check_writable(out)
+    _check_kind(out)
+    env = make_env(dataset, config, "human" if window else None)
+    person = PersonAgent(env.action_space, config.au_set)
+    rollouts: list[Rollout] = []
+    chosen = np.random.default_rng(seed).choice(len(dataset), min(number, len(dataset)), replace=False)
+    try:
+        for index in chosen.tolist():
+            options = {"sample": index, "group": dataset[index].id, "member": 0}
+            rollouts.append(play_episode(env, person, options, seed))
+            run = finished_run(rollouts, dataset.arguments, config.settings(), config.reward)
+            person.tell(rollouts[-1], explain_rollout(rollouts[-1], run.scores, len(rollouts) - 1, config.reward))
+    except (StopPlayingError, KeyboardInterrupt):
+        say(f"stopped; {len(rollouts)} finished episodes are kept" if rollouts else "stopped")
+    finally:
+        env.close()
+    if not rollouts:
+        raise DataError("no episode was finished: nothing is written")
+    _write(run, dataset, out)
 
 
 def report(
@@ -140,22 +209,71 @@ def report(
         raise typer.Exit(1)
 
 
-def _play(dataset: Dataset, config: RolloutConfig, out: Path, embed: bool = False) -> None:
-    from actfer_env.evaluation import write_report, write_run
-    from actfer_env.evaluation.pictures import embed_pictures
-    from actfer_env.evaluation.play import play
-    from actfer_env.evaluation.report import script_notice
+def export_policy(
+    folder: Annotated[Path, typer.Argument(help="The --out folder of 'actfer train'.")],
+    to: Annotated[str, typer.Option(help="onnx or torchscript.")] = "onnx",
+    out: Annotated[Path | None, typer.Option(help="The file; policy.onnx or policy.ts if left out.")] = None,
+) -> None:
+    """Write a trained policy as one file that needs no part of this package."""
+    from actfer_env.agents import LightAgent
+
+    endings: dict[Any, str] = {"onnx": "onnx", "torchscript": "ts"}
+    if to not in endings:
+        raise DataError(f"unknown format {to!r}: use one of {', '.join(endings)}")
+    agent = LightAgent.load(folder)
+    say(f"policy: {agent.export(out or folder / f'policy.{endings[to]}', to)}")
+
+
+def _given(detector: str, au_set: str | None) -> dict[str, Any]:
+    """Return the fields of `RolloutConfig` that were chosen; the others are left to the agents."""
+    return {
+        "detector": None if detector == "auto" else detector, "au_set": None if au_set is None else au_set_of(au_set),
+    }  # fmt: skip
+
+
+def play_and_report(
+    dataset: Dataset, config: RolloutConfig, out: Path, embed: bool = False, summary: bool = False
+) -> None:
+    """Play episodes, print their figures, and write the run and its report.
+
+    Args:
+        dataset: the samples.
+        config: agents and budgets.
+        out: the folder.
+        embed: copy the pictures into it.
+        summary: write the figures to summary.json too.
+
+    Raises:
+        DataError: no episode could be played, or the folder cannot be written.
+    """
+    from actfer_env.evaluation.play import play as play_all
 
     check_writable(out)
     _check_kind(out)
     total = min(config.number or len(dataset), len(dataset)) * config.group_size
     with progress_bar() as progress:
         task = progress.add_task("episodes", total=total)
-        run = play(dataset, config, lambda name: progress.advance(task))
+        run = play_all(dataset, config, lambda name: progress.advance(task))
     for failure in run.failures:
         complain(failure["error"])
     if not run.rollouts:
         raise DataError("no episode could be played")
+    _write(run, dataset, out, embed)
+    if summary:
+        from actfer_env.evaluation import summarize
+
+        figures = summarize(run.rollouts, run.scores, run.au_set)
+        write_text_atomic(out / "summary.json", json.dumps(figures.to_dict(), indent=1) + "\n")
+    if any(not failure["sample_id"] for failure in run.failures):  # it ended before the last sample
+        raise typer.Exit(1)
+
+
+def _write(run: Run, dataset: Dataset, out: Path, embed: bool = False) -> None:
+    """Write a run and its report, and print its figures."""
+    from actfer_env.evaluation import write_report, write_run
+    from actfer_env.evaluation.pictures import embed_pictures
+    from actfer_env.evaluation.report import script_notice
+
     if embed:
         run = embed_pictures(out, run, dataset)
     write_run(out, run)
@@ -164,8 +282,6 @@ def _play(dataset: Dataset, config: RolloutConfig, out: Path, embed: bool = Fals
     if notice := script_notice(run):
         say(notice)
     say(f"rollouts: {out / 'rollouts.jsonl'}\nreport:   {path}")
-    if any(not failure["sample_id"] for failure in run.failures):  # it ended before the last sample
-        raise typer.Exit(1)
 
 
 def _check_kind(out: Path) -> None:

@@ -11,9 +11,11 @@ import typer
 
 from actfer_env.cli.options import (
     CacheOption,
+    DetectorOption,
     FieldsOption,
     LookOption,
     OutOption,
+    RootOption,
     SeedOption,
     ZoomCostOption,
     reward_fields,
@@ -22,6 +24,30 @@ from actfer_env.cli.output import console, progress_bar, say
 from actfer_env.errors import DataError
 from actfer_env.files import check_writable
 from actfer_env.packages import needs
+
+NameOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset", help="A registered data set, or prepared:FOLDER; see `actfer data list`.",
+        show_default="synthetic-mixed",
+    ),
+]  # fmt: skip
+DataPresetOption = Annotated[
+    str | None, typer.Option("--data-preset", help="Of drawn faces: easy, standard, hard, mixed or subtle.")
+]
+SplittingOption = Annotated[
+    str,
+    typer.Option("--split", help="Where train, val and test come from: own, subject (people apart), share, or auto."),
+]
+SplitSeedOption = Annotated[int, typer.Option(min=0, help="Seed of splits that are drawn.")]
+BalanceOption = Annotated[
+    str, typer.Option(help="draw (rare emotions as often as common ones), none, or auto: draw but of drawn faces.")
+]
+RLShareOption = Annotated[
+    float | None,
+    typer.Option(min=0.0, max=0.99, help="Share of the training samples for UC-GRPO alone; 0: both learn from all.",
+                 show_default="0.4, of drawn faces 0"),
+]  # fmt: skip
 
 
 def train(  # noqa: PLR0913, PLR0917  (each argument is an option of the command)
@@ -40,9 +66,17 @@ def train(  # noqa: PLR0913, PLR0917  (each argument is an option of the command
     no_std: Annotated[bool, typer.Option("--no-std", help="Do not divide advantages by the group's std.")] = False,
     max_zooms: LookOption = 4,
     fields: FieldsOption = [],  # noqa: B006
+    dataset: NameOption = None,
+    root: RootOption = None,
+    split: SplittingOption = "auto",
+    data_preset: DataPresetOption = None,
+    detector: DetectorOption = "auto",
+    split_seed: SplitSeedOption = 0,
+    balance: BalanceOption = "auto",
+    rl_share: RLShareOption = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that draw; all cores if left out.")] = None,
 ) -> None:
-    """Train a light inspection policy with UC-GRPO on drawn faces, and measure it on held-out people.
+    """Train a light inspection policy with UC-GRPO on drawn faces or a data set, and measure it on held-out people.
 
     The same command goes on where an interrupted one stopped.
     """
@@ -51,7 +85,8 @@ def train(  # noqa: PLR0913, PLR0917  (each argument is an option of the command
 
     session.check_variant(variant)
     config = replace(
-        light_preset(preset), variant=variant, seed=seed, zoom_cost=zoom_cost or 0.0, outcome_gate=outcome_gate,
+        data_of(light_preset(preset), dataset, root, split, data_preset, detector, split_seed, balance, rl_share),
+        variant=variant, seed=seed, zoom_cost=zoom_cost or 0.0, outcome_gate=outcome_gate,
         normalize_std=not no_std, max_zooms=max_zooms, reward=reward_fields(fields, zoom_cost=zoom_cost),
     )  # fmt: skip
     check_writable(out)
@@ -76,6 +111,14 @@ def ablate(  # noqa: PLR0913, PLR0917  (each argument is an option of the comman
     zoom_cost: ZoomCostOption = None,
     max_zooms: LookOption = 4,
     fields: FieldsOption = [],  # noqa: B006
+    dataset: NameOption = None,
+    root: RootOption = None,
+    split: SplittingOption = "auto",
+    data_preset: DataPresetOption = None,
+    detector: DetectorOption = "auto",
+    split_seed: SplitSeedOption = 0,
+    balance: BalanceOption = "auto",
+    rl_share: RLShareOption = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
 ) -> None:
     """Train variants x seeds in parallel and write tables and learning curves; finished runs are not made again."""
@@ -86,8 +129,10 @@ def ablate(  # noqa: PLR0913, PLR0917  (each argument is an option of the comman
     from actfer_env.agents.light.claims import WARM_START
 
     names = tuple(part.strip() for part in variants.split(",") if part.strip()) or (*VARIANTS, WARM_START)
-    config = replace(light_preset(preset), zoom_cost=zoom_cost or 0.0, max_zooms=max_zooms,
-                     reward=reward_fields(fields, zoom_cost=zoom_cost))  # fmt: skip
+    config = replace(
+        data_of(light_preset(preset), dataset, root, split, data_preset, detector, split_seed, balance, rl_share),
+        zoom_cost=zoom_cost or 0.0, max_zooms=max_zooms, reward=reward_fields(fields, zoom_cost=zoom_cost),
+    )  # fmt: skip
     check_writable(out)
     say(_data_of(config))
     run_all(
@@ -118,8 +163,28 @@ def light_preset(name: str) -> Any:
     return presets[name]
 
 
+def data_of(  # noqa: PLR0913, PLR0917  (each argument is an option of the commands)
+    config: Any, dataset: str | None, root: Path | None, split: str, data_preset: str | None, detector: str,
+    split_seed: int, balance: str, rl_share: float | None,
+) -> Any:  # fmt: skip
+    """Return a preset on the data that the options name."""
+    from actfer_env.tools import make_detector
+
+    make_detector(detector)  # a wrong one is refused before any work
+    return replace(
+        config, dataset=dataset or config.dataset, root=None if root is None else str(root.expanduser()), split=split,
+        data_preset=data_preset, split_seed=split_seed, balance=balance, rl_share=rl_share,
+        views=replace(config.views, detector=detector),
+    )  # fmt: skip
+
+
 def _data_of(config: Any) -> str:
     """Return in one line how many samples of which split a session takes."""
+    from actfer_env.agents.light.samples import is_sized
+
+    if not is_sized(config.dataset):
+        at = "" if config.root is None else f" in {config.root}"
+        return f"{config.dataset}{at}: at most {config.train} samples of train, {config.val} of val"
     held = f", {config.test} of test" if config.test else ""
     return f"{config.dataset}: {config.train} samples of split train, {config.val} of val{held}"
 
@@ -143,13 +208,15 @@ def _watch(progress: Any) -> Any:
 def _print_figures(result: dict[str, Any]) -> None:
     from rich.table import Table
 
-    found = result["figures"]
+    found, told = result["figures"], result.get("data", {})
+    half = told.get("good") == "focus"
     table = Table(show_header=False, title=f"held-out faces ({result['split']})")
     names = {"accuracy": "accuracy", "macro_f1": "macro-F1", "au_f1": "AU F1", "zoom": "zoomed, of faces found",
-             "zoom_good": "zoomed, good pictures", "zoom_poor": "zoomed, poor pictures", "task": "task reward",
+             "zoom_good": "zoomed, sharper half" if half else "zoomed, good pictures",
+             "zoom_poor": "zoomed, other half" if half else "zoomed, poor pictures", "task": "task reward",
              "task_never": "  same weights, never zooming", "task_once": "  same weights, zooming once or more",
              "task_always": "  same weights, zooming while they can",
              "task_oracle": "  the better of the two for each sample"}  # fmt: skip
     for key, text in names.items():
-        table.add_row(text, f"{found[key]:.3f}")
+        table.add_row(text, "-" if found[key] != found[key] else f"{found[key]:.3f}")
     console().print(table)

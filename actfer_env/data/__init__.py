@@ -18,6 +18,7 @@ from actfer_env.data.loaders.rafdb import load_rafau, load_rafdb
 from actfer_env.data.loaders.sfew import load_sfew
 from actfer_env.data.photos import load_photos
 from actfer_env.data.portrait import load_portrait
+from actfer_env.data.prepared import load_prepared, prepare_dataset
 from actfer_env.data.registry import DATASETS, load_dataset, register_dataset, registered_datasets
 from actfer_env.data.synthetic.samples import load_mixed, load_synthetic
 from actfer_env.sample import Dataset, Sample
@@ -34,6 +35,7 @@ register_dataset("huggingface", load_huggingface)
 register_dataset("jsonl", load_jsonl)
 register_dataset("photos", load_photos)
 register_dataset("portrait", load_portrait)
+register_dataset("prepared", load_prepared)
 register_dataset("rafau", load_rafau)
 register_dataset("rafdb", load_rafdb)
 register_dataset("sfew", load_sfew)
@@ -41,4 +43,4 @@ register_dataset("synthetic", load_synthetic)
 register_dataset("synthetic-mixed", load_mixed)
 DATASETS.seal()
 
-__all__ = ["Dataset", "Sample", "load_dataset", "register_dataset", "registered_datasets"]
+__all__ = ["Dataset", "Sample", "load_dataset", "prepare_dataset", "register_dataset", "registered_datasets"]

@@ -36,13 +36,13 @@ _CONFIRMED = 20_000
 
 @dataclass(frozen=True)
 class CheckConfig:
-    """How much is looked at.
+    """Extent of a check.
 
     Attributes:
-        pictures: read every picture: broken ones, equal files, near-duplicates.
-        distance: bits in which perceptual hashes of near-duplicates differ at most, 0 to 8.
-        number: samples, from the first on; None is all.
-        workers: threads that read pictures.
+        pictures: Read every picture: broken ones, equal files, near-duplicates.
+        distance: Bits in which perceptual hashes of near-duplicates differ at most, 0 to 8.
+        number: Samples, from the first on; None is all.
+        workers: Threads that read pictures.
     """
 
     pictures: bool = True
@@ -62,11 +62,11 @@ class Finding:
     """One thing that was found.
 
     Attributes:
-        kind: its name, such as "missing files".
-        fault: whether it makes results wrong; else it is worth a look.
-        count: how often.
-        text: one line for people.
-        examples: the first few, by id or path.
+        kind: Its name, such as "missing files".
+        fault: Whether it makes results wrong; else it is worth a look.
+        count: Number of times.
+        text: One line for people.
+        examples: The first few, by id or path.
     """
 
     kind: str
@@ -78,22 +78,22 @@ class Finding:
 
 @dataclass
 class CheckReport:
-    """What was found in a data set.
+    """Findings of a check of a data set.
 
     Attributes:
-        name: the registered name.
-        root: its folder or file, or None.
-        title: its name in print.
-        licence: where to ask for it, or None.
-        edition: what lies in the folder, or None where nothing could be loaded or no edition is known.
-        order: the classes in the order of the data set's own numbers or lists.
-        aus: the Action Units that it annotates.
-        counts: split -> class -> number of samples; "none" stands for no split, "no emotion" for no label.
-        official: split -> class -> official number, where known; "all" counts over splits or classes.
-        units: split -> Action Unit -> number of samples in which it is active.
-        coded: split -> number of samples whose Action Units are annotated.
-        subjects: split -> number of subjects, where they are known.
-        findings: faults first.
+        name: The registered name.
+        root: Its folder or file, or None.
+        title: Its name in print.
+        licence: Address at which to ask for it, or None.
+        edition: Edition that lies in the folder, or None where nothing could be loaded or no edition is known.
+        order: The classes in the order of the data set's own numbers or lists.
+        aus: The Action Units that it annotates.
+        counts: Split -> class -> number of samples; "none" stands for no split, "no emotion" for no label.
+        official: Split -> class -> official number, where known; "all" counts over splits or classes.
+        units: Split -> Action Unit -> number of samples in which it is active.
+        coded: Split -> number of samples whose Action Units are annotated.
+        subjects: Split -> number of subjects, where they are known.
+        findings: Faults first.
     """
 
     name: str
@@ -112,7 +112,7 @@ class CheckReport:
 
     @property
     def ok(self) -> bool:
-        """Whether no fault was found."""
+        """True if no fault was found."""
         return not any(finding.fault for finding in self.findings)
 
     def to_dict(self) -> dict[str, Any]:
@@ -145,11 +145,11 @@ def check_dataset(
     only noted.
 
     Args:
-        name: a registered name.
-        root: folder or file, for those that need one.
-        config: how much is looked at.
-        options: options of its loader.
-        watch: called with the pictures that were read so far, and all of them.
+        name: A registered name.
+        root: Folder or file, for those that need one.
+        config: Extent of the check.
+        options: Options of its loader.
+        watch: Called with the pictures that were read so far, and all of them.
 
     Returns:
         The report; the same for the same files.

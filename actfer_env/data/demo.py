@@ -16,8 +16,8 @@ def load_demo(root: str | None = None, *, n: int = 48) -> Iterator[Sample]:
     """Read the data set "demo": drawn faces, and every fourth picture a view of the astronaut portrait.
 
     Args:
-        root: must be None.
-        n: number of samples.
+        root: Must be None.
+        n: Number of samples.
     """
     if root is not None:
         raise DataError("data set 'demo' takes no root")

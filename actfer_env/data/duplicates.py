@@ -40,7 +40,7 @@ def near_pairs(hashes: NDArray[np.uint64], distance: int) -> Iterator[tuple[NDAr
 
     Args:
         hashes: uint64 (n,), all different.
-        distance: bits, 0 to 8.
+        distance: Bits, 0 to 8.
 
     Yields:
         The indices of the first and of the second hashes, int64 (pairs,) each.

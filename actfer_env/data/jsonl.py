@@ -50,9 +50,9 @@ def load_jsonl(
     (`label`, `emotion`, `aus`, `path`, ...) are read, with one warning each.
 
     Args:
-        root: the .jsonl file, in UTF-8, UTF-16 or UTF-32.
+        root: The .jsonl file, in UTF-8, UTF-16 or UTF-32.
         on_error: "skip" leaves out broken lines with one warning each; "raise" stops at the first.
-        empty_aus: what an empty list of AUs means. "none", no unit is active, is the default, for a list that is there
+        empty_aus: Meaning of an empty list of AUs. "none", no unit is active, is the default, for a list that is there
             is a target: of neutral faces and of most of DISFA's frames. Left out of the scores, a policy that always
             names two units would lose nothing on them. "unlabelled" (or "unknown") means not annotated, as Facial-R1's
             own reward takes it; a warning counts the lists that this drops.
@@ -78,9 +78,9 @@ class Manifest:
     """A file of JSON lines, and what had to be guessed or dropped in reading it.
 
     Args:
-        path: the file.
-        on_error: see `load_jsonl`.
-        empty_aus: see `load_jsonl`.
+        path: The file.
+        on_error: See `load_jsonl`.
+        empty_aus: See `load_jsonl`.
     """
 
     def __init__(self, path: Path, on_error: OnError = "raise", empty_aus: EmptyAUs = "none") -> None:

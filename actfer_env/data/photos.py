@@ -43,13 +43,13 @@ def load_photos(
     (`train_00001.jpg`). The root's own name is none.
 
     Args:
-        root: one image, or a folder that is searched with its sub-folders, in the order of the paths.
+        root: One image, or a folder that is searched with its sub-folders, in the order of the paths.
         labels: "auto" takes them from `manifest.jsonl` in the folder, else from sub-folders that are named after an
             emotion (happiness/, 3_sad/, ...); an image without either has none, and so has one in a folder "None".
             Where labels were plainly meant and none can be read, a warning says so. "none" ignores both.
-        prealigned: the images are aligned faces already.
-        on_error: what to do about a broken line of the manifest; see "jsonl".
-        empty_aus: what an empty list of AUs in the manifest means; see "jsonl".
+        prealigned: The images are aligned faces already.
+        on_error: Treatment of a broken line of the manifest; see "jsonl".
+        empty_aus: Meaning of an empty list of AUs in the manifest; see "jsonl".
 
     Raises:
         ImageError: the root does not exist or holds no image.
@@ -133,8 +133,8 @@ def _missed_labels(base: Path, emotions: dict[tuple[str, ...], str | None]) -> s
     """Return a warning where labels were plainly meant but not found, or None.
 
     Args:
-        base: the folder.
-        emotions: the folders of the pictures below it -> the emotion that they name.
+        base: The folder.
+        emotions: The folders of the pictures below it -> the emotion that they name.
     """
     named = {folders[:-1] for folders, emotion in emotions.items() if folders and emotion and _emotion_of(folders[-1])}
     without = sorted({folders[-1] for folders, emotion in emotions.items() if emotion is None and folders

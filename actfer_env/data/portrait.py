@@ -22,20 +22,20 @@ FACE = (224.0, 112.0)
 
 @dataclass(frozen=True)
 class PortraitConfig:
-    """How the views of the portrait vary; all chosen here.
+    """Ranges in which the views of the portrait vary; all chosen here.
 
     Attributes:
-        views: number of samples; two in three are for training, the rest for validation and test by turns.
-        seed: draws the views.
-        half_side: smallest and largest half side of the square cut around the face, in pixels of the portrait.
-        shift: largest offset of the face from the middle, as a share of the half side.
-        turn: largest rotation in degrees.
-        side: smallest and largest side of the sample in pixels.
-        poor_every: every so many views the picture is reduced before it is enlarged again, so that it holds no
+        views: Number of samples; two in three are for training, the rest for validation and test by turns.
+        seed: Draws the views.
+        half_side: Smallest and largest half side of the square cut around the face, in pixels of the portrait.
+        shift: Largest offset of the face from the middle, as a share of the half side.
+        turn: Largest rotation in degrees.
+        side: Smallest and largest side of the sample in pixels.
+        poor_every: Every so many views the picture is reduced before it is enlarged again, so that it holds no
             detail to zoom into.
-        poor_side: side to which such a picture is reduced.
-        lost_every: every so many views the reduction is so strong that no face can be found.
-        lost_side: side to which such a picture is reduced.
+        poor_side: Side to which such a picture is reduced.
+        lost_every: Every so many views the reduction is so strong that no face can be found.
+        lost_side: Side to which such a picture is reduced.
     """
 
     views: int = bounded(48, ge=1)
@@ -62,8 +62,8 @@ def load_portrait(root: str | None = None, *, views: int = CONFIG.views) -> Iter
     Every sample shows the same smiling face, so it exercises tools and front ends; it cannot measure a policy.
 
     Args:
-        root: must be None.
-        views: number of samples.
+        root: Must be None.
+        views: Number of samples.
     """
     if root is not None:
         raise DataError("data set 'portrait' takes no root: its picture ships inside scikit-image")

@@ -30,13 +30,13 @@ from actfer_env.verl_plugin.rows import reference, sample_of
 
 @dataclass(frozen=True)
 class PrecomputeConfig:
-    """How detections are made; sizes chosen here.
+    """Settings of the detection; sizes chosen here.
 
     Attributes:
-        detector: its spec.
-        shard_size: samples of a shard, about; of a new folder.
-        number: samples in all; None is the whole data set.
-        workers: processes.
+        detector: Its spec.
+        shard_size: Samples of a shard, about; of a new folder.
+        number: Samples in all; None is the whole data set.
+        workers: Processes.
         part: (i, n) makes the i-th of n parts, from 0, for several machines on one folder.
     """
 
@@ -54,15 +54,15 @@ class PrecomputeConfig:
 
 @dataclass
 class Precomputed:
-    """What a run did.
+    """Figures of a finished run.
 
     Attributes:
-        detected: samples on which the detector ran.
-        kept: samples that were there already.
-        prealigned: samples that need no detection.
-        faceless: of those detected, samples without a face.
-        unread: pictures that could not be read.
-        failures: one line for each of these, and for each broken shard that was made again.
+        detected: Samples on which the detector ran.
+        kept: Samples that were there already.
+        prealigned: Samples that need no detection.
+        faceless: Number of samples without a face among the detected ones.
+        unread: Pictures that could not be read.
+        failures: One line for each of these, and for each broken shard that was made again.
     """
 
     detected: int = 0
@@ -95,10 +95,10 @@ def precompute(
     Shards of pictures that have changed are made again. Several processes may work on one folder.
 
     Args:
-        dataset: a data set of `load_dataset`.
-        folder: where to; several data sets may share it, for one detector.
-        config: detector and sizes.
-        watch: called with the counts so far after each shard.
+        dataset: A data set of `load_dataset`.
+        folder: Folder to write; several data sets may share it, for one detector.
+        config: Detector and sizes.
+        watch: Called with the counts so far after each shard.
 
     Returns:
         The counts.

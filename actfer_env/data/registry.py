@@ -20,6 +20,8 @@ Loader: TypeAlias = Callable[..., Iterable[Sample]]
 it returns the samples of all splits; a loader with a parameter `split` gets it, and returns that split alone. One that
 `loaders.base.described` marks also gets "auto", and what it returns has the split that was taken as `split`."""
 
+PREPARED = "prepared"
+"""The data set of kept pictures; "prepared:FOLDER" is short for it and its root."""
 DATASETS: Registry[Loader] = Registry("data set", "actfer_env.datasets", DataError)
 """The data sets by name."""
 
@@ -30,9 +32,9 @@ def register_dataset(name: str, loader: Loader, *, replace: bool = False) -> Non
     The command line knows it where it imports the module that registers it: `actfer --import MODULE ...`.
 
     Args:
-        name: the name.
-        loader: see `Loader`.
-        replace: allow a name that is taken.
+        name: The name.
+        loader: See `Loader`.
+        replace: Allow a name that is taken.
 
     Raises:
         DataError: the name is taken or holds a colon.
@@ -51,9 +53,9 @@ def load_dataset(
     """Load a data set by name.
 
     Args:
-        name: a registered name: "synthetic", "photos", "rafdb", ..., or one of your own; official names with their
-            capitals and signs, such as "RAF-DB", are understood.
-        root: folder or file, for those that need one.
+        name: A registered name: "synthetic", "photos", "rafdb", ..., or one of your own; official names with their
+            capitals and signs, such as "RAF-DB", are understood. "prepared:FOLDER" is a folder of kept pictures.
+        root: Folder or file, for those that need one.
         split: "train", "val" or "test"; None is all, of "synthetic" and "synthetic-mixed" the train split; "auto" is
             the train split where the data set has splits, and all where it has none. Samples that name no split,
             beside others that do, are in no split.
@@ -67,6 +69,10 @@ def load_dataset(
             splits, or nothing to load.
         ImageError: the root does not exist or holds no image.
     """
+    if name.startswith(f"{PREPARED}:"):
+        if root is not None:
+            raise DataError(f"{name!r} names its folder: leave out the root, {short(os.fspath(root))}")
+        name, _, root = name.partition(":")
     name = known_name(name)
     DATASETS.find(name)
     if split not in (None, AUTO, *SPLITS):
@@ -84,10 +90,10 @@ def as_dataset(
     """Return the data set of an environment's arguments: loaded by its name, or the given one.
 
     Args:
-        dataset: a registered name, or a data set.
-        root: see `load_dataset`.
-        split: see `load_dataset`; of a given data set it is not asked.
-        preset: of drawn data sets; None is the data set's own.
+        dataset: A registered name, or a data set.
+        root: See `load_dataset`.
+        split: See `load_dataset`; of a given data set it is not asked.
+        preset: Preset of drawn data sets; None is the data set's own.
 
     Raises:
         DataError: it is neither, or cannot be loaded, or a given data set with a preset.
@@ -107,7 +113,7 @@ def known_name(name: str) -> str:
     def bare(text: str) -> str:
         return re.sub(r"[\W_]", "", text.lower().replace("+", "plus"))
 
-    if name in DATASETS:
+    if not isinstance(name, str) or name in DATASETS:
         return name
     return next((known for known in DATASETS if bare(known) == bare(name)), name)
 
@@ -116,10 +122,10 @@ def call_loader(name: str, place: str | None, split: str | None, options: Mappin
     """Return what a data set's loader gives: of a split where it takes one, else the samples of all splits.
 
     Args:
-        name: a registered name.
-        place: the root.
+        name: A registered name.
+        place: The root.
         split: "train", "val", "test", "auto" or None.
-        options: of the loader.
+        options: Options of the loader.
 
     Raises:
         DataError: an unknown name or a wrong option, or what the loader refuses.

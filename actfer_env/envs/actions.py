@@ -34,10 +34,10 @@ class Move:
 
     Attributes:
         tool: "detect_align", "zoom_in" or "answer".
-        region: for zoom_in, a region's name; None if `box` is given.
-        box: for zoom_in, (x1, y1, x2, y2) in the aligned frame.
-        emotion: for answer.
-        aus: for answer.
+        region: Name of the region to zoom into; None if `box` is given.
+        box: Box to zoom into, (x1, y1, x2, y2) in the aligned frame.
+        emotion: Emotion of the answer.
+        aus: Action Units of the answer.
     """
 
     tool: str
@@ -47,7 +47,14 @@ class Move:
     aus: frozenset[int] = frozenset()
 
     def play(self, episode: Episode) -> StepResult:
-        """Make the move in an episode."""
+        """Make the move in an episode.
+
+        Args:
+            episode: The running episode.
+
+        Returns:
+            The result of its turn.
+        """
         if self.tool == ANSWER:
             return episode.answer(self.emotion, self.aus)
         if self.tool == ZOOM_IN and self.region is not None:
@@ -60,7 +67,7 @@ class Magnified(NamedTuple):
 
     Attributes:
         boxes: (x1, y1, x2, y2) in the aligned frame.
-        zoom: says when two boxes count as the same.
+        zoom: Says when two boxes count as the same.
     """
 
     boxes: tuple[Box, ...] = ()
@@ -94,29 +101,57 @@ class ActionCodec(Protocol):
 
     @property
     def derives_aus(self) -> bool:
-        """Whether the answer's Action Units follow from its emotion."""
+        """True if the answer's Action Units follow from its emotion."""
 
     def decode(self, action: Any) -> Move:
         """Return the move that an action stands for.
+
+        Args:
+            action: An action of the space, as NumPy or plain Python values.
+
+        Returns:
+            The move.
 
         Raises:
             ValueError: the action is not of the space; the parts of it that the move uses are looked at.
         """
 
     def encode(self, move: Move) -> Any:
-        """Return the action that stands for a move."""
+        """Return the action that stands for a move.
+
+        Args:
+            move: The move.
+
+        Returns:
+            An action of the space.
+        """
 
     def rows(self, actions: Any) -> list[Any]:
         """Return the single actions, of plain Python numbers, of a vector environment's batch."""
 
     def mask(self, episode: Episode) -> Mask:
-        """Return which (sub-)actions are legal now, int8 (mask_size,); read-only."""
+        """Return which (sub-)actions are legal now, int8 (mask_size,); read-only.
+
+        Args:
+            episode: The running episode.
+
+        Returns:
+            1 where a (sub-)action is legal, else 0.
+        """
 
     def sample_mask(self, mask: Mask, magnified: Magnified) -> Any:
         """Return a mask (mask_size,) in the form that the `sample` of the space takes; it shares the mask's memory."""
 
     def draw(self, rng: np.random.Generator, mask: NDArray[np.bool_]) -> Any:
-        """Return a random action among those that the mask (mask_size,) allows."""
+        """Return a random action among those that the mask (mask_size,) allows.
+
+        Args:
+            rng: Source of the randomness.
+            mask: Mask of `mask`, int8 (mask_size,).
+
+        Returns:
+            An action of the space.
+        """
 
 
 class DictActions:
@@ -284,8 +319,8 @@ def codec_for(space: gym.Space[Any], au_set: Sequence[int] = facs.CORE_AUS) -> A
     """Return the codec of an environment's action space.
 
     Args:
-        space: the (single) action space of one of the registered environments.
-        au_set: its Action Units.
+        space: The (single) action space of one of the registered environments.
+        au_set: Its Action Units.
 
     Raises:
         ValueError: the space is none of the three.

@@ -60,19 +60,19 @@ class ActFERChatEnv(EpisodeEnv[str]):
     conversation's coordinates. At the end: `rollout`, `reward_terms`, `rule`, `delta`, `lambda`, as in `ActFEREnv`.
 
     Args:
-        dataset: a registered name or a loaded `Dataset`.
-        root: folder or file of the data set, for those that need one.
+        dataset: A registered name or a loaded `Dataset`.
+        root: Folder or file of the data set, for those that need one.
         split: "auto", "train", "val", "test", or None for all; as of `ActFEREnv`.
-        detector: a detector's spec, or a detector.
-        chat: formats and picture sizes.
-        config: budgets, Action Units and emotions.
-        max_turns: overrides that of `config`.
-        slot_size: side of the squares of `images`, pixels, at least 16.
-        max_text: characters of an observation's text; a longer one is cut.
-        reward: constants of the reward.
+        detector: A detector's spec, or a detector.
+        chat: Formats and picture sizes.
+        config: Budgets, Action Units and emotions.
+        max_turns: Overrides that of `config`.
+        slot_size: Side of the squares of `images`, pixels, at least 16.
+        max_text: Characters of an observation's text; a longer one is cut.
+        reward: Constants of the reward.
         render_mode: "rgb_array" (a panel, uint8 (540, 960, 3)), "ansi" (the conversation as text), or None.
-        tools: tools to share; overrides `detector`.
-        preset: of drawn data sets; as of `ActFEREnv`.
+        tools: Tools to share; overrides `detector`.
+        preset: Preset of drawn data sets; as in `ActFEREnv`.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array", "ansi"], "render_fps": 2}
@@ -117,6 +117,12 @@ class ActFERChatEnv(EpisodeEnv[str]):
 
     def step(self, action: str) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """Play one assistant turn.
+
+        Args:
+            action: Text of the assistant's turn.
+
+        Returns:
+            Observation, reward (0 until the episode ends), terminated, truncated, info.
 
         Raises:
             RuntimeError: `reset` was not called, or the episode is over.

@@ -102,22 +102,22 @@ class ActFEREnv(EpisodeEnv[Any]):
 
     ## Arguments
     Args:
-        dataset: a registered name or a loaded `Dataset`.
-        root: folder or file of the data set, for those that need one.
+        dataset: A registered name or a loaded `Dataset`; "prepared:FOLDER" shows the pictures that are kept there.
+        root: Folder or file of the data set, for those that need one.
         split: "auto" is the train split where the data set has splits, and all where it has none; "train", "val" or
             "test" is refused where the data set lacks it; None is all (of drawn data sets: "train").
-        detector: a detector's spec, or a detector; "auto" is "simulated" on drawn samples and "mtcnn" on photos.
+        detector: A detector's spec, or a detector; "auto" is "simulated" on drawn samples and "mtcnn" on photos.
         au_set: Action Units of targets and answers, or the name of a set: "core", "disfa", "disfa12", "facial_r1".
-        max_turns: calls and answer together, at least 1.
-        max_zooms: crops in an episode; the observation has as many slots.
-        image_size: side of `image` in pixels, at least 16.
-        face_size: side of `face`.
-        crop_size: side of the crops.
-        reward: constants of the reward.
+        max_turns: Calls and answer together, at least 1.
+        max_zooms: Crops in an episode; the observation has as many slots.
+        image_size: Side of `image` in pixels, at least 16.
+        face_size: Side of `face`.
+        crop_size: Side of the crops.
+        reward: Constants of the reward.
         render_mode: "rgb_array" (a panel, uint8 (540, 960, 3)), "human" (the same in a window), or None.
         action_format: "dict", "multidiscrete" or "discrete"; fixed by the registered ids.
-        tools: tools to share with other environments; overrides `detector` and `crop_size`.
-        preset: of drawn data sets: "easy", "standard", "hard", "mixed" or "subtle"; None is the data set's own.
+        tools: Tools to share with other environments; overrides `detector` and `crop_size`.
+        preset: Preset of drawn data sets: "easy", "standard", "hard", "mixed" or "subtle"; None is the data set's own.
 
     Raises:
         DataError: the data set is unknown or empty.
@@ -154,6 +154,9 @@ class ActFEREnv(EpisodeEnv[Any]):
         units = facs.parse_au_set(au_set) if isinstance(au_set, str) else tuple(au_set)
         self.config = EpisodeConfig(max_turns, max_zooms, units)
         self.codec: ActionCodec = CODECS[action_format](self.config.au_set)
+        if tools is None and (kept := self.dataset.views) is not None:
+            kept.check(detector, image_size=image_size, face_size=face_size, crop_size=crop_size)
+            tools = kept.tools(self.dataset)
         self.tools = tools or FaceTools(detector, zoom=ZoomConfig(size=crop_size, stretch=True))
         if not self.tools.zoom.stretch:
             raise ValueError("crops of these tools are not square: build them with zoom=ZoomConfig(stretch=True)")
@@ -192,6 +195,12 @@ class ActFEREnv(EpisodeEnv[Any]):
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Play one turn; see the class for actions, rewards and info.
+
+        Args:
+            action: An action of `action_space`.
+
+        Returns:
+            Observation, reward (0 until the episode ends), terminated, truncated, info.
 
         Raises:
             RuntimeError: `reset` was not called, or the episode is over.

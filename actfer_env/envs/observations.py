@@ -28,15 +28,15 @@ _ALIGN = 64  # bytes: each array of a shared block starts on a cache line of its
 
 @dataclass(frozen=True)
 class ObservationLayout:
-    """What an observation holds; see `ActFEREnv` for the meaning of its keys.
+    """Layout of an observation: keys, shapes and types; see `ActFEREnv` for the meaning of its keys.
 
     Attributes:
-        image_size: side of `image` in pixels.
-        face_size: side of `face`.
-        crop_size: side of the crops.
-        slots: number of crops, at least 1.
-        max_turns: turns of an episode.
-        mask_size: entries of `action_mask`.
+        image_size: Side of `image` in pixels.
+        face_size: Side of `face`.
+        crop_size: Side of the crops.
+        slots: Number of crops, at least 1.
+        max_turns: Turns of an episode.
+        mask_size: Entries of `action_mask`.
     """
 
     image_size: int
@@ -70,8 +70,8 @@ class ObservationLayout:
         """Return zeroed arrays of n observations.
 
         Args:
-            n: the leading axis.
-            block: a zeroed buffer of `nbytes(n)` bytes to lay them into, such as shared memory; None allocates.
+            n: The leading axis.
+            block: A zeroed buffer of `nbytes(n)` bytes to lay them into, such as shared memory; None allocates.
         """
         memory = bytearray(self.nbytes(n)) if block is None else block
         arrays, start = {}, 0
@@ -89,9 +89,9 @@ class ObservationWriter:
     """Writes the observations of episodes into rows of arrays; only what a turn has changed is written.
 
     Args:
-        layout: sizes.
-        codec: gives the action masks.
-        arrays: as from `ObservationLayout.arrays`, zeroed.
+        layout: Sizes.
+        codec: Gives the action masks.
+        arrays: Zeroed arrays of the shapes of `ObservationLayout.arrays`.
     """
 
     def __init__(self, layout: ObservationLayout, codec: ActionCodec, arrays: Arrays) -> None:
@@ -167,8 +167,8 @@ class Copier:
     them, so blocks are used again once the last array or view of their copy is gone.
 
     Args:
-        layout: sizes.
-        n: observations in a batch.
+        layout: Sizes.
+        n: Observations in a batch.
     """
 
     def __init__(self, layout: ObservationLayout, n: int) -> None:

@@ -98,11 +98,11 @@ class Panel:
     """The one picture that shows a whole episode so far.
 
     Attributes:
-        width: pixels.
-        height: pixels.
-        background: colour behind everything.
-        ink: colour of text.
-        faint: colour of secondary text and of empty frames.
+        width: Pixels.
+        height: Pixels.
+        background: Colour behind everything.
+        ink: Colour of text.
+        faint: Colour of secondary text and of empty frames.
     """
 
     width: int = 960
@@ -115,9 +115,9 @@ class Panel:
         """Return the panel, uint8 (height, width, 3).
 
         Args:
-            episode: running or finished.
-            scores: scores that hold the finished episode's.
-            place: the episode's place in them.
+            episode: Running or finished.
+            scores: Scores that hold the finished episode's.
+            place: The episode's place in them.
         """
         canvas = Image.new("RGB", (self.width, self.height), self.background)
         pen = ImageDraw.Draw(canvas)

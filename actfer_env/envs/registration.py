@@ -34,6 +34,13 @@ CHAT_ID = "ActFER-Chat-v0"
 def arguments(env_id: str, **given: Any) -> dict[str, Any]:
     """Return the arguments of `ActFEREnv` that an id stands for, with those that are given in their place.
 
+    Args:
+        env_id: A key of `IDS`.
+        **given: Arguments of `ActFEREnv`.
+
+    Returns:
+        The arguments, by name.
+
     Raises:
         ValueError: an unknown id.
     """

@@ -32,9 +32,9 @@ def choose(options: Mapping[str, Any] | None, dataset: Dataset, drawn: int, numb
 
     Args:
         options: "sample" (index or id), "group" (id), "member" (index).
-        dataset: the data set.
-        drawn: the index of the sample, if none is named.
-        number: of the episode; makes the group's id, if none is named.
+        dataset: The data set.
+        drawn: The index of the sample, if none is named.
+        number: Number of the episode; makes the group's id, if none is named.
 
     Raises:
         DataError: no such sample.
@@ -56,8 +56,8 @@ class EpisodeEnv(gym.Env[dict[str, Any], Action]):
     """An environment that plays one episode after the other, each over one sample of its data set.
 
     Attributes:
-        dataset: the samples.
-        config: budgets and Action Units.
+        dataset: The samples.
+        config: Budgets and Action Units.
     """
 
     dataset: Dataset
@@ -71,7 +71,7 @@ class EpisodeEnv(gym.Env[dict[str, Any], Action]):
         """Start an episode.
 
         Args:
-            seed: fixes which samples follow.
+            seed: Fixes which samples follow.
             options: {"sample": index or id} chooses the sample; {"group": id, "member": index} name the episode's
                 query group in its rollout, for whoever plays groups one by one.
 

@@ -44,15 +44,15 @@ JOURNAL, SETTINGS = "episodes.jsonl", "eval.json"
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """What is evaluated.
+    """Settings of an evaluation.
 
     Attributes:
-        chat: formats and picture sizes.
-        episode: budgets and Action Units.
-        detector: the detector's spec, or "auto".
-        number: samples, from the first on; None is all.
-        repeats: conversations of each sample, which form a query group.
-        reward: constants of the reward.
+        chat: Formats and picture sizes.
+        episode: Budgets and Action Units.
+        detector: The detector's spec, or "auto".
+        number: Samples, from the first on; None is all.
+        repeats: Conversations of each sample, which form a query group.
+        reward: Constants of the reward.
     """
 
     chat: ChatConfig = field(default_factory=ChatConfig)
@@ -76,13 +76,13 @@ def evaluate(
     """Play a data set with a language policy.
 
     Args:
-        agent: a `QwenVLAgent`, an `OpenAIChatAgent`, or your own.
-        dataset: the samples.
-        config: formats, budgets and repeats.
-        out: folder in which every finished conversation is kept at once (`episodes.jsonl`). Called again with the
+        agent: A `QwenVLAgent`, an `OpenAIChatAgent`, or your own.
+        dataset: The samples.
+        config: Formats, budgets and repeats.
+        out: Folder in which every finished conversation is kept at once (`episodes.jsonl`). Called again with the
             same agent, data and config, `evaluate` plays only what is missing there. Labels may have been mended in
             between: kept answers are scored by the data set's labels of today. None keeps nothing.
-        advance: called with the number of finished conversations, for a progress bar.
+        advance: Called with the number of finished conversations, for a progress bar.
 
     Returns:
         The run, in the data set's order, scored as one step of a fresh scorer. After Ctrl-C it holds what was
@@ -323,13 +323,13 @@ class Difference:
     """One metric of two runs over the same samples.
 
     Attributes:
-        metric: its name.
-        n: samples that both runs have.
-        first: the first run's mean.
-        second: the second run's mean.
-        difference: second minus first.
-        low: lower end of the 95 % bootstrap interval over samples.
-        high: upper end.
+        metric: Its name.
+        n: Samples that both runs have.
+        first: The first run's mean.
+        second: The second run's mean.
+        difference: Second minus first.
+        low: Lower end of the 95 % bootstrap interval over samples.
+        high: Upper end.
     """
 
     metric: str
@@ -354,10 +354,10 @@ def compare(first: Run, second: Run, *, draws: int = 2000, seed: int = 0) -> tup
     """Compare two runs on the samples that both have, pair by pair; repeats of a sample are averaged first.
 
     Args:
-        first: the baseline.
-        second: the other run.
-        draws: bootstrap draws over samples.
-        seed: of the draws.
+        first: The baseline.
+        second: The other run.
+        draws: Bootstrap draws over samples.
+        seed: Random seed of the draws.
 
     Raises:
         DataError: the runs share no sample.

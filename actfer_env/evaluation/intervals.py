@@ -27,11 +27,11 @@ class Interval:
     """A mean of independent values with its standard error and 95 % interval (Student's t).
 
     Attributes:
-        mean: arithmetic mean; NaN without values.
-        error: standard error of the mean; infinite with fewer than two values.
-        low: lower end of the interval.
-        high: upper end.
-        n: number of values, NaN left out.
+        mean: Arithmetic mean; NaN without values.
+        error: Standard error of the mean; infinite with fewer than two values.
+        low: Lower end of the interval.
+        high: Upper end.
+        n: Number of values, NaN left out.
     """
 
     mean: float
@@ -55,10 +55,10 @@ class Interval:
         """Return "mean ± spread", or the mean alone where there are fewer than two values.
 
         Args:
-            digits: behind the point.
-            spread: what follows "±": half of the 95 % interval, or one standard error.
-            scale: factor of both numbers, such as 100 for per cent.
-            sign: write "+" before positive means.
+            digits: Behind the point.
+            spread: Meaning of the number after "±": half of the 95 % interval, or one standard error.
+            scale: Factor of both numbers, such as 100 for per cent.
+            sign: Write "+" before positive means.
         """
         size = self.high - self.mean if spread == "interval" else self.error
         return plus_minus(scale * self.mean, scale * size if self.n > 1 else None, digits, sign=sign)
@@ -77,8 +77,8 @@ def t_quantile(degrees: int, level: float = 0.95) -> float:
     """Return by how many standard errors a two-sided interval of Student's t reaches to each side.
 
     Args:
-        degrees: of freedom, at least 1; one less than the number of values.
-        level: share of the interval, in (0, 1).
+        degrees: Degrees of freedom, at least 1; one less than the number of values.
+        level: Share of the interval, in (0, 1).
     """
     from scipy.special import stdtrit  # a twentieth of scipy.stats' import time
 
@@ -90,8 +90,8 @@ def bootstrap(values: NDArray[np.float64], draws: int = 2000, seed: int = 0) -> 
 
     Args:
         values: float (n,), independent of one another.
-        draws: samples of n values, drawn with replacement.
-        seed: of the draws.
+        draws: Samples of n values, drawn with replacement.
+        seed: Random seed of the draws.
     """
     rng = np.random.default_rng(seed)
     means = values[rng.integers(len(values), size=(draws, len(values)))].mean(1)

@@ -23,39 +23,39 @@ _WITH_FACE = ("ok", "prealigned")
 
 @dataclass(frozen=True)
 class Summary:
-    """What a set of rollouts amounts to; shares lie in [0, 1], and what cannot be computed is None, never NaN.
+    """Summary of a set of rollouts; shares lie in [0, 1], and what cannot be computed is None, never NaN.
 
     Attributes:
-        n: rollouts.
-        labelled: rollouts with an emotion target.
-        answered: rollouts with an answer.
-        accuracy: share of right emotions among the labelled; no answer counts as wrong.
-        macro_f1: mean of `emotion_f1`.
+        n: Rollouts.
+        labelled: Rollouts with an emotion target.
+        answered: Rollouts with an answer.
+        accuracy: Share of right emotions among the labelled; no answer counts as wrong.
+        macro_f1: Mean of `emotion_f1`.
         emotion_f1: F1 of each emotion that occurs as a target.
-        au_labelled: rollouts with an Action Unit target.
-        au_set: the set of Action Units that count on both sides; None is those that occur.
-        au_macro_f1: mean of `au_f1`, over the units of the set that occur.
-        au_instance_f1: mean over rollouts of the F1 of answer and target as sets; no answer counts as 0.
+        au_labelled: Rollouts with an Action Unit target.
+        au_set: The set of Action Units that count on both sides; None is those that occur.
+        au_macro_f1: Mean of `au_f1`, over the units of the set that occur.
+        au_instance_f1: Mean over rollouts of the F1 of answer and target as sets; no answer counts as 0.
         au_f1: F1 of each Action Unit of the set that occurs in a target or an answer (it is undefined for the others).
-        aus_derived: the Action Units follow from the emotion for some rollouts, and say nothing beyond it.
-        zoom_ratio: share of rollouts with a legal zoom_in.
-        with_face: rollouts with an aligned face.
-        zoom_ratio_with_face: share of those with a legal zoom_in.
-        violations: name -> how many calls.
-        violation_rates: name -> share of rollouts with at least one.
-        violation_rate: share of rollouts with any violation.
-        detections: outcome of face-detect-align -> rollouts.
-        truncated: share of rollouts that used up their turns.
-        mean_turns: turns used, on average.
-        terms: mean of each reward term; empty without scores.
-        parse_failure_rate: share of conversations with a turn that could not be read; None without conversations.
-        cut_turns: turns that ended at the bound on their tokens, in all conversations.
-        outcomes: how conversations ended -> how many; empty without conversations.
-        usage: calls, tokens and seconds of a conversation, on average; empty without conversations.
-        scripted: rollouts whose answers are those of a script that looks at no picture. Beside policies that look they
+        aus_derived: The Action Units follow from the emotion for some rollouts, and say nothing beyond it.
+        zoom_ratio: Share of rollouts with a legal zoom_in.
+        with_face: Rollouts with an aligned face.
+        zoom_ratio_with_face: Share of those with a legal zoom_in.
+        violations: Name -> how many calls.
+        violation_rates: Name -> share of rollouts with at least one.
+        violation_rate: Share of rollouts with any violation.
+        detections: Outcome of face-detect-align -> rollouts.
+        truncated: Share of rollouts that used up their turns.
+        mean_turns: Turns used, on average.
+        terms: Mean of each reward term; empty without scores.
+        parse_failure_rate: Share of conversations with a turn that could not be read; None without conversations.
+        cut_turns: Turns that ended at the bound on their tokens, in all conversations.
+        outcomes: Ending of conversations -> number of them; empty without conversations.
+        usage: Calls, tokens and seconds of a conversation, on average; empty without conversations.
+        scripted: Rollouts whose answers are those of a script that looks at no picture. Beside policies that look they
             are left out of accuracy and F1; alone, these figures are the script's.
-        au_boxed: rollouts with boxes of active Action Units.
-        au_iou: mean over those of TAG's AU reward, the overlap of the policy's boxes with them; None without any.
+        au_boxed: Rollouts with boxes of active Action Units.
+        au_iou: Mean over those of TAG's AU reward, the overlap of the policy's boxes with them; None without any.
     """
 
     n: int
@@ -99,8 +99,8 @@ def summarize(
     """Summarise finished episodes, labelled or not.
 
     Args:
-        rollouts: finished episodes.
-        scores: their scores, in the same order; gives the mean reward terms.
+        rollouts: Finished episodes.
+        scores: Their scores, in the same order; gives the mean reward terms.
         au_set: Action Units that count, as of `facs.parse_au_set`: others are ignored in targets and answers, so that a
             unit which nobody annotated costs nothing. None is all that occur.
 

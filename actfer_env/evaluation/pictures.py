@@ -39,11 +39,11 @@ class PictureConfig:
     """Sizes in pixels and the quality of the report's pictures; all chosen here.
 
     Attributes:
-        original: long side of the raw image.
-        face: side of the aligned face.
-        crop: long side of a crop, drawn for people whatever the policy saw.
+        original: Long side of the raw image.
+        face: Side of the aligned face.
+        crop: Long side of a crop, drawn for people whatever the policy saw.
         quality: JPEG quality.
-        episodes: episodes that get pictures (about 100 KB each); later ones are listed without.
+        episodes: Episodes that get pictures (about 100 KB each); later ones are listed without.
     """
 
     original: int = bounded(448, ge=16, le=4096)
@@ -62,12 +62,12 @@ class Picture:
 
     Attributes:
         kind: "original", "face" or "crop".
-        title: what it shows.
-        alt: the same for those who cannot see it.
-        uri: the JPEG as a data URI.
+        title: Name of the things that it shows.
+        alt: The same for those who cannot see it.
+        uri: The JPEG as a data URI.
         size: (width, height) in pixels.
-        turn: the turn (from 1) that brought it, or None.
-        note: what is worth knowing about it.
+        turn: The turn (from 1) that brought it, or None.
+        note: Remark on it.
         colour: CSS colour of its frame.
     """
 
@@ -85,12 +85,12 @@ class Pictures:
     """Draws the pictures of a run's episodes.
 
     Args:
-        run: the stored run; its data set is loaded when a picture is asked for that the run does not carry.
-        config: sizes.
-        folder: the run's, where the pictures lie that it carries.
+        run: The stored run; its data set is loaded when a picture is asked for that the run does not carry.
+        config: Sizes.
+        folder: The run's, where the pictures lie that it carries.
 
     Attributes:
-        lost: sample id -> why its picture cannot be found or is another one by now.
+        lost: Sample id -> why its picture cannot be found or is another one by now.
     """
 
     def __init__(
@@ -214,9 +214,9 @@ def embed_pictures(folder: str | os.PathLike[str], run: Run, dataset: Dataset | 
     there already then stays in use.
 
     Args:
-        folder: the run's.
-        run: the run.
-        dataset: its data set, if it is at hand; else it is loaded.
+        folder: The run's.
+        run: The run.
+        dataset: Its data set, if it is at hand; else it is loaded.
 
     Returns:
         The run with `pictures`, to be written by `write_run`.

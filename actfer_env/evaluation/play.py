@@ -2,38 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import gymnasium as gym
 
 from actfer_env import facs
 from actfer_env.agents import Agent, make_agent
+from actfer_env.agents.registry import trained_in
 from actfer_env.bounds import bounded, check_fields
 from actfer_env.data import Dataset
 from actfer_env.envs.face import ActFEREnv
-from actfer_env.errors import DataError, DetectorError, ImageError
+from actfer_env.errors import ActFERError, AgentError, DataError, DetectorError, ImageError, short
 from actfer_env.evaluation.run import Run, finished_run
 from actfer_env.rewards import UCGRPOConfig
 from actfer_env.rollout import Rollout
 
+_SIZES = ("image_size", "face_size", "crop_size")
+
 
 @dataclass(frozen=True)
 class RolloutConfig:
-    """What `play` does.
+    """Settings of `play`.
 
     Attributes:
-        env_id: the environment.
-        agents: agent specs; member k of a group is played by the k-th, in turn.
-        detector: the detector's spec, or "auto".
-        group_size: episodes of one sample, which form a query group.
-        number: samples to play, from the first on; None is all.
-        seed: fixes the agents.
-        max_turns: see `ActFEREnv`.
-        max_zooms: see `ActFEREnv`.
-        reward: constants of the reward.
+        env_id: The environment.
+        agents: Agent specs; member k of a group is played by the k-th, in turn.
+        detector: The detector's spec, or "auto".
+        group_size: Episodes of one sample, which form a query group.
+        number: Samples to play, from the first on; None is all.
+        seed: Fixes the agents.
+        max_turns: See `ActFEREnv`.
+        max_zooms: See `ActFEREnv`.
+        reward: Constants of the reward.
         au_set: Action Units that count, in targets and answers.
+        image_size: see `ActFEREnv`.
+        face_size: see `ActFEREnv`.
+        crop_size: see `ActFEREnv`.
     """
 
     env_id: str = "ActFER-MultiDiscrete-v0"
@@ -46,6 +52,9 @@ class RolloutConfig:
     max_zooms: int = bounded(4, ge=0)
     reward: UCGRPOConfig = field(default_factory=UCGRPOConfig)
     au_set: tuple[int, ...] = facs.CORE_AUS
+    image_size: int = bounded(96, ge=16)
+    face_size: int = bounded(64, ge=16)
+    crop_size: int = bounded(48, ge=16)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -53,28 +62,47 @@ class RolloutConfig:
             raise DataError("no agent is named")
 
     def settings(self) -> dict[str, Any]:
-        """Return what a stored run says about its making, as JSON values."""
+        """Return what a stored run says about its making, as JSON values; sizes where they are not the usual ones."""
+        usual = {one.name: one.default for one in fields(self) if one.name in _SIZES}
         kept = {key: value for key, value in asdict(self).items() if key not in ("reward", "agents", "au_set")}
+        kept = {key: value for key, value in kept.items() if key not in usual or value != usual[key]}
         return {"agent": ", ".join(self.agents), **kept, "au_set": facs.format_au_set(self.au_set)}
+
+
+def config_for(agents: Sequence[str], **given: Any) -> RolloutConfig:
+    """Return settings that are those of the environment that the agents were trained in, unless they are given.
+
+    Args:
+        agents: agent specs; only trained ones, such as "light:FOLDER", bring settings.
+        **given: fields of `RolloutConfig`; None leaves one to the agents, or to its default.
+
+    Raises:
+        DataError: an agent cannot be loaded, or two were trained in different environments.
+    """
+    found = trained_in(agents)
+    found = {"env_id" if name == "id" else name: value for name, value in found.items()}
+    return RolloutConfig(agents=tuple(agents), **{**found, **{k: v for k, v in given.items() if v is not None}})
 
 
 def play(dataset: Dataset, config: RolloutConfig, advance: Callable[[str], None] | None = None) -> Run:
     """Play episodes over a data set.
 
     A sample whose picture cannot be read is left out and listed in the run's failures. An interrupt (Ctrl-C), or a
-    detector that fails on the way, ends the playing; what was finished is returned, its last group perhaps incomplete.
+    detector or an agent that fails on the way, ends the playing; what was finished is returned, its last group perhaps
+    incomplete.
 
     Args:
-        dataset: the samples.
-        config: agents, group size and budgets.
-        advance: called with the sample's id after every episode, for a progress bar.
+        dataset: The samples.
+        config: Agents, group size and budgets.
+        advance: Called with the sample's id after every episode, for a progress bar.
 
     Returns:
         The run, scored as one step of a fresh scorer.
 
     Raises:
         DetectorError: the detector lacks its extra or weights, or fails on the first sample.
-        DataError: an agent is unknown.
+        DataError: an agent is unknown, or was trained in another environment.
+        AgentError: an agent returned what is no action, in the first episode.
     """
     env = make_env(dataset, config)
     rollouts: list[Rollout] = []
@@ -89,7 +117,7 @@ def play(dataset: Dataset, config: RolloutConfig, advance: Callable[[str], None]
                 advance(name)
     except KeyboardInterrupt:
         failures.append({"sample_id": "", "error": "interrupted: the samples after this were not played"})
-    except DetectorError as error:
+    except (AgentError, DetectorError) as error:
         if not rollouts:
             raise
         failures.append({"sample_id": "", "error": f"{error}; the samples after this were not played"})
@@ -98,11 +126,12 @@ def play(dataset: Dataset, config: RolloutConfig, advance: Callable[[str], None]
     return finished_run(rollouts, dataset.arguments, config.settings(), config.reward, failures)
 
 
-def make_env(dataset: Dataset, config: RolloutConfig) -> gym.Env[Any, Any]:
-    """Return the environment that `play` uses."""
+def make_env(dataset: Dataset, config: RolloutConfig, render_mode: str | None = None) -> gym.Env[Any, Any]:
+    """Return the environment that `play` uses; `render_mode` as of `ActFEREnv`."""
     return gym.make(
         config.env_id, dataset=dataset, detector=config.detector, max_turns=config.max_turns,
         max_zooms=config.max_zooms, reward=config.reward, au_set=config.au_set,
+        **{name: getattr(config, name) for name in _SIZES}, render_mode=render_mode,
         disable_env_checker=True,  # gymnasium's checker loses its state when reset raises, as on a broken image
     )  # fmt: skip
 
@@ -111,10 +140,13 @@ def play_episode(env: gym.Env[Any, Any], agent: Agent, options: dict[str, Any], 
     """Play one episode and return its record.
 
     Args:
-        env: an environment of this package.
-        agent: the policy.
-        options: passed to `reset`.
-        seed: passed to `reset`.
+        env: An environment of this package.
+        agent: The policy.
+        options: Passed to `reset`.
+        seed: Passed to `reset`.
+
+    Raises:
+        AgentError: The agent returned what is no action.
     """
     agent.reset(1)
     obs, info = env.reset(seed=seed, options=options)
@@ -122,7 +154,13 @@ def play_episode(env: gym.Env[Any, Any], agent: Agent, options: dict[str, Any], 
     if isinstance(base, ActFEREnv) and base.episode is not None:
         base.episode.looked = getattr(agent, "looks", True)
     while "rollout" not in info:
-        obs, _, _, _, info = env.step(agent.act(obs, info))
+        action = agent.act(obs, info)
+        try:
+            obs, _, _, _, info = env.step(action)
+        except ActFERError:
+            raise
+        except ValueError as error:  # the action is not of the space
+            raise AgentError(f"{type(agent).__name__}: {short(str(error), 200)[1:-1]}") from error
     rollout: Rollout = info["rollout"]
     return rollout
 
@@ -150,7 +188,10 @@ def _episodes(
 def _players(env: gym.Env[Any, Any], dataset: Dataset, config: RolloutConfig) -> list[Agent]:
     base = env.unwrapped
     assert isinstance(base, ActFEREnv)
-    return [
-        make_agent(spec, base.action_space, dataset=dataset, seed=config.seed + i, au_set=base.au_set)
-        for i, spec in enumerate(config.agents)
-    ]
+    players = []
+    for i, spec in enumerate(config.agents):
+        player = make_agent(spec, base.action_space, dataset=dataset, seed=config.seed + i, au_set=base.au_set)
+        if callable(check := getattr(player, "check", None)):
+            check(env)
+        players.append(player)
+    return players

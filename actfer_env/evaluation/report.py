@@ -43,7 +43,7 @@ _FIRST = ("agent", "detector", "seed", "max_turns", "max_zooms")
 
 @dataclass(frozen=True)
 class Audit:
-    """Whether the stored scores follow from the stored rollouts.
+    """Verdict on whether the stored scores follow from the stored rollouts.
 
     Attributes:
         state: "agree", "differ" or "none" (nothing was stored).
@@ -123,11 +123,11 @@ def write_report(
     """Write `report.html` of a run, rebuilt from the stored run alone; no detector and no model runs.
 
     Args:
-        folder: where the run lies, and where the report goes.
+        folder: Folder of the run and of its report.
         run: the run, if it is at hand; else it is read from the folder.
         pictures: sizes and number of the pictures.
         au_set: Action Units that the tables average; None is the run's own set.
-        keep: where source pictures cannot be found, do not replace a report that shows more of them.
+        keep: If source pictures cannot be found, do not replace a report that shows more of them.
 
     Returns:
         The report's path.

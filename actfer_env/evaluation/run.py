@@ -37,16 +37,16 @@ class Run:
     """Finished episodes and how they came about.
 
     Attributes:
-        rollouts: in order of groups and members.
-        dataset: the arguments of `load_dataset`, its root resolved, so that pictures can be found again from anywhere.
-        settings: agent, detector, seed, budgets, for people and for the report's head.
-        reward: constants of the reward.
+        rollouts: Finished rollouts, in order of groups and members.
+        dataset: The arguments of `load_dataset`, its root resolved, so that pictures can be found again from anywhere.
+        settings: Agent, detector, seed, budgets, for people and for the report's head.
+        reward: Constants of the reward.
         scorer_state: `UCGRPO.state_dict()` before this run.
-        stored_scores: the terms and the advantage as they were computed when the run was made: name -> list (n,).
-        failures: samples that could not be run: {"sample_id", "error"}.
-        version: of the package that made the run.
-        generator: version of the generator of drawn faces; another one draws other faces.
-        pictures: sample id -> name of the picture's file, of a run that carries its pictures (`embed_pictures`).
+        stored_scores: The terms and the advantage as they were computed when the run was made: name -> list (n,).
+        failures: Samples that could not be run: {"sample_id", "error"}.
+        version: Version of the package that made the run.
+        generator: Version of the generator of drawn faces; another one draws other faces.
+        pictures: Sample id -> name of the picture's file, of a run that carries its pictures (`embed_pictures`).
     """
 
     rollouts: tuple[Rollout, ...]

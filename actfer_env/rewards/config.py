@@ -45,39 +45,39 @@ class UCGRPOConfig:
     project had to choose.
 
     Attributes:
-        alpha: weight of the emotion in the task reward; ActFER 3.4 (alpha + beta = 1), value chosen here.
-        beta: weight of the AU-set F1; ActFER 3.4 (alpha + beta = 1), value chosen here.
-        gamma: penalty of a wrong or missing emotion, > 0; ActFER 3.4, value chosen here.
-        wrong_au_share: share of the AU term that a wrong emotion keeps; ActFER 3.4 (one half).
-        r: reward of a zoom decision that agrees with delta, or is neutral; ActFER 3.4, value chosen here.
-        margin: half-width of the neutral interval of delta; ActFER 3.4, value chosen here.
-        phi_scale: upper bound of the penalty phi; ActFER 3.4 (bounded, tanh), value chosen here.
+        alpha: Weight of the emotion in the task reward; ActFER 3.4 (alpha + beta = 1), value chosen here.
+        beta: Weight of the AU-set F1; ActFER 3.4 (alpha + beta = 1), value chosen here.
+        gamma: Penalty of a wrong or missing emotion, > 0; ActFER 3.4, value chosen here.
+        wrong_au_share: Share of the AU term that a wrong emotion keeps; ActFER 3.4 (one half).
+        r: Reward of a zoom decision that agrees with delta, or is neutral; ActFER 3.4, value chosen here.
+        margin: Half-width of the neutral interval of delta; ActFER 3.4, value chosen here.
+        phi_scale: Upper bound of the penalty phi; ActFER 3.4 (bounded, tanh), value chosen here.
         phi_width: |delta| at which phi reaches tanh(1) of its bound; ActFER 3.4, value chosen here.
-        ema_decay: rho of the emotion-wise EMA; ActFER 3.4, value chosen here.
-        ema_gain: slope k of the sigmoid of the EMA; ActFER 3.4 (monotone sigmoid), value chosen here.
-        ema_span: the lambdas lie in (1 - span, 1 + span); ActFER 3.4 (bounded), value chosen here.
-        ema_min_count: valid deltas of an emotion before its lambdas leave 1; ActFER 3.4, value chosen here.
-        fallback: size of the symmetric fallback; ActFER 3.4, value chosen here.
-        fallback_of: whose answer the fallback judges; ActFER 3.4 leaves it open. "own": right earns, wrong pays, zoomed
+        ema_decay: Rho of the emotion-wise EMA; ActFER 3.4, value chosen here.
+        ema_gain: Slope k of the sigmoid of the EMA; ActFER 3.4 (monotone sigmoid), value chosen here.
+        ema_span: The lambdas lie in (1 - span, 1 + span); ActFER 3.4 (bounded), value chosen here.
+        ema_min_count: Valid deltas of an emotion before its lambdas leave 1; ActFER 3.4, value chosen here.
+        fallback: Size of the symmetric fallback; ActFER 3.4, value chosen here.
+        fallback_of: Answer that the fallback judges; ActFER 3.4 leaves it open. "own": right earns, wrong pays, zoomed
             or not. "unzoomed": where most of the group's unzoomed answers are right, not zooming earns and zooming
             pays, otherwise the reverse; without any unzoomed member the rollout's own answer counts.
-        structure_violation: added for each violation, <= 0; chosen here.
-        structure_unlooked: added for an answer on a raw image without detect_align, <= 0; chosen here.
-        structure_floor: lower bound of the structure term, <= 0; chosen here.
-        structure_clean: bonus of a clean legal trajectory, >= 0, also the upper bound; chosen here.
-        quality_floor: lower bound of the quality term, <= 0; chosen here.
-        quality_format: weight of the share of turns with a severe format error; chosen here.
-        quality_repetition: weight of the share of repeated word 4-grams; chosen here.
-        quality_language: weight of the share of letters outside the prompt's script; chosen here.
-        quality_script: the prompt's script(s) as in Unicode's character names, such as "LATIN"; chosen here.
+        structure_violation: Added for each violation, <= 0; chosen here.
+        structure_unlooked: Added for an answer on a raw image without detect_align, <= 0; chosen here.
+        structure_floor: Lower bound of the structure term, <= 0; chosen here.
+        structure_clean: Bonus of a clean legal trajectory, >= 0, also the upper bound; chosen here.
+        quality_floor: Lower bound of the quality term, <= 0; chosen here.
+        quality_format: Weight of the share of turns with a severe format error; chosen here.
+        quality_repetition: Weight of the share of repeated word 4-grams; chosen here.
+        quality_language: Weight of the share of letters outside the prompt's script; chosen here.
+        quality_script: The prompt's script(s) as in Unicode's character names, such as "LATIN"; chosen here.
         std_ddof: 1 divides the group's variance by n - 1 as verl and TRL do, 0 by n; chosen here.
-        std_eps: added to the group's std; chosen here (as verl does).
-        dense_au: whether the AU-set F1 enters the task reward; ActFER table 3.
-        utility: how the utility term is formed; ActFER table 3.
-        use_ema: whether the lambdas follow the EMA instead of staying 1; ActFER table 3.
-        outcome_gate: keep the task term alone in groups without any right emotion; chosen here, off.
-        normalize_std: divide advantages by the group's std; ActFER 3.4.
-        zoom_cost: taken from the utility of a rollout that zoomed, >= 0; ours, not the paper's, off.
+        std_eps: Added to the group's std; chosen here (as verl does).
+        dense_au: Whether the AU-set F1 enters the task reward; ActFER table 3.
+        utility: Form of the utility term; ActFER table 3.
+        use_ema: Whether the lambdas follow the EMA instead of staying 1; ActFER table 3.
+        outcome_gate: Keep the task term alone in groups without any right emotion; chosen here, off.
+        normalize_std: Divide advantages by the group's std; ActFER 3.4.
+        zoom_cost: Taken from the utility of a rollout that zoomed, >= 0; ours, not the paper's, off.
 
     Raises:
         RewardError: a field is out of its range; one line that names it.
@@ -128,8 +128,8 @@ class UCGRPOConfig:
         """Return a variant of the ablation (ActFER table 3).
 
         Args:
-            name: a key of `VARIANTS`.
-            overrides: fields to set on top of it.
+            name: A key of `VARIANTS`.
+            overrides: Fields to set on top of it.
 
         Raises:
             RewardError: the variant or a field is unknown, or a value is out of range.

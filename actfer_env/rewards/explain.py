@@ -15,10 +15,10 @@ def explain_rollout(rollout: Rollout, scores: Scores, i: int, config: UCGRPOConf
     """Return a line for each term of rollout `i`, then one for the total and the advantage.
 
     Args:
-        rollout: the rollout.
-        scores: the scores that hold it.
-        i: its index there.
-        config: the constants that it was scored with.
+        rollout: The rollout.
+        scores: The scores that hold it.
+        i: Its index there.
+        config: The constants that it was scored with.
     """
     lines = [_task_line(rollout, scores, i, config)]
     if scores.gated[i]:

@@ -58,10 +58,10 @@ def group_advantages(
     """Return ``(R - mean) / (std + eps)`` within each group.
 
     Args:
-        totals: total rewards, shape (n,).
-        groups: the indices of each group.
-        ddof: the std's delta degrees of freedom, 0 or 1.
-        eps: added to the std.
+        totals: Total rewards, shape (n,).
+        groups: The indices of each group.
+        ddof: The std's delta degrees of freedom, 0 or 1.
+        eps: Added to the std.
         normalize: False leaves out the division.
 
     Returns:

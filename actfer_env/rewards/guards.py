@@ -22,8 +22,8 @@ def collapse_figures(rollouts: Sequence[Rollout], scores: Scores) -> dict[str, f
     """Return the shares by which a collapse shows, each in [0, 1].
 
     Args:
-        rollouts: of one policy update, n of them.
-        scores: their scores, in the same order.
+        rollouts: The n rollouts of one policy update.
+        scores: Their scores, in the same order.
 
     Returns:
         "flat_groups": query groups whose rewards do not differ, so that nothing is learnt from them.
@@ -48,9 +48,9 @@ def collapse_warnings(figures: Mapping[str, float]) -> list[str]:
     """Return a line, with what to do, for each sign of a collapse; empty if there is none.
 
     Args:
-        figures: of `collapse_figures`; where a trainer knows them also "rollout_probs_diff", the mean difference of a
-            sampled token's probability between the engine that sampled it and the trainer, and "sessions_failed", the
-            share of rollouts that were lost.
+        figures: Output of `collapse_figures`; where a trainer knows them also "rollout_probs_diff", the mean difference
+            of a sampled token's probability between the engine that sampled it and the trainer, and "sessions_failed",
+            the share of rollouts that were lost.
     """
     lines = []
     if figures["zoom"] in (0.0, 1.0):
@@ -85,10 +85,10 @@ def picture_mismatch(sample: str, placeholders: int, features: int, pictures: in
     A model's forward pass would stop at it, without the sample's name, or put features at the wrong places.
 
     Args:
-        sample: its id.
-        placeholders: picture tokens in the text.
-        features: rows that the pictures fill, patches of which several are merged into one.
-        pictures: how many there are.
+        sample: Its id.
+        placeholders: Picture tokens in the text.
+        features: Rows that the pictures fill, patches of which several are merged into one.
+        pictures: Number of pictures.
     """
     if placeholders == features:
         return ""

@@ -38,8 +38,8 @@ class AnswerReward(ABC):
     """Sum of an answer, an AU and a format reward for systems that answer in one turn.
 
     Attributes:
-        std_ddof: delta degrees of freedom of the group's std, 0 or 1; the papers leave it open, chosen here.
-        std_eps: added to the group's std; chosen here.
+        std_ddof: Delta degrees of freedom of the group's std, 0 or 1; the papers leave it open, chosen here.
+        std_eps: Added to the group's std; chosen here.
     """
 
     std_ddof: int = bounded(1, choices=(0, 1))
@@ -151,8 +151,8 @@ class TAGReward(AnswerReward):
     (`tools.au_areas.ground`). Samples without boxes of active AUs skip it.
 
     Attributes:
-        format_bonus: reward of a well-formed output; the paper says small and positive, value chosen here.
-        max_boxes: boxes that the format allows; TAG 3.3.
+        format_bonus: Reward of a well-formed output; the paper says small and positive, value chosen here.
+        max_boxes: Boxes that the format allows; TAG 3.3.
     """
 
     format_bonus: float = bounded(0.1, ge=0)
@@ -188,12 +188,12 @@ OTHER_REWARDS: Mapping[str, type[AnswerReward]] = {"facial_r1": FacialR1Reward, 
 
 
 def is_well_formed(rollout: Rollout) -> bool:
-    """Whether a rollout's text is a thought and an answer; what the chat's parser could not read is not."""
+    """Tell whether a rollout's text is a thought and an answer; what the chat's parser could not read is not."""
     return not broken_turns(rollout) and is_think_answer("\n".join(rollout.texts))
 
 
 def is_think_answer(text: str) -> bool:
-    """Whether a text is one ``<think>`` block, then one ``<answer>`` block, with only space around them.
+    """Tell whether a text is one ``<think>`` block, then one ``<answer>`` block, with only space around them.
 
     As for the chat's parser, the first ``</think>`` ends the thought, and what stands inside it is no tag.
     """

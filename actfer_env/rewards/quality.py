@@ -25,12 +25,12 @@ _NGRAM = 4
 
 @dataclass(frozen=True)
 class TextQuality:
-    """What the quality term measures in a rollout's texts.
+    """Measurements of a rollout's texts that the quality term needs.
 
     Attributes:
-        format_errors: share of turns that could not be read, or not without closing a tag, in [0, 1].
-        repetition: share of word 4-grams that occurred before in the same turn, in [0, 1].
-        foreign: share of letters outside the prompt's script, in [0, 1].
+        format_errors: Share of turns that could not be read, or not without closing a tag, in [0, 1].
+        repetition: Share of word 4-grams that occurred before in the same turn, in [0, 1].
+        foreign: Share of letters outside the prompt's script, in [0, 1].
     """
 
     format_errors: float
@@ -60,9 +60,9 @@ def measure_quality(texts: Sequence[str], script: str = "LATIN", broken: frozens
     nature. A turn must be given whole, with an opening tag that the chat template may have written.
 
     Args:
-        texts: one text a turn.
-        script: words of Unicode's character names that mark the prompt's letters, such as "LATIN".
-        broken: indices of the turns with a format error, see `broken_turns`; None judges each turn by itself: it is
+        texts: One text a turn.
+        script: Words of Unicode's character names that mark the prompt's letters, such as "LATIN".
+        broken: Indices of the turns with a format error, see `broken_turns`; None judges each turn by itself: it is
             broken if it holds nothing beyond a thought, if its tags do not balance, or if a call holds no JSON object.
             What stands inside ``<think>`` is no tag.
     """
@@ -74,7 +74,13 @@ def measure_quality(texts: Sequence[str], script: str = "LATIN", broken: frozens
 
 
 def quality_reward(texts: Sequence[str], config: UCGRPOConfig, broken: frozenset[int] | None = None) -> float:
-    """Return the quality term of a rollout's texts, in [quality_floor, 0]; 0 without text."""
+    """Return the quality term of a rollout's texts, in [quality_floor, 0]; 0 without text.
+
+    Args:
+        texts: Turns of a rollout, in order.
+        config: Constants of the reward.
+        broken: Numbers of the turns that are broken; None judges them by their texts.
+    """
     if not texts:
         return 0.0
     measured = measure_quality(texts, config.quality_script, broken)
@@ -88,6 +94,12 @@ def repeated_share(texts: Sequence[str]) -> float:
     """Return the share of word 4-grams, in [0, 1], that occurred before in the same text.
 
     Words are compared without case; a Chinese or Japanese character counts as a word.
+
+    Args:
+        texts: Turns of a rollout, in order.
+
+    Returns:
+        The share; 0 without a 4-gram.
     """
     total = distinct = 0
     for text in texts:
@@ -99,7 +111,15 @@ def repeated_share(texts: Sequence[str]) -> float:
 
 
 def foreign_share(texts: Sequence[str], script: str = "LATIN") -> float:
-    """Return the share of letters, in [0, 1], whose Unicode name has no word of `script`."""
+    """Return the share of letters, in [0, 1], whose Unicode name has no word of `script`.
+
+    Args:
+        texts: Turns of a rollout, in order.
+        script: Word of the Unicode names, such as "LATIN".
+
+    Returns:
+        The share; 0 without letters.
+    """
     total = foreign = 0
     for text in texts:
         letters = [letter for letter in text if letter.isalpha()]

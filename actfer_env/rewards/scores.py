@@ -22,22 +22,22 @@ class Scores:
     """Rewards and advantages of n rollouts, in their order; arrays are float64 and read-only.
 
     Attributes:
-        task: task reward, shape (n,).
-        structure: structure term, shape (n,).
-        utility: utility term, shape (n,).
-        quality: quality term, shape (n,).
-        total: their sum, shape (n,).
-        advantage: group-relative advantage, shape (n,).
-        gated: where the outcome gate has zeroed structure, utility and quality; bool, shape (n,).
-        zoomed: where a legal zoom_in was executed; bool, shape (n,).
-        group_ids: the group of each rollout.
-        rules: of each rollout the `utility.Rule` behind its utility; empty for rewards without one.
-        delta: group id -> contrast, or None where undefined.
-        delta_emotion: group id -> target emotion, or None without label.
-        lambda_miss: emotion -> factor for a missed zoom that was in force.
-        lambda_over: emotion -> factor for an unnecessary zoom that was in force.
-        parts: further arrays of shape (n,), such as "f1"; NaN where a part does not apply.
-        scored_at: how many commits the scorer had seen.
+        task: Task reward, shape (n,).
+        structure: Structure term, shape (n,).
+        utility: Utility term, shape (n,).
+        quality: Quality term, shape (n,).
+        total: Their sum, shape (n,).
+        advantage: Group-relative advantage, shape (n,).
+        gated: True where the outcome gate has zeroed structure, utility and quality; bool, shape (n,).
+        zoomed: True where a legal zoom_in was executed; bool, shape (n,).
+        group_ids: The group of each rollout.
+        rules: The `utility.Rule` behind each rollout's utility; empty for rewards without one.
+        delta: Group id -> contrast, or None where undefined.
+        delta_emotion: Group id -> target emotion, or None without label.
+        lambda_miss: Emotion -> factor for a missed zoom that was in force.
+        lambda_over: Emotion -> factor for an unnecessary zoom that was in force.
+        parts: Further arrays of shape (n,), such as "f1"; NaN where a part does not apply.
+        scored_at: Number of commits that the scorer had seen.
     """
 
     task: Floats
@@ -69,7 +69,10 @@ class Scores:
         """Return the scores of several batches of one policy update as one, their rollouts one after the other.
 
         Args:
-            parts: at least one; each group is in one of them, and all were made at the same commit.
+            parts: Scores to join, at least one; each group is in one of them, and all were made at the same commit.
+
+        Returns:
+            The scores of all rollouts.
         """
         arrays = ("task", "structure", "utility", "quality", "total", "advantage", "gated", "zoomed")
         maps = ("delta", "delta_emotion", "lambda_miss", "lambda_over")
@@ -88,7 +91,14 @@ class Scores:
         return len(self.group_ids)
 
     def terms(self, i: int) -> dict[str, float]:
-        """Return the terms of rollout `i` as Python floats, under the names in `TERMS`."""
+        """Return the terms of rollout `i` as Python floats, under the names in `TERMS`.
+
+        Args:
+            i: Number of the rollout, from 0.
+
+        Returns:
+            Name -> value.
+        """
         return {name: float(getattr(self, name)[i]) for name in TERMS}
 
     def readings(self) -> dict[str, list[Any]]:

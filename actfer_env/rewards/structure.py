@@ -7,12 +7,12 @@ from actfer_env.rollout import Rollout
 
 
 def is_unlooked(rollout: Rollout) -> bool:
-    """Whether an answer was given on a raw image without calling detect_align."""
+    """Tell whether an answer was given on a raw image without calling detect_align."""
     return rollout.detection == "not_called" and rollout.predicted_emotion is not None
 
 
 def is_clean(rollout: Rollout) -> bool:
-    """Whether the rollout looked, broke no rule and answered within its turns."""
+    """Tell whether the rollout looked, broke no rule and answered within its turns."""
     answered = rollout.predicted_emotion is not None and not rollout.truncated
     return answered and not rollout.violations and rollout.detection != "not_called"
 

@@ -16,8 +16,8 @@ def au_f1(predicted: Set[int] | None, target: Set[int]) -> float:
     """Return the set F1 ``2 |P & T| / (|P| + |T|)`` in [0, 1].
 
     Args:
-        predicted: the answer's Action Units; None counts as the empty set.
-        target: the target Action Units.
+        predicted: The answer's Action Units; None counts as the empty set.
+        target: The target Action Units.
 
     Returns:
         The F1; 1 where both sets are empty.

@@ -39,10 +39,10 @@ class UCGRPO:
         >>> scorer.commit(scores)
 
     Attributes:
-        config: the constants.
-        ema: emotion -> U_e, the running mean of its contrasts; 0 at the start.
-        counts: emotion -> number of valid contrasts so far.
-        commits: number of commits so far.
+        config: The constants.
+        ema: Emotion -> U_e, the running mean of its contrasts; 0 at the start.
+        counts: Emotion -> number of valid contrasts so far.
+        commits: Number of commits so far.
     """
 
     def __init__(self, config: UCGRPOConfig | None = None) -> None:
@@ -63,7 +63,10 @@ class UCGRPO:
         """Return rewards and advantages; the scorer's state does not change.
 
         Args:
-            rollouts: finished episodes, in any order; those with the same group_id form a query group.
+            rollouts: Finished episodes, in any order; those with the same group_id form a query group.
+
+        Returns:
+            The scores, arrays of shape (n,) in the rollouts' order.
 
         Raises:
             DataError: a rollout is malformed, or a group mixes queries; one line that names it.
@@ -119,7 +122,7 @@ class UCGRPO:
         without emotion target are left out. Variants without EMA follow it too, for reports.
 
         Args:
-            scores: everything that was scored since the last commit, each group in one of them.
+            scores: Everything that was scored since the last commit, each group in one of them.
 
         Raises:
             RewardError: nothing was given, scores are older than the last commit (or committed already), or a
@@ -156,6 +159,9 @@ class UCGRPO:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over a state of `state_dict`.
 
+        Args:
+            state: JSON values that `state_dict` returned.
+
         Raises:
             RewardError: it is of another version or malformed; nothing changes then.
         """
@@ -163,6 +169,14 @@ class UCGRPO:
 
     def explain(self, rollouts: Sequence[Rollout], scores: Scores, i: int) -> list[str]:
         """Return, a line a term, in plain words where the reward of rollout `i` comes from.
+
+        Args:
+            rollouts: The rollouts.
+            scores: Their scores.
+            i: Number of the rollout, from 0.
+
+        Returns:
+            The lines.
 
         Raises:
             RewardError: the scores are not of these rollouts, or there is no rollout `i`.

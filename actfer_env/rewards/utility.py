@@ -19,8 +19,8 @@ def contrast(task: Sequence[float], zoomed: Sequence[bool]) -> float | None:
     """Return delta(q), the mean task reward with zooming minus that without it (ActFER eq. 9-10).
 
     Args:
-        task: task rewards of a group's rollouts whose detection did not fail, shape (n,).
-        zoomed: whether each of them zoomed, shape (n,).
+        task: Task rewards of a group's rollouts whose detection did not fail, shape (n,).
+        zoomed: Whether each of them zoomed, shape (n,).
 
     Returns:
         The difference, or None where one of the two sides is empty. It does not depend on the order.
@@ -73,11 +73,11 @@ def utility_reward(
     """Return the utility term of one rollout (ActFER eq. 12-14).
 
     Args:
-        rollout: the rollout.
-        rule: its `utility_rule`.
-        delta: its group's contrast, or None where undefined.
-        lambdas: lambda_miss and lambda_over of its emotion, (1, 1) where there is none.
-        config: the constants.
+        rollout: The rollout.
+        rule: Its `utility_rule`.
+        delta: Its group's contrast, or None where undefined.
+        lambdas: Lambda_miss and lambda_over of its emotion, (1, 1) where there is none.
+        config: The constants.
         coarse: `coarse_right` of its group, for the fallback.
 
     Returns:

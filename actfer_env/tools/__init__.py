@@ -7,6 +7,7 @@
 ['nose', 'mouth-chin']
 """
 
+from actfer_env.boxes import BoxError
 from actfer_env.images import ImageLimits, find_images, load_image
 from actfer_env.tools.align import Alignment, DetectAlign, align, detect_align, detect_align_batch
 from actfer_env.tools.au_areas import AU_AREAS, au_boxes
@@ -25,7 +26,7 @@ from actfer_env.tools.face_tools import CacheConfig, FaceTools
 from actfer_env.tools.regions import RegionLayout, region_boxes
 from actfer_env.tools.template import FaceTemplate
 from actfer_env.tools.wire import Wire
-from actfer_env.tools.zoom import BoxError, Crop, ZoomConfig, ZoomIn, zoom_in
+from actfer_env.tools.zoom import Crop, ZoomConfig, ZoomIn, zoom_in
 
 __all__ = [
     "AU_AREAS", "DEFAULT_TOOLS", "Alignment", "BoxError", "CacheConfig", "Crop", "DetectAlign", "Detector", "Face",

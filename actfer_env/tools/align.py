@@ -46,18 +46,18 @@ class Alignment:
     Attributes:
         transform: (2, 3), maps pixels of the original image into the aligned frame, the unit square.
         landmarks: (5, 2) in pixels of the original.
-        box: the detector's box (x1, y1, x2, y2) in pixels of the original.
-        score: the detector's confidence in [0, 1].
-        faces: how many faces were found.
-        index: which of them this is, in order of size from 0.
+        box: The detector's box (x1, y1, x2, y2) in pixels of the original.
+        score: The detector's confidence in [0, 1].
+        faces: Number of faces that were found.
+        index: Place of this one among them, in order of size from 0.
         image_size: (width, height) of the original.
         landmarks_106: (106, 2) in pixels of the original, or None.
-        prealigned: the sample was an aligned face already, and nothing was detected.
-        rotated: degrees, clockwise, by which the picture was turned for the detector to find this face: 0, 90, 180
+        prealigned: The sample was an aligned face already, and nothing was detected.
+        rotated: Degrees, clockwise, by which the picture was turned for the detector to find this face: 0, 90, 180
             or 270. All coordinates are those of the picture as it was given.
         certain: False where the aligned face does not look like an upright one, and no turned copy of the picture
             showed a better one: its landmarks and regions may be wrong.
-        face: the aligned face, uint8 (size, size, 3), where one was drawn.
+        face: The aligned face, uint8 (size, size, 3), where one was drawn.
     """
 
     transform: NDArray[np.float64]
@@ -85,7 +85,7 @@ class Alignment:
 
     @property
     def upright(self) -> bool | None:
-        """Whether the face stands nearer to upright than to lying on its side; None where that is not certain."""
+        """True if the face stands nearer to upright than to lying on its side; None where that is not certain."""
         return abs(self.roll) < 45 if self.certain else None
 
     @cached_property
@@ -103,11 +103,26 @@ class Alignment:
         return {name: self.to_original(box) for name, box in self.regions.items()}
 
     def to_original(self, box: Sequence[float]) -> NDArray[np.float64]:
-        """Return the quadrilateral (4, 2) that a box of the aligned frame covers in the original."""
+        """Return the quadrilateral (4, 2) that a box of the aligned frame covers in the original.
+
+        Args:
+            box: Box (x1, y1, x2, y2) in the aligned frame, shares in [0, 1].
+
+        Returns:
+            The corners in pixels of the original, clockwise from the top left.
+        """
         return geometry.apply(self.inverse, geometry.corners(box))
 
     def draw(self, image: RGB, size: int = DEFAULT_SIZE) -> RGB:
-        """Return the aligned face, uint8 (size, size, 3), sampled once from the original image."""
+        """Return the aligned face, uint8 (size, size, 3), sampled once from the original image.
+
+        Args:
+            image: The original, RGB uint8 (H, W, 3).
+            size: Side of the result, pixels.
+
+        Returns:
+            The face, RGB.
+        """
         return sample_box(image, self.transform, (0.0, 0.0, 1.0, 1.0), (size, size))
 
     def to_dict(self) -> dict[str, Any]:
@@ -129,7 +144,14 @@ class Alignment:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Alignment:
-        """Rebuild an alignment from `to_dict`."""
+        """Rebuild an alignment from `to_dict`.
+
+        Args:
+            data: JSON values that `to_dict` returned.
+
+        Returns:
+            The same alignment.
+        """
         dense = data.get("landmarks_106")
         return cls(
             transform=np.array(data["transform"]), landmarks=np.array(data["landmarks"]), box=Box(*data["box"]),
@@ -162,11 +184,11 @@ def detect_align(
     """Detect the faces of an image and align one of them.
 
     Args:
-        image: path, bytes, PIL image or array; see `load_image`.
-        detector: a detector, or the spec of one (``"mtcnn"``, ``"insightface:buffalo_l"``, ``"yunet:FILE"``).
-        size: side of the aligned face in pixels, 16 to 4096.
-        face: which face; see `FaceChoice`.
-        template: where the five points come to lie.
+        image: Path, bytes, PIL image or array; see `load_image`.
+        detector: A detector, or the spec of one (``"mtcnn"``, ``"insightface:buffalo_l"``, ``"yunet:FILE"``).
+        size: Side of the aligned face in pixels, 16 to 4096.
+        face: Choice of the face; see `FaceChoice`.
+        template: Positions of the five points in the aligned face.
 
     Returns:
         The alignment with its `face` drawn, or None if no face was found.
@@ -197,8 +219,8 @@ def detect_align_batch(
     """Apply `detect_align` to many images with one detector.
 
     Args:
-        images: what `detect_align` takes.
-        detector: a detector or its spec; built once.
+        images: Images that `detect_align` takes.
+        detector: A detector or its spec; built once.
         on_error: "return" puts an unreadable image's `ImageError` into the list instead of raising it.
         **options: passed to `detect_align`.
 
@@ -227,10 +249,10 @@ def align(
     """Choose one of the detected faces and return its alignment.
 
     Args:
-        faces: what a detector returned for the image.
+        faces: Faces that a detector returned for the image.
         image_size: (width, height) in pixels.
-        face: which face.
-        template: where the five points come to lie.
+        face: Choice of the face.
+        template: Positions of the five points in the aligned face.
 
     Returns:
         The alignment without a drawn face, or None for an empty list.
@@ -271,7 +293,7 @@ class DetectAlign(Tool):
         return function_schema(self.name, what, {})
 
     def legal(self, episode: Episode) -> bool:
-        """Whether nobody has looked for the face yet."""
+        """Tell whether the face has not been looked for yet."""
         return episode.detection == "not_called"
 
     def refuse(self, episode: Episode) -> ViolationError:
@@ -315,7 +337,15 @@ class DetectAlign(Tool):
 
 
 def check_size(size: int, name: str = "size") -> None:
-    """Refuse a picture side outside 16 to 4096 pixels with a `ValueError`."""
+    """Refuse a picture side outside 16 to 4096 pixels with a `ValueError`.
+
+    Args:
+        size: Side, pixels.
+        name: Name of the argument in the message.
+
+    Raises:
+        ValueError: it lies outside.
+    """
     if not isinstance(size, Integral) or not 16 <= size <= 4096:
         raise ValueError(f"{name} is {short(size)}; it must be a whole number between 16 and 4096 pixels")
 

@@ -38,16 +38,16 @@ MIN_INSIDE = 0.5
 
 @dataclass(frozen=True)
 class Area:
-    """Where an Action Unit shows: the box around some landmarks of the upright face, with margins.
+    """Area where an Action Unit shows: the box around some landmarks of the upright face, with margins.
 
     Margins are in units of the inter-ocular distance and are chosen here.
 
     Attributes:
-        paired: landmarks that there are one of on each side, without "left_" or "right_".
-        middle: landmarks of the face's middle.
-        side: margin to the left and to the right.
-        above: margin above.
-        below: margin below.
+        paired: Landmarks that there are one of on each side, without "left_" or "right_".
+        middle: Landmarks of the face's middle.
+        side: Margin to the left and to the right.
+        above: Margin above.
+        below: Margin below.
     """
 
     paired: tuple[str, ...] = ()
@@ -96,9 +96,9 @@ def au_boxes(sample: Sample, tools: FaceTools, aus: Iterable[int] | None) -> dic
     detector's) are taken as they are.
 
     Args:
-        sample: the picture.
-        tools: give the alignment of photos.
-        aus: the active units; None or an empty set gives no box.
+        sample: The picture.
+        tools: Give the alignment of photos.
+        aus: The active units; None or an empty set gives no box.
 
     Returns:
         "AU12" -> [x1, y1, x2, y2], each in [0, 1]; empty where no face is found. Units that lie outside the picture

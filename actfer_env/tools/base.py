@@ -45,8 +45,8 @@ class ViolationError(Exception):
     """A call that a tool refuses: it costs a turn and changes nothing.
 
     Args:
-        message: one line that says what was wrong; what is legal is added to it.
-        name: one of `rollout.VIOLATIONS`.
+        message: One line that says what was wrong; what is legal is added to it.
+        name: One of `rollout.VIOLATIONS`.
     """
 
     def __init__(self, message: str, name: str = "bad_arguments") -> None:
@@ -56,17 +56,17 @@ class ViolationError(Exception):
 
 @dataclass(slots=True)
 class ToolOutput:
-    """What a call of a tool brought.
+    """Result of a tool call.
 
     Attributes:
-        message: what the policy is told, in one line.
-        pictures: what it is shown, uint8 (H, W, 3) RGB.
-        boxes: what the tool looked at, in the aligned frame, each coordinate in [0, 1].
-        result: what it found, as JSON values; kept in the rollout, and all that a report knows of the call.
-        advise: add to the message what is legal now.
-        searched: whether the tool has looked for the face; the episode's state follows what it found.
-        alignment: the face that it found, or None.
-        crops: magnified crops; they count towards `max_zooms`.
+        message: Message for the policy, in one line.
+        pictures: Pictures that it is shown, uint8 (H, W, 3) RGB.
+        boxes: Boxes that the tool looked at, in the aligned frame, each coordinate in [0, 1].
+        result: Values that it found, as JSON values; kept in the rollout, and all that a report knows of the call.
+        advise: Add to the message what is legal now.
+        searched: Whether the tool has looked for the face; the episode's state follows what it found.
+        alignment: The face that it found, or None.
+        crops: Magnified crops; they count towards `max_zooms`.
     """
 
     message: str
@@ -87,11 +87,11 @@ class Tool:
     `run` returns what it found and leaves the episode alone; the episode takes up what the output says.
 
     Attributes:
-        name: what the policy calls.
-        looks_closer: whether the zoom contrast counts a legal call as a zoom (`Rollout.zoomed`).
-        example: arguments of a typical call, for the prompt.
-        reading: keys of the result that an environment's ``info["result"]`` shows; all, where it is empty.
-        checked: whether `run` checks its arguments itself, and returns JSON values and sound pictures. Arguments of
+        name: Name that the policy calls.
+        looks_closer: Whether the zoom contrast counts a legal call as a zoom (`Rollout.zoomed`).
+        example: Arguments of a typical call, for the prompt.
+        reading: Keys of the result that an environment's ``info["result"]`` shows; all, where it is empty.
+        checked: Whether `run` checks its arguments itself, and returns JSON values and sound pictures. Arguments of
             other tools are checked against their schema, and what they return is looked at.
     """
 
@@ -105,17 +105,31 @@ class Tool:
         """Return the function schema in OpenAI's format; `function_schema` writes one.
 
         Args:
-            wire: how the policy writes boxes.
+            wire: The policy's way to write boxes.
+
+        Returns:
+            The schema, a dict of JSON values.
         """
         raise NotImplementedError
 
     def legal(self, episode: Episode) -> bool:
-        """Whether the tool may be called now; asked in every turn of an episode that is not over."""
+        """Tell whether the tool may be called now; asked in every turn of an episode that is not over.
+
+        Args:
+            episode: The running episode; to be left as it is.
+        """
         del episode
         return True
 
     def refuse(self, episode: Episode) -> ViolationError:
-        """Return why the tool may not be called now."""
+        """Return why the tool may not be called now.
+
+        Args:
+            episode: The running episode.
+
+        Returns:
+            The error, with a message of one line and the name of the violation.
+        """
         del episode
         return ViolationError(f"{self.name} cannot be called now", "illegal_order")
 
@@ -123,9 +137,12 @@ class Tool:
         """Do the work.
 
         Args:
-            episode: gives the sample, `episode.tools` (pictures, crops, the aligned face), `episode.alignment` and
+            episode: Gives the sample, `episode.tools` (pictures, crops, the aligned face), `episode.alignment` and
                 `episode.wire`, by which boxes are read; to be left as it is.
             **arguments: what the policy passed, keys of the schema's.
+
+        Returns:
+            The message, pictures, boxes and result of the call.
 
         Raises:
             ViolationError: the call is refused.
@@ -134,7 +151,15 @@ class Tool:
         raise NotImplementedError
 
     def tell(self, output: ToolOutput, wire: Wire) -> dict[str, Any]:
-        """Return what a language policy is told beside the message, as JSON values with boxes as it writes them."""
+        """Return what a language policy is told beside the message, as JSON values with boxes as it writes them.
+
+        Args:
+            output: Output of `run`.
+            wire: The policy's way to write boxes.
+
+        Returns:
+            The values that its tool message holds.
+        """
         del wire
         return output.result
 
@@ -142,22 +167,47 @@ class Tool:
         """Return how a message names the tool among what is legal now.
 
         Args:
-            regions: those that nobody has magnified yet.
+            regions: Those that nobody has magnified yet.
+
+        Returns:
+            The words, such as "zoom_in (nose, or a new box)".
         """
         del regions
         return self.name
 
     def hint(self, arguments: Any, wire: Wire) -> str:
-        """Return what a language policy is told after a call with bad arguments; it begins with a space."""
+        """Return what a language policy is told after a call with bad arguments; it begins with a space.
+
+        Args:
+            arguments: Arguments that were refused, of any type.
+            wire: The policy's way to write boxes.
+
+        Returns:
+            A sentence, or an empty text.
+        """
         del arguments, wire
         return ""
 
     def guide(self, wire: Wire) -> str:
-        """Return when to use the tool, a sentence or two for the system prompt."""
+        """Return when to use the tool, a sentence or two for the system prompt.
+
+        Args:
+            wire: The policy's way to write boxes.
+
+        Returns:
+            The sentences.
+        """
         return f"You may call {self.name}: {self.schema(wire)['function']['description']}"
 
     def describe(self, call: ToolCall) -> str:
-        """Return in one line what a legal call brought, for reports."""
+        """Return in one line what a legal call brought, for reports.
+
+        Args:
+            call: A legal call of this tool, as the rollout keeps it.
+
+        Returns:
+            The line.
+        """
         return plain_words(call)
 
     def draw(
@@ -166,10 +216,10 @@ class Tool:
         """Draw a stored call's pictures again, for reports.
 
         Args:
-            call: a legal call.
-            image: the raw picture, uint8 (H, W, 3).
-            alignment: of its face, or None.
-            side: long side of the pictures, pixels.
+            call: A legal call.
+            image: The raw picture, uint8 (H, W, 3).
+            alignment: Alignment of its face, or None.
+            side: Long side of the pictures, pixels.
 
         Returns:
             Titles and pictures, uint8 (H, W, 3); None leaves it to the report, which draws the call's boxes.
@@ -188,9 +238,9 @@ def register_tool(name: str, factory: Any, *, replace: bool = False) -> None:
     """Make a tool known by name to every front end, in this process and in workers that it starts.
 
     Args:
-        name: the tool's name, letters, digits and underscores.
-        factory: called without arguments, such as the tool's class; or the tool itself.
-        replace: allow a name that is taken.
+        name: The tool's name, letters, digits and underscores.
+        factory: Called without arguments, such as the tool's class; or the tool itself.
+        replace: Allow a name that is taken.
 
     Raises:
         ToolError: the name is taken or cannot be a tool's.
@@ -214,7 +264,10 @@ def make_tool(spec: Any) -> Tool:
     """Return a tool.
 
     Args:
-        spec: a registered name, or a tool.
+        spec: A registered name, or a tool.
+
+    Returns:
+        The tool; a `Tool` object is returned as it is.
 
     Raises:
         ToolError: the name is unknown, or it is no tool.
@@ -245,7 +298,7 @@ class Toolkit(dict[str, Tool]):
     """The tools of an episode by name, with the schemas of their arguments at hand.
 
     Attributes:
-        parameters: tool -> the JSON schema of its arguments.
+        parameters: Tool -> the JSON schema of its arguments.
     """
 
     def __init__(self, tools: Sequence[Any]) -> None:
@@ -258,15 +311,19 @@ class Toolkit(dict[str, Tool]):
         self._advice: dict[Any, str] = {}
 
     def legal(self, episode: Episode) -> list[str]:
-        """Return the names of the tools that may be called now, in order."""
+        """Return the names of the tools that may be called now, in order.
+
+        Args:
+            episode: The running episode.
+        """
         return [name for name, legal in self._legal if legal(episode)]
 
     def advice(self, legal: tuple[str, ...], regions: tuple[str, ...]) -> str:
         """Return in one sentence what is legal now.
 
         Args:
-            legal: names of tools, and of the answer.
-            regions: those that nobody has magnified yet.
+            legal: Names of tools, and of the answer.
+            regions: Those that nobody has magnified yet.
         """
         key = legal, regions
         if key not in self._advice:
@@ -289,7 +346,14 @@ class Toolkit(dict[str, Tool]):
             raise ViolationError(f"{name}: {fault}")
 
     def schemas(self, wire: Wire) -> list[dict[str, Any]]:
-        """Return the function schemas in OpenAI's format."""
+        """Return the function schemas in OpenAI's format.
+
+        Args:
+            wire: The policy's way to write boxes.
+
+        Returns:
+            One schema for each tool, in order.
+        """
         return [tool.schema(wire) for tool in self.values()]
 
 
@@ -314,10 +378,13 @@ def function_schema(
     """Return a function schema in OpenAI's format; unknown arguments are forbidden.
 
     Args:
-        name: of the tool.
-        description: what it does.
-        properties: argument -> its JSON schema.
-        required: arguments that every call must have.
+        name: Name of the tool.
+        description: Description of its purpose.
+        properties: Argument -> its JSON schema.
+        required: Arguments that every call must have.
+
+    Returns:
+        The schema, a dict of JSON values.
     """
     parameters = {"type": "object", "properties": dict(properties), "additionalProperties": False}
     parameters |= {"required": list(required)} if required else {}
@@ -333,9 +400,9 @@ def sound(tool: Tool, output: Any) -> ToolOutput:
     if not isinstance(output, ToolOutput):
         raise ToolError(f"tool {tool.name!r} returned {type(output).__name__}, not a ToolOutput")
     for picture in output.pictures:
-        kind = getattr(picture, "dtype", None), getattr(picture, "shape", ())
-        if kind[0] != np.uint8 or len(kind[1]) != 3 or kind[1][2] != 3 or 0 in kind[1]:
-            raise ToolError(f"tool {tool.name!r} returned a picture of {kind[0]} {kind[1]}: give uint8 (H, W, 3) RGB")
+        dtype, shape = getattr(picture, "dtype", None), tuple[int, ...](getattr(picture, "shape", ()))
+        if dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
+            raise ToolError(f"tool {tool.name!r} returned a picture of {dtype} {shape}: give uint8 (H, W, 3) RGB")
     try:
         boxes = tuple(Box.parse(box, UNIT) for box in output.boxes)
     except BoxError as error:

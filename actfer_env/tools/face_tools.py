@@ -29,9 +29,9 @@ class CacheConfig:
     """Bounds of the tool cache; chosen here.
 
     Attributes:
-        images: decoded pictures kept, within the next bound.
+        images: Decoded pictures kept, within the next bound.
         image_bytes: bytes of decoded pictures kept; about a thousand drawn ones, or twenty photos of 4 megapixels.
-        alignments: alignments kept (up to ten kilobytes each, with the record that rollouts share).
+        alignments: Alignments kept (up to ten kilobytes each, with the record that rollouts share).
         drawn_bytes: bytes of small pictures kept: overviews, aligned faces and crops, which the members of a query
             group and later episodes of a sample ask for again.
     """
@@ -58,11 +58,11 @@ class FaceTools:
     One instance may be shared by many episodes and threads. Its results do not depend on what is cached.
 
     Args:
-        detector: a detector or its spec; built at the first detection.
-        zoom: constants of zoom-in.
-        template: where the five points come to lie.
-        face: which face is aligned.
-        cache: bounds.
+        detector: A detector or its spec; built at the first detection.
+        zoom: Constants of zoom-in.
+        template: Positions of the five points in the aligned face.
+        face: Choice of the face that is aligned.
+        cache: Bounds.
     """
 
     def __init__(
@@ -101,6 +101,11 @@ class FaceTools:
         self._begin()
 
     @property
+    def spec(self) -> str | Detector:
+        """The detector as it was given: its spec, or itself."""
+        return self._spec
+
+    @property
     def detector(self) -> Detector:
         """The detector, built on first use."""
         with self._lock:
@@ -111,6 +116,12 @@ class FaceTools:
     def image(self, sample: Sample) -> RGB:
         """Return the sample's picture; treat it as read-only.
 
+        Args:
+            sample: The sample.
+
+        Returns:
+            The picture, RGB uint8 (H, W, 3).
+
         Raises:
             ImageError: it cannot be read.
         """
@@ -119,6 +130,12 @@ class FaceTools:
 
     def alignment(self, sample: Sample) -> Alignment | None:
         """Return the sample's alignment, or None if no face was found.
+
+        Args:
+            sample: The sample.
+
+        Returns:
+            The alignment of the face that was chosen.
 
         Raises:
             ImageError: the picture cannot be read.
@@ -134,19 +151,46 @@ class FaceTools:
         return found
 
     def overview(self, sample: Sample, side: int) -> RGB:
-        """Return the sample's picture fitted into a black square of `side` pixels; read-only."""
+        """Return the sample's picture fitted into a black square of `side` pixels; read-only.
+
+        Args:
+            sample: The sample.
+            side: Side of the square, pixels.
+
+        Returns:
+            The picture, RGB uint8 (side, side, 3).
+        """
         with self._lock:
             return self._pictures.get((sample.key, "all", side), lambda: _frozen(fit(self.image(sample), side)))
 
     def face(self, sample: Sample, alignment: Alignment, side: int) -> RGB:
-        """Return the sample's aligned face, uint8 (side, side, 3); read-only."""
+        """Return the sample's aligned face, uint8 (side, side, 3); read-only.
+
+        Args:
+            sample: The sample.
+            alignment: Its alignment.
+            side: Side of the result, pixels.
+
+        Returns:
+            The face, RGB.
+        """
         with self._lock:
             return self._pictures.get(
                 (sample.key, "face", side), lambda: _frozen(alignment.draw(self.image(sample), side))
             )
 
     def crop(self, sample: Sample, alignment: Alignment, box: Box, region: str | None) -> Crop:
-        """Return the magnified crop of a checked box; its picture is read-only."""
+        """Return the magnified crop of a checked box; its picture is read-only.
+
+        Args:
+            sample: The sample.
+            alignment: Its alignment.
+            box: The box, in the aligned frame.
+            region: Name of the region that the box is, or None.
+
+        Returns:
+            The crop, with its picture uint8 (H, W, 3).
+        """
         with self._lock:
             return self._crops.get((sample.key, box, region), lambda: self._draw(sample, alignment, box, region))
 

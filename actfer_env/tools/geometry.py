@@ -46,32 +46,71 @@ def similarity(source: ArrayLike, target: ArrayLike) -> Array:
 
 
 def invert(transform: ArrayLike) -> Array:
-    """Return the inverse of an affine transform (2, 3)."""
+    """Return the inverse of an affine transform (2, 3).
+
+    Args:
+        transform: Affine transform, float (2, 3).
+
+    Returns:
+        The inverse, float64 (2, 3).
+    """
     matrix = np.asarray(transform, np.float64)
     linear = np.linalg.inv(matrix[:, :2])
     return np.column_stack([linear, -linear @ matrix[:, 2]])
 
 
 def compose(outer: ArrayLike, inner: ArrayLike) -> Array:
-    """Return the transform that applies `inner` first and `outer` second."""
+    """Return the transform that applies `inner` first and `outer` second.
+
+    Args:
+        outer: Affine transform that is applied second, float (2, 3).
+        inner: Affine transform that is applied first, float (2, 3).
+
+    Returns:
+        Their product, float64 (2, 3).
+    """
     first, second = np.asarray(inner, np.float64), np.asarray(outer, np.float64)
     linear = second[:, :2] @ first[:, :2]
     return np.column_stack([linear, second[:, :2] @ first[:, 2] + second[:, 2]])
 
 
 def apply(transform: ArrayLike, points: ArrayLike) -> Array:
-    """Return the transformed points (n, 2)."""
+    """Return the transformed points (n, 2).
+
+    Args:
+        transform: Affine transform, float (2, 3).
+        points: Points (x, y), float (n, 2).
+
+    Returns:
+        The points, float64 (n, 2).
+    """
     matrix = np.asarray(transform, np.float64)
     return np.asarray(points, np.float64) @ matrix[:, :2].T + matrix[:, 2]
 
 
 def scale_of(transform: ArrayLike) -> float:
-    """Return the factor by which a similarity transform enlarges lengths."""
+    """Return the factor by which a similarity transform enlarges lengths.
+
+    Args:
+        transform: Similarity transform, float (2, 3).
+
+    Returns:
+        The factor, at least 0.
+    """
     return float(np.sqrt(abs(np.linalg.det(np.asarray(transform, np.float64)[:, :2]))))
 
 
 def box_to_transform(box: Sequence[float], width: float, height: float) -> Array:
-    """Return the transform that maps the box (x1, y1, x2, y2) onto the rectangle [0, width] x [0, height]."""
+    """Return the transform that maps the box (x1, y1, x2, y2) onto the rectangle [0, width] x [0, height].
+
+    Args:
+        box: Corners (x1, y1, x2, y2), with x1 < x2 and y1 < y2.
+        width: Width of the rectangle.
+        height: Height of the rectangle.
+
+    Returns:
+        The transform, float64 (2, 3).
+    """
     x1, y1, x2, y2 = box
     sx, sy = width / (x2 - x1), height / (y2 - y1)
     return np.array([[sx, 0.0, -x1 * sx], [0.0, sy, -y1 * sy]])
@@ -84,7 +123,16 @@ def corners(box: Sequence[float]) -> Array:
 
 
 def polygon_overlap(polygon: ArrayLike, width: float, height: float) -> float:
-    """Return the share, in [0, 1], of a convex polygon's area that lies inside [0, width] x [0, height]."""
+    """Return the share, in [0, 1], of a convex polygon's area that lies inside [0, width] x [0, height].
+
+    Args:
+        polygon: Corners of the polygon in order, float (n, 2).
+        width: Width of the rectangle.
+        height: Height of the rectangle.
+
+    Returns:
+        The share, 0 to 1.
+    """
     points = np.asarray(polygon, np.float64)
     if (points >= 0).all() and (points <= (width, height)).all():
         return 1.0

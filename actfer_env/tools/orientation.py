@@ -53,17 +53,17 @@ _FLAT = 2.0  # grey levels: a patch with less contrast is taken for flat
 
 @dataclass(frozen=True)
 class OrientationConfig:
-    """When turned copies are tried, and when one is taken; chosen here on turned photos and other ones.
+    """Conditions under which turned copies are tried, and one is taken; chosen here on turned photos and other ones.
 
     Attributes:
-        sure: likeness from which a face is taken as it is, without a further look.
-        sideways: likeness below which copies on both sides are tried, not only the one that is upside down.
-        least: likeness that a face of a turned copy must have.
-        margin: by which it must be better, likeness and score together.
-        tilt: likeness that a face loses by a roll of 90 degrees.
-        score_weight: what a score of 1 is worth in likeness.
-        long_side: of the turned copies in pixels, at most.
-        version: raised where results change; it tells kept detections apart.
+        sure: Likeness from which a face is taken as it is, without a further look.
+        sideways: Likeness below which copies on both sides are tried, not only the one that is upside down.
+        least: Likeness that a face of a turned copy must have.
+        margin: Margin by which it must be better, likeness and score together.
+        tilt: Likeness that a face loses by a roll of 90 degrees.
+        score_weight: Worth of a score of 1, in likeness.
+        long_side: Longest side of the turned copies, pixels.
+        version: Raised where results change; it tells kept detections apart.
     """
 
     sure: float = bounded(0.5, ge=-1, le=1)
@@ -101,9 +101,9 @@ def find_faces(detector: Detector, image: NDArray[np.uint8], config: Orientation
     like an upright one, it looks at copies turned by `TURNS` as well.
 
     Args:
-        detector: the detector; only one with an attribute ``turns = True`` is shown turned copies.
+        detector: The detector; only one with an attribute ``turns = True`` is shown turned copies.
         image: RGB uint8 (H, W, 3).
-        config: when.
+        config: Conditions of turned copies.
 
     Returns:
         The detector's faces, in coordinates of `image`. The `meta` of those that come from a turned copy says
@@ -180,7 +180,7 @@ class UnturnedDetector:
     """A detector that sees each picture as it is alone, known by name as "unturned:DETECTOR".
 
     Args:
-        detector: the detector or its spec.
+        detector: The detector or its spec.
 
     Raises:
         DetectorError: no detector is named, it is unknown, or it lacks its extra or weights.

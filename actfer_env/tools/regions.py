@@ -18,19 +18,19 @@ class RegionLayout:
     """Margins of the region boxes in units of the inter-ocular distance; each chosen here on real photos.
 
     Attributes:
-        side: beyond an eye's centre to the temple.
-        brow_above: above the eye line, up to the hair line.
-        brow_below: above the eye line, where forehead-eyebrow ends (below the brow, above the pupil).
-        eye_above: above the eye line, where eye-periorbital begins (it holds the upper lid fold).
-        eye_below: below the eye line, for lower lid and infra-orbital furrow.
-        nose_side: beyond the nose tip, for the alae and the naso-labial fold's top.
-        nose_above: above the eye line, for the wrinkles of AU9 at the root.
-        nose_below: below the nose tip.
-        mouth_side: beyond the mouth's corners.
-        mouth_above: share of the way from the mouth line up to the nose tip.
-        chin_below: below the mouth line, for the chin of an open jaw.
-        contour: around boxes that come from 106 landmarks.
-        min_side: smallest side of a box in the aligned frame, whatever the pose.
+        side: Beyond an eye's centre to the temple.
+        brow_above: Above the eye line, up to the hair line.
+        brow_below: Above the eye line, where forehead-eyebrow ends (below the brow, above the pupil).
+        eye_above: Above the eye line, where eye-periorbital begins (it holds the upper lid fold).
+        eye_below: Below the eye line, for lower lid and infra-orbital furrow.
+        nose_side: Beyond the nose tip, for the alae and the naso-labial fold's top.
+        nose_above: Above the eye line, for the wrinkles of AU9 at the root.
+        nose_below: Below the nose tip.
+        mouth_side: Beyond the mouth's corners.
+        mouth_above: Share of the way from the mouth line up to the nose tip.
+        chin_below: Below the mouth line, for the chin of an open jaw.
+        contour: Around boxes that come from 106 landmarks.
+        min_side: Smallest side of a box in the aligned frame, whatever the pose.
     """
 
     side: float = 0.55
@@ -57,9 +57,9 @@ def region_boxes(
     """Return the box of each region in the aligned frame.
 
     Args:
-        landmarks: the five points (5, 2) in the aligned frame, in the order of `detectors.LANDMARKS`.
+        landmarks: The five points (5, 2) in the aligned frame, in the order of `detectors.LANDMARKS`.
         landmarks_106: InsightFace's 106 points (106, 2) in the aligned frame; where given, the boxes follow them.
-        layout: margins.
+        layout: Margins.
 
     Returns:
         Region -> (x1, y1, x2, y2) in [0, 1], in the order of `facs.REGIONS`; each side at least `layout.min_side`.

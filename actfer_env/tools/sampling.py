@@ -16,13 +16,13 @@ from actfer_env.tools import geometry
 
 @dataclass(frozen=True)
 class ResamplingConfig:
-    """How pixels are taken from the original.
+    """Settings of the interpolation from the original's pixels.
 
     Attributes:
-        fill: grey value (0-255) of what lies outside the original; a flat grey invents nothing (chosen here).
-        blur: standard deviation of the low-pass in output pixels, where the output is coarser than the source;
+        fill: Grey value (0-255) of what lies outside the original; a flat grey invents nothing (chosen here).
+        blur: Standard deviation of the low-pass in output pixels, where the output is coarser than the source;
             about that of the area filter that a plain shrink would use (measured in tests/test_zoom.py).
-        decimate_from: where one output pixel covers more source pixels than this, the source is first averaged
+        decimate_from: If one output pixel covers more source pixels than this, the source is first averaged
             over whole blocks, so that a huge photo costs no more than a large one (chosen here).
     """
 
@@ -47,11 +47,11 @@ def sample_box(
     """Draw a box of the aligned frame.
 
     Args:
-        image: the original, uint8 (H, W, 3).
+        image: The original, uint8 (H, W, 3).
         transform: (2, 3), pixels of the original -> aligned frame.
         box: (x1, y1, x2, y2) in the aligned frame.
         size: (width, height) of the result in pixels.
-        config: filter constants.
+        config: Filter constants.
 
     Returns:
         uint8 (height, width, 3). Parts outside the original are flat grey.
@@ -109,8 +109,8 @@ def fit(image: RGB, side: int, *, bars: bool = True) -> RGB:
 
     Args:
         image: uint8 (H, W, 3).
-        side: of the square.
-        bars: put it on a black square; without, the result is as large as the image became.
+        side: Side of the square, pixels.
+        bars: Put it on a black square; without, the result is as large as the image became.
     """
     height, width = image.shape[:2]
     scale = side / max(height, width)

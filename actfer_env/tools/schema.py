@@ -23,9 +23,9 @@ def tool_schemas(
     """Return the tools as function schemas in OpenAI's format.
 
     Args:
-        coordinates: how boxes are written.
-        max_zooms: the largest number of regions or boxes that one call may name.
-        tools: names of registered tools, or tools.
+        coordinates: Coordinates in which boxes are written.
+        max_zooms: The largest number of regions or boxes that one call may name.
+        tools: Names of registered tools, or tools.
 
     Returns:
         One schema for each tool.

@@ -1,4 +1,4 @@
-"""Where the five landmarks of an upright face come to lie."""
+"""Template of the five landmarks of an upright face."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class FaceTemplate:
-    """Where the five points come to lie in the aligned unit square.
+    """Positions of the five landmarks in the aligned unit square.
 
     The proportions between eyes, nose and mouth are those of the ArcFace template; the scale is looser, because that
     template cuts the chin, and expression needs chin and forehead. Scale and height are chosen here.
 
     Attributes:
-        eye_distance: between the eye centres.
-        eye_y: height of the eye line (0 is the top edge).
-        nose_drop: nose tip below the eye line, in eye distances.
-        mouth_drop: mouth corners below the eye line, in eye distances.
-        mouth_width: between the mouth corners, in eye distances.
+        eye_distance: Between the eye centres.
+        eye_y: Height of the eye line (0 is the top edge).
+        nose_drop: Nose tip below the eye line, in eye distances.
+        mouth_drop: Mouth corners below the eye line, in eye distances.
+        mouth_width: Between the mouth corners, in eye distances.
     """
 
     eye_distance: float = 0.24

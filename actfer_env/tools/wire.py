@@ -1,4 +1,4 @@
-"""How a caller writes boxes, and how large it sees pictures: what a tool needs to speak to its caller."""
+"""Coordinates of a caller's boxes, and sizes of the pictures it sees: what a tool needs to speak to its caller."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Wire:
     """The coordinates and picture sizes that a tool and its caller speak.
 
     Attributes:
-        coordinates: how boxes are written.
-        face: side in pixels of the aligned face that the caller is shown, 0 where the tools need not draw it.
-        image: width and height in pixels of the raw picture as the caller sees it.
-        max_zooms: the largest number of regions or boxes that one call may name.
+        coordinates: Coordinates in which boxes are written.
+        face: Side in pixels of the aligned face that the caller is shown, 0 where the tools need not draw it.
+        image: Width and height in pixels of the raw picture as the caller sees it.
+        max_zooms: The largest number of regions or boxes that one call may name.
     """
 
     coordinates: Coordinates = "unit"
@@ -92,8 +92,8 @@ def to_unit(box: Sequence[float], coordinates: Coordinates, size: tuple[int, int
     """Convert a box from the wire to shares of the picture.
 
     Args:
-        box: the numbers as the policy wrote them.
-        coordinates: how it writes boxes.
+        box: The numbers as the policy wrote them.
+        coordinates: Coordinates in which it writes boxes.
         size: (width, height) in pixels of the picture that it saw.
     """
     return Box(*box) if coordinates == "unit" else Box(*box).shares(extent(coordinates, size))

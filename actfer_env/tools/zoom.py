@@ -31,12 +31,12 @@ class ZoomConfig:
     """Constants of zoom-in; all chosen here.
 
     Attributes:
-        size: long side of a crop in pixels; the other follows the box.
-        stretch: make every crop a square of `size` instead (for observations of fixed shape).
-        padding: added around a box on each side, as a share of its width and height.
-        min_side: smallest side of a box in the aligned frame; a smaller box grows around its centre.
-        tolerance: how far a coordinate may lie outside the frame; it is clipped then, beyond it is an error.
-        repeat_iou: two boxes that overlap this much (intersection over union) count as the same.
+        size: Long side of a crop in pixels; the other follows the box.
+        stretch: Make every crop a square of `size` instead (for observations of fixed shape).
+        padding: Added around a box on each side, as a share of its width and height.
+        min_side: Smallest side of a box in the aligned frame; a smaller box grows around its centre.
+        tolerance: Distance by which a coordinate may lie outside the frame; it is clipped then, beyond it is an error.
+        repeat_iou: Two boxes that overlap this much (intersection over union) count as the same.
     """
 
     size: int = bounded(224, ge=16, le=4096)
@@ -65,10 +65,10 @@ class Crop:
 
     Attributes:
         image: uint8 (height, width, 3).
-        box: what it shows, in the aligned frame.
-        inside: share of the box, in [0, 1], that lies inside the original image.
-        native: source pixels per crop pixel; below 1 the crop holds fewer details than it has pixels.
-        region: the region's name, or None for a free box.
+        box: Box that it shows, in the aligned frame.
+        inside: Share of the box, in [0, 1], that lies inside the original image.
+        native: Source pixels per crop pixel; below 1 the crop holds fewer details than it has pixels.
+        region: The region's name, or None for a free box.
     """
 
     image: RGB
@@ -101,12 +101,12 @@ def zoom_in(
     face has lost, and none where the original has none.
 
     Args:
-        image: the original image, as given to `detect_align`.
-        alignment: what `detect_align` returned for it.
-        regions: names from `facs.REGIONS` (any known spelling), or one name.
-        boxes: boxes (x1, y1, x2, y2), or one box, as shares of the picture that `frame` names.
-        frame: what the boxes refer to: "face" (the aligned face, the default) or "original" (the whole image).
-        config: size and limits.
+        image: The original image, as given to `detect_align`.
+        alignment: Alignment that `detect_align` returned for it.
+        regions: Names from `facs.REGIONS` (any known spelling), or one name.
+        boxes: Boxes (x1, y1, x2, y2), or one box, as shares of the picture that `frame` names.
+        frame: Picture that the boxes refer to: "face" (the aligned face, the default) or "original" (the whole image).
+        config: Size and limits.
 
     Returns:
         One crop for each region and then for each box, in order.
@@ -144,12 +144,12 @@ def resolve(
     """Check what a caller asks for and return it as (region or None, box in the aligned frame).
 
     Args:
-        alignment: of the face.
-        regions: as `zoom_in`.
-        boxes: as `zoom_in`, as `wire` writes them.
-        frame: as `zoom_in`.
-        config: size and limits.
-        wire: the caller's coordinates; messages speak them too.
+        alignment: Alignment of the face.
+        regions: Regions as `zoom_in` takes them.
+        boxes: Boxes as `zoom_in` takes them, as `wire` writes them.
+        frame: Frame as `zoom_in` takes it.
+        config: Size and limits.
+        wire: The caller's coordinates; messages speak them too.
 
     Raises:
         BoxError: as `zoom_in`.
@@ -189,9 +189,9 @@ def check_box(
 
     Args:
         box: (x1, y1, x2, y2) in the coordinates of `extent`.
-        config: limits.
-        extent: width and height of the picture in the caller's coordinates; messages speak them too.
-        picture: the picture's name in messages.
+        config: Limits.
+        extent: Width and height of the picture in the caller's coordinates; messages speak them too.
+        picture: The picture's name in messages.
 
     Raises:
         BoxError: wrong arity, not numbers, not finite, inverted or empty, outside the picture, or written in shares
@@ -219,7 +219,7 @@ def crop_box(image: RGB, alignment: Alignment, box: Box, region: str | None = No
 
 
 def is_repeat(box: Box, earlier: Sequence[Box], config: ZoomConfig = ZOOM) -> bool:
-    """Whether a box was zoomed into before, up to `config.repeat_iou`."""
+    """Tell whether a box was zoomed into before, up to `config.repeat_iou`."""
     return any(iou(box, other) >= config.repeat_iou for other in earlier)
 
 
@@ -285,7 +285,7 @@ class ZoomIn(Tool):
         })  # fmt: skip
 
     def legal(self, episode: Episode) -> bool:
-        """Whether there is a face, and a zoom is left."""
+        """Tell whether there is a face, and a zoom is left."""
         return episode.alignment is not None and len(episode.crops) < episode.config.max_zooms
 
     def refuse(self, episode: Episode) -> ViolationError:

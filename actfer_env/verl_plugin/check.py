@@ -91,7 +91,7 @@ def split_options(options: Mapping[str, Any] | None) -> tuple[UCGRPOConfig | Ans
     """Return the reward's constants of the section ``ucgrpo``, and its `RECORD_TOKENS`.
 
     Args:
-        options: as `reward_config` takes them, with `RECORD_TOKENS` besides.
+        options: Options as `reward_config` takes them, with `RECORD_TOKENS` besides.
 
     Raises:
         RewardError: the variant or a field is unknown, or a value is out of range.

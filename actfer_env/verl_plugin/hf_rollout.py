@@ -50,7 +50,7 @@ class HFServer:
 
     Args:
         path: the model's folder.
-        seed: of sampling.
+        seed: Random seed of sampling.
         sleeps: whether requests are refused while it sleeps; verl's ``rollout.free_cache_engine``, without which verl
             puts a server to sleep and never wakes it.
     """

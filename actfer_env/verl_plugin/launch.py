@@ -1,4 +1,4 @@
-"""What a machine must have before verl starts: each check yields a line for every thing that would stop the run later.
+"""Checks of a machine before verl starts: each yields a line for every thing that would stop the run later.
 
 A run on several GPUs loads models and engines for minutes before it meets any of these (see docs/verl.md).
 """

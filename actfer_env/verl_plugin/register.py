@@ -1,4 +1,4 @@
-"""What verl's entry point loads: everything registers itself at import."""
+"""Entry point of verl: everything registers itself at import."""
 
 import os
 

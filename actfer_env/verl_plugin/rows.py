@@ -31,7 +31,7 @@ COLUMNS = ("data_source", "agent_name", "prompt", "images", "ability", "reward_m
 
 @dataclass(frozen=True)
 class ParquetConfig:
-    """What is written; chosen here.
+    """Settings of the rows that are written; chosen here.
 
     Attributes:
         shard_size: rows of a file.
@@ -66,10 +66,10 @@ def write_parquet(
 
     Args:
         dataset: a data set of `load_dataset`.
-        folder: where to; it must hold no shards.
+        folder: Folder to write; it must hold no shards.
         config: sizes.
-        chat: of the prompts.
-        episode: of the prompts.
+        chat: Chat settings of the prompts.
+        episode: Episode settings of the prompts.
 
     Returns:
         The shards, checked by `check_parquet`.

@@ -206,9 +206,9 @@ def write_tokens(folder: str | Path, step: int, rows: Sequence[Mapping[str, Any]
     """Write what an update was fed, a row a rollout, beside `write_step`: ``step_N.tokens.json``.
 
     Args:
-        folder: of the steps.
+        folder: Folder of the steps.
         step: the policy update.
-        rows: for each rollout "prompts", "responses" and "loss_mask" (token ids and 0 or 1), "grids" (frames, rows and
+        rows: For each rollout, "prompts", "responses" and "loss_mask" (token ids and 0 or 1), "grids" (frames, rows and
             columns of each picture) and "patches" (rows of `pixel_values`).
 
     Raises:
@@ -221,7 +221,7 @@ def engine_figures(metrics: Mapping[str, Any], asked: int) -> dict[str, float]:
     """Return what `collapse_warnings` takes besides `collapse_figures`, from verl's metrics of a step.
 
     Args:
-        metrics: with "ucgrpo/sessions_failed"; verl adds "training/rollout_probs_diff_mean" where
+        metrics: Metrics with "ucgrpo/sessions_failed"; verl adds "training/rollout_probs_diff_mean" where
             ``rollout.calculate_log_probs`` is on, and says whether it is valid.
         asked: rollouts of a step.
     """

@@ -15,6 +15,7 @@ import numpy as np
 from actfer_env import facs
 from actfer_env.agents.light.claims import WARM_START, claims_table, paired
 from actfer_env.agents.light.examples import write_examples
+from actfer_env.agents.light.samples import training_data
 from actfer_env.agents.light.sb3_baseline import SB3_PPO, run_sb3, steps_of
 from actfer_env.agents.light.session import SessionConfig, run, split_data
 from actfer_env.agents.light.trainer import CHECKPOINT
@@ -59,10 +60,10 @@ def ablate(
     Args:
         base: the run that variants and seeds change.
         out: folder; each run has one of its own in it.
-        cache: of pictures and warm starts.
+        cache: Folder of pictures and warm starts.
         variants: keys of `rewards.VARIANTS` or of `OTHER_REWARDS`, `WARM_START`, or `SB3_PPO`.
         seeds: 0 to seeds - 1; a seed's variants share their warm start.
-        baseline_seeds: of `SB3_PPO`, which takes many times as long as the others.
+        baseline_seeds: Seeds of `SB3_PPO`, which takes many times as long as the others.
         workers: processes.
         say: takes progress lines.
 
@@ -75,9 +76,11 @@ def ablate(
     _check(variants)
     _figure()  # what is missing for the curves is told before the work
     check_writable(out)
-    for split, n in (("train", base.train), ("val", base.val), ("test", base.test)):
-        if n:
-            split_data(split, n, base, cache, say, workers)
+    data = training_data(base)
+    for note in data.notes:
+        say(note)
+    for split in data.parts:
+        split_data(split, 0, base, cache, say, workers, data)
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in variants}
     for part in _phases(variants, seeds, baseline_seeds):
         made = _in_processes(part, base, out, cache, workers)

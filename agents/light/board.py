@@ -19,7 +19,7 @@ class TensorBoardLog:
     """Writes a step's figures as TensorBoard scalars; does nothing where tensorboard is missing.
 
     Args:
-        folder: of the event files.
+        folder: Folder of the event files.
         done: steps that are kept; events of later ones, from a run that was killed, are hidden.
     """
 

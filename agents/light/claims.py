@@ -20,7 +20,7 @@ class Claim:
 
     Attributes:
         text: the claim.
-        metric: of our figures.
+        metric: Name of the metric among our figures.
         first: variant.
         second: variant that is taken off.
         paper: the paper's difference, as a share.

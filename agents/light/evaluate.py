@@ -24,7 +24,7 @@ class HeldOutResult:
     """Rollouts of one policy over a split, one a sample, in its order.
 
     Attributes:
-        rollouts: with a greedy policy.
+        rollouts: Rollouts of the greedy policy.
         task: float (n,), task reward of each, less the zoom's cost where one is set.
     """
 

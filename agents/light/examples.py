@@ -9,7 +9,7 @@ import torch
 
 from actfer_env.agents.light.policy import LightPolicy
 from actfer_env.agents.light.rollouts import Player
-from actfer_env.agents.light.session import SessionConfig, split_data
+from actfer_env.agents.light.session import SessionConfig, held_out
 from actfer_env.agents.light.trainer import CHECKPOINT, load_checkpoint
 from actfer_env.evaluation.report import write_report
 from actfer_env.evaluation.run import Run, scored_columns, write_run
@@ -27,7 +27,7 @@ def write_examples(config: SessionConfig, folder: Path, cache: Path, *, groups: 
     Args:
         config: the run's.
         folder: the run's.
-        cache: of pictures.
+        cache: Folder of pictures.
         groups: samples.
         members: episodes of each.
 
@@ -40,8 +40,8 @@ def write_examples(config: SessionConfig, folder: Path, cache: Path, *, groups: 
     state, reward = load_checkpoint(folder / CHECKPOINT), config.rewards()
     policy = LightPolicy(config.policy)
     policy.load_state_dict(state["policy"])
-    split, number = ("test", config.test) if config.test else ("val", config.val)
-    held = split_data(split, number, config, cache, lambda text: None)
+    _, held = held_out(config, cache, lambda text: None)
+    groups = min(groups, len(held.dataset))
     venv, scorer = held.groups(groups, members, reward, max_zooms=config.max_zooms), UCGRPO(reward)
     if kept := json.loads(state["venv"])["scorer"]:
         scorer.load_state_dict(kept)

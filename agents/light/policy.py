@@ -123,6 +123,13 @@ class LightPolicy(nn.Module):
         self.near_aus = nn.Linear(REGIONS * c.region, AUS)
         """Reads Action Units from crops alone; it only teaches the encoder, in the warm start."""
 
+    def leave_aus(self) -> None:
+        """Let the head of Action Units rest: it names none and does not learn, where none are annotated."""
+        with torch.no_grad():
+            self.aus.weight.zero_()
+            self.aus.bias.fill_(-30.0)  # the chance of a unit is 1e-13
+        self.aus.requires_grad_(False)
+
     def encode(self, memory: Memory) -> Features:
         """Encode every picture that is there, once.
 

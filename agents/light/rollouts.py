@@ -52,7 +52,7 @@ class RolloutBatch:
         old: float (m,), log-probabilities when chosen, nats.
         advantage: float (m,), group-relative advantage of the decision's rollout.
         rollouts: n finished rollouts.
-        scores: of the rollouts, in their order.
+        scores: Scores of the rollouts, in their order.
     """
 
     memory: Memory | None
@@ -157,7 +157,7 @@ class Player:
 
 
 def forced(mask: Tensor, shown: Tensor, state: Tensor, zooming: NDArray[Any]) -> Tensor:
-    """Where zooming is not free, look first; then take away the zooms, or the answer where a zoom is due."""
+    """Restrict legal actions where zooming is not free: look first; then no zoom, or no answer while a zoom is due."""
     mask, aligned = mask.clone(), state == State.ALIGNED
     never, always, free = (torch.from_numpy(zooming == kind) for kind in ("never", "always", "free"))
     mask[~free & (state == State.RAW), ANSWER] = False
@@ -218,7 +218,7 @@ class FeatureStore:
 
         Args:
             obs: all members' observations.
-            rows: of the m members.
+            rows: Rows of the m members.
             groups: their group ids.
             regions: int (m, 4), the region that each slot's crop shows.
             shown: bool (m, 4), the regions that each of them has.
@@ -278,7 +278,7 @@ def crop_regions(obs: Obs) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
     """Return which regions the crops show.
 
     Args:
-        obs: of n members.
+        obs: Observations of n members.
 
     Returns:
         The region that each slot's crop shows, int (n, 4), of no meaning where there is no crop; and which regions'

@@ -21,6 +21,7 @@ from actfer_env.agents.light.session import (
     SessionConfig,
     SplitData,
     check_result,
+    held_out,
     read_result,
     session_facts,
     split_data,
@@ -46,8 +47,8 @@ def run_sb3(
     Args:
         config: the run whose data, seed and picture sizes it shares.
         steps: environment steps.
-        folder: for the result.
-        cache: of pictures.
+        folder: Folder for the result.
+        cache: Folder of pictures.
         say: takes progress lines.
 
     Raises:
@@ -62,9 +63,9 @@ def run_sb3(
         return result
     torch.set_num_threads(1)
     model = _learn(split_data("train", config.train, config, cache, say, 1), config, steps)
-    split, n = ("test", config.test) if config.test else ("val", config.val)
-    held, reward = split_data(split, n, config, cache, say, 1), config.rewards()
-    rollouts = play(model, held, n, config)
+    split, held = held_out(config, cache, say, 1)
+    reward = config.rewards()
+    rollouts = play(model, held, len(held.dataset), config)
     figures = free_figures(rollouts, task_of(rollouts, reward), np.array(held.views.good))
     result = {**made, "split": split, "figures": figures}
     write_text_atomic(path, json.dumps(result, indent=1) + "\n")

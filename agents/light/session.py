@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 
 from actfer_env import facs
 from actfer_env.agents.base import Watch
+from actfer_env.agents.light.agent import CONFIG, PolicyRecord, write_policy
 from actfer_env.agents.light.evaluate import ZOOM_MODES, figures, hold_out
 from actfer_env.agents.light.policy import Features, LightPolicy, PolicyConfig
 from actfer_env.agents.light.rollouts import encode_all
+from actfer_env.agents.light.samples import (
+    Balance,
+    Splitting,
+    TrainingData,
+    is_sized,
+    repeats,
+    training_data,
+)
 from actfer_env.agents.light.trainer import (
+    CHECKPOINT,
     Trainer,
     TrainerConfig,
     check_begun,
@@ -29,6 +39,7 @@ from actfer_env.agents.light.warmstart import WarmStartConfig, warm_start
 from actfer_env.agents.torch_files import save_atomic
 from actfer_env.bounds import bounded, check_fields
 from actfer_env.data import Dataset, load_dataset
+from actfer_env.data.subset import subset
 from actfer_env.data.synthetic.samples import GENERATOR_VERSION
 from actfer_env.errors import DataError
 from actfer_env.files import check_writable, write_text_atomic
@@ -54,7 +65,15 @@ class SessionConfig:
         train: samples of the training split.
         val: samples of the validation split: for the warm start's rule, and for tuning.
         test: samples of the test split, for the figures; 0 takes those of val.
-        dataset: registered name of the data set; the default is that of the benchmark tasks.
+        dataset: registered name of the data set; the default is that of the benchmark tasks. Of a data set that is not
+            drawn `train`, `val` and `test` are the most samples to take of a split; `test` 0 takes all.
+        root: folder or file of the data set, for those that need one.
+        data_preset: preset of drawn faces; None is the data set's own.
+        split: where train, val and test come from; see `samples.Splitting`.
+        split_seed: seed of splits that are drawn.
+        balance: whether rare emotions are drawn as often as common ones; see `samples.Balance`.
+        rl_share: share of the training samples that are kept for UC-GRPO, and not shown to the warm start; 0 lets both
+            learn from all. None is 0 of drawn faces, and `samples.RL_SHARE` of others.
         zoom_cost: see `UCGRPOConfig`.
         outcome_gate: see `UCGRPOConfig`.
         normalize_std: see `UCGRPOConfig`.
@@ -73,6 +92,12 @@ class SessionConfig:
     val: int = bounded(1_500, ge=1)
     test: int = bounded(2_500, ge=0)
     dataset: str = "synthetic-mixed"
+    root: str | None = None
+    data_preset: str | None = None
+    split: Splitting = "auto"
+    split_seed: int = bounded(0, ge=0)
+    balance: Balance = "auto"
+    rl_share: float | None = bounded(None, ge=0, lt=1)
     zoom_cost: float = bounded(0.0, ge=0)
     outcome_gate: bool = False
     normalize_std: bool = True
@@ -86,6 +111,9 @@ class SessionConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        for name, known in (("split", get_args(Splitting)), ("balance", get_args(Balance))):
+            if getattr(self, name) not in known:
+                raise DataError(f"{name}={getattr(self, name)!r} is unknown: use one of {', '.join(known)}")
         switches = {"zoom_cost": 0.0, "outcome_gate": False, "normalize_std": True}
         for name, value in dict(self.reward).items():
             if name in switches and getattr(self, name) not in (switches[name], value):
@@ -132,18 +160,48 @@ class SplitData:
             crop_size=self.config.crop_size, **{"copy": False, **kwargs},
         )  # fmt: skip
 
+    def balanced(self) -> SplitData:
+        """Return the same with samples of rare emotions again, so that environments draw emotions equally often."""
+        rows = np.arange(len(self.dataset))
+        return SplitData(subset(self.dataset, rows, repeats(self.views.emotion)), self.views, self.config)
+
 
 def split_data(
-    split: str, n: int, config: SessionConfig, cache: Path, say: Say = print, workers: int | None = None
-) -> SplitData:
-    """Return the first n samples of a split with their pictures, drawn if they are not in the cache."""
-    dataset = load_dataset(config.dataset, split=split, n=n)
+    split: str, n: int, config: SessionConfig, cache: Path, say: Say = print, workers: int | None = None,
+    data: TrainingData | None = None,
+) -> SplitData:  # fmt: skip
+    """Return the samples of a part with their pictures, made if they are not in the cache.
+
+    Args:
+        split: "train", "rl", "val" or "test"; see `samples.TrainingData`.
+        n: samples of drawn faces, from the first on.
+        config: the run's.
+        cache: folder of pictures.
+        say: called with lines of progress.
+        workers: processes that make pictures.
+        data: the run's samples, where they are chosen already.
+    """
+    if data is None and is_sized(config.dataset) and not config.rl_share:
+        options = {} if config.data_preset is None else {"preset": config.data_preset}
+        dataset = load_dataset(config.dataset, config.root, split=split, n=n, **options)
+    else:
+        dataset = (data or training_data(config)).parts[split]
+    count = len(dataset)
 
     def advance(done: int) -> None:
-        if done % 512 == 0 or done == n:
-            say(f"pictures of {split}: {done} of {n}")
+        if done % 512 == 0 or done == count:
+            say(f"pictures of {split}: {done} of {count}")
 
     return SplitData(dataset, prepare(dataset, cache, config.views, workers=workers, advance=advance), config.views)
+
+
+def held_out(config: SessionConfig, cache: Path, say: Say = print, workers: int | None = None) -> tuple[str, SplitData]:
+    """Return the part that measures a run, "test" or "val", and its samples with their pictures."""
+    if is_sized(config.dataset):
+        split, n = ("test", config.test) if config.test else ("val", config.val)
+        return split, split_data(split, n, config, cache, say, workers)
+    data = training_data(config)
+    return data.held, split_data(data.held, 0, config, cache, say, workers, data)
 
 
 def run(
@@ -168,10 +226,15 @@ def run(
     """
     torch.set_num_threads(config.threads)
     watch = watch or (lambda *progress: say(line_of(*progress)))
-    facts = session_facts(config)
+    data = training_data(config)
+    facts = session_facts(config, data)
     if (folder / RESULT).exists():
         result = read_result(folder / RESULT)
         check_result(folder, result, facts)
+        if not (folder / CONFIG).exists() and (folder / CHECKPOINT).exists():  # of an older version
+            policy = LightPolicy(config.policy)
+            policy.load_state_dict(load_checkpoint(folder / CHECKPOINT)["policy"])
+            write_policy(folder, policy, policy_record(config, result))
         return result
     # A run that goes on shares all facts with its beginning but for the test split, and for how often it saves and,
     # where that changes no rates, how long it is.
@@ -183,33 +246,94 @@ def run(
     check_writable(folder)
 
     # The data and the warm start, both from the cache where they are.
-    train = split_data("train", config.train, config, cache, say, workers)
-    val = split_data("val", config.val, config, cache, say, workers)
-    policy, skill = cached_warm_start(config, train, val, cache, watch)
+    for note in data.notes:
+        say(note)
+    train = split_data("train", config.train, config, cache, say, workers, data)
+    rl = train if data.parts["rl"] is data.parts["train"] else split_data("rl", 0, config, cache, say, workers, data)
+    val = split_data("val", config.val, config, cache, say, workers, data)
+    told = picture_notes(train.views)
+    for note in told:
+        say(note)
+    policy, skill = cached_warm_start(config, train, val, cache, watch, data.balanced)
     say(f"warm start: good pictures {skill['good_never']:.3f} without, {skill['good_always']:.3f} with zoom; "
         f"poor ones {skill['poor_never']:.3f}, {skill['poor_always']:.3f}")  # fmt: skip
 
     # UC-GRPO.
     reward, frozen = config.rewards(), config.trainer.freeze_vision
-    venv = train.groups(config.trainer.groups, config.trainer.group_size, reward, max_zooms=config.max_zooms)
+    known = known_features(policy, rl, cache) if frozen else None
+    drawn = rl.balanced() if data.balanced else rl
+    venv = drawn.groups(config.trainer.groups, config.trainer.group_size, reward, max_zooms=config.max_zooms)
     if config.variant in OTHER_REWARDS:
         venv.scorer = OTHER_REWARDS[config.variant]()
-    known = known_features(policy, train, cache) if frozen else None
     trainer = Trainer(policy, venv, config.trainer, config.seed, folder, known, {"session": begun})
     if trainer.resume():
         say(f"going on from step {trainer.done}")
     trainer.train(watch)
 
     # What the policy is worth on people that it has not seen.
-    held = split_data("test", config.test, config, cache, say, workers) if config.test else val
+    held = val if data.held == "val" else split_data("test", config.test, config, cache, say, workers, data)
     known = known_features(policy, held, cache) if frozen else None
     shown = measure(policy, held, UCGRPOConfig(zoom_cost=reward.zoom_cost), config.max_zooms, known)
     result = {
-        "config": asdict(config), "generator": GENERATOR_VERSION, "split": "test" if config.test else "val",
+        "config": asdict(config), "generator": GENERATOR_VERSION, "split": data.held,
         "warm": skill, "figures": shown, "weights": weights_hash(trainer.policy), "facts": facts,
     }  # fmt: skip
+    if data.facts:
+        result["data"] = {**data.facts, "notes": [*data.notes, *told], "good": "labels" if labelled(held) else "focus"}
+    write_policy(folder, trainer.policy, policy_record(config, result))
     write_text_atomic(folder / RESULT, json.dumps(result, indent=1) + "\n")
     return result
+
+
+def policy_record(config: SessionConfig, result: Mapping[str, Any]) -> PolicyRecord:
+    """Return what the folder of a finished run says about its policy.
+
+    Args:
+        config: the run's.
+        result: its figures and its weights' hash.
+    """
+    names = ("accuracy", "macro_f1", "au_f1", "zoom", "task", "task_never", "task_always")
+    figures = {name: result["figures"][name] for name in names if name in result["figures"]}
+    sizes = {"train": config.train, "val": config.val, "test": config.test}
+    training = {
+        "dataset": config.dataset, "samples": result.get("data", {}).get("samples", sizes),
+        "reward": config.variant, "zoom_cost": config.zoom_cost, "updates": config.trainer.steps, "seed": config.seed,
+        "generator": result["generator"], "measured on": result["split"],
+        "figures": {name: value if np.isfinite(value) else None for name, value in figures.items()},
+    }  # fmt: skip
+    views = config.views
+    return PolicyRecord(
+        policy=asdict(config.policy), weights=result["weights"], image_size=views.image_size, face_size=views.face_size,
+        crop_size=views.crop_size, detector=views.detector, max_zooms=config.max_zooms, training=training,
+    )  # fmt: skip
+
+
+def labelled(part: SplitData) -> bool:
+    """Whether the pictures of a part have labels of quality; else the sharper half counts as good."""
+    return bool((part.views.quality >= 0).any())
+
+
+def picture_notes(views: PreparedImages) -> list[str]:
+    """Return what the user should know of the training pictures, a line each.
+
+    Raises:
+        DataError: no face was found in any of them.
+    """
+    notes, n = [], len(views)
+    if not views.found.any():
+        raise DataError(f"no face was found in any of {n} training pictures: try another detector, such as "
+                        "--detector insightface:buffalo_l")  # fmt: skip
+    if not views.found.all() and (views.quality < 0).all():
+        notes.append(f"no face was found in {int((~views.found).sum())} of {n} training pictures")
+    if not views.coded.any():
+        notes.append("no Action Units are annotated: their head and their part of the reward rest")
+    elif not views.coded.all():
+        notes.append(f"Action Units are annotated of {int(views.coded.sum())} of {n} training pictures: they teach, "
+                     "the others are left out there")  # fmt: skip
+    if (views.quality < 0).all():
+        notes.append("no labels of quality: the sharper half of the pictures, by the Laplacian of the face, counts as "
+                     "good, and crops teach on all")  # fmt: skip
+    return notes
 
 
 def measure(
@@ -260,16 +384,19 @@ def read_result(path: Path) -> dict[str, Any]:
     return result
 
 
-def session_facts(config: SessionConfig) -> dict[str, Any]:
+LATER = ("root", "data_preset", "split", "split_seed", "balance", "rl_share")
+"""Fields of `SessionConfig` that older runs do not name; they count among a run's facts where they are set."""
+
+
+def session_facts(config: SessionConfig, data: TrainingData | None = None) -> dict[str, Any]:
     """Return what a run is of, as JSON values: its settings, what its data hold, its detector, and versions."""
-    sizes = {"train": config.train, "val": config.val, "test": config.test}
-    data = {
-        split: dataset_facts(load_dataset(config.dataset, split=split, n=n), content=True)
-        for split, n in sizes.items() if n
-    }  # fmt: skip
+    chosen = data or training_data(config)
+    parts = {name: part for name, part in chosen.parts.items() if name != "rl" or part is not chosen.parts["train"]}
+    usual = {one.name: one.default for one in fields(SessionConfig) if one.name in LATER}
+    settings = {name: value for name, value in asdict(config).items() if name not in usual or value != usual[name]}
     own = {name: value for name, value in versions().items() if name != "torch"}  # a finished run outlives its torch
     return dict(as_json({
-        **asdict(config), "data": data, "detector": detector_facts(config.views.detector), "package": own,
+        **settings, "data": {name: dataset_facts(part, content=True) for name, part in parts.items()}, "detector": detector_facts(config.views.detector), "package": own,
     }))  # fmt: skip
 
 
@@ -285,7 +412,12 @@ def check_result(folder: Path, result: Mapping[str, Any], facts: Mapping[str, An
 
 
 def cached_warm_start(
-    config: SessionConfig, train: SplitData, val: SplitData, cache: Path, watch: Watch | None = None
+    config: SessionConfig,
+    train: SplitData,
+    val: SplitData,
+    cache: Path,
+    watch: Watch | None = None,
+    balanced: bool = False,
 ) -> tuple[LightPolicy, dict[str, float]]:
     """Return the warm start of a seed and its skill, trained if it is not in the cache.
 
@@ -294,18 +426,22 @@ def cached_warm_start(
     Raises:
         DataError: the cache holds a broken file, or cannot be written.
     """
+    warm = config.warm if labelled(train) else replace(config.warm, sharp_only=False)
+    again = repeats(train.views.emotion) if balanced else None
     policy = LightPolicy(config.policy)
     shapes = [(name, tuple(value.shape)) for name, value in policy.state_dict().items()]
     facts = [
         CACHE_VERSION, versions(), *(views_name(part.dataset, part.config) for part in (train, val)), config.threads,
-        config.seed, asdict(config.warm), asdict(config.policy), shapes,
+        config.seed, asdict(warm), asdict(config.policy), shapes, balanced,
     ]  # fmt: skip
     path = cache / f"warm-{digest(facts)}-{WARM}"
     if path.exists():
         kept = load_checkpoint(path)
         policy.load_state_dict(kept["policy"])
+        if not train.views.coded.any():
+            policy.leave_aus()
         return policy.eval(), kept["skill"]
-    policy, skill = warm_start(train.views, val.views, config.warm, config.seed, config.policy, watch)
+    policy, skill = warm_start(train.views, val.views, warm, config.seed, config.policy, watch, again)
     save_atomic(path, {"policy": policy.state_dict(), "skill": skill})
     return policy, skill
 

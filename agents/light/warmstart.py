@@ -42,7 +42,7 @@ class WarmStartConfig:
             would; the start then takes what it sees in magnified poor pictures for sharp, and can be misled by them.
         au_weight: weight of the Action Units beside the emotion.
         face_dropout: share of zoomed faces whose whole view is withheld, so that crops are learned to be read.
-        least_gain: of zooming good pictures, in accuracy, below which the start is trained again for as long (the
+        least_gain: Gain of zooming good pictures, in accuracy, below which the start is trained again for as long (the
             prototype's rule was 0.1; here readers gain 0.06 over all good pictures).
         retries: number of such trainings at most.
     """
@@ -94,7 +94,7 @@ def first_decisions(n: int, max_turns: int = 6) -> Decisions:
 
 def warm_start(
     views: PreparedImages, held_out: PreparedImages, config: WarmStartConfig, seed: int,
-    sizes: PolicyConfig | None = None, watch: Watch | None = None,
+    sizes: PolicyConfig | None = None, watch: Watch | None = None, again: np.ndarray | None = None,
 ) -> tuple[LightPolicy, dict[str, float]]:  # fmt: skip
     """Train a policy on scripted trajectories.
 
@@ -105,19 +105,23 @@ def warm_start(
         seed: seed of weights and order.
         sizes: sizes of the policy.
         watch: called after each epoch with "warm start" and its mean loss.
+        again: int (m,), samples that come once more in each pass, for the balance of emotions.
 
     Returns:
         The policy, and what it can do: accuracy with and without zoom on good and on poor pictures.
     """
     torch.manual_seed(seed)
     policy, rng = LightPolicy(sizes), np.random.default_rng(seed)
+    rows = np.arange(len(views)) if again is None else np.concatenate([np.arange(len(views)), again])
+    if not views.coded.any():
+        policy.leave_aus()
     for attempt in range(config.retries + 1):
         policy.train()
-        steps = config.epochs * -(-len(views) // config.batch)
+        steps = config.epochs * -(-len(rows) // config.batch)
         optimizer = torch.optim.AdamW(policy.parameters(), config.rate, weight_decay=config.decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.rate, steps, pct_start=0.15)
         for epoch in range(config.epochs):
-            order, total = rng.permutation(len(views)), 0.0
+            order, total = rows[rng.permutation(len(rows))], 0.0
             for start in range(0, len(order), config.batch):
                 batch = np.sort(order[start : start + config.batch])
                 loss = _loss(policy, views, batch, config, rng)
@@ -127,7 +131,7 @@ def warm_start(
                 schedule.step()
                 total += loss.item() * len(batch)
             if watch is not None:
-                watch("warm start", epoch + 1, config.epochs, {"loss": total / len(views)})
+                watch("warm start", epoch + 1, config.epochs, {"loss": total / len(rows)})
         skill = zoom_skill(policy, held_out)
         skill["attempts"] = attempt + 1
         if skill["good_always"] - skill["good_never"] > config.least_gain:
@@ -156,10 +160,14 @@ def _loss(
     units = torch.from_numpy(np.array(views.aus[batch])).float()
     seen = decisions.shown.any(1)
     taught = ~seen | torch.from_numpy(np.array(views.good[batch])) | (not config.sharp_only)
-    bits = _units(out.aus[taught], units[taught])
-    if (seen & taught).any():
-        near = policy.near_aus((features[2] * decisions.shown[..., None]).flatten(1)[seen & taught])
-        bits = bits + _units(near, units[seen & taught])
+    coded, bits = taught & torch.from_numpy(np.array(views.coded[batch])), torch.zeros(())
+    if coded.any():
+        bits = _units(out.aus[coded], units[coded])
+    if (seen & coded).any():
+        near = policy.near_aus((features[2] * decisions.shown[..., None]).flatten(1)[seen & coded])
+        bits = bits + _units(near, units[seen & coded])
+    if not taught.any():
+        return 0.1 * tool
     emotion = nn.functional.cross_entropy(out.emotion[taught], label[taught])
     return emotion + 0.1 * tool + config.au_weight * bits
 

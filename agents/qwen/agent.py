@@ -29,16 +29,16 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """How turns are generated; chosen here.
+    """Settings of the generation of turns; chosen here.
 
     Attributes:
-        max_new_tokens: of one turn.
+        max_new_tokens: Most tokens of one turn.
         temperature: 0 is greedy.
-        top_p: nucleus, in (0, 1]; unused when greedy.
-        seed: of the sampling. Every turn has a random stream of its own, so that neither the batch nor a stop and a
-            second start changes what is drawn (on the CPU; a GPU's rounding depends on the batch).
-        stop_at_call: end a turn behind its first tool call.
-        max_length: tokens of a whole conversation; a longer one ends with the outcome "too_long".
+        top_p: Nucleus, in (0, 1]; unused when greedy.
+        seed: Random seed of the sampling. Every turn has a random stream of its own, so that neither the batch nor a
+            stop and a second start changes what is drawn (on the CPU; a GPU's rounding depends on the batch).
+        stop_at_call: End a turn behind its first tool call.
+        max_length: Tokens of a whole conversation; a longer one ends with the outcome "too_long".
     """
 
     max_new_tokens: int = bounded(1024, ge=1)
@@ -56,15 +56,15 @@ class QwenVLAgent:
     """Plays conversations with a local vision-language model.
 
     Args:
-        model: a folder or hub name, or a loaded model.
-        device: such as "cpu", "cuda" or "cuda:0"; default is the GPU where there is one.
+        model: A folder or hub name, or a loaded model.
+        device: Such as "cpu", "cuda" or "cuda:0"; default is the GPU where there is one.
         dtype: "auto", "float32", "bfloat16" or "float16".
-        sampling: how turns are generated.
-        batch_size: conversations side by side.
-        min_pixels: of a picture as the model sees it; None is the checkpoint's own.
-        max_pixels: likewise; 1,024 pixels (Qwen3-VL) or 784 (Qwen2.5-VL) are one token.
-        tokenizer: only with a loaded model.
-        image_processor: only with a loaded model.
+        sampling: Settings of the generation of turns.
+        batch_size: Conversations side by side.
+        min_pixels: Fewest pixels of a picture as the model sees it; None is the checkpoint's own.
+        max_pixels: Likewise; 1,024 pixels (Qwen3-VL) or 784 (Qwen2.5-VL) are one token.
+        tokenizer: Only with a loaded model.
+        image_processor: Only with a loaded model.
 
     Raises:
         ModelError: the checkpoint cannot be loaded, or is no Qwen-VL.
@@ -114,7 +114,7 @@ class QwenVLAgent:
         """Play episodes to their ends, `batch_size` at once; a finished one makes room for the next.
 
         Args:
-            episodes: fresh episodes, drawn as there is room.
+            episodes: Fresh episodes, drawn as there is room.
 
         Yields:
             Each finished conversation and what it cost, in the order of finishing.

@@ -44,8 +44,8 @@ class Codec:
     """Turns messages and pictures into tokens and pixel values, with a Qwen-VL tokenizer and image processor.
 
     Args:
-        tokenizer: with a chat template in ChatML.
-        image_processor: of Qwen-VL; gives `pixel_values` and `image_grid_thw`.
+        tokenizer: A tokenizer with a chat template in ChatML.
+        image_processor: Image processor of Qwen-VL; gives `pixel_values` and `image_grid_thw`.
 
     Raises:
         ModelError: the tokenizer lacks the special tokens of Qwen-VL.
@@ -98,7 +98,7 @@ class Codec:
         """Return the tokens and the texts that end a turn: whoever samples stops behind the first of either.
 
         Args:
-            at_call: end a turn behind its first tool call. It is a text only where the tokenizer writes `CALL_END` in
+            at_call: End a turn behind its first tool call. It is a text only where the tokenizer writes `CALL_END` in
                 several tokens.
         """
         one = len(self._call_end) == 1
@@ -172,9 +172,9 @@ class Chunk:
     """Tokens, and the pictures behind their placeholders.
 
     Attributes:
-        ids: tokens.
-        pixels: for each picture the processor's `pixel_values`, float (patches, width).
-        grids: for each picture (frames, rows, columns) of patches.
+        ids: Tokens.
+        pixels: For each picture, the processor's `pixel_values`, float (patches, width).
+        grids: For each picture, its (frames, rows, columns) of patches.
     """
 
     ids: list[int]
@@ -186,16 +186,16 @@ class Conversation(ChatTrajectory):
     """A conversation as the tokens of a local model.
 
     Args:
-        episode: a fresh episode.
-        codec: of the model; shared.
+        episode: A fresh episode.
+        codec: Codec of the model; shared.
 
     Raises:
         ModelError: the model would not see the tools, or they are to be called natively.
 
     Attributes:
-        episode: the conversation's episode.
-        ids: all tokens so far.
-        written: for each token whether the policy wrote it; only these carry a loss.
+        episode: The conversation's episode.
+        ids: All tokens so far.
+        written: For each token, whether the policy wrote it; only these carry a loss.
         turns: (start, stop) of each written turn within `ids`.
     """
 

@@ -1,4 +1,4 @@
-"""How a local model's next token is drawn: transformers' warpers, then one random stream a row. Imports torch."""
+"""Sampling of a local model's next token: transformers' warpers, then one random stream a row. Imports torch."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def drawing(config: SamplingConfig, known: int, streams: Sequence[torch.Generato
     """Return the processors that make a greedy search draw as configured.
 
     Args:
-        config: temperature (0 draws nothing) and top_p.
-        known: tokens that the tokenizer knows.
-        streams: one for each row of the batch.
+        config: Temperature (0 draws nothing) and top_p.
+        known: Tokens that the tokenizer knows.
+        streams: One for each row of the batch.
     """
     chain = LogitsProcessorList([KnownTokens(known)])
     if config.temperature > 0:

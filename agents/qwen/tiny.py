@@ -36,17 +36,17 @@ class TinyQwenConfig:
     """Sizes of the model; all chosen here. The defaults make 0.1 million parameters.
 
     Attributes:
-        hidden: width of the language model, a multiple of 32.
-        layers: of the language model.
-        vision_hidden: width of the vision tower, a multiple of 16.
-        vision_layers: of the vision tower.
-        vocabulary: tokens that the tokenizer learns, special ones apart; at least 300.
-        positions: longest sequence, tokens.
-        min_pixels: of a picture after resizing.
-        max_pixels: of a picture after resizing; 1,024 are one token.
-        initializer_range: standard deviation of the weights.
-        seed: of the weights.
-        brief: the chat template writes the tools' names instead of their schemas, and the tokenizer learns the brief
+        hidden: Width of the language model, a multiple of 32.
+        layers: Layers of the language model.
+        vision_hidden: Width of the vision tower, a multiple of 16.
+        vision_layers: Layers of the vision tower.
+        vocabulary: Tokens that the tokenizer learns, special ones apart; at least 300.
+        positions: Longest sequence, tokens.
+        min_pixels: Fewest pixels of a picture after resizing.
+        max_pixels: Most pixels of a picture after resizing; 1,024 are one token.
+        initializer_range: Standard deviation of the weights.
+        seed: Random seed of the weights.
+        brief: The chat template writes the tools' names instead of their schemas, and the tokenizer learns the brief
             conversations of `ChatConfig.brief`: a model that is trained from scratch needs no more.
     """
 
@@ -70,8 +70,8 @@ def build(folder: str | os.PathLike[str], config: TinyQwenConfig | None = None) 
     """Write the model, its tokenizer, image processor and chat template into a folder, as `from_pretrained` reads them.
 
     Args:
-        folder: where to; it is replaced as a whole, when everything is written.
-        config: sizes and seed; the same config gives the same bytes.
+        folder: Folder to write; it is replaced as a whole, when everything is written.
+        config: Sizes and seed; the same config gives the same bytes.
 
     Returns:
         The folder.

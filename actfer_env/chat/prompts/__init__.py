@@ -56,7 +56,7 @@ def user_prompt(
 
     Args:
         chat: the preset.
-        regions: of a pre-aligned face: region -> box as it is written on the wire.
+        regions: Regions of a pre-aligned face: region -> box as it is written on the wire.
         emotions: those that the episode allows.
     """
     template = _environment().get_template(f"{chat.preset}.user.j2")

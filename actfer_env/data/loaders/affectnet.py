@@ -59,14 +59,14 @@ def load_affectnet(
     `meta` keeps valence and arousal (-1 to 1) and, of the CSV edition, the face's box in pixels (x, y, width, height).
 
     Args:
-        root: the folder with the lists or the sets. Pictures of the CSV edition are looked for in it, in
+        root: The folder with the lists or the sets. Pictures of the CSV edition are looked for in it, in
             Manually_Annotated/ and Manually_Annotated/Manually_Annotated_Images/, there also below training/ and
             validation/.
         split: "train", "val", "auto", or None for both.
         classes: 7 leaves out contempt, as many papers do.
-        valence: also read valence and arousal of the npy edition, which takes two files more for each picture.
-        totals: see `loaders.base.Totals`.
-        missing: see `loaders.base.Missing`.
+        valence: Also read valence and arousal of the npy edition, which takes two files more for each picture.
+        totals: See `loaders.base.Totals`.
+        missing: See `loaders.base.Missing`.
 
     Raises:
         DataError: another layout, a broken line (named by file and number), or a listed picture that is not there.

@@ -1,4 +1,4 @@
-"""What the loaders share: facts about a data set, rows, tables with line numbers, splits by person, the compact index.
+"""Shared parts of the loaders: facts, rows, tables with line numbers, splits by person, the compact index.
 
 A loader finds the edition that lies in a folder and gives its rows one by one; `collect` checks and counts them and
 packs them into `RowSamples`, whose memory does not grow with the data set but for 12 bytes a sample.
@@ -45,14 +45,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Info:
-    """What is known of a data set before its folder is opened.
+    """Facts about a data set that are known before its folder is opened.
 
     Attributes:
-        name: the registered name.
-        title: its name in print.
-        layout: what a folder must hold, for messages, such as "EmoLabel/list_patition_label.txt with Image/aligned".
-        marks: patterns of paths below the root, of which one tells this data set from others.
-        licence: where to ask for the data.
+        name: The registered name.
+        title: Its name in print.
+        layout: Files that a folder must hold, such as "EmoLabel/list_patition_label.txt with Image/aligned".
+        marks: Patterns of paths below the root, of which one tells this data set from others.
+        licence: Address at which to ask for the data.
     """
 
     name: str
@@ -70,7 +70,7 @@ def described(info: Info) -> Callable[[F], F]:
     """Mark a loader with what is known of its data set: it takes split="auto", and `actfer data check` shows the rest.
 
     Args:
-        info: the facts.
+        info: The facts.
     """
     INFOS[info.name] = info
 
@@ -86,13 +86,13 @@ class Edition:
     """One of the forms in which a data set is handed out.
 
     Attributes:
-        name: for people, such as "basic, aligned".
-        order: the classes as its files number or list them, from `facs.EMOTIONS`; empty without emotions.
-        aus: the Action Units that it annotates, ascending; empty without.
-        totals: split -> class -> official number of pictures; the split "all" counts over the splits, the class "all"
+        name: Name for people, such as "basic, aligned".
+        order: The classes as its files number or list them, from `facs.EMOTIONS`; empty without emotions.
+        aus: The Action Units that it annotates, ascending; empty without.
+        totals: Split -> class -> official number of pictures; the split "all" counts over the splits, the class "all"
             over the classes. What is not known is left out.
-        prealigned: the pictures are aligned faces.
-        read: reads a picture that is not a file of its own, called as ``read(path, at)``.
+        prealigned: The pictures are aligned faces.
+        read: Reads a picture that is not a file of its own, called as ``read(path, at)``.
     """
 
     name: str
@@ -107,15 +107,15 @@ class Row(NamedTuple):
     """One sample as a loader reads it.
 
     Attributes:
-        id: unique within the data set.
-        path: the picture's file, or the file that holds it.
-        emotion: one of `facs.EMOTIONS`, or None.
-        aus: active Action Units as a list or a text with sides; None where they were not annotated.
+        id: Unique within the data set.
+        path: The picture's file, or the file that holds it.
+        emotion: One of `facs.EMOTIONS`, or None.
+        aus: Active Action Units as a list or a text with sides; None where they were not annotated.
         split: "train", "val", "test" or None.
-        meta: further JSON values for `Sample.meta`.
-        at: place of the picture in `path` (a frame, an offset), or None where the file is the picture.
-        file: the list that names the picture, for messages; None where the picture was found in its folder.
-        line: the line in that list, from 1.
+        meta: Further JSON values for `Sample.meta`.
+        at: Place of the picture in `path` (a frame, an offset), or None where the file is the picture.
+        file: The list that names the picture, for messages; None where the picture was found in its folder.
+        line: The line in that list, from 1.
     """
 
     id: str
@@ -156,9 +156,9 @@ def no_layout(info: Info, root: Path, detail: str = "") -> NoReturn:
     """Raise the error about a folder that holds no known edition of a data set, naming the one that it may hold.
 
     Args:
-        info: the data set.
-        root: the folder.
-        detail: what exactly is missing.
+        info: The data set.
+        root: The folder.
+        detail: The part that is missing.
 
     Raises:
         DataError: always.
@@ -224,8 +224,8 @@ def read_table(
     """Yield (line number, the values of `columns`) of a CSV file, line by line.
 
     Args:
-        path: the file.
-        columns: the names of the wanted columns, in the official order.
+        path: The file.
+        columns: The names of the wanted columns, in the official order.
         header: "may" takes a file without a header by position, if it has as many columns as are named.
 
     Raises:
@@ -277,12 +277,12 @@ class SubjectSplits:
     that are there.
 
     Attributes:
-        folds: number of folds, at least 2.
-        fold: the fold that is "test", from 0.
+        folds: Number of folds, at least 2.
+        fold: The fold that is "test", from 0.
         validation: False leaves "val" empty, and "train" holds all other folds.
-        subjects: all persons of the data set, in order; they are dealt to the folds in turn. Without it a digest of
+        subjects: All persons of the data set, in order; they are dealt to the folds in turn. Without it a digest of
             the name decides.
-        salt: stands before the name in that digest.
+        salt: Stands before the name in that digest.
 
     Raises:
         DataError: a fold that does not exist.
@@ -321,12 +321,12 @@ class RowSamples(Sequence[Sample]):
     Rows lie in a temporary file that has no name and that child processes share; in memory are 12 bytes a sample.
 
     Attributes:
-        info: the data set.
-        edition: what lies in its folder.
-        split: the split that was taken; None is all.
-        counts: split -> class -> number of samples, of all rows that were read; None stands for no split, no class.
-        left_out: reason -> number of rows that were left out.
-        first_gone: the first listed picture that is not there, or "".
+        info: The data set.
+        edition: Edition that lies in its folder.
+        split: The split that was taken; None is all.
+        counts: Split -> class -> number of samples, of all rows that were read; None stands for no split, no class.
+        left_out: Reason -> number of rows that were left out.
+        first_gone: The first listed picture that is not there, or "".
     """
 
     def __init__(self, info: Info, edition: Edition) -> None:
@@ -445,13 +445,13 @@ def collect(
     """Check, count and pack the rows of an edition.
 
     Args:
-        info: the data set.
-        edition: what was found in its folder.
-        rows: one by one; those of other splits are counted and left.
+        info: The data set.
+        edition: Edition that was found in its folder.
+        rows: One by one; those of other splits are counted and left.
         split: "train", "val", "test"; "auto" is "train" where there are splits, else all; None is all.
-        totals: see `Totals`.
-        missing: see `Missing`.
-        left_out: reason -> number of rows that the loader itself leaves out; read when the rows are at their end.
+        totals: See `Totals`.
+        missing: See `Missing`.
+        left_out: Reason -> number of rows that the loader itself leaves out; read when the rows are at their end.
 
     Raises:
         DataError: a picture is not there, a label is unknown, the counts contradict the official ones, or the split is
@@ -511,8 +511,8 @@ def differences(
     """Yield (split, class, number found, official number) wherever the two differ, of the splits that were found.
 
     Args:
-        edition: has the official numbers.
-        counts: split -> class -> number found.
+        edition: Has the official numbers.
+        counts: Split -> class -> number found.
     """
     for split, official in edition.totals.items():
         if split != "all" and split not in counts:

@@ -58,14 +58,14 @@ def load_bp4d(
     could not be verified and is not compared.
 
     Args:
-        root: the folder with AUCoding/.
+        root: The folder with AUCoding/.
         split: "train", "val", "test", "auto", or None for all.
-        all_aus: take all coded units, not the twelve of the literature.
-        folds: number of folds.
-        fold: the fold that is "test", from 0.
+        all_aus: Take all coded units, not the twelve of the literature.
+        folds: Number of folds.
+        fold: The fold that is "test", from 0.
         validation: False leaves "val" empty.
-        totals: see `loaders.base.Totals`.
-        missing: see `loaders.base.Missing`; coded frames without a picture are left out by default.
+        totals: See `loaders.base.Totals`.
+        missing: See `loaders.base.Missing`; coded frames without a picture are left out by default.
 
     Raises:
         DataError: another layout, an unknown subject, or a broken line (named by file and number).

@@ -76,18 +76,18 @@ def load_disfa(  # noqa: PLR0913  (each argument is an option of the data set)
     their numbers, as DISFA+ is, so that a person is in the same split of both.
 
     Args:
-        root: the folder with ActionUnit_Labels/.
+        root: The folder with ActionUnit_Labels/.
         split: "train", "val", "test", "auto", or None for all.
-        subsample: keeps at most so many frames of one subject with the same set of active units (of the eight of
+        subsample: Keeps at most so many frames of one subject with the same set of active units (of the eight of
             `facs.DISFA_AUS`), spread evenly over them; "paper" is ActFER's five, which does not say which five.
-        threshold: a unit is active from this intensity on.
+        threshold: A unit is active from this intensity on.
         bad_frames: "drop" leaves out `BAD_FRAMES`.
-        camera: which of the two.
-        folds: number of folds.
-        fold: the fold that is "test", from 0.
+        camera: Name of one of the two cameras.
+        folds: Number of folds.
+        fold: The fold that is "test", from 0.
         validation: False leaves "val" empty.
-        totals: see `loaders.base.Totals`.
-        missing: see `loaders.base.Missing`; labelled frames without a picture are left out by default.
+        totals: See `loaders.base.Totals`.
+        missing: See `loaders.base.Missing`; labelled frames without a picture are left out by default.
 
     Raises:
         DataError: another layout, files of a subject that do not agree, or a broken line (named by file and number).
@@ -150,14 +150,14 @@ def load_disfa_plus(
     the official number of frames could not be verified and is not compared.
 
     Args:
-        root: the folder with Labels/ and Images/.
+        root: The folder with Labels/ and Images/.
         split: "train", "val", "test", "auto", or None for all.
-        threshold: a unit is active from this intensity on.
-        folds: number of folds.
-        fold: the fold that is "test", from 0.
+        threshold: A unit is active from this intensity on.
+        folds: Number of folds.
+        fold: The fold that is "test", from 0.
         validation: False leaves "val" empty.
-        totals: see `loaders.base.Totals`.
-        missing: see `loaders.base.Missing`; labelled frames without a picture are left out by default.
+        totals: See `loaders.base.Totals`.
+        missing: See `loaders.base.Missing`; labelled frames without a picture are left out by default.
 
     Raises:
         DataError: another layout, files of a trial that do not agree, or a broken line (named by file and number).
@@ -191,8 +191,8 @@ def read_frame(path: str, at: int) -> RGB:
     """Return a frame of a video, uint8 (H, W, 3).
 
     Args:
-        path: the video.
-        at: the frame, from 0.
+        path: The video.
+        at: The frame, from 0.
 
     Raises:
         ImageError: the video cannot be opened, or has no such frame.

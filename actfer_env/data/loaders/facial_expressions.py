@@ -56,13 +56,13 @@ def load_facial_expressions(
     left out, with a warning that names the line. Of the 13,690 lines 13,681 pictures are left.
 
     Args:
-        root: the folder with data/ and images/.
+        root: The folder with data/ and images/.
         split: "train", "val", "test", "auto", or None for all.
-        folds: number of folds.
-        fold: the fold that is "test", from 0.
+        folds: Number of folds.
+        fold: The fold that is "test", from 0.
         validation: False leaves "val" empty.
-        totals: see `loaders.base.Totals`.
-        missing: see `loaders.base.Missing`.
+        totals: See `loaders.base.Totals`.
+        missing: See `loaders.base.Missing`.
 
     Raises:
         DataError: another layout, a broken line (named by file and number), or a listed picture that is not there.

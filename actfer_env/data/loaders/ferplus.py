@@ -85,17 +85,17 @@ def load_ferplus(
     numbers, `meta["distribution"]` the shares of the eight emotions.
 
     Args:
-        root: the folder with the files.
+        root: The folder with the files.
         split: "train", "val", "test", "auto", or None for all.
-        rule: how votes become a label. "plurality": the emotion with most votes, whatever "unknown" and "NF" have;
+        rule: Rule for a label. "plurality": the emotion with most votes, whatever "unknown" and "NF" have;
             28,556 / 3,579 / 3,573 pictures of either file of votes. Papers that report 28,558 count the lines of
             label.csv, two of which have no vote for an emotion. "majority": the rule of Barsoum et al. (2016): single
             votes are dropped, and the emotion must have more than half of the rest, "unknown" and "NF" counted;
             25,057 / 3,199 / 3,153 of fer2013new.csv, 25,045 / 3,191 / 3,137 of label.csv.
-        ties: of "plurality", where two emotions have most votes: "first" takes the one whose column comes first, as
+        ties: Rule of "plurality" where two emotions have most votes: "first" takes the one whose column comes first, as
             numpy's argmax does; "drop" leaves the picture out.
-        totals: see `loaders.base.Totals`.
-        missing: see `loaders.base.Missing`.
+        totals: See `loaders.base.Totals`.
+        missing: See `loaders.base.Missing`.
 
     Raises:
         DataError: another layout, a broken line (named by file and number), or a listed picture that is not there.
@@ -214,8 +214,8 @@ def read_pixels(path: str, at: int) -> RGB:
     """Return the picture of a line of fer2013.csv, uint8 (48, 48, 3).
 
     Args:
-        path: the file.
-        at: where the line begins, in bytes.
+        path: The file.
+        at: Offset of the line's beginning, bytes.
 
     Raises:
         ImageError: the line holds no picture.

@@ -45,13 +45,13 @@ def load_folders(
     deeper than the class folder.
 
     Args:
-        root: the folder.
+        root: The folder.
         split: "train", "val", "test", "auto", or None for all.
-        classes: folder -> emotion, such as {"1": "surprise"}, of folders whose names are no emotions; None as the
+        classes: Folder -> emotion, such as {"1": "surprise"}, of folders whose names are no emotions; None as the
             emotion leaves a class out. A text is read as "1=surprise,2=fear".
-        prealigned: the pictures are aligned faces.
-        totals: not used; there are no official numbers.
-        missing: not used; pictures are found, not listed.
+        prealigned: The pictures are aligned faces.
+        totals: Not used; there are no official numbers.
+        missing: Not used; pictures are found, not listed.
 
     Raises:
         DataError: a folder that is no class, or pictures that lie in none.

@@ -39,17 +39,17 @@ def load_huggingface(  # noqa: PLR0913  (each argument names a column or a part 
     Its tables stay on the disk, where every process maps them; nothing but the labels is read before a picture is.
 
     Args:
-        root: a folder that `save_to_disk` wrote, one of parquet, JSON or CSV files, or "owner/name" on the hub.
+        root: A folder that `save_to_disk` wrote, one of parquet, JSON or CSV files, or "owner/name" on the hub.
         split: "train", "val", "test", "auto", or None for all that have one of these names.
-        image: the column of pictures: of the type Image, or bytes, or paths.
-        label: the column of emotions: names, or the numbers of a ClassLabel, or of `classes`; None is none.
-        aus: the column of Action Units, lists or texts as `facs.parse_aus` takes them; None is none.
-        subject: the column that tells who it is; None is none.
-        classes: the emotions of the numbers 0, 1, ..., as a list or a text with commas; None or "none" among them is a
+        image: The column of pictures: of the type Image, or bytes, or paths.
+        label: The column of emotions: names, or the numbers of a ClassLabel, or of `classes`; None is none.
+        aus: The column of Action Units, lists or texts as `facs.parse_aus` takes them; None is none.
+        subject: The column that tells who it is; None is none.
+        classes: The emotions of the numbers 0, 1, ..., as a list or a text with commas; None or "none" among them is a
             class without emotion, and its pictures have no label.
-        config: of a data set on the hub, its configuration.
-        revision: of a data set on the hub, its version.
-        prealigned: the pictures are aligned faces.
+        config: Configuration of a data set on the hub.
+        revision: Version of a data set on the hub.
+        prealigned: The pictures are aligned faces.
 
     Raises:
         DataError: `datasets` is not installed, there is no such data set, column or class, or a label is unknown.
@@ -147,10 +147,10 @@ class TableSamples(Sequence[Sample]):
     """The samples of tables of `datasets`, made when they are asked for.
 
     Attributes:
-        info: what is known of the data set.
-        edition: its classes.
-        split: the split that was taken; None is all.
-        counts: split -> class -> number of rows.
+        info: Facts about the data set.
+        edition: Its classes.
+        split: The split that was taken; None is all.
+        counts: Split -> class -> number of rows.
     """
 
     info = HUGGINGFACE

@@ -63,11 +63,11 @@ def load_rafdb(
     The numbers of each class are those of the published tables.
 
     Args:
-        root: the folder with basic/, or basic/ itself, or the mirror's DATASET/ or the folder above it.
+        root: The folder with basic/, or basic/ itself, or the mirror's DATASET/ or the folder above it.
         split: "train", "test", "auto", or None for both.
         images: "aligned" (faces of 100 x 100 pixels), "original" (whole photos), or "auto", aligned where they are.
-        totals: see `loaders.base.Totals`.
-        missing: see `loaders.base.Missing`.
+        totals: See `loaders.base.Totals`.
+        missing: See `loaders.base.Missing`.
 
     Raises:
         DataError: another layout, a broken line (named by file and number), or a listed picture that is not there.
@@ -144,11 +144,11 @@ def load_rafau(
     lie is not: beside the list, or in aligned/ (as 0001.jpg or 0001_aligned.jpg) or original/.
 
     Args:
-        root: the folder with RAFAU_label.txt.
+        root: The folder with RAFAU_label.txt.
         split: None or "auto"; there are no splits.
-        empty_aus: what "null" means: "none" (is active) or "unlabelled".
-        totals: see `loaders.base.Totals`.
-        missing: see `loaders.base.Missing`.
+        empty_aus: Meaning of "null": "none" (is active) or "unlabelled".
+        totals: See `loaders.base.Totals`.
+        missing: See `loaders.base.Missing`.
 
     Raises:
         DataError: another layout, a broken line (named by file and number), or a listed picture that is not there.

@@ -49,10 +49,10 @@ def load_sfew(
     and of the aligned training faces could not be verified and are not compared.
 
     Args:
-        root: the folder with Train_Aligned_Faces/ and Val_Aligned_Faces/ (also below Train/ and Val/).
+        root: The folder with Train_Aligned_Faces/ and Val_Aligned_Faces/ (also below Train/ and Val/).
         split: "train", "val", "auto", or None for both.
-        totals: see `loaders.base.Totals`.
-        missing: takes the same values as that of other data sets; here pictures are found, not listed.
+        totals: See `loaders.base.Totals`.
+        missing: Takes the same values as that of other data sets; here pictures are found, not listed.
 
     Raises:
         DataError: another layout, or a class folder that SFEW does not have.

@@ -15,7 +15,7 @@ class DiskCache:
     """Keeps pictures as PNG files, named by what they show; a broken file is drawn again.
 
     Args:
-        folder: where; made if it is not there.
+        folder: Folder of the cache; made if it is not there.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -25,8 +25,8 @@ class DiskCache:
         """Return a function that gives the kept picture, or draws and keeps it.
 
         Args:
-            draw: draws the picture.
-            reference: names it among all pictures; must change when the picture does.
+            draw: Draws the picture.
+            reference: Names it among all pictures; must change when the picture does.
         """
         return partial(self._get, draw, self.path(reference))
 

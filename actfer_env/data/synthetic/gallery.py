@@ -37,12 +37,12 @@ class Tile:
 
 @dataclass(frozen=True)
 class GalleryConfig:
-    """What the sheets show.
+    """Contents of the contact sheets.
 
     Attributes:
-        size: side of a face in pixels, 64 to 512.
-        people: people in each row of the sheet by emotion.
-        seed: draws the people.
+        size: Side of a face in pixels, 64 to 512.
+        people: People in each row of the sheet by emotion.
+        seed: Draws the people.
     """
 
     size: int = bounded(192, ge=64, le=512)
@@ -125,8 +125,8 @@ def write_gallery(folder: str | os.PathLike[str], config: GalleryConfig | None =
     """Write emotions.png, action_units.png, strip.png and gallery.html.
 
     Args:
-        folder: where; made if it is not there.
-        config: what to show.
+        folder: Folder of the sheets; made if it is not there.
+        config: Contents of the sheets.
 
     Returns:
         The four paths.

@@ -13,22 +13,22 @@ from actfer_env.errors import DataError
 
 @dataclass(frozen=True)
 class Difficulty:
-    """What one preset draws from; all ranges are uniform, all shares are probabilities, all chosen here.
+    """Distributions that one preset draws from; all ranges are uniform, all shares are probabilities, all chosen here.
 
     Attributes:
-        side: of the square picture, pixels.
-        scale: half the head's width, pixels; the inter-ocular distance is about 0.9 of it.
-        yaw: largest turn in degrees; pitch goes to two thirds of it.
-        roll: largest tilt in degrees.
-        poor: share of pictures with less native detail than a zoom asks for.
-        poor_detail: their camera's detail is multiplied by this: larger faces need less to hold as little.
-        second: share with a second, smaller face.
-        hand: share with a hand near the face.
-        lost: share in which no face should be found: too small, cut by the border, covered, or too dark.
-        intensity: of an active Action Unit, 1 (A) to 5 (E).
-        drop: chance that a prototype's unit is left out; at least one stays.
-        add: chance of one unit that does not belong to the prototype.
-        variant: chance of a variant of the prototype instead of the prototype.
+        side: Side of the square picture, pixels.
+        scale: Half the head's width, pixels; the inter-ocular distance is about 0.9 of it.
+        yaw: Largest turn in degrees; pitch goes to two thirds of it.
+        roll: Largest tilt in degrees.
+        poor: Share of pictures with less native detail than a zoom asks for.
+        poor_detail: Their camera's detail is multiplied by this: larger faces need less to hold as little.
+        second: Share with a second, smaller face.
+        hand: Share with a hand near the face.
+        lost: Share in which no face should be found: too small, cut by the border, covered, or too dark.
+        intensity: Intensity of an active Action Unit, 1 (A) to 5 (E).
+        drop: Chance that a prototype's unit is left out; at least one stays.
+        add: Chance of one unit that does not belong to the prototype.
+        variant: Chance of a variant of the prototype instead of the prototype.
     """
 
     side: tuple[int, int] = (288, 384)
@@ -72,11 +72,11 @@ as little of these larger faces as of those in "standard".
 
 @dataclass(frozen=True)
 class SyntheticConfig:
-    """Which world.
+    """Settings of a drawn data set.
 
     Attributes:
-        seed: of the whole data set.
-        preset: a name in `PRESETS`.
+        seed: Random seed of the data set.
+        preset: A name in `PRESETS`.
         emotions: "balanced" or "prior".
     """
 

@@ -64,11 +64,11 @@ class Spec:
     """Everything that defines one sample before it is drawn.
 
     Attributes:
-        emotion: the label.
+        emotion: The label.
         expression: Action Unit intensities.
-        scene: people, light, background and camera; the sample's face is the last person.
+        scene: People, light, background and camera; the sample's face is the last person.
         quality: "good", "poor" or "lost".
-        identity: who, within the split.
+        identity: Number of the person within the split.
     """
 
     emotion: str
@@ -88,9 +88,9 @@ def draw_spec(config: SyntheticConfig, split: str, index: int) -> Spec:
     """Return the definition of one sample.
 
     Args:
-        config: which world.
+        config: Settings of the drawn data set.
         split: "train", "val" or "test".
-        index: from 0; there is no upper bound.
+        index: Number of the sample, from 0; there is no upper bound.
     """
     level = PRESETS[config.preset]
     face, world = (_stream(config, split, index, stream) for stream in (_FACE_STREAM, _WORLD_STREAM))
@@ -257,9 +257,9 @@ class SyntheticSamples(Sequence[Sample]):
     """The samples of one split, made when they are asked for.
 
     Attributes:
-        config: which world.
+        config: Settings of the drawn data set.
         split: "train", "val" or "test".
-        n: how many.
+        n: Number of samples.
     """
 
     config: SyntheticConfig
@@ -296,10 +296,10 @@ def make_sample(
     """Return one sample; its picture is drawn when it is looked at.
 
     Args:
-        config: which world.
-        split: the split.
-        index: from 0.
-        wrap: puts a disk cache around the drawing; see `load_synthetic`.
+        config: Settings of the drawn data set.
+        split: The split.
+        index: Number of the sample, from 0.
+        wrap: Puts a disk cache around the drawing; see `load_synthetic`.
     """
     spec = draw_spec(config, split, index)
     name = _name(split, index)
@@ -340,13 +340,13 @@ def load_synthetic(
     """Read the data set "synthetic".
 
     Args:
-        root: must be None.
-        split: the split; None is "train".
-        seed: of the whole data set.
+        root: Must be None.
+        split: The split; None is "train".
+        seed: Random seed of the data set.
         preset: "easy", "standard", "hard", "mixed" or "subtle".
         emotions: "balanced" or "prior".
-        n: samples; default is `SIZES`.
-        cache: a folder in which drawn pictures are kept as PNG files; without it they are drawn again.
+        n: Samples; default is `SIZES`.
+        cache: A folder in which drawn pictures are kept as PNG files; without it they are drawn again.
 
     Raises:
         DataError: an unknown preset, a negative number.

@@ -43,13 +43,13 @@ _Found: TypeAlias = tuple[bool, str] | tuple[bool, str, tuple[str, ...]]
 
 @dataclass(frozen=True)
 class DetectorStatus:
-    """What `available_detectors` says about one detector.
+    """State of one detector, as `available_detectors` lists it.
 
     Attributes:
-        name: the registered name.
-        ready: whether ``make_detector(name)`` works without a download.
-        detail: one line: what is there, or what is missing and how to get it.
-        packs: names of the InsightFace packs found; empty for other detectors.
+        name: The registered name.
+        ready: Whether ``make_detector(name)`` works without a download.
+        detail: One line: what is there, or what is missing and how to get it.
+        packs: Names of the InsightFace packs found; empty for other detectors.
     """
 
     name: str
@@ -110,7 +110,7 @@ def available_detectors(root: str | Path = "~/.insightface") -> list[DetectorSta
     """Return the status of every registered detector, sorted by name; nothing is downloaded.
 
     Args:
-        root: where InsightFace keeps its packs.
+        root: Folder in which InsightFace keeps its packs.
     """
     found = []
     for name, factory in sorted(registered_detectors().items()):
@@ -167,8 +167,8 @@ class _BuiltIn:
     """All that is known of a detector that comes along.
 
     Attributes:
-        build: its factory.
-        look: called with the folder of InsightFace; returns whether it is ready and why, and the packs found.
+        build: Its factory.
+        look: Called with the folder of InsightFace; returns whether it is ready and why, and the packs found.
     """
 
     build: DetectorFactory

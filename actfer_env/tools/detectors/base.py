@@ -29,9 +29,9 @@ class Face:
     Attributes:
         box: (x1, y1, x2, y2), may reach beyond the image.
         landmarks: float array (5, 2), in the order of `LANDMARKS`, as the upright face shows them.
-        score: confidence in [0, 1].
+        score: Confidence in [0, 1].
         landmarks_106: float array (106, 2) in InsightFace's order, or None.
-        meta: anything else that the detector says, as JSON values; of a face that was found in a turned copy
+        meta: Anything else that the detector says, as JSON values; of a face that was found in a turned copy
             ``rotated``, and ``certain: false`` where its orientation stayed open.
     """
 
@@ -44,7 +44,7 @@ class Face:
 
 @runtime_checkable
 class Detector(Protocol):
-    """What a face detector must offer; `actfer_env.testing.check_detector` checks it.
+    """Protocol of a face detector; `actfer_env.testing.check_detector` checks it.
 
     A detector that reads a sample's own annotations instead of its pixels may offer
     ``detect_sample(sample, image) -> list[Face]`` besides; where it does, episodes call that. One whose results depend
@@ -59,6 +59,12 @@ class Detector(Protocol):
         """Return the faces of an RGB image (H, W, 3), in any order; an empty list if there is none.
 
         The call must be deterministic and must not change the image.
+
+        Args:
+            image: RGB picture, uint8 (H, W, 3).
+
+        Returns:
+            The faces, with boxes and landmarks in pixels of the image.
         """
         ...
 
@@ -72,9 +78,9 @@ def register_detector(name: str, factory: DetectorFactory, *, replace: bool = Fa
     """Make a detector known by name to every front end, in this process and in workers that it starts.
 
     Args:
-        name: the name, without a colon.
-        factory: called as ``factory()`` or, for the spec ``"name:argument"``, as ``factory(argument)``.
-        replace: allow a name that is taken.
+        name: The name, without a colon.
+        factory: Called as ``factory()`` or, for the spec ``"name:argument"``, as ``factory(argument)``.
+        replace: Allow a name that is taken.
 
     Raises:
         DetectorError: the name is taken or holds a colon.
@@ -91,9 +97,12 @@ def make_detector(spec: str | Detector, **kwargs: Any) -> Detector:
     """Build a detector from its spec.
 
     Args:
-        spec: a registered name (``"mtcnn"``), a name with an argument (``"insightface:buffalo_l"``,
+        spec: A registered name (``"mtcnn"``), a name with an argument (``"insightface:buffalo_l"``,
             ``"yunet:/models/yunet.onnx"``), or a detector, which is returned as it is.
         **kwargs: passed to the detector's factory.
+
+    Returns:
+        The detector.
 
     Raises:
         DetectorError: the name is unknown, or the detector lacks its extra or weights.
@@ -122,7 +131,14 @@ def _takes_argument(factory: DetectorFactory) -> bool:
 
 
 def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a weight file."""
+    """Return the SHA-256 of a weight file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        64 hexadecimal digits.
+    """
     with path.open("rb") as handle:
         digest = hashlib.sha256()
         while block := handle.read(2**20):

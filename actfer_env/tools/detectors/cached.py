@@ -41,12 +41,12 @@ _TABLE = "CREATE TABLE faces (sample TEXT, picture TEXT, faces TEXT, PRIMARY KEY
 
 @dataclass(frozen=True)
 class Row:
-    """What is kept of one sample.
+    """Kept detections of one sample.
 
     Attributes:
-        sample: its id.
+        sample: Its id.
         picture: `picture_digest` of its picture.
-        faces: the faces found, or None where the picture could not be read.
+        faces: The faces found, or None where the picture could not be read.
     """
 
     sample: str
@@ -58,10 +58,10 @@ class DetectionStore:
     """A folder of detections; `open` and `create` make it.
 
     Attributes:
-        folder: the folder.
-        spec: the detector's spec.
-        settings: what `settings_of` says of the detector.
-        buckets: into how many sub-folders samples are spread, by their ids.
+        folder: The folder.
+        spec: The detector's spec.
+        settings: Settings of the detector, as `settings_of` returns them.
+        buckets: Into how many sub-folders samples are spread, by their ids.
     """
 
     def __init__(self, folder: Path, spec: str, settings: dict[str, Any], buckets: int) -> None:
@@ -91,9 +91,9 @@ class DetectionStore:
         """Open a folder, or make it.
 
         Args:
-            folder: where.
-            spec: of the detector; the path of a file in it is made absolute.
-            buckets: of a new folder; an old one keeps its own.
+            folder: Folder of the store.
+            spec: Spec of the detector; the path of a file in it is made absolute.
+            buckets: Number of buckets of a new folder; an old one keeps its own.
 
         Raises:
             DetectorError: the folder holds another detector's work, or there is no such detector.
@@ -172,11 +172,11 @@ class CachedDetector:
     """Reads a sample's faces from a folder, and detects where the folder does not know them.
 
     Attributes:
-        hits: how many samples were read.
-        misses: how often the detector itself ran.
+        hits: Number of samples that were read.
+        misses: Number of times that the detector itself ran.
 
     Args:
-        folder: of `actfer data precompute`.
+        folder: Folder that `actfer data precompute` wrote.
         miss: "detect" runs the folder's detector and says so once; "error" refuses.
 
     Raises:
@@ -206,7 +206,7 @@ class CachedDetector:
 
     @property
     def turns(self) -> bool:
-        """Whether the folder's detector is asked about turned copies of a bare picture."""
+        """True if the folder's detector is asked about turned copies of a bare picture."""
         return "orientation" in self.store.settings
 
     def detect(self, image: NDArray[np.uint8]) -> list[Face]:

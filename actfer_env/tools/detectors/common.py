@@ -1,4 +1,4 @@
-"""What the detectors share: checking and resizing images, and further looks with a border."""
+"""Shared parts of the detectors: checking and resizing images, and further looks with a border."""
 
 from __future__ import annotations
 
@@ -28,6 +28,9 @@ Image = NDArray[np.uint8]
 def check_image(image: Any) -> None:
     """Refuse what is not an RGB image.
 
+    Args:
+        image: Anything; a picture is uint8 (H, W, 3).
+
     Raises:
         DetectorError: `image` is not a uint8 array (H, W, 3) with at least one pixel.
     """
@@ -41,6 +44,10 @@ def check_image(image: Any) -> None:
 
 def resize_long_side(image: Image, long_side: int) -> tuple[Image, NDArray[np.float64]]:
     """Resize an image to a long side; by area when it shrinks, bilinear when it grows.
+
+    Args:
+        image: RGB picture, uint8 (H, W, 3).
+        long_side: Long side of the result, pixels.
 
     Returns:
         The image, and the scale (x, y) from the old to the new coordinates, float64 (2,).
@@ -58,9 +65,9 @@ def map_face(face: Face, scale: NDArray[np.float64], shift: float = 0.0) -> Face
     """Return the face with every coordinate `c` replaced by ``(c - shift) / scale``.
 
     Args:
-        face: a face of the working image.
+        face: A face of the working image.
         scale: (x, y) from the original to the working image, float64 (2,).
-        shift: border of the working image in pixels.
+        shift: Border of the working image in pixels.
     """
     x1, y1, x2, y2 = ((np.reshape(face.box, (2, 2)) - shift) / scale).ravel().tolist()
     dense = None if face.landmarks_106 is None else (face.landmarks_106 - shift) / scale
@@ -72,9 +79,9 @@ def detect_with_border(detect: Callable[[Image], list[Face]], image: Image, long
     """Detect, and as long as nothing is found look again with a grey border (`BORDERS`) around the image.
 
     Args:
-        detect: returns the faces of an RGB image.
+        detect: Returns the faces of an RGB image.
         image: RGB uint8 (H, W, 3).
-        long_side: long side in pixels of the bordered image, the size at which the detector works.
+        long_side: Long side in pixels of the bordered image, the size at which the detector works.
     """
     faces = detect(image)
     for border in BORDERS:

@@ -13,11 +13,11 @@ CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 @dataclass(frozen=True)
 class Hardware:
-    """What detectors may use.
+    """Devices and threads that detectors may use.
 
     Attributes:
-        threads: threads of OpenCV, and of each model of ONNX Runtime; None leaves both their own choice, all cores.
-        gpu: whether ONNX Runtime may take a GPU.
+        threads: Threads of OpenCV, and of each model of ONNX Runtime; None leaves both their own choice, all cores.
+        gpu: Whether ONNX Runtime may take a GPU.
     """
 
     threads: int | None = None

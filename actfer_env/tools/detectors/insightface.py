@@ -50,12 +50,12 @@ class InsightFaceDetector:
         """Load the pack's detector and its 106-point model.
 
         Args:
-            pack: a folder of *.onnx, a single .onnx file, or the name of one of InsightFace's packs, which is
+            pack: A folder of *.onnx, a single .onnx file, or the name of one of InsightFace's packs, which is
                 downloaded on first use. Of several detectors with key points the largest file is taken.
             providers: ONNX Runtime's execution providers; None means those of `default_providers`.
-            det_size: side of the square input, a multiple of 32; models with a fixed input ignore it.
-            det_thresh: lowest score of a face.
-            root: where InsightFace keeps its packs (in the folder `models`).
+            det_size: Side of the square input, a multiple of 32; models with a fixed input ignore it.
+            det_thresh: Lowest score of a face.
+            root: Where InsightFace keeps its packs (in the folder `models`).
 
         Raises:
             DetectorError: the extra or the pack is missing, or the pack holds no detector with key points.
@@ -161,7 +161,7 @@ def choose_models(files: Sequence[Path]) -> tuple[Path, Path | None]:
     """Tell a pack's files apart by their ONNX graphs.
 
     Args:
-        files: candidates; files that are no ONNX models are passed over.
+        files: Candidates; files that are no ONNX models are passed over.
 
     Returns:
         The detector with key points, and the 106-point model or None. Of several the largest file is taken,

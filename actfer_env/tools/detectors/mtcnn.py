@@ -35,11 +35,11 @@ class MTCNNConfig:
     """The settings of the cascade.
 
     Attributes:
-        thresholds: lowest face probability after P-Net, R-Net and O-Net; mtcnn 1.0.0's.
-        scale_factor: step of the image pyramid, about the square root of 1/2; the paper's and mtcnn 1.0.0's value.
-        min_face: smallest face in working pixels; chosen here (mtcnn's 20 takes 4 times as long).
-        detect_size: long side of the working image; chosen here, so that large photos take no longer.
-        nms: overlap above which the weaker box goes: within a pyramid level, between levels, after R-Net
+        thresholds: Lowest face probability after P-Net, R-Net and O-Net; mtcnn 1.0.0's.
+        scale_factor: Step of the image pyramid, about the square root of 1/2; the paper's and mtcnn 1.0.0's value.
+        min_face: Smallest face in working pixels; chosen here (mtcnn's 20 takes 4 times as long).
+        detect_size: Long side of the working image; chosen here, so that large photos take no longer.
+        nms: Overlap above which the weaker box goes: within a pyramid level, between levels, after R-Net
             (of the union) and after O-Net (of the smaller box); mtcnn 1.0.0's defaults.
     """
 
@@ -63,7 +63,7 @@ class MTCNNDetector:
         """Load the weights.
 
         Args:
-            config: the settings, or None for the defaults.
+            config: The settings, or None for the defaults.
             **settings: fields of `MTCNNConfig`, instead of `config`.
 
         Raises:
@@ -151,8 +151,8 @@ def non_maximum_suppression(boxes: Boxes, scores: Scores, limit: float, *, of_sm
     Args:
         boxes: (N, 4) as x1, y1, x2, y2.
         scores: (N,).
-        limit: overlap above which a box goes.
-        of_smaller: measure the overlap as a share of the smaller box instead of the union.
+        limit: Overlap above which a box goes.
+        of_smaller: Measure the overlap as a share of the smaller box instead of the union.
 
     Returns:
         The indices that stay, best first; equal scores keep their order.

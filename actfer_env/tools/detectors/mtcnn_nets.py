@@ -50,7 +50,7 @@ def load_weights(net: str) -> tuple[Tensor, ...]:
     """Return the arrays of one network, in the order of its layers; they are shared and read-only.
 
     Args:
-        net: a key of `WEIGHTS_SHA256`.
+        net: A key of `WEIGHTS_SHA256`.
 
     Raises:
         DetectorError: the file is missing or is not the one that this package knows.

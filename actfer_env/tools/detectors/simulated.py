@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SimulatedConfig:
-    """Which true faces are found; calibrated against MTCNN on drawn pictures, see docs/synthetic.md.
+    """Conditions under which a true face is found; calibrated against MTCNN on drawn pictures, see docs/synthetic.md.
 
     Attributes:
-        min_eyes: smallest inter-ocular distance in pixels.
-        min_native: smallest inter-ocular distance in pixels that carry real detail.
-        max_covered: largest share hidden by a hand or by another person.
-        min_inside: smallest share of the five landmarks inside the picture.
-        max_blur: largest blur as a share of the inter-ocular distance.
-        brightness: darkest and brightest mean of the face's pixels, 0 to 1.
-        max_noise: largest ratio of the camera's noise to the face's contrast.
-        max_yaw: largest turn in degrees.
-        max_pitch: largest nod in degrees.
-        max_roll: largest tilt in degrees.
+        min_eyes: Smallest inter-ocular distance in pixels.
+        min_native: Smallest inter-ocular distance in pixels that carry real detail.
+        max_covered: Largest share hidden by a hand or by another person.
+        min_inside: Smallest share of the five landmarks inside the picture.
+        max_blur: Largest blur as a share of the inter-ocular distance.
+        brightness: Darkest and brightest mean of the face's pixels, 0 to 1.
+        max_noise: Largest ratio of the camera's noise to the face's contrast.
+        max_yaw: Largest turn in degrees.
+        max_pitch: Largest nod in degrees.
+        max_roll: Largest tilt in degrees.
     """
 
     min_eyes: float = bounded(13.0, ge=0)
@@ -50,7 +50,7 @@ class SimulatedConfig:
         check_fields(self)
 
     def finds(self, face: Any) -> bool:
-        """Whether a true face (`data.faces.SceneFace`) is found."""
+        """Tell whether a true face (`data.faces.SceneFace`) is found."""
         return bool(
             face.inter_ocular >= self.min_eyes
             and face.native_scale >= self.min_native
@@ -77,7 +77,7 @@ class SimulatedDetector:
     15 and 20, and with them the alignment and the region boxes, before anyone has looked at the face.
 
     Args:
-        config: which faces are found.
+        config: Conditions under which faces are found.
     """
 
     name = "simulated"

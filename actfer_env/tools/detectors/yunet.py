@@ -37,9 +37,9 @@ class YuNetDetector:
         """Load the network.
 
         Args:
-            weights: the file `face_detection_yunet_2023mar.onnx`; this package does not ship it.
-            det_size: long side in pixels at which the network looks at the image.
-            det_thresh: lowest score of a face; OpenCV's own 0.9 misses faces that are cut or turned.
+            weights: The file `face_detection_yunet_2023mar.onnx`; this package does not ship it.
+            det_size: Long side in pixels at which the network looks at the image.
+            det_thresh: Lowest score of a face; OpenCV's own 0.9 misses faces that are cut or turned.
 
         Raises:
             DetectorError: the file is missing or OpenCV cannot read it.

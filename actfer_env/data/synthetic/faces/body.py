@@ -1,4 +1,4 @@
-"""What surrounds the face: neck, shoulders, ears, the hair behind the head, and glasses."""
+"""Surroundings of the face: neck, shoulders, ears, the hair behind the head, and glasses."""
 
 from __future__ import annotations
 

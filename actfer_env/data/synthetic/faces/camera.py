@@ -16,15 +16,15 @@ _CAMERA = {"detail": (0.05, 1), "blur": (0, 8), "noise": (0, 0.2), "exposure": (
 
 @dataclass(frozen=True)
 class Camera:
-    """What the optics do to the finished picture, in this order (blur acts on the sampled-down picture).
+    """Effects of the optics on the finished picture, in this order (blur acts on the sampled-down picture).
 
     Attributes:
-        exposure: stops, -4 to 3.
-        detail: share of the resolution that is real, 0.05 to 1: below 1 the picture is sampled down and up.
+        exposure: Stops, -4 to 3.
+        detail: Share of the resolution that is real, 0.05 to 1: below 1 the picture is sampled down and up.
         blur: Gaussian blur in pixels of the finished picture, 0 to 8.
-        noise: sensor noise at mid grey as a share of full scale, 0 to 0.2; half of it grows with the light.
+        noise: Sensor noise at mid grey as a share of full scale, 0 to 0.2; half of it grows with the light.
         jpeg: JPEG quality, 5 to 100; 100 leaves the picture uncompressed.
-        seed: drives the noise.
+        seed: Drives the noise.
     """
 
     exposure: float = 0.0

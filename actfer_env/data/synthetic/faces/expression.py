@@ -1,4 +1,4 @@
-"""What the face does: Action Unit intensities per side, and the muscles' pull that follows from them."""
+"""Expression of a face: Action Unit intensities per side, and the muscles' pull that follows from them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Expression:
     Attributes:
         left: AU -> intensity on the person's left (the viewer's right).
         right: AU -> intensity on the person's right.
-        gaze: where the eyes look, (right, down) as the viewer sees it, each -1..1.
+        gaze: Direction of the eyes, (right, down) as the viewer sees it, each -1..1.
     """
 
     left: Mapping[int, float] = field(default_factory=dict)

@@ -61,7 +61,7 @@ class Pose:
 
 @dataclass(frozen=True)
 class Frame:
-    """Where the head sits in a picture: `scale` pixels per unit, head centre at (cx, cy), picture size."""
+    """Place of the head in a picture: `scale` pixels per unit, head centre at (cx, cy), picture size."""
 
     width: int
     height: int
@@ -72,7 +72,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class View:
-    """What the camera sees: face coordinates, and the signed distance to the outline in pixels."""
+    """View of the camera: face coordinates, and the signed distance to the outline in pixels."""
 
     x: Array
     y: Array

@@ -28,13 +28,13 @@ _PARTS: tuple[tuple[float, ...], ...] = (
 
 @dataclass(frozen=True)
 class Hand:
-    """Where a hand covers the face.
+    """Place of a hand that covers the face.
 
     Attributes:
-        x: centre of the palm in half head widths right of the head's centre, -2 to 2.
-        y: the same downwards, -2 to 2.5.
-        angle: degrees, 0 fingers up, positive clockwise, -180 to 180.
-        size: against the person's own hand, 0.5 to 1.5.
+        x: Centre of the palm in half head widths right of the head's centre, -2 to 2.
+        y: The same downwards, -2 to 2.5.
+        angle: Degrees, 0 fingers up, positive clockwise, -180 to 180.
+        size: Against the person's own hand, 0.5 to 1.5.
         spread: 0 fingers closed to 1 spread.
     """
 

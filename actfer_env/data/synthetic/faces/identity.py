@@ -1,4 +1,4 @@
-"""Who the face belongs to: everything that stays when the expression changes."""
+"""Identity of a drawn person: everything that stays when the expression changes."""
 
 from __future__ import annotations
 
@@ -52,38 +52,38 @@ class Identity:
     """A person. Shape fields are offsets in -1..1 (0 is the average face); `age` and `freckles` run 0..1.
 
     Attributes:
-        seed: drives the fine texture (mottle, strands, freckles), 0 or more.
-        tone: index into `SKIN_TONES`, 0 (lightest) to 9 (darkest).
+        seed: Drives the fine texture (mottle, strands, freckles), 0 or more.
+        tone: Index into `SKIN_TONES`, 0 (lightest) to 9 (darkest).
         undertone: -1 cool and pink to 1 warm and yellow.
         age: 0 young to 1 old: permanent lines, bags, sagging.
         freckles: 0 none to 1 many.
-        width: face width against height.
+        width: Face width against height.
         jaw: -1 tapered to 1 square.
-        chin: chin length and projection.
+        chin: Chin length and projection.
         cheeks: -1 hollow to 1 full.
-        eye_spacing: distance between the eyes.
-        eye_size: lid opening and width.
-        eye_tilt: outer corner down (-1) to up (1).
+        eye_spacing: Distance between the eyes.
+        eye_size: Lid opening and width.
+        eye_tilt: Outer corner down (-1) to up (1).
         eye_fold: -1 hooded or single lid to 1 deep crease.
-        brow_height: low to high.
-        brow_arch: straight to arched.
-        brow_thickness: thin to bushy.
-        nose_width: narrow to wide.
-        nose_length: short to long.
-        nose_bridge: flat to prominent.
-        lip_width: narrow to wide.
-        lip_upper: thin to full.
-        lip_lower: thin to full.
-        lip_tint: pale to red.
-        lids: slack and open to tense and narrow, at rest.
-        mouth_corner: corners of the mouth at rest, down (-1) to up (1).
-        mouth_skew: which corner hangs lower at rest: the viewer's right (-1) or left (1).
-        eye_colour: index into `EYE_COLOURS`.
-        hair_style: one of `HAIR_STYLES`.
-        hair_colour: index into `HAIR_COLOURS`.
-        beard: one of `BEARD_STYLES`.
-        glasses: one of `GLASSES_STYLES`.
-        cloth: sRGB colour of the clothes.
+        brow_height: Low to high.
+        brow_arch: Straight to arched.
+        brow_thickness: Thin to bushy.
+        nose_width: Narrow to wide.
+        nose_length: Short to long.
+        nose_bridge: Flat to prominent.
+        lip_width: Narrow to wide.
+        lip_upper: Thin to full.
+        lip_lower: Thin to full.
+        lip_tint: Pale to red.
+        lids: Slack and open to tense and narrow, at rest.
+        mouth_corner: Corners of the mouth at rest, down (-1) to up (1).
+        mouth_skew: Side of the corner that hangs lower at rest: the viewer's right (-1) or left (1).
+        eye_colour: Index into `EYE_COLOURS`.
+        hair_style: One of `HAIR_STYLES`.
+        hair_colour: Index into `HAIR_COLOURS`.
+        beard: One of `BEARD_STYLES`.
+        glasses: One of `GLASSES_STYLES`.
+        cloth: SRGB colour of the clothes.
     """
 
     seed: int = 0

@@ -1,4 +1,4 @@
-"""What Action Units do to the head: skin drift, relief, and the shapes of eyes and mouth.
+"""Effects of Action Units on the head: skin drift, relief, and the shapes of eyes and mouth.
 
 The tables hold the viewer's right half (x > 0, outwards positive, y down); the left half mirrors them.
 """

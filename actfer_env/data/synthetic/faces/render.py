@@ -52,9 +52,9 @@ class RenderedFace:
     Attributes:
         image: uint8 (h, w, 3) RGB.
         mask: uint8 (h, w), how much of each pixel is head (ears not included), 255 is all.
-        landmarks: name -> (x, y) in pixels: `FIVE_POINTS`, and brows, lids, lips, chin, forehead.
+        landmarks: Name -> (x, y) in pixels: `FIVE_POINTS`, and brows, lids, lips, chin, forehead.
         box: (x0, y0, x1, y1) around the face from hairline to chin, in pixels.
-        rest: the landmarks of the same head with no Action Unit active.
+        rest: The landmarks of the same head with no Action Unit active.
     """
 
     image: Array
@@ -79,12 +79,12 @@ def render_face(
     """Render a square head-and-shoulders portrait.
 
     Args:
-        who: the person.
-        face: the expression; neutral if left out.
-        pose: the head pose; frontal if left out.
-        light: the light; a soft key from the upper left if left out.
-        size: side in pixels, 32 to 512.
-        background: one colour, or a uint8 (size, size, 3) picture.
+        who: The person.
+        face: The expression; neutral if left out.
+        pose: The head pose; frontal if left out.
+        light: The light; a soft key from the upper left if left out.
+        size: Side in pixels, 32 to 512.
+        background: One colour, or a uint8 (size, size, 3) picture.
 
     Raises:
         DataError: the size is out of range.

@@ -26,13 +26,13 @@ class Person:
     """One person in a scene.
 
     Attributes:
-        identity: who.
-        expression: what the face does.
-        pose: head pose; its roll tilts the whole person.
-        x: head centre as a share of the picture's width, -0.5 to 1.5.
-        y: head centre as a share of the picture's height, -0.5 to 1.5.
-        scale: half the head's width in pixels, 4 to 160.
-        hand: a hand before the face, if any.
+        identity: Identity of the person.
+        expression: Expression of the face.
+        pose: Head pose; its roll tilts the whole person.
+        x: Head centre as a share of the picture's width, -0.5 to 1.5.
+        y: Head centre as a share of the picture's height, -0.5 to 1.5.
+        scale: Half the head's width in pixels, 4 to 160.
+        hand: A hand before the face, if any.
     """
 
     identity: Identity
@@ -52,7 +52,7 @@ class Person:
 
 @dataclass(frozen=True)
 class Background:
-    """What is behind the people: `seed` draws it, `clutter` 0..1 fills it, `focus` 1 is sharp."""
+    """Background behind the people: `seed` draws it, `clutter` 0..1 fills it, `focus` 1 is sharp."""
 
     seed: int = 0
     clutter: float = 0.5
@@ -145,20 +145,20 @@ class SceneFace:
     """The truth about one face in a finished picture.
 
     Attributes:
-        landmarks: name -> (x, y) in pixels, pixel centres at whole numbers.
+        landmarks: Name -> (x, y) in pixels, pixel centres at whole numbers.
         box: (x0, y0, x1, y1) from hairline to chin.
-        inter_ocular: distance between the eyes in pixels of the picture.
-        native_scale: inter-ocular distance in pixels that carry real detail.
-        blur: blur as a share of the inter-ocular distance.
-        noise: the camera's noise divided by the face's contrast.
-        brightness: mean of the face's pixels in the finished picture, 0 to 1.
-        contrast: their standard deviation, 0 to 1.
-        inside: share of the five landmarks inside the picture.
-        covered: share of the face hidden by a hand or by another person.
-        yaw: degrees.
-        pitch: degrees.
-        roll: degrees.
-        rest: the landmarks of the same head with no Action Unit active.
+        inter_ocular: Distance between the eyes in pixels of the picture.
+        native_scale: Inter-ocular distance in pixels that carry real detail.
+        blur: Blur as a share of the inter-ocular distance.
+        noise: The camera's noise divided by the face's contrast.
+        brightness: Mean of the face's pixels in the finished picture, 0 to 1.
+        contrast: Their standard deviation, 0 to 1.
+        inside: Share of the five landmarks inside the picture.
+        covered: Share of the face hidden by a hand or by another person.
+        yaw: Degrees.
+        pitch: Degrees.
+        roll: Degrees.
+        rest: The landmarks of the same head with no Action Unit active.
     """
 
     landmarks: dict[str, tuple[float, float]]

@@ -18,7 +18,7 @@ from actfer_env.errors import DataError
 
 @dataclass(frozen=True)
 class Timing:
-    """When the expression starts, peaks and is gone, in frames: 0 <= onset < apex < offset < length."""
+    """Frames at which the expression starts, peaks and is gone: 0 <= onset < apex < offset < length."""
 
     onset: int = 2
     apex: int = 7
@@ -45,8 +45,8 @@ class Sequence:
     """A rendered film.
 
     Attributes:
-        frames: one `RenderedScene` per frame.
-        strengths: the share of the full expression at each frame.
+        frames: One `RenderedScene` per frame.
+        strengths: The share of the full expression at each frame.
         flow: float32 (n - 1, h, w, 2): how far (x, y) the skin at each pixel of frame i moves until i + 1.
         skin: bool (h, w): where the flow is defined, the first person's head. Lids, the inside of the mouth
             and what covers the face move on their own and are not described.
@@ -62,8 +62,8 @@ def render_sequence(scene: Scene, timing: Timing | None = None) -> Sequence:
     """Film the first person of a scene going from rest to the scene's expression and back.
 
     Args:
-        scene: the picture at the apex; everybody but the first person keeps still.
-        timing: onset, apex, offset and length.
+        scene: The picture at the apex; everybody but the first person keeps still.
+        timing: Onset, apex, offset and length.
 
     Raises:
         DataError: the scene is empty.

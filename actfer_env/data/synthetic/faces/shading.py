@@ -22,10 +22,10 @@ class Light:
     """One key light and a sky.
 
     Attributes:
-        azimuth: degrees, -80 (viewer's left) to 80.
-        elevation: degrees above the camera, -30 to 75.
-        key: strength of the key light, 0 to 2.
-        ambient: strength of the sky, 0.05 to 1.
+        azimuth: Degrees, -80 (viewer's left) to 80.
+        elevation: Degrees above the camera, -30 to 75.
+        key: Strength of the key light, 0 to 2.
+        ambient: Strength of the sky, 0.05 to 1.
         warmth: -1 bluish to 1 reddish key light.
         gloss: 0 matt to 1 oily skin.
     """

@@ -1,4 +1,4 @@
-"""What is painted on the neutral head: skin, brows, hair and beard, cached per person and resolution."""
+"""Texture of the neutral head: skin, brows, hair and beard, cached per person and resolution."""
 
 from __future__ import annotations
 

@@ -1,0 +1,358 @@
+"""A trained light policy as an agent: read from its folder, played in any environment, exported, and saved again.
+
+A policy's folder holds `config.json` (sizes, labels, and what it was trained on), `policy.pt` (the weights) and
+`README.md` (the model card). `actfer train --out FOLDER` writes it, and so does `LightAgent.save_pretrained`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from actfer_env import facs
+from actfer_env._version import __version__
+from actfer_env.agents.base import Batch, is_batch, join
+from actfer_env.agents.light.card import CARD, model_card
+from actfer_env.agents.light.policy import ANSWER, DETECT, REGIONS, TOOLS, Decisions, LightPolicy, Memory, PolicyConfig
+from actfer_env.agents.light.rollouts import choose_actions, crop_regions
+from actfer_env.agents.light.trainer import CHECKPOINT, weights_hash
+from actfer_env.agents.torch_files import load_state
+from actfer_env.agents.trained import check_trained, observed_sizes
+from actfer_env.boxes import Box
+from actfer_env.envs.actions import CODECS, ActionCodec, DictActions, Move
+from actfer_env.episode import ANSWER as ANSWER_NAME
+from actfer_env.episode import EpisodeConfig, State
+from actfer_env.errors import DataError, SettingsError, short
+from actfer_env.files import draft_files
+from actfer_env.identity import as_json, refuse_other
+from actfer_env.tools.schema import DETECT_ALIGN, ZOOM_IN
+
+CONFIG, WEIGHTS = "config.json", "policy.pt"
+FORMAT, FORMAT_VERSION = "actfer light policy", 1
+"""Raised whenever a folder's files change so that an older package could not read them."""
+ExportFormat = Literal["onnx", "torchscript"]
+
+
+@dataclass(frozen=True)
+class PolicyRecord:
+    """What `config.json` says of a policy.
+
+    Attributes:
+        policy: fields of `PolicyConfig`.
+        image_size: side of the raw picture in pixels.
+        face_size: side of the aligned face in pixels.
+        crop_size: side of a crop in pixels.
+        detector: detector's spec in training; "auto" is "simulated" on drawn samples and "mtcnn" on photos.
+        max_zooms: regions that an episode may magnify.
+        max_turns: calls and answer together.
+        au_set: Action Units of the answer, in the order of the head.
+        weights: SHA-256 of the weights.
+        training: JSON values for the model card: data, seed, steps, held-out figures.
+        actfer_env: version of the package that wrote it.
+    """
+
+    policy: dict[str, Any]
+    weights: str
+    image_size: int = 96
+    face_size: int = 64
+    crop_size: int = 48
+    detector: str = "auto"
+    max_zooms: int = len(facs.REGIONS)
+    max_turns: int = EpisodeConfig().max_turns
+    au_set: tuple[int, ...] = facs.CORE_AUS
+    training: dict[str, Any] = field(default_factory=dict)
+    actfer_env: str = __version__
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON values of `config.json`."""
+        labels = {"emotions": facs.EMOTIONS, "regions": facs.REGIONS}
+        return dict(as_json({"format": FORMAT, "version": FORMAT_VERSION, **asdict(self), **labels}))
+
+    @property
+    def env_arguments(self) -> dict[str, Any]:
+        """Arguments of `gym.make` that make the environment of the training; a detector that was chosen is named."""
+        names = ("image_size", "face_size", "crop_size", "max_zooms", "max_turns", "au_set")
+        found = {name: getattr(self, name) for name in names}
+        return found if self.detector == "auto" else {**found, "detector": self.detector}
+
+
+class LightAgent:
+    """A trained light policy that plays `ActFER-v0`, `ActFER-MultiDiscrete-v0` and `ActFER-Discrete-v0`.
+
+    It looks at the observation alone, so it may be asked in any order. In `ActFER-Discrete-v0` the answer's Action
+    Units are those of the emotion's prototype, as that environment has it.
+
+    Args:
+        policy: the network.
+        record: its sizes, labels and training.
+        sample: draw actions instead of taking the likeliest.
+        seed: seed of the draws.
+        name: name for messages.
+
+    Example:
+        ``agent = LightAgent.load("actfer-train"); env = gym.make("ActFER-MultiDiscrete-v0", **agent.env_arguments)``
+    """
+
+    def __init__(
+        self, policy: LightPolicy, record: PolicyRecord, *, sample: bool = False, seed: int = 0,
+        name: str | os.PathLike[str] = "light policy",
+    ) -> None:  # fmt: skip
+        self.policy, self.record, self.name = policy.eval(), record, str(name)
+        self._generator = torch.Generator().manual_seed(seed) if sample else None
+        self._codecs: dict[int, ActionCodec] = {
+            codec.mask_size: codec for codec in (make(record.au_set) for make in CODECS.values())
+        }
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], *, sample: bool = False, seed: int = 0) -> LightAgent:
+        """Read a policy's folder.
+
+        Args:
+            folder: what `actfer train --out FOLDER` or `save_pretrained` wrote.
+            sample: draw actions instead of taking the likeliest.
+            seed: seed of the draws.
+
+        Raises:
+            DataError: a file is missing, broken, of other sizes, or of a newer version.
+        """
+        place = Path(folder)
+        record = read_record(place)
+        policy, path = LightPolicy(PolicyConfig(**record.policy)), place / WEIGHTS
+        if not path.is_file():
+            raise DataError(f"{path} is missing: copy the whole folder again, or train again")
+        state = load_state(path, cure="copy the whole folder again, or train again")
+        try:
+            policy.load_state_dict(state)
+            same = weights_hash(policy) == record.weights
+        except (AttributeError, RuntimeError, TypeError):  # other names or shapes
+            same = False
+        if not same:
+            raise DataError(f"{path} does not hold the weights that {place / CONFIG} describes: "
+                            "copy both files again, or train again")  # fmt: skip
+        return cls(policy, record, sample=sample, seed=seed, name=place)
+
+    from_pretrained = load
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write the policy's folder, its model card among it; `load` reads it.
+
+        Raises:
+            DataError: the folder cannot be written.
+        """
+        write_policy(folder, self.policy, self.record)
+
+    @property
+    def env_arguments(self) -> dict[str, Any]:
+        """Arguments of `gym.make` that make the environment of the training."""
+        return self.record.env_arguments
+
+    def check(self, env: Any) -> None:
+        """Compare an environment, single or vector, with that of the training.
+
+        Raises:
+            DataError: pictures, budgets, Action Units or the detector differ.
+        """
+        check_trained(self.name, self.env_arguments, env)
+
+    def check_space(self, space: Any, au_set: Sequence[int] = facs.CORE_AUS) -> None:
+        """Refuse an action space, or Action Units, that the policy does not answer in, with a `DataError`."""
+        refuse_other(self.name, "policy", {"au_set": self.record.au_set}, {"au_set": tuple(au_set)})
+        if not any(codec.space == space for codec in self._codecs.values()):
+            raise DataError(f"the policy in {self.name} cannot act in {short(space)}: "
+                            "play it in ActFER-v0, ActFER-MultiDiscrete-v0 or ActFER-Discrete-v0")  # fmt: skip
+
+    def reset(self, n: int) -> None:
+        """Do nothing: the observation tells all, and the draws go on."""
+
+    @torch.no_grad()
+    def act(self, obs: Batch, info: Batch) -> Any:
+        """Return the next actions; see `Agent.act`.
+
+        Raises:
+            DataError: the observation is not of the environment of the training.
+        """
+        seen = _as_batch(obs)
+        codec = self._codec(seen)
+        memory, decisions = self._inputs(seen, codec)
+        tool, emotion, aus = choose_actions(self.policy(memory, decisions), self._generator)
+        moves = []
+        for i, choice in enumerate(tool.tolist()):
+            if choice == ANSWER:
+                units = frozenset(unit for unit, bit in zip(self.record.au_set, aus[i].tolist(), strict=True) if bit)
+                moves.append(Move(ANSWER_NAME, emotion=facs.EMOTIONS[int(emotion[i])], aus=units))
+            elif choice == DETECT:
+                moves.append(Move(DETECT_ALIGN))
+            else:
+                box = Box(*map(float, seen["region_boxes"][i][choice - 1]))
+                moves.append(Move(ZOOM_IN, facs.REGIONS[choice - 1], box))
+        return join([codec.encode(move) for move in moves], obs)
+
+    def inputs(self, obs: Batch) -> dict[str, NDArray[Any]]:
+        """Return the arrays that an exported policy takes: name -> values with a leading axis of n.
+
+        They are those of the observation, but for `crops`, which stacks `crop_0` ... as uint8 (n, k, s, s, 3), and for
+        `legal`, int8 (n, 6): whether detect_align, each region, and an answer are legal.
+        """
+        seen = _as_batch(obs)
+        shown = crop_regions(seen)[1]
+        kept = ("image", "face", "crop_boxes", "crop_mask", "region_boxes", "state", "turns_left")
+        slots = seen["crop_mask"].shape[1]
+        return {
+            **{name: np.ascontiguousarray(seen[name]) for name in kept},
+            "crops": np.stack([seen[f"crop_{slot}"] for slot in range(slots)], 1),
+            "legal": legal_choices(seen, self._codec(seen), shown).astype(np.int8),
+        }
+
+    def export(self, path: str | os.PathLike[str], format: ExportFormat = "onnx") -> Path:
+        """Write the policy as one file that needs no part of this package.
+
+        It takes the arrays of `inputs` by name, and returns logits: `tool` (n, 6), illegal ones at -inf, `emotion`
+        (n, 8) and `aus` (n, Action Units), float32. The file carries `config.json`.
+
+        Args:
+            path: the file.
+            format: "onnx" or "torchscript".
+
+        Returns:
+            The path.
+
+        Raises:
+            DataError: unknown format, onnx is missing, or the file cannot be written.
+        """
+        from actfer_env.agents.light.export import export_policy
+
+        return export_policy(self, Path(path), format)
+
+    def _codec(self, seen: Mapping[str, NDArray[Any]]) -> ActionCodec:
+        """Return how the environment of an observation writes actions; refuse one of other sizes."""
+        found = observed_sizes({name: value.shape[1:] for name, value in seen.items()})
+        wanted = {name: self.env_arguments[name] for name in found if name in self.env_arguments}
+        refuse_other(self.name, "policy", wanted, {name: found[name] for name in wanted})
+        entries = seen["action_mask"].shape[1]
+        if entries not in self._codecs:
+            raise DataError(
+                f"the environment's actions are not those of the policy in {self.name}, which answers with "
+                f"{len(self.record.au_set)} Action Units: pass au_set={facs.format_au_set(self.record.au_set)!r}"
+            )
+        return self._codecs[entries]
+
+    def _inputs(self, seen: Mapping[str, NDArray[Any]], codec: ActionCodec) -> tuple[Memory, Decisions]:
+        regions, shown = crop_regions(dict(seen))
+        n, slots = seen["crop_mask"].shape
+        crops = np.zeros((n, REGIONS, *seen["crop_0"].shape[1:]), np.uint8)
+        has_crop = np.zeros((n, REGIONS), bool)
+        for slot in range(slots):
+            places = regions[:, slot]
+            fresh = (seen["crop_mask"][:, slot] == 1) & shown[np.arange(n), places] & ~has_crop[np.arange(n), places]
+            rows = np.flatnonzero(fresh)
+            crops[rows, places[rows]] = seen[f"crop_{slot}"][rows]
+            has_crop[rows, places[rows]] = True
+        state = torch.from_numpy(seen["state"].astype(np.int64))
+        memory = Memory(
+            torch.tensor(seen["image"]), torch.tensor(seen["face"]), torch.from_numpy(crops),
+            torch.ones(n, dtype=torch.bool), state == State.ALIGNED, torch.from_numpy(has_crop),
+        )  # fmt: skip
+        left = torch.from_numpy((seen["turns_left"] / self.record.max_turns).astype(np.float32))
+        legal = torch.from_numpy(legal_choices(seen, codec, shown))
+        return memory, Decisions(torch.arange(n), torch.from_numpy(has_crop), state, left, legal)
+
+
+def read_record(folder: Path) -> PolicyRecord:
+    """Read what a policy's folder says of it.
+
+    Raises:
+        DataError: there is no policy, or it is broken or of a newer version.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        if (folder / CHECKPOINT).exists():
+            raise DataError(f"{folder} holds a training that has not ended: run its 'actfer train' command again")
+        raise DataError(f"{folder} holds no trained policy ({CONFIG} is missing): "
+                        "give the --out folder of 'actfer train'")  # fmt: skip
+    try:
+        found = dict(json.loads(path.read_text(encoding="utf-8")))
+        if found.pop("format", None) != FORMAT:
+            raise DataError(f"{path} is not that of a light policy: give the --out folder of 'actfer train'")
+        version = found.pop("version")
+        if version != FORMAT_VERSION:
+            raise DataError(f"{path} is of version {version}, this package reads {FORMAT_VERSION}: "
+                            "use the release of actfer-env that wrote it, or train again")  # fmt: skip
+        labels = {"emotions": list(facs.EMOTIONS), "regions": list(facs.REGIONS)}
+        refuse_other(folder, "policy", {name: found.pop(name) for name in labels}, labels)
+        record = PolicyRecord(**{**found, "au_set": tuple(found["au_set"])})
+        _check_record(record)
+    except DataError:
+        raise
+    except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+        what = " ".join(str(error).split())
+        raise DataError(f"{path} is broken ({what}): copy the whole folder again, or train again") from error
+    return record
+
+
+def _check_record(record: PolicyRecord) -> None:
+    """Refuse sizes that no policy of this version has."""
+    for name in ("image_size", "face_size", "crop_size", "max_turns", "max_zooms"):
+        value = getattr(record, name)
+        if type(value) is not int or value < 0:
+            raise TypeError(f"{name} {value!r} must be a whole number")
+    if record.au_set != facs.CORE_AUS:
+        raise ValueError(f"au_set must be {facs.format_au_set(facs.CORE_AUS)}")
+    try:
+        PolicyConfig(**record.policy)
+    except SettingsError as error:
+        raise ValueError(str(error).partition(":")[0]) from error
+
+
+def write_policy(folder: str | os.PathLike[str], policy: LightPolicy, record: PolicyRecord) -> None:
+    """Write a policy's folder: `config.json`, `policy.pt` and the model card; other files stay.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+    kept = record.to_dict()
+    with draft_files(folder) as draft:
+        torch.save(policy.state_dict(), draft / WEIGHTS)
+        (draft / CONFIG).write_text(json.dumps(kept, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        (draft / CARD).write_text(model_card(kept), encoding="utf-8")
+
+
+def legal_choices(seen: Mapping[str, NDArray[Any]], codec: ActionCodec, shown: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which of detect_align, the four regions and an answer are legal, bool (n, 6).
+
+    Where nothing is, as of a frozen member, an answer is; it is ignored there.
+
+    Args:
+        seen: observations of n environments.
+        codec: form of their actions, which the mask follows.
+        shown: bool (n, 4), regions that have a crop.
+    """
+    mask = np.asarray(seen["action_mask"], bool)
+    if isinstance(codec, DictActions):  # one entry for each tool
+        mask = np.column_stack([mask[:, :1], mask[:, 1:2] & ~shown, mask[:, 2:3]])
+    elif codec.derives_aus:  # an entry for each emotion
+        mask = np.column_stack([mask[:, :ANSWER], mask[:, ANSWER:].any(1)])
+    legal = mask[:, :TOOLS].copy()
+    legal[~legal.any(1), ANSWER] = True
+    return legal
+
+
+def _as_batch(obs: Batch) -> dict[str, NDArray[Any]]:
+    """Return an observation, or a batch of them, as arrays with a leading axis."""
+    try:
+        batch = is_batch(obs)
+        needed = ("image", "face", "crop_0", "crop_boxes", "crop_mask", "region_boxes", "turns_left", "action_mask")
+        missing = [name for name in needed if name not in obs]
+    except (KeyError, TypeError, IndexError):
+        missing, batch = ["state"], False
+    if missing:
+        raise DataError(f"the observation lacks {', '.join(missing)}: play an ActFER environment, "
+                        "without wrappers that change observations")  # fmt: skip
+    return {name: np.asarray(value) if batch else np.asarray(value)[None] for name, value in obs.items()}

@@ -1,0 +1,254 @@
+"""Which samples of a data set teach, tune and measure a light policy."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actfer_env import facs
+from actfer_env.data import Dataset, load_dataset, registered_datasets
+from actfer_env.data.registry import PREPARED, known_name
+from actfer_env.data.subset import subset
+from actfer_env.errors import DataError
+from actfer_env.splits import SPLITS
+
+if TYPE_CHECKING:
+    from actfer_env.agents.light.session import SessionConfig
+
+Splitting: TypeAlias = Literal["auto", "own", "subject", "share"]
+"""Where train, val and test come from: the data set's own splits; or its people, or its samples, drawn by a seed. "auto"
+takes the own ones where there are two at least, else people where all are known, else samples."""
+Balance: TypeAlias = Literal["auto", "draw", "none"]
+"""Whether samples of rare emotions are drawn as often as those of common ones; "auto": not of drawn faces."""
+
+TEST_SHARE, VAL_SHARE, RL_SHARE = 0.2, 0.13, 0.4
+"""Shares of the samples (chosen here) for test, of the others for val where the data set has none, and of the training
+samples for UC-GRPO alone: those that the warm start has learned by heart would all be read right."""
+MOST_REPEATS = 10
+"""How often balanced drawing repeats a sample at most (chosen here)."""
+PARTS = ("train", "rl", "val", "test")
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The samples of a run.
+
+    Attributes:
+        parts: "train" (the warm start's), "rl" (those of UC-GRPO), "val" and "test"; parts may be the same samples.
+        held: the part that measures, "test" or "val".
+        balanced: whether rare emotions are drawn as often as common ones.
+        notes: what the user should know, a line each.
+        facts: how the samples were chosen, and their counts, as JSON values; empty of drawn faces.
+    """
+
+    parts: Mapping[str, Dataset]
+    held: str
+    balanced: bool = False
+    notes: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def is_sized(name: str) -> bool:
+    """Whether a data set makes as many samples of each split as are asked for, as drawn ones do."""
+    name = known_name(name.partition(":")[0])
+    parameters = inspect.signature(registered_datasets().get(name, load_dataset)).parameters
+    return name != PREPARED and {"n", "split"} <= set(parameters)
+
+
+def training_data(config: SessionConfig) -> TrainingData:
+    """Choose the samples of a run.
+
+    Raises:
+        DataError: the data set cannot be loaded, has no emotions, or is too small.
+    """
+    options = {} if config.data_preset is None else {"preset": config.data_preset}
+    sizes = {"train": config.train, "val": config.val, "test": config.test}
+    if is_sized(config.dataset):
+        if config.split not in ("auto", "own"):
+            raise DataError(f"split={config.split!r}: {config.dataset} has splits of its own; leave it out")
+        parts = {
+            name: load_dataset(config.dataset, config.root, name, n=n, **options) for name, n in sizes.items() if n
+        }
+        rows = {name: np.arange(len(part)) for name, part in parts.items()}
+        seen = {name: _Labels.of(parts["train"]) for name in ("train",)} if config.rl_share else {}
+        notes: list[str] = []
+        if seen:
+            rows["train"], rows["rl"] = _two(seen["train"], rows["train"], config.rl_share or 0.0, config.split_seed)
+            parts["rl"] = subset(parts["train"], rows["rl"])
+            parts["train"] = subset(parts["train"], rows["train"])
+            notes.append(_apart_note(rows))
+        return TrainingData({"rl": parts["train"], **parts}, "test" if config.test else "val",
+                            config.balance == "draw", tuple(notes))  # fmt: skip
+
+    whole = load_dataset(config.dataset, config.root, **options)
+    labels = _Labels.of(whole)
+    notes = []
+    usable = np.flatnonzero(labels.emotion >= 0)
+    if not len(usable):
+        raise DataError(f"data set {whole.name!r} has no emotions: training needs a data set with emotion labels")
+    if len(usable) < len(whole):
+        notes.append(f"{len(whole) - len(usable)} samples without an emotion are left out")
+
+    # Train, val and test; no person is in two of them but where the data set's own splits have it so.
+    drawn = whole[0].annotate is not None
+    rows, how = _split(labels, usable, config)
+    for name in rows:
+        if len(rows[name]) > (sizes[name] or len(whole)):
+            rows[name] = _some(rows[name], sizes[name], drawn, config.split_seed)
+    held = "test" if len(rows["test"]) else "val"
+    notes.append(f"splits: {how}")
+
+    # The warm start and UC-GRPO learn from different samples, or both from all.
+    share = (0.0 if drawn else RL_SHARE) if config.rl_share is None else config.rl_share
+    rows["rl"] = rows["train"]
+    if share:
+        rows["train"], rows["rl"] = _two(labels, rows["train"], share, config.split_seed)
+        notes.append(_apart_note(rows))
+    counts = {name: len(rows[name]) for name in PARTS}
+    for name in ("train", "rl", "val"):
+        if not counts[name]:
+            raise DataError(f"data set {whole.name!r} has {len(usable)} samples with an emotion, and none is left for "
+                            f"{name}: too few, or too few people")  # fmt: skip
+
+    # What is uneven or missing is told.
+    classes = {name: labels.counts(rows[name]) for name in PARTS}
+    there = [emotion for emotion in facs.EMOTIONS if any(classes[name].get(emotion) for name in PARTS)]
+    for name in ("train", "rl", held):
+        missing = [emotion for emotion in there if not classes[name].get(emotion)]
+        if missing:
+            told = "cannot be measured" if name == held else "cannot be learned from it"
+            notes.append(f"no {' and no '.join(missing)} among the samples of {name}: {told}")
+    never = [emotion for emotion in facs.EMOTIONS if emotion not in there]
+    if never:
+        notes.append(f"the data set has no {', no '.join(never)}")
+    balanced = config.balance == "draw" or (config.balance == "auto" and not drawn)
+    if balanced:
+        notes.append("emotions are drawn equally often, in the warm start and in UC-GRPO: a rare one's samples come "
+                     f"again, up to {MOST_REPEATS} times")  # fmt: skip
+    elif config.balance == "none" and not drawn:
+        notes.append("emotions are drawn as often as they come in the data")
+    facts = {"splitting": how, "samples": counts, "classes": classes, "balanced": balanced, "rl_share": share,
+             "notes": notes}  # fmt: skip
+    return TrainingData({name: subset(whole, rows[name]) for name in PARTS if len(rows[name])}, held, balanced,
+                        tuple(notes), facts)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """What splitting looks at: of n samples the emotion's index (-1 is none), the split, and who it shows."""
+
+    emotion: NDArray[np.int64]
+    split: NDArray[np.str_]
+    person: NDArray[np.str_]
+    ids: NDArray[np.str_]
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> _Labels:
+        found = [(sample.emotion, sample.split or "", sample.subject or "", sample.id) for sample in dataset]
+        emotion = [-1 if one[0] is None else facs.EMOTIONS.index(one[0]) for one in found]
+        columns = [np.array([one[k] for one in found]) for k in (1, 2, 3)]
+        return cls(np.array(emotion), *columns)
+
+    def keys(self, rows: NDArray[np.int64]) -> tuple[list[str], str]:
+        """Return what keeps samples together: the person where all are known, else the sample; and its name."""
+        if (self.person[rows] != "").all():
+            return self.person[rows].tolist(), "person"
+        return self.ids[rows].tolist(), "sample"
+
+    def counts(self, rows: NDArray[np.int64]) -> dict[str, int]:
+        found = Counter(self.emotion[rows].tolist())
+        return {name: found[place] for place, name in enumerate(facs.EMOTIONS) if found[place]}
+
+
+def _split(
+    labels: _Labels, usable: NDArray[np.int64], config: SessionConfig
+) -> tuple[dict[str, NDArray[np.int64]], str]:
+    """Return the rows of train, val and test, and in words where they come from."""
+    named = labels.split[usable]
+    rows = {name: usable[named == name] for name in SPLITS}
+    own = [name for name in SPLITS if len(rows[name])]
+    rule = config.split
+    if rule == "auto":
+        rule = (
+            "own"
+            if len(own) > 1 and "train" in own
+            else ("subject" if (labels.person[usable] != "").all() else "share")
+        )
+    seed = config.split_seed
+    if rule == "own":
+        if "train" not in own or len(own) < 2:
+            raise DataError(f"data set {config.dataset!r} has {' and '.join(own) or 'no splits'}, which is not enough to "
+                            "train and to measure: use --split subject or --split share")  # fmt: skip
+        if "val" in own:
+            return rows, f"the data set's own ({', '.join(own)})"
+        keys, kind = labels.keys(rows["train"])
+        part = apart(keys, VAL_SHARE, seed)
+        rows["val"], rows["train"] = rows["train"][part], rows["train"][~part]
+        return rows, f"the data set's own, val taken from train by {kind} (seed {seed})"
+    keys, kind = labels.keys(usable)
+    if rule == "subject" and kind == "sample":
+        raise DataError(f"data set {config.dataset!r} does not say who all of its pictures show: use --split share")
+    if rule == "share":
+        keys, kind = labels.ids[usable].tolist(), "sample"
+    test = apart(keys, TEST_SHARE, seed)
+    left = [key for key, taken in zip(keys, test, strict=True) if not taken]
+    val = np.zeros(len(usable), bool)
+    val[~test] = apart(left, VAL_SHARE, seed + 1)
+    rows = {"train": usable[~test & ~val], "val": usable[val], "test": usable[test]}
+    return rows, f"by {kind} (seed {seed})"
+
+
+def apart(keys: Sequence[str], share: float, seed: int) -> NDArray[np.bool_]:
+    """Choose about a share of some samples, those with one key all or none.
+
+    Args:
+        keys: of each sample, such as the person.
+        share: of the samples, in [0, 1].
+        seed: the draw's.
+    """
+    counts, chosen, taken = Counter(keys), set[str](), 0
+    for key in sorted(counts, key=lambda one: hashlib.blake2b(f"{seed} {one}".encode(), digest_size=8).digest()):
+        if taken + counts[key] / 2 <= share * len(keys):
+            chosen.add(key)
+            taken += counts[key]
+    return np.array([key in chosen for key in keys], bool)
+
+
+def _two(
+    labels: _Labels, rows: NDArray[np.int64], share: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the warm start's rows and those of UC-GRPO; no person is in both where all are known."""
+    part = apart(labels.keys(rows)[0], share, seed + 2)
+    return rows[~part], rows[part]
+
+
+def _apart_note(rows: Mapping[str, NDArray[np.int64]]) -> str:
+    return f"the warm start learns from {len(rows['train'])} samples, UC-GRPO from {len(rows['rl'])} others"
+
+
+def _some(rows: NDArray[np.int64], number: int, first: bool, seed: int) -> NDArray[np.int64]:
+    """Return some rows in their order: the first ones, or some at random."""
+    if first:
+        return rows[:number]
+    return np.sort(np.random.default_rng(seed).permutation(rows)[:number])
+
+
+def repeats(emotion: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return which samples come again so that emotions are drawn equally often: all k samples and these.
+
+    Args:
+        emotion: int (k,).
+    """
+    counts = Counter(emotion.tolist())
+    again = []
+    for label, count in sorted(counts.items()):
+        wanted = min(max(counts.values()), MOST_REPEATS * count)
+        again.append(np.resize(np.flatnonzero(emotion == label), wanted - count))
+    return np.concatenate(again).astype(np.int64)
