@@ -67,7 +67,7 @@ class ChatTrajectory:
 
     Attributes:
         episode: The episode, finished unless there is an error.
-        error: Why an endpoint refuses this conversation, though it answers others; None where it was played.
+        error: Reason why an endpoint refuses this conversation, though it answers others; None where it was played.
         begun: Whether the endpoint had answered one of its turns, so that the fault is not in what all requests have.
     """
 

@@ -1,4 +1,4 @@
-"""What a chat endpoint sends back: turns, reasoning cut out of them, errors inside answers, and tokens spent."""
+"""Answers of a chat endpoint: turns, reasoning cut out of them, errors inside answers, and tokens spent."""
 
 from __future__ import annotations
 
