@@ -14,7 +14,7 @@ import torch
 from actfer_env import facs
 from actfer_env.agents.base import Watch
 from actfer_env.agents.light.agent import CONFIG, PolicyRecord, write_policy
-from actfer_env.agents.light.evaluate import MODES, figures, hold_out
+from actfer_env.agents.light.evaluate import ZOOM_MODES, figures, hold_out
 from actfer_env.agents.light.policy import Features, LightPolicy, PolicyConfig
 from actfer_env.agents.light.rollouts import encode_all
 from actfer_env.agents.light.samples import (
@@ -344,7 +344,7 @@ def measure(
     Every variant is measured by the same task reward, whatever it was trained on.
     """
     n = len(held.dataset)
-    venv = held.groups(min(100, n), len(MODES), reward, max_zooms=max_zooms)
+    venv = held.groups(min(100, n), len(ZOOM_MODES), reward, max_zooms=max_zooms)
     return figures(hold_out(policy, venv, n, reward, known), np.array(held.views.good).tolist())
 
 

@@ -20,7 +20,7 @@ torch = pytest.importorskip("torch", reason="needs torch: pip install 'actfer-en
 from actfer_env import facs, make_group_vec  # noqa: E402
 from actfer_env.agents.light.ablate import ablate, to_markdown  # noqa: E402
 from actfer_env.agents.light.claims import CLAIMS, Interval, claims_table, paired, verdict  # noqa: E402
-from actfer_env.agents.light.evaluate import MODES, _regions, hold_out, zoomed_regions  # noqa: E402
+from actfer_env.agents.light.evaluate import ZOOM_MODES, _regions, hold_out, zoomed_regions  # noqa: E402
 from actfer_env.agents.light.policy import (  # noqa: E402
     ANSWER,
     AUS,
@@ -266,7 +266,7 @@ def test_checkpoints_of_version_1_are_read_and_newer_ones_refused(cache: Path, t
 def test_forced_modes_zoom_never_and_always(cache: Path) -> None:
     val = split_data("val", CONFIG.val, CONFIG, cache, lambda text: None)
     policy = LightPolicy(SMALL).eval()
-    played = hold_out(policy, val.groups(16, len(MODES), UCGRPOConfig()), CONFIG.val, UCGRPOConfig())
+    played = hold_out(policy, val.groups(16, len(ZOOM_MODES), UCGRPOConfig()), CONFIG.val, UCGRPOConfig())
     for mode, wanted in (("never", 0.0), ("once", 1.0), ("always", 1.0)):
         held = played[mode]  # type: ignore[index]
         faces = [rollout for rollout in held.rollouts if rollout.detection == "ok"]
@@ -279,7 +279,7 @@ def test_forced_modes_zoom_never_and_always(cache: Path) -> None:
 
 def test_a_budget_of_two_zooms_makes_the_policy_choose(cache: Path) -> None:
     val = split_data("val", CONFIG.val, CONFIG, cache, lambda text: None)
-    envs = val.groups(16, len(MODES), UCGRPOConfig(), max_zooms=2)
+    envs = val.groups(16, len(ZOOM_MODES), UCGRPOConfig(), max_zooms=2)
     played = hold_out(LightPolicy(SMALL).eval(), envs, CONFIG.val, UCGRPOConfig())
     counts = {len(zoomed_regions(one)) for one in played["always"].rollouts if one.detection == "ok"}
     assert counts == {2}

@@ -14,8 +14,8 @@ import pytest
 from endpoint_server import SCRIPT, Server
 from helpers import ANSWER, DETECT
 
-from actfer_env.agents.base import Usage
-from actfer_env.agents.endpoint import Dialogue, EndpointConfig, EndpointError, OpenAIChatAgent, estimate
+from actfer_env.agents.base import ChatTrajectory, Usage
+from actfer_env.agents.endpoint import EndpointConfig, EndpointError, OpenAIChatAgent, estimate
 from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.errors import DataError
@@ -168,12 +168,12 @@ class Scripted:
     def __init__(self, name: str, texts: tuple[str, ...]) -> None:
         self.name, self.texts = name, texts
 
-    def play(self, episodes: Iterable[ChatEpisode]) -> Iterator[tuple[Dialogue, Usage]]:
+    def play(self, episodes: Iterable[ChatEpisode]) -> Iterator[tuple[ChatTrajectory, Usage]]:
         for episode in episodes:
             for text in self.texts:
                 if not episode.done:
                     episode.step(text)
-            yield Dialogue(episode), Usage(calls=len(self.texts))
+            yield ChatTrajectory(episode), Usage(calls=len(self.texts))
 
 
 def test_runs_are_compared_sample_by_sample(samples: Dataset) -> None:
