@@ -299,7 +299,7 @@ def policy_record(config: SessionConfig, result: Mapping[str, Any]) -> PolicyRec
         "dataset": config.dataset, "samples": result.get("data", {}).get("samples", sizes),
         "reward": config.variant, "zoom_cost": config.zoom_cost, "updates": config.trainer.steps, "seed": config.seed,
         "generator": result["generator"], "measured on": result["split"],
-        "figures": {name: value if np.isfinite(value) else None for name, value in figures.items()},
+        "figures": {name: value if value is not None and np.isfinite(value) else None for name, value in figures.items()},
     }  # fmt: skip
     return PolicyRecord(
         policy=asdict(config.policy), weights=result["weights"], max_zooms=config.max_zooms, training=training,
@@ -395,7 +395,8 @@ def session_facts(config: SessionConfig, data: TrainingData | None = None) -> di
     settings = {name: value for name, value in asdict(config).items() if name not in usual or value != usual[name]}
     own = {name: value for name, value in versions().items() if name != "torch"}  # a finished run outlives its torch
     return dict(as_json({
-        **settings, "data": {name: dataset_facts(part, content=True) for name, part in parts.items()}, "detector": detector_facts(config.views.detector), "package": own,
+        **settings, "data": {name: dataset_facts(part, content=True) for name, part in parts.items()},
+        "detector": detector_facts(config.views.detector), "package": own,
     }))  # fmt: skip
 
 
