@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from actfer_env.agents.light.session import SessionConfig
 
 Splitting: TypeAlias = Literal["auto", "own", "subject", "share"]
-"""Where train, val and test come from: the data set's own splits; or its people, or its samples, drawn by a seed. "auto"
-takes the own ones where there are two at least, else people where all are known, else samples."""
+"""Where train, val and test come from: the data set's own splits; or its people, or its samples, drawn by a seed.
+"auto" takes the own ones where there are two at least, else people where all are known, else samples."""
 Balance: TypeAlias = Literal["auto", "draw", "none"]
 """Whether samples of rare emotions are drawn as often as those of common ones; "auto": not of drawn faces."""
 
