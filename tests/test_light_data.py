@@ -83,7 +83,7 @@ def test_own_splits_are_taken_and_a_missing_val_comes_from_train(tmp_path: Path)
     assert {sample.id for sample in data.parts["test"]} == {f"f{i}" for i in range(48, 64)}
     assert "val taken from train by person" in data.facts["splitting"]
     only = manifest(tmp_path / "one", split="train")
-    with pytest.raises(DataError, match="has train, which is not enough .*--split subject"):
+    with pytest.raises(DataError, match=r"has train, which is not enough .*--split subject"):
         training_data(replace(SMALL, root=only, split="own"))
 
 
@@ -177,7 +177,7 @@ def test_a_run_on_a_prepared_folder_has_the_same_weights(
     result = run(kept, tmp_path / "run", tmp_path / "cache", lambda text: None, workers=1)
     assert result["weights"] == json.loads((folder / "run" / "result.json").read_text())["weights"]
     assert not list((tmp_path / "cache").glob("views-*"))  # no second copy of the pictures
-    with pytest.raises(DataError, match="crop_size is 32 .*48"):
+    with pytest.raises(DataError, match=r"crop_size is 32 .*48"):
         split_data("train", 0, replace(kept, views=ViewConfig(crop_size=32)), tmp_path / "cache")
 
 

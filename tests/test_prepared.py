@@ -166,7 +166,7 @@ def test_a_folder_that_is_broken_is_named_with_the_cure(photos: Path, tmp_path: 
             load_dataset(f"prepared:{place}")
         assert str(place) in str(caught.value) and "again" in str(caught.value) and "\n" not in str(caught.value)
     for wrong in (tmp_path / "nowhere", tmp_path):
-        with pytest.raises(DataError, match="holds no prepared data set.*actfer data prepare"):
+        with pytest.raises(DataError, match=r"holds no prepared data set.*actfer data prepare"):
             load_dataset(f"prepared:{wrong}")
     with pytest.raises(DataError, match="leave out the root"):
         load_dataset(f"prepared:{photos}", root="x")
@@ -176,7 +176,7 @@ def test_a_ready_folder_is_opened_and_another_data_set_is_refused(photos: Path, 
     source = load_dataset("jsonl", photos.parent / "list.jsonl")
     before = (photos / "image.npy").stat().st_mtime_ns
     assert len(prepare_dataset(source, photos, SMALL)) == 12 and (photos / "image.npy").stat().st_mtime_ns == before
-    with pytest.raises(DataError, match="crop_size is 32 .*24"):
+    with pytest.raises(DataError, match=r"crop_size is 32 .*24"):
         prepare_dataset(source, photos, ViewConfig(32, 32, 32))
     (tmp_path / "note.txt").write_text("mine")
     with pytest.raises(DataError, match="holds no prepared data set"):
@@ -215,8 +215,9 @@ def test_what_was_made_before_a_kill_is_not_made_again(tmp_path: Path, monkeypat
 
 def test_the_identity_follows_the_content(photos: Path, drawn: Path, tmp_path: Path) -> None:
     shutil.copytree(photos, tmp_path / "copy")
-    facts = [dataset_facts(load_dataset(f"prepared:{place}", split=split), content=True)["content"]
-             for place, split in ((photos, None), (tmp_path / "copy", None), (photos, "train"), (drawn, None))]  # fmt: skip
+    places = ((photos, None), (tmp_path / "copy", None), (photos, "train"), (drawn, None))
+    kept = [load_dataset("prepared", place, split) for place, split in places]
+    facts = [dataset_facts(one, content=True)["content"] for one in kept]
     assert facts[0] == facts[1] and len(set(facts)) == 3
 
 
