@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import DETECT, ROOT, VERL_CHECKS, VERL_EXAMPLE, ZOOM
+from helpers import DETECT, ROOT, VERL_CHECKS, ZOOM
 from PIL import Image
 
 if find_spec("verl") is None:
