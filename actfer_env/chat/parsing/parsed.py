@@ -49,7 +49,7 @@ NOTES: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Problem:
-    """Why a turn, or one call, could not be read: a key of `PROBLEMS`, and a message for the policy."""
+    """Reason why a turn, or one call, could not be read: a key of `PROBLEMS`, and a message for the policy."""
 
     kind: str
     message: str
@@ -63,7 +63,7 @@ class ParsedCall:
         name: Name of the tool, known or not.
         arguments: A mapping, or whatever the policy passed instead.
         id: Identity of a native call, or None.
-        problem: Why it cannot be played, or None.
+        problem: Reason why it cannot be played, or None.
     """
 
     name: str
@@ -82,13 +82,13 @@ class ParsedAnswer:
 
 @dataclass(frozen=True)
 class ParsedTurn:
-    """What a turn says.
+    """Contents of a turn.
 
     Attributes:
         thinking: The reasoning, or None.
         calls: The calls, in order.
         answer: The answer, or None.
-        problem: Why the turn as a whole could not be read, or None; calls and answer are empty then.
+        problem: Reason why the turn as a whole could not be read, or None; calls and answer are empty then.
         notes: Keys of `NOTES`, each once, in order.
         boxes: Boxes of the reasoning as shares of the picture, for presets with a canvas.
     """
