@@ -25,7 +25,6 @@ from actfer_env.errors import DataError
 from actfer_env.files import check_writable
 from actfer_env.packages import needs
 
-
 NameOption = Annotated[
     str | None,
     typer.Option(

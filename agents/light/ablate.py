@@ -15,8 +15,8 @@ import numpy as np
 from actfer_env import facs
 from actfer_env.agents.light.claims import WARM_START, claims_table, paired
 from actfer_env.agents.light.examples import write_examples
-from actfer_env.agents.light.sb3_baseline import SB3_PPO, run_sb3, steps_of
 from actfer_env.agents.light.samples import training_data
+from actfer_env.agents.light.sb3_baseline import SB3_PPO, run_sb3, steps_of
 from actfer_env.agents.light.session import SessionConfig, run, split_data
 from actfer_env.agents.light.trainer import CHECKPOINT
 from actfer_env.errors import DataError
