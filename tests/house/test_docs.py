@@ -3,6 +3,7 @@
 import configparser
 import doctest
 import importlib
+import io
 import pkgutil
 import re
 import shlex
@@ -121,6 +122,7 @@ def test_every_block_of_a_page_runs_as_printed(page, tmp_path, monkeypatch, caps
     needs(page)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "stdin", io.StringIO("d\nz mouth\na happiness 6 12\n" * 10))  # for `actfer play`
     monkeypatch.setenv("ACTFER_IMPORT", "")
     (tmp_path / "my_photos").mkdir()
     (tmp_path / "my_detectors.py").write_text(PLUGIN)
