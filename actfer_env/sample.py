@@ -157,7 +157,7 @@ class Dataset(Sequence[Sample]):
 
     @property
     def picked(self) -> bool:
-        """Whether these are some samples of what the arguments load; see `actfer_env.data.subset`."""
+        """True if these are some samples of what the arguments load; see `actfer_env.data.subset`."""
         return getattr(self._samples, "picked", False)
 
     def describe(self, number: int | None = None) -> str:

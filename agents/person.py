@@ -45,11 +45,11 @@ class PersonAgent:
     with coloured blocks where the terminal has colours, and with grey shades of characters elsewhere.
 
     Args:
-        action_space: the single action space of an environment of this package.
-        au_set: the environment's Action Units.
-        console: console of rich to print on; None is standard output.
-        read: returns the next line, and "" at the end; None reads standard input.
-        width: columns of a picture.
+        action_space: The single action space of an environment of this package.
+        au_set: The environment's Action Units.
+        console: Console of rich to print on; None is standard output.
+        read: Returns the next line, and "" at the end; None reads standard input.
+        width: Columns of a picture.
     """
 
     def __init__(
@@ -98,8 +98,8 @@ class PersonAgent:
         """Print how an episode ended: the answer, the label, and its reward in words.
 
         Args:
-            rollout: the episode.
-            lines: of `actfer_env.rewards.explain.explain_rollout`.
+            rollout: The episode.
+            lines: Lines of `actfer_env.rewards.explain.explain_rollout`.
         """
         self.console.rule("reward", align="left")
         said = "nothing: turns used up" if rollout.predicted_emotion is None else _answer(

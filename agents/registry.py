@@ -71,7 +71,7 @@ def trained_in(specs: Sequence[str]) -> dict[str, Any]:
     """Return the arguments of `gym.make` of the environment that agents were trained in; `id` is the environment's.
 
     Args:
-        specs: the agents; those that were not trained want nothing.
+        specs: The agents; those that were not trained want nothing.
 
     Raises:
         DataError: one cannot be loaded, or two were trained in different environments.

@@ -33,10 +33,10 @@ class SB3Agent:
     turn, as in their training.
 
     Args:
-        model: the model.
-        sample: draw actions instead of taking the likeliest.
-        seed: seed of the draws.
-        name: name for messages.
+        model: The model.
+        sample: Draw actions instead of taking the likeliest.
+        seed: Seed of the draws.
+        name: Name for messages.
     """
 
     def __init__(
@@ -53,9 +53,9 @@ class SB3Agent:
         """Read a model that `model.save(path)` wrote; which algorithm it is of is found in the file.
 
         Args:
-            path: the file; ".zip" may be left out.
-            sample: draw actions instead of taking the likeliest.
-            seed: seed of the draws.
+            path: The file; ".zip" may be left out.
+            sample: Draw actions instead of taking the likeliest.
+            seed: Seed of the draws.
 
         Raises:
             DataError: there is no such file, it is broken, or its packages are missing.

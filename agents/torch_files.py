@@ -32,9 +32,9 @@ def load_state(path: Path, *, fault: str = "broken", delete: Path | None = None,
 
     Args:
         path: The file.
-        fault: What a file is that cannot be read, for messages.
-        delete: What to delete then; None is the file.
-        cure: What to do then, where it is not to delete something and to run again.
+        fault: Name of a file that cannot be read, for messages.
+        delete: Path to delete then; None is the file.
+        cure: Advice for that case, where it is not to delete something and to run again.
 
     Raises:
         DataError: it is broken, or holds pickled objects.

@@ -14,7 +14,7 @@ def observed_sizes(shapes: Mapping[str, Sequence[int]]) -> dict[str, Any]:
     """Return the arguments of `ActFEREnv` that single observations tell.
 
     Args:
-        shapes: key of the observation -> shape of one value; pictures may be HWC or CHW.
+        shapes: Key of the observation -> shape of one value; pictures may be HWC or CHW.
 
     Returns:
         `image_size`, `face_size`, `crop_size`, and `max_zooms` (at least 1).
@@ -45,9 +45,9 @@ def check_trained(name: str, wanted: Mapping[str, Any], env: Any) -> None:
     """Compare an environment with that of an agent's training.
 
     Args:
-        name: the agent's folder or file.
-        wanted: arguments of `ActFEREnv` in training.
-        env: the environment, single or vector.
+        name: The agent's folder or file.
+        wanted: Arguments of `ActFEREnv` in training.
+        env: The environment, single or vector.
 
     Raises:
         DataError: they differ; the message names every argument that does.

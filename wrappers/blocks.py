@@ -92,6 +92,12 @@ class GroupBlock:
     def start(self, starts: Sequence[Start]) -> Turn:
         """Begin groups.
 
+        Args:
+            starts: Groups to begin.
+
+        Returns:
+            The turn in which they began.
+
         Raises:
             ImageError: a sample's picture cannot be read.
         """
@@ -103,6 +109,9 @@ class GroupBlock:
         Args:
             starts: The groups to begin; their actions are ignored.
             actions: The batch of these groups' members.
+
+        Returns:
+            Everything that happened in the turn.
 
         Raises:
             ValueError: an active member's action is not of the space; nothing was played then.

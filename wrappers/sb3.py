@@ -212,6 +212,9 @@ class ViewExtractor(BaseFeaturesExtractor):
 
         Args:
             observations: As SB3 prepares them: pictures (n, 3, H, W) in [0, 1], the rest as floats or one-hot.
+
+        Returns:
+            The features, float32.
         """
         n = len(observations["image"])
         crops = torch.stack([observations[key] for key in self._crops], 1).flatten(0, 1)

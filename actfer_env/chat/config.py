@@ -24,15 +24,15 @@ class Preset:
     """A way of asking.
 
     Attributes:
-        tools: whether the policy may call tools; without, one turn with an answer is all.
+        tools: Whether the policy may call tools; without, one turn with an answer is all.
         answer: "json" is ``{"emotion": ..., "aus": [...]}``, "label" one word.
         aus: Place where Action Units are named: in the answer, in parentheses in the reasoning, or nowhere.
-        canvas: side of the virtual canvas of boxes in the reasoning, 0 for none. It spans the picture, whatever its
+        canvas: Side of the virtual canvas of boxes in the reasoning, 0 for none. It spans the picture, whatever its
             shape: a number divided by the side is a share of the picture's width or height.
-        side: side of a square into which the picture is resized, its shape kept; 0 leaves the picture alone.
-        bars: whether black bars fill the square beside a picture that is not square; without them the shorter side
+        side: Side of a square into which the picture is resized, its shape kept; 0 leaves the picture alone.
+        bars: Whether black bars fill the square beside a picture that is not square; without them the shorter side
             is shorter.
-        exclude: emotions that the answer cannot be.
+        exclude: Emotions that the answer cannot be.
         source: Origin of the format.
     """
 
@@ -61,17 +61,17 @@ class ChatConfig:
     """Constants of the chat protocol; all chosen here unless a source is named.
 
     Attributes:
-        preset: a name in `CHAT_PRESETS`.
+        preset: A name in `CHAT_PRESETS`.
         coordinates: Coordinates of boxes: "relative_1000" (Qwen3-VL), "pixels" (Qwen2.5-VL) or "unit".
         parsing: "strict" accepts the documented grammar only, "lenient" mends what is clear; see `parse_turn`.
         calls: "text" writes calls into the turn as ``<tool_call>``, "native" passes them beside it (OpenAI).
-        brief: leave out of prompts and tool messages what a fine-tuned model can do without: FACS knowledge,
+        brief: Leave out of prompts and tool messages what a fine-tuned model can do without: FACS knowledge,
             instructions, and the regions' boxes in tool messages. Formats and tools are the same.
-        schemas_in_prompt: write the tools' schemas into the system prompt, for servers and templates without tools.
+        schemas_in_prompt: Write the tools' schemas into the system prompt, for servers and templates without tools.
         max_characters: Most characters of one turn; a longer one is a parse error and is not read.
-        image_side: bound on the long side of the raw picture as it is shown, pixels.
-        face_side: side of the aligned face, pixels.
-        crop_side: long side of a magnified crop, pixels.
+        image_side: Bound on the long side of the raw picture as it is shown, pixels.
+        face_side: Side of the aligned face, pixels.
+        crop_side: Long side of a magnified crop, pixels.
     """
 
     preset: str = "actfer"

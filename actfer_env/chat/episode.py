@@ -35,10 +35,10 @@ class ChatStep:
     """Result of one assistant turn.
 
     Attributes:
-        messages: the new tool or user messages, to be shown to the policy; empty at the end.
-        images: their pictures, in order, uint8 (H, W, 3) RGB.
-        done: whether the episode is over.
-        violations: names of the turn's violations.
+        messages: The new tool or user messages, to be shown to the policy; empty at the end.
+        images: Their pictures, in order, uint8 (H, W, 3) RGB.
+        done: Whether the episode is over.
+        violations: Names of the turn's violations.
         parsed: Calls and answer that were read in the turn.
     """
 
@@ -56,14 +56,14 @@ class ChatEpisode:
     in `messages` and lie in `images`; `to_openai` and `to_transformers` join them.
 
     Args:
-        sample: the picture and its labels.
-        tools: shared detection and decoding; see `chat_tools` for crops of the chat's size.
-        chat: formats and picture sizes.
-        config: budgets; presets without tools play one turn.
-        group_id: the query group; default is the sample's id.
-        member: index within the group.
+        sample: The picture and its labels.
+        tools: Shared detection and decoding; see `chat_tools` for crops of the chat's size.
+        chat: Formats and picture sizes.
+        config: Budgets; presets without tools play one turn.
+        group_id: The query group; default is the sample's id.
+        member: Index within the group.
         seed: Seed for the record.
-        step: the policy update, for the record.
+        step: The policy update, for the record.
 
     Raises:
         ImageError: the sample's picture cannot be read.
@@ -127,7 +127,7 @@ class ChatEpisode:
 
         Args:
             text: Text that the policy wrote; None, as servers send beside native calls, is an empty text.
-            tool_calls: native calls in OpenAI's format. Each that has an id is answered by a tool message, also
+            tool_calls: Native calls in OpenAI's format. Each that has an id is answered by a tool message, also
                 where the turn as a whole is refused: endpoints reject a history in which one is missing.
             prefix: Text that the chat template had written at the turn's head, such as an opening ``<think>``; it
                 belongs to the turn.
@@ -188,7 +188,7 @@ class ChatEpisode:
 
         Args:
             outcome: Manner of the end, such as "refused", "failed", "too_long" or "out_of_budget"; kept in the rollout.
-            why: words of the policy or of its server, for the record.
+            why: Words of the policy or of its server, for the record.
             status: HTTP status, where a server ended the conversation and not the policy, for the record.
 
         Raises:

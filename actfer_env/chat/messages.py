@@ -40,7 +40,7 @@ def native_calls(tool_calls: Any) -> list[Message]:
     """Return native calls in OpenAI's format, whatever a server sent.
 
     Args:
-        tool_calls: a sequence of ``{"id", "function": {"name", "arguments"}}``; what has another shape becomes a call
+        tool_calls: A sequence of ``{"id", "function": {"name", "arguments"}}``; what has another shape becomes a call
             without a name, which is then refused like any other.
 
     Returns:
@@ -92,10 +92,10 @@ def to_openai(
 
     Args:
         messages: Messages of a `ChatEpisode`.
-        images: its pictures.
-        images_in_tool: leave pictures in tool messages; False moves them to a user message behind each run of tool
+        images: Its pictures.
+        images_in_tool: Leave pictures in tool messages; False moves them to a user message behind each run of tool
             messages, for the many servers whose tool messages hold text only.
-        reasoning: send back the reasoning that a server had cut out, as ``reasoning_content``. Most servers drop it,
+        reasoning: Send back the reasoning that a server had cut out, as ``reasoning_content``. Most servers drop it,
             some refuse it, and a few ask for it.
 
     Raises:

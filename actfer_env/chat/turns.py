@@ -31,7 +31,7 @@ def with_reasoning(text: str, reasoning: str | None) -> str:
 
     Args:
         text: Text that the server left; a ``<think>`` block of its own is joined with the reasoning.
-        reasoning: without tags; those that it quotes are spelled with a space, so that it stays one block.
+        reasoning: Without tags; those that it quotes are spelled with a space, so that it stays one block.
     """
     if reasoning is None or not reasoning.strip():
         return text

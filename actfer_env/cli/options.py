@@ -84,9 +84,9 @@ def open_dataset(
         split: None is all.
         skip_broken: Leave out broken lines.
         drawn: The split of drawn faces, which have no end that "all" could mean.
-        empty_aus: What an empty list of AUs means; None is the loader's default.
+        empty_aus: Meaning of an empty list of AUs; None is the loader's default.
         preset: Of drawn faces; None is the loader's default.
-        number: How many samples the command takes; None is all.
+        number: Number of samples that the command takes; None is all.
         root: Folder or file of a registered data set; the name then comes before a path of that name.
     """
     from actfer_env.data import registered_datasets

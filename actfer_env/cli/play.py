@@ -238,11 +238,11 @@ def play_and_report(
     """Play episodes, print their figures, and write the run and its report.
 
     Args:
-        dataset: the samples.
-        config: agents and budgets.
-        out: the folder.
-        embed: copy the pictures into it.
-        summary: write the figures to summary.json too.
+        dataset: The samples.
+        config: Agents and budgets.
+        out: The folder.
+        embed: Copy the pictures into it.
+        summary: Write the figures to summary.json too.
 
     Raises:
         DataError: no episode could be played, or the folder cannot be written.

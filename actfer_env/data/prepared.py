@@ -45,12 +45,12 @@ def prepare_dataset(
     A call that was killed goes on where it stopped; a folder that is ready is opened.
 
     Args:
-        dataset: a data set of `load_dataset`, or several with ids of their own, such as splits.
-        folder: where to; it must not hold other files.
-        config: sizes and detector; the defaults are those of the environments.
-        number: samples of each split, from the first on; None is all.
-        workers: processes; None is one for each core.
-        advance: called with the number of samples done and their sum.
+        dataset: A data set of `load_dataset`, or several with ids of their own, such as splits.
+        folder: Folder to write; it must not hold other files.
+        config: Sizes and detector; the defaults are those of the environments.
+        number: Samples of each split, from the first on; None is all.
+        workers: Processes; None is one for each core.
+        advance: Called with the number of samples done and their sum.
 
     Returns:
         The data set of kept pictures.
@@ -95,9 +95,9 @@ def load_prepared(root: str | None, *, split: str | None = None, n: int | None =
     """Read a folder of kept pictures, written by `actfer data prepare`.
 
     Args:
-        root: the folder.
+        root: The folder.
         split: "train", "val", "test", "auto", or None for all.
-        n: samples, from the first on; None is all.
+        n: Samples, from the first on; None is all.
 
     Raises:
         DataError: it is no such folder, of another version or broken, or lacks the split.
@@ -123,9 +123,9 @@ class PreparedSamples(Sequence[Sample]):
     """The samples of a folder of kept pictures, or some of them.
 
     Args:
-        whole: the folder.
+        whole: The folder.
         rows: int (n,), which samples, ascending.
-        split: the split that they are, or None.
+        split: The split that they are, or None.
     """
 
     def __init__(self, whole: PreparedImages, rows: NDArray[np.int64], split: str | None) -> None:

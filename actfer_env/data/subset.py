@@ -17,7 +17,7 @@ class Subset(Sequence[Sample]):
     """Samples of a data set, looked up when they are asked for.
 
     Args:
-        dataset: the data set.
+        dataset: The data set.
         rows: int (k,), their indices in it, each once.
         again: int (m,), indices among the k of samples that come again after them, for those who draw uniformly.
     """

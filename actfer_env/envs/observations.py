@@ -72,6 +72,9 @@ class ObservationLayout:
         Args:
             n: The leading axis.
             block: A zeroed buffer of `nbytes(n)` bytes to lay them into, such as shared memory; None allocates.
+
+        Returns:
+            Name -> array with a leading axis of n.
         """
         memory = bytearray(self.nbytes(n)) if block is None else block
         arrays, start = {}, 0
@@ -114,7 +117,12 @@ class ObservationWriter:
             self.update(row, episode)
 
     def update(self, row: int, episode: Episode) -> None:
-        """Bring a row up to date after a turn of its episode."""
+        """Bring a row up to date after a turn of its episode.
+
+        Args:
+            row: Row of the arrays.
+            episode: Its episode, after the turn.
+        """
         if not self._face_shown[row] and episode.alignment is not None:
             self._show_face(row, episode)
         if self._crops_shown[row] < len(episode.crops):

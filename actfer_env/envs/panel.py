@@ -44,7 +44,17 @@ _logger = logging.getLogger(__name__)
 def draw_original(
     image: RGB, alignment: Alignment | None, zoomed: Iterable[Sequence[float]] = (), side: int = 480
 ) -> RGB:
-    """Return the original, fitted into `side` pixels, with the detector's box, points and the zoomed boxes."""
+    """Return the original, fitted into `side` pixels, with the detector's box, points and the zoomed boxes.
+
+    Args:
+        image: RGB picture, uint8 (H, W, 3).
+        alignment: Alignment of its face, or None.
+        zoomed: Boxes that were magnified, in the aligned frame.
+        side: Long side of the result, pixels.
+
+    Returns:
+        The picture, RGB uint8 (h, w, 3).
+    """
     scale = side / max(image.shape[:2])
     size = (max(round(image.shape[1] * scale), 1), max(round(image.shape[0] * scale), 1))
     picture = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
@@ -60,7 +70,13 @@ def draw_original(
 
 
 def draw_face(image: RGB, alignment: Alignment, side: int = 224) -> RGB:
-    """Return the aligned face with its four regions outlined in their colours, uint8 (side, side, 3)."""
+    """Return the aligned face with its four regions outlined in their colours, uint8 (side, side, 3).
+
+    Args:
+        image: RGB picture, uint8 (H, W, 3).
+        alignment: Alignment of its face.
+        side: Side of the result, pixels.
+    """
     picture = alignment.draw(image, side)
     for name, box in alignment.regions.items():
         quad = np.array([[box[0], box[1]], [box[2], box[1]], [box[2], box[3]], [box[0], box[3]]])
@@ -118,6 +134,9 @@ class Panel:
             episode: Running or finished.
             scores: Scores that hold the finished episode's.
             place: The episode's place in them.
+
+        Returns:
+            The panel, RGB.
         """
         canvas = Image.new("RGB", (self.width, self.height), self.background)
         pen = ImageDraw.Draw(canvas)

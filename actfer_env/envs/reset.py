@@ -36,6 +36,9 @@ def choose(options: Mapping[str, Any] | None, dataset: Dataset, drawn: int, numb
         drawn: The index of the sample, if none is named.
         number: Number of the episode; makes the group's id, if none is named.
 
+    Returns:
+        The choice, complete.
+
     Raises:
         DataError: no such sample.
         ValueError: an unknown option, or a member that is no whole number.

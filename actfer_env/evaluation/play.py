@@ -37,9 +37,9 @@ class RolloutConfig:
         max_zooms: See `ActFEREnv`.
         reward: Constants of the reward.
         au_set: Action Units that count, in targets and answers.
-        image_size: see `ActFEREnv`.
-        face_size: see `ActFEREnv`.
-        crop_size: see `ActFEREnv`.
+        image_size: See `ActFEREnv`.
+        face_size: See `ActFEREnv`.
+        crop_size: See `ActFEREnv`.
     """
 
     env_id: str = "ActFER-MultiDiscrete-v0"
@@ -73,7 +73,7 @@ def config_for(agents: Sequence[str], **given: Any) -> RolloutConfig:
     """Return settings that are those of the environment that the agents were trained in, unless they are given.
 
     Args:
-        agents: agent specs; only trained ones, such as "light:FOLDER", bring settings.
+        agents: Agent specs; only trained ones, such as "light:FOLDER", bring settings.
         **given: fields of `RolloutConfig`; None leaves one to the agents, or to its default.
 
     Raises:

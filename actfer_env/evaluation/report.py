@@ -47,8 +47,8 @@ class Audit:
 
     Attributes:
         state: "agree", "differ" or "none" (nothing was stored).
-        text: one line.
-        lines: the mismatches.
+        text: One line.
+        lines: The mismatches.
     """
 
     state: str
@@ -124,8 +124,8 @@ def write_report(
 
     Args:
         folder: Folder of the run and of its report.
-        run: the run, if it is at hand; else it is read from the folder.
-        pictures: sizes and number of the pictures.
+        run: The run, if it is at hand; else it is read from the folder.
+        pictures: Sizes and number of the pictures.
         au_set: Action Units that the tables average; None is the run's own set.
         keep: If source pictures cannot be found, do not replace a report that shows more of them.
 
@@ -164,10 +164,10 @@ def render_report(
     """Return the report of a run as one HTML document.
 
     Args:
-        run: the run.
-        pictures: sizes and number of the pictures.
+        run: The run.
+        pictures: Sizes and number of the pictures.
         au_set: Action Units that the tables average; None is the run's own set.
-        folder: the run's, where it carries its pictures.
+        folder: The run's, where it carries its pictures.
 
     Raises:
         DataError: its rollouts are malformed.

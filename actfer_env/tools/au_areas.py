@@ -131,6 +131,14 @@ def ground(rollout: Rollout, sample: Sample, tools: FaceTools) -> Rollout:
 
     "au_boxes" are those of the target's units. A policy that does not write points with its zooms: their boxes, laid
     into the picture, become "evidence_boxes" (chosen here; TAG's policy writes).
+
+    Args:
+        rollout: A finished rollout.
+        sample: Its sample.
+        tools: Face tools that read the sample.
+
+    Returns:
+        A copy of the rollout.
     """
     meta: dict[str, Any] = {"au_boxes": au_boxes(sample, tools, rollout.aus)}
     zoomed = [box for call in rollout.tool_calls if call.violation is None for box in call.boxes]

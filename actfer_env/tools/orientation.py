@@ -139,6 +139,14 @@ def detect_in(detector: Detector, sample: Sample, image: NDArray[np.uint8]) -> l
 
     They come from its annotations where the detector reads those, else from the pixels, whichever way up the picture
     lies (see `find_faces`).
+
+    Args:
+        detector: The detector.
+        sample: The sample.
+        image: Its picture, RGB uint8 (H, W, 3).
+
+    Returns:
+        The faces, in pixels of the image.
     """
     annotated = getattr(detector, "detect_sample", None)
     found: list[Face] = annotated(sample, image) if annotated else find_faces(detector, image)
@@ -159,6 +167,11 @@ def likeness(image: NDArray[np.uint8], faces: Sequence[Face], config: Orientatio
 
     It is the correlation, in [-1, 1], of the aligned face with the brightness that upright faces have in common, less
     `OrientationConfig.tilt` for its roll; -1 where there is no face, or its landmarks cannot be aligned.
+
+    Args:
+        image: RGB picture, uint8 (H, W, 3).
+        faces: Faces in it.
+        config: Settings.
     """
     if not faces:
         return -1.0

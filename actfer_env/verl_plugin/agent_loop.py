@@ -75,15 +75,15 @@ class ActFERAgentLoop(AgentLoopBase):
     """Plays one episode as one trajectory.
 
     Args:
-        detector: a detector's spec.
-        chat: fields of `ChatConfig`.
-        episode: fields of `EpisodeConfig`.
+        detector: A detector's spec.
+        chat: Fields of `ChatConfig`.
+        episode: Fields of `EpisodeConfig`.
         turn_tokens: Most tokens of one assistant turn.
         tool_threads: Threads that run tools, in each worker; default is the event loop's own pool. One is faster where
             the workers have no core for themselves.
         library_threads: Threads of OpenCV and ONNX Runtime in each worker; by themselves they take all cores, for each
             of the workers. They never take a GPU: none belongs to a worker.
-        score_here: do the first pass here, by `compute_score` with verl's ``reward_kwargs``, instead of in verl's
+        score_here: Do the first pass here, by `compute_score` with verl's ``reward_kwargs``, instead of in verl's
             reward workers, for which verl processes every picture once more.
         **kwargs: what verl passes.
     """

@@ -31,7 +31,7 @@ def check_launch(config: Any, trainers: Collection[str] = (TRAINER,)) -> None:
 
     Args:
         config: verl's configuration, as Hydra composed it.
-        trainers: names of the trainers that score as this project does.
+        trainers: Names of the trainers that score as this project does.
 
     Raises:
         LaunchError: a line for each thing that is wrong, with its cure.
@@ -48,7 +48,7 @@ class LaunchError(RewardError):
     """A run that would stop or mislead.
 
     Attributes:
-        problems: a line for each thing that is wrong.
+        problems: A line for each thing that is wrong.
     """
 
     def __init__(self, problems: Sequence[str]) -> None:

@@ -49,9 +49,9 @@ class HFServer:
     """The model that writes turns, in a process of its own; on the GPU that this process sees, or else on the CPU.
 
     Args:
-        path: the model's folder.
+        path: The model's folder.
         seed: Random seed of sampling.
-        sleeps: whether requests are refused while it sleeps; verl's ``rollout.free_cache_engine``, without which verl
+        sleeps: Whether requests are refused while it sleeps; verl's ``rollout.free_cache_engine``, without which verl
             puts a server to sleep and never wakes it.
     """
 

@@ -34,11 +34,11 @@ class ParquetConfig:
     """Settings of the rows that are written; chosen here.
 
     Attributes:
-        shard_size: rows of a file.
-        batch_size: rows held in memory at once.
+        shard_size: Rows of a file.
+        batch_size: Rows held in memory at once.
         images: "path" names picture files, "bytes" embeds pictures as PNG, "auto" is "path" where the first picture is
             a file and else "bytes", "none" leaves them out (the agent loop finds pictures by their reference).
-        number: rows in all; None is the whole data set.
+        number: Rows in all; None is the whole data set.
     """
 
     shard_size: int = bounded(10_000, ge=1)
@@ -65,9 +65,9 @@ def write_parquet(
     from them.
 
     Args:
-        dataset: a data set of `load_dataset`.
+        dataset: A data set of `load_dataset`.
         folder: Folder to write; it must hold no shards.
-        config: sizes.
+        config: Sizes.
         chat: Chat settings of the prompts.
         episode: Episode settings of the prompts.
 

@@ -63,10 +63,10 @@ def compute_score(
     Validation sees this pass alone; in training the trainer replaces it by the whole reward.
 
     Args:
-        data_source: unused.
-        solution_str: unused; the agent loop has parsed the turns.
-        ground_truth: unused; the rollout carries its target.
-        extra_info: the agent loop's extra fields, "rollout" among them.
+        data_source: Unused.
+        solution_str: Unused; the agent loop has parsed the turns.
+        ground_truth: Unused; the rollout carries its target.
+        extra_info: The agent loop's extra fields, "rollout" among them.
         **options: as `reward_config`; others that verl passes are ignored when their names begin with "reward_".
 
     Returns:
@@ -106,10 +106,10 @@ class StepScorer:
     """Scores the trajectories of a step and keeps the emotion-wise EMA.
 
     Args:
-        config: the reward's constants, or the reward of another paper, which keeps no EMA.
+        config: The reward's constants, or the reward of another paper, which keeps no EMA.
 
     Attributes:
-        scorer: the library's scorer.
+        scorer: The library's scorer.
     """
 
     def __init__(self, config: UCGRPOConfig | AnswerReward | None = None) -> None:
@@ -121,9 +121,9 @@ class StepScorer:
         """Score the rows of a step and move the EMA once.
 
         Args:
-            uids: the prompt of each row: rows of one prompt form a query group.
-            fields: the agent loop's extra fields of each row.
-            padding: whether a row is padding, which copies another row and counts for nothing.
+            uids: The prompt of each row: rows of one prompt form a query group.
+            fields: The agent loop's extra fields of each row.
+            padding: Whether a row is padding, which copies another row and counts for nothing.
 
         Returns:
             The rows that count, their rollouts, and their scores, in one order. A session that failed has no row: its
@@ -207,7 +207,7 @@ def write_tokens(folder: str | Path, step: int, rows: Sequence[Mapping[str, Any]
 
     Args:
         folder: Folder of the steps.
-        step: the policy update.
+        step: The policy update.
         rows: For each rollout, "prompts", "responses" and "loss_mask" (token ids and 0 or 1), "grids" (frames, rows and
             columns of each picture) and "patches" (rows of `pixel_values`).
 
@@ -223,7 +223,7 @@ def engine_figures(metrics: Mapping[str, Any], asked: int) -> dict[str, float]:
     Args:
         metrics: Metrics with "ucgrpo/sessions_failed"; verl adds "training/rollout_probs_diff_mean" where
             ``rollout.calculate_log_probs`` is on, and says whether it is valid.
-        asked: rollouts of a step.
+        asked: Rollouts of a step.
     """
     found = {"sessions_failed": float(metrics["ucgrpo/sessions_failed"]) / asked}
     if metrics.get("training/rollout_probs_diff_valid"):
@@ -239,7 +239,7 @@ def spent_seconds(fields: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
     """Return what tools and the first pass of a step's trajectories took, seconds summed over trajectories.
 
     Args:
-        fields: the agent loop's extra fields of each row that counts.
+        fields: The agent loop's extra fields of each row that counts.
     """
     tools = sum(float(one.get("tool_seconds", 0.0)) for one in fields)
     rewards = sum(float((one.get("reward_extra_info") or {}).get("reward_seconds", 0.0)) for one in fields)
@@ -255,7 +255,7 @@ def cost_metrics(timing: Mapping[str, float], tools: float, rewards: float) -> d
     Args:
         timing: verl's timers of the step in seconds, "step" among them.
         tools: CPU seconds of tools, tokenising and picture processing included, summed over trajectories.
-        rewards: seconds of both reward passes.
+        rewards: Seconds of both reward passes.
     """
     step = max(float(timing["step"]), 1e-9)
     model = max(sum(float(timing.get(name, 0.0)) for name in MODEL_TIMERS) - tools, 0.0)

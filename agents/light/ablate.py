@@ -58,14 +58,14 @@ def ablate(
     Runs that are finished in `out` are not made again; interrupted ones go on where they stopped.
 
     Args:
-        base: the run that variants and seeds change.
-        out: folder; each run has one of its own in it.
+        base: The run that variants and seeds change.
+        out: Folder; each run has one of its own in it.
         cache: Folder of pictures and warm starts.
-        variants: keys of `rewards.VARIANTS` or of `OTHER_REWARDS`, `WARM_START`, or `SB3_PPO`.
+        variants: Keys of `rewards.VARIANTS` or of `OTHER_REWARDS`, `WARM_START`, or `SB3_PPO`.
         seeds: 0 to seeds - 1; a seed's variants share their warm start.
         baseline_seeds: Seeds of `SB3_PPO`, which takes many times as long as the others.
-        workers: processes.
-        say: takes progress lines.
+        workers: Processes.
+        say: Takes progress lines.
 
     Returns:
         Variant -> the results of its seeds.

@@ -43,20 +43,20 @@ ExportFormat = Literal["onnx", "torchscript"]
 
 @dataclass(frozen=True)
 class PolicyRecord:
-    """What `config.json` says of a policy.
+    """Contents of a policy's `config.json`.
 
     Attributes:
-        policy: fields of `PolicyConfig`.
-        image_size: side of the raw picture in pixels.
-        face_size: side of the aligned face in pixels.
-        crop_size: side of a crop in pixels.
-        detector: detector's spec in training; "auto" is "simulated" on drawn samples and "mtcnn" on photos.
-        max_zooms: regions that an episode may magnify.
-        max_turns: calls and answer together.
+        policy: Fields of `PolicyConfig`.
+        image_size: Side of the raw picture in pixels.
+        face_size: Side of the aligned face in pixels.
+        crop_size: Side of a crop in pixels.
+        detector: Detector's spec in training; "auto" is "simulated" on drawn samples and "mtcnn" on photos.
+        max_zooms: Regions that an episode may magnify.
+        max_turns: Calls and answer together.
         au_set: Action Units of the answer, in the order of the head.
         weights: SHA-256 of the weights.
         training: JSON values for the model card: data, seed, steps, held-out figures.
-        actfer_env: version of the package that wrote it.
+        actfer_env: Version of the package that wrote it.
     """
 
     policy: dict[str, Any]
@@ -91,11 +91,11 @@ class LightAgent:
     Units are those of the emotion's prototype, as that environment has it.
 
     Args:
-        policy: the network.
-        record: its sizes, labels and training.
-        sample: draw actions instead of taking the likeliest.
-        seed: seed of the draws.
-        name: name for messages.
+        policy: The network.
+        record: Its sizes, labels and training.
+        sample: Draw actions instead of taking the likeliest.
+        seed: Seed of the draws.
+        name: Name for messages.
 
     Example:
         ``agent = LightAgent.load("actfer-train"); env = gym.make("ActFER-MultiDiscrete-v0", **agent.env_arguments)``
@@ -116,9 +116,9 @@ class LightAgent:
         """Read a policy's folder.
 
         Args:
-            folder: what `actfer train --out FOLDER` or `save_pretrained` wrote.
-            sample: draw actions instead of taking the likeliest.
-            seed: seed of the draws.
+            folder: Folder that `actfer train --out FOLDER` or `save_pretrained` wrote.
+            sample: Draw actions instead of taking the likeliest.
+            seed: Seed of the draws.
 
         Raises:
             DataError: a file is missing, broken, of other sizes, or of a newer version.
@@ -218,7 +218,7 @@ class LightAgent:
         (n, 8) and `aus` (n, Action Units), float32. The file carries `config.json`.
 
         Args:
-            path: the file.
+            path: The file.
             format: "onnx" or "torchscript".
 
         Returns:
@@ -330,8 +330,8 @@ def legal_choices(seen: Mapping[str, NDArray[Any]], codec: ActionCodec, shown: N
     Where nothing is, as of a frozen member, an answer is; it is ignored there.
 
     Args:
-        seen: observations of n environments.
-        codec: form of their actions, which the mask follows.
+        seen: Observations of n environments.
+        codec: Form of their actions, which the mask follows.
         shown: bool (n, 4), regions that have a crop.
     """
     mask = np.asarray(seen["action_mask"], bool)

@@ -20,7 +20,7 @@ class TensorBoardLog:
 
     Args:
         folder: Folder of the event files.
-        done: steps that are kept; events of later ones, from a run that was killed, are hidden.
+        done: Steps that are kept; events of later ones, from a run that was killed, are hidden.
     """
 
     def __init__(self, folder: Path, done: int = 0) -> None:

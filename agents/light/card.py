@@ -19,7 +19,7 @@ def model_card(kept: Mapping[str, Any]) -> str:
     """Return the model card of a policy as Markdown.
 
     Args:
-        kept: values of `config.json`.
+        kept: Values of `config.json`.
     """
     training = kept.get("training", {})
     lines = [

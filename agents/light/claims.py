@@ -19,11 +19,11 @@ class Claim:
     """The paper's difference of a metric between two rows of its table 3, FERBench columns unless said otherwise.
 
     Attributes:
-        text: the claim.
+        text: The claim.
         metric: Name of the metric among our figures.
-        first: variant.
-        second: variant that is taken off.
-        paper: the paper's difference, as a share.
+        first: Variant.
+        second: Variant that is taken off.
+        paper: The paper's difference, as a share.
     """
 
     text: str

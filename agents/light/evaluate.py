@@ -38,11 +38,11 @@ def hold_out(
     """Play the first n samples greedily, once in each of `ZOOM_MODES`.
 
     Args:
-        policy: the policy.
-        venv: groups of one member for each mode, over the split.
-        n: samples.
-        reward: its task term is reported.
-        known: see `Player`.
+        policy: The policy.
+        venv: Groups of one member for each mode, over the split.
+        n: Samples.
+        reward: Its task term is reported.
+        known: See `Player`.
     """
     player, found = Player(venv, policy, None, ZOOM_MODES, known), dict[tuple[str, int], Rollout]()
     for start in range(0, n, venv.num_groups):
@@ -64,8 +64,8 @@ def figures(held: dict[Zooming, HeldOutResult], good: Sequence[bool]) -> dict[st
     """Return the table's row of one policy.
 
     Args:
-        held: its rollouts by mode.
-        good: whether each sample's picture is good.
+        held: Its rollouts by mode.
+        good: Whether each sample's picture is good.
     """
     free, part = held["free"], np.asarray(good)
     never, always = held["never"].task, held["always"].task
@@ -80,9 +80,9 @@ def free_figures(rollouts: Sequence[Rollout], task: np.ndarray, good: np.ndarray
     """Return what can be told of any policy: how it reads, whether it zooms and where.
 
     Args:
-        rollouts: one a sample.
-        task: task reward of each, less the zoom's cost.
-        good: whether each sample's picture is good, bool (n,).
+        rollouts: One a sample.
+        task: Task reward of each, less the zoom's cost.
+        good: Whether each sample's picture is good, bool (n,).
     """
     summary = summarize(rollouts)
     with_face = np.array([rollout.detection == "ok" for rollout in rollouts])

@@ -25,11 +25,11 @@ def write_examples(config: SessionConfig, folder: Path, cache: Path, *, groups: 
     training.
 
     Args:
-        config: the run's.
-        folder: the run's.
+        config: The run's.
+        folder: The run's.
         cache: Folder of pictures.
-        groups: samples.
-        members: episodes of each.
+        groups: Samples.
+        members: Episodes of each.
 
     Returns:
         The report's path.

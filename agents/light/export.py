@@ -31,8 +31,8 @@ class ObservationPolicy(nn.Module):
     `LightPolicy` encodes only the pictures that are there; this encodes all, and takes those that are there.
 
     Args:
-        policy: the policy.
-        max_turns: turns of an episode in training.
+        policy: The policy.
+        max_turns: Turns of an episode in training.
     """
 
     def __init__(self, policy: LightPolicy, max_turns: int) -> None:

@@ -31,11 +31,11 @@ class PolicyConfig:
     """Sizes; chosen here for two cores.
 
     Attributes:
-        channels: channels of the first convolution.
-        picture: features of the face and of the raw picture.
-        region: features of each crop.
-        hidden: width of the heads.
-        dropout: share of the reading heads' units that is dropped, during the warm start.
+        channels: Channels of the first convolution.
+        picture: Features of the face and of the raw picture.
+        region: Features of each crop.
+        hidden: Width of the heads.
+        dropout: Share of the reading heads' units that is dropped, during the warm start.
     """
 
     channels: int = bounded(24, ge=1)
@@ -105,7 +105,7 @@ class LightPolicy(nn.Module):
     """Encoders of the raw picture, the face and the crops; a gate (tools and regions), and heads that read.
 
     Args:
-        config: sizes.
+        config: Sizes.
     """
 
     def __init__(self, config: PolicyConfig | None = None) -> None:

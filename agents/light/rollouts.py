@@ -43,15 +43,15 @@ class RolloutBatch:
     """Finished groups: pictures, decisions and outcomes.
 
     Attributes:
-        memory: pictures, one row a group; None if the player knew their features.
-        features: features by the policy that played, one row a row of the memory, or a sample of the data set.
-        decisions: m decisions.
+        memory: Pictures, one row a group; None if the player knew their features.
+        features: Features by the policy that played, one row a row of the memory, or a sample of the data set.
+        decisions: M decisions.
         tool: int (m,), tool or region that was chosen.
         emotion: int (m,), emotion that an answer named.
         aus: bool (m, AUs), Action Units that an answer named.
         old: float (m,), log-probabilities when chosen, nats.
         advantage: float (m,), group-relative advantage of the decision's rollout.
-        rollouts: n finished rollouts.
+        rollouts: N finished rollouts.
         scores: Scores of the rollouts, in their order.
     """
 
@@ -71,11 +71,11 @@ class Player:
     """Plays groups with a policy; pictures are encoded once each.
 
     Args:
-        venv: groups side by side, of `ActFER-MultiDiscrete-v0`.
-        policy: the policy, in evaluation mode.
-        generator: source of the sampling; None is greedy.
+        venv: Groups side by side, of `ActFER-MultiDiscrete-v0`.
+        policy: The policy, in evaluation mode.
+        generator: Source of the sampling; None is greedy.
         zooming: `Zooming` of each member of a group; free if left out.
-        known: the features of the environment's data set by this policy's encoders, from `encode_all`; without them
+        known: The features of the environment's data set by this policy's encoders, from `encode_all`; without them
             pictures are encoded as they come.
     """
 
@@ -95,7 +95,7 @@ class Player:
         """Play until every group has ended once; groups that began anew meanwhile count if they have ended too.
 
         Args:
-            samples: one for each group; drawn by the environment if left out.
+            samples: One for each group; drawn by the environment if left out.
         """
         venv, policy = self.venv, self.policy
         spaces: Any = venv.single_observation_space
@@ -171,8 +171,8 @@ def choose_actions(out: Outputs, generator: torch.Generator | None) -> tuple[Ten
     """Return tool, emotion and Action Units of m decisions, int (m,), int (m,) and bool (m, AUs).
 
     Args:
-        out: the logits.
-        generator: source of the sampling; None is greedy: first whether to look closer, which four regions share the
+        out: The logits.
+        generator: Source of the sampling; None is greedy: first whether to look closer, which four regions share the
             chance of, and then the likeliest region.
     """
     shares = torch.softmax(out.tool, -1)
@@ -189,13 +189,13 @@ class FeatureStore:
     """Pictures of a batch of groups and their features, which come as the members look; each is encoded once.
 
     Args:
-        obs: the first observations, for the pictures' sizes.
-        rows: number of groups that it has room for.
-        policy: the policy, in evaluation mode.
+        obs: The first observations, for the pictures' sizes.
+        rows: Number of groups that it has room for.
+        policy: The policy, in evaluation mode.
 
     Attributes:
-        memory: the pictures, one row a group.
-        features: features of the memory's rows; zero where nothing was shown.
+        memory: The pictures, one row a group.
+        features: Features of the memory's rows; zero where nothing was shown.
     """
 
     def __init__(self, obs: Obs, rows: int, policy: LightPolicy) -> None:
@@ -217,9 +217,9 @@ class FeatureStore:
         """Encode what is new in the observations of m members.
 
         Args:
-            obs: all members' observations.
+            obs: All members' observations.
             rows: Rows of the m members.
-            groups: their group ids.
+            groups: Their group ids.
             regions: int (m, 4), the region that each slot's crop shows.
             shown: bool (m, 4), the regions that each of them has.
 
@@ -256,9 +256,9 @@ def encode_all(policy: LightPolicy, views: PreparedImages, chunk: int = 256) -> 
     """Encode every picture of a data set.
 
     Args:
-        policy: the policy, in evaluation mode.
-        views: the data set's pictures.
-        chunk: samples at once.
+        policy: The policy, in evaluation mode.
+        views: The data set's pictures.
+        chunk: Samples at once.
 
     Returns:
         `Features`, a row for each sample; zero where there is no face.

@@ -1,4 +1,4 @@
-"""Which samples of a data set teach, tune and measure a light policy."""
+"""Choice of the samples of a data set that teach, tune and measure a light policy."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class TrainingData:
 
     Attributes:
         parts: "train" (the warm start's), "rl" (those of UC-GRPO), "val" and "test"; parts may be the same samples.
-        held: the part that measures, "test" or "val".
-        balanced: whether rare emotions are drawn as often as common ones.
-        notes: what the user should know, a line each.
-        facts: how the samples were chosen, and their counts, as JSON values; empty of drawn faces.
+        held: The part that measures, "test" or "val".
+        balanced: Whether rare emotions are drawn as often as common ones.
+        notes: Remarks for the user, a line each.
+        facts: Choice of the samples, and their counts, as JSON values; empty for drawn faces.
     """
 
     parts: Mapping[str, Dataset]
@@ -56,7 +56,7 @@ class TrainingData:
 
 
 def is_sized(name: str) -> bool:
-    """Whether a data set makes as many samples of each split as are asked for, as drawn ones do."""
+    """Tell whether a data set makes as many samples of each split as are asked for, as drawn ones do."""
     name = known_name(name.partition(":")[0])
     parameters = inspect.signature(registered_datasets().get(name, load_dataset)).parameters
     return name != PREPARED and {"n", "split"} <= set(parameters)
@@ -221,9 +221,9 @@ def apart(keys: Sequence[str], share: float, seed: int) -> NDArray[np.bool_]:
     """Choose about a share of some samples, those with one key all or none.
 
     Args:
-        keys: of each sample, such as the person.
-        share: of the samples, in [0, 1].
-        seed: the draw's.
+        keys: Key of each sample, such as the person.
+        share: Share of the samples, in [0, 1].
+        seed: The draw's.
     """
     counts, chosen, taken = Counter(keys), set[str](), 0
     for key in sorted(counts, key=lambda one: hashlib.blake2b(f"{seed} {one}".encode(), digest_size=8).digest()):

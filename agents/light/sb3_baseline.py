@@ -45,11 +45,11 @@ def run_sb3(
     Its reward is that of groups of one: the task, the structure and the symmetric fallback.
 
     Args:
-        config: the run whose data, seed and picture sizes it shares.
-        steps: environment steps.
+        config: The run whose data, seed and picture sizes it shares.
+        steps: Environment steps.
         folder: Folder for the result.
         cache: Folder of pictures.
-        say: takes progress lines.
+        say: Takes progress lines.
 
     Raises:
         DataError: stable-baselines3 is not installed, or the folder holds another run.

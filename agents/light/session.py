@@ -60,30 +60,30 @@ class SessionConfig:
     """One training run.
 
     Attributes:
-        variant: variant of the reward, a key of `rewards.VARIANTS` or of `OTHER_REWARDS`.
-        seed: seed of weights, samples and actions.
-        train: samples of the training split.
-        val: samples of the validation split: for the warm start's rule, and for tuning.
-        test: samples of the test split, for the figures; 0 takes those of val.
-        dataset: registered name of the data set; the default is that of the benchmark tasks. Of a data set that is not
+        variant: Variant of the reward, a key of `rewards.VARIANTS` or of `OTHER_REWARDS`.
+        seed: Seed of weights, samples and actions.
+        train: Samples of the training split.
+        val: Samples of the validation split: for the warm start's rule, and for tuning.
+        test: Samples of the test split, for the figures; 0 takes those of val.
+        dataset: Registered name of the data set; the default is that of the benchmark tasks. Of a data set that is not
             drawn `train`, `val` and `test` are the most samples to take of a split; `test` 0 takes all.
-        root: folder or file of the data set, for those that need one.
-        data_preset: preset of drawn faces; None is the data set's own.
-        split: where train, val and test come from; see `samples.Splitting`.
-        split_seed: seed of splits that are drawn.
-        balance: whether rare emotions are drawn as often as common ones; see `samples.Balance`.
-        rl_share: share of the training samples that are kept for UC-GRPO, and not shown to the warm start; 0 lets both
+        root: Folder or file of the data set, for those that need one.
+        data_preset: Preset of drawn faces; None is the data set's own.
+        split: Origin of train, val and test; see `samples.Splitting`.
+        split_seed: Seed of splits that are drawn.
+        balance: Whether rare emotions are drawn as often as common ones; see `samples.Balance`.
+        rl_share: Share of the training samples that are kept for UC-GRPO, and not shown to the warm start; 0 lets both
             learn from all. None is 0 of drawn faces, and `samples.RL_SHARE` of others.
-        zoom_cost: see `UCGRPOConfig`.
-        outcome_gate: see `UCGRPOConfig`.
-        normalize_std: see `UCGRPOConfig`.
-        reward: further fields of the reward.
-        max_zooms: regions that an episode may magnify; fewer than four make the policy choose.
-        threads: threads of torch; another number gives other bits.
-        views: sizes of pictures.
-        policy: sizes of the policy.
-        warm: constants of the warm start.
-        trainer: constants of the policy updates.
+        zoom_cost: See `UCGRPOConfig`.
+        outcome_gate: See `UCGRPOConfig`.
+        normalize_std: See `UCGRPOConfig`.
+        reward: Further fields of the reward.
+        max_zooms: Regions that an episode may magnify; fewer than four make the policy choose.
+        threads: Threads of torch; another number gives other bits.
+        views: Sizes of pictures.
+        policy: Sizes of the policy.
+        warm: Constants of the warm start.
+        trainer: Constants of the policy updates.
     """
 
     variant: str = "full"
@@ -143,9 +143,9 @@ class SplitData:
     """The samples of a split and their pictures.
 
     Attributes:
-        dataset: n samples.
-        views: their pictures, in the same order.
-        config: sizes of the pictures.
+        dataset: N samples.
+        views: Their pictures, in the same order.
+        config: Sizes of the pictures.
     """
 
     dataset: Dataset
@@ -174,12 +174,12 @@ def split_data(
 
     Args:
         split: "train", "rl", "val" or "test"; see `samples.TrainingData`.
-        n: samples of drawn faces, from the first on.
-        config: the run's.
-        cache: folder of pictures.
-        say: called with lines of progress.
-        workers: processes that make pictures.
-        data: the run's samples, where they are chosen already.
+        n: Samples of drawn faces, from the first on.
+        config: The run's.
+        cache: Folder of pictures.
+        say: Called with lines of progress.
+        workers: Processes that make pictures.
+        data: The run's samples, where they are chosen already.
     """
     if data is None and is_sized(config.dataset) and not config.rl_share:
         options = {} if config.data_preset is None else {"preset": config.data_preset}
@@ -211,12 +211,12 @@ def run(
     """Train one policy and measure it; an interrupted run goes on where it stopped.
 
     Args:
-        config: the run.
-        folder: place of checkpoints, the log and the result.
-        cache: folder of pictures, warm starts and features, shared between runs.
-        say: called with lines of progress.
-        workers: processes that draw pictures.
-        watch: called after each epoch of the warm start and each step of training; `say` takes a line if left out.
+        config: The run.
+        folder: Place of checkpoints, the log and the result.
+        cache: Folder of pictures, warm starts and features, shared between runs.
+        say: Called with lines of progress.
+        workers: Processes that draw pictures.
+        watch: Called after each epoch of the warm start and each step of training; `say` takes a line if left out.
 
     Returns:
         The result: figures, the warm start's skill, the weights' hash.
@@ -289,8 +289,8 @@ def policy_record(config: SessionConfig, result: Mapping[str, Any]) -> PolicyRec
     """Return what the folder of a finished run says about its policy.
 
     Args:
-        config: the run's.
-        result: its figures and its weights' hash.
+        config: The run's.
+        result: Its figures and its weights' hash.
     """
     names = ("accuracy", "macro_f1", "au_f1", "zoom", "task", "task_never", "task_always")
     found = result["figures"]
@@ -310,7 +310,7 @@ def policy_record(config: SessionConfig, result: Mapping[str, Any]) -> PolicyRec
 
 
 def labelled(part: SplitData) -> bool:
-    """Whether the pictures of a part have labels of quality; else the sharper half counts as good."""
+    """True if the pictures of a part have labels of quality; else the sharper half counts as good."""
     return bool((part.views.quality >= 0).any())
 
 

@@ -51,21 +51,21 @@ class TrainerConfig:
     """Constants of the policy updates.
 
     Attributes:
-        steps: number of updates.
-        groups: query groups a step (the paper: 32 prompts).
-        group_size: rollouts of a group (lost in the paper's extraction; chosen here).
-        epochs: gradient steps on one batch (chosen here).
-        rate: learning rate of Adam (chosen here on the validation split, with the next one: the readers must not get
+        steps: Number of updates.
+        groups: Query groups a step (the paper: 32 prompts).
+        group_size: Rollouts of a group (lost in the paper's extraction; chosen here).
+        epochs: Gradient steps on one batch (chosen here).
+        rate: Learning rate of Adam (chosen here on the validation split, with the next one: the readers must not get
             used to bad crops before the gate has learned to leave them alone).
-        gate_factor: ratio of the gate's learning rate to `rate` (chosen here).
-        anneal: whether learning rates fall linearly to zero over the steps, as in CleanRL's PPO.
-        clip: half-width of the interval around 1 in which the probability ratio counts (PPO's usual value).
-        kl: weight of the KL divergence to the warm start, in nats (ActFER 4.1).
-        entropy: weight of the tools' entropy, in nats (ActFER 4.1).
-        freeze_vision: whether the encoders keep the warm start's weights, as the paper's vision encoder does
+        gate_factor: Ratio of the gate's learning rate to `rate` (chosen here).
+        anneal: Whether learning rates fall linearly to zero over the steps, as in CleanRL's PPO.
+        clip: Half-width of the interval around 1 in which the probability ratio counts (PPO's usual value).
+        kl: Weight of the KL divergence to the warm start, in nats (ActFER 4.1).
+        entropy: Weight of the tools' entropy, in nats (ActFER 4.1).
+        freeze_vision: Whether the encoders keep the warm start's weights, as the paper's vision encoder does
             (ActFER 4.1).
         max_norm: L2 norm to which gradients are clipped, the gate's apart from the others' (chosen here).
-        save_every: steps between checkpoints.
+        save_every: Steps between checkpoints.
     """
 
     steps: int = bounded(400, ge=0)
@@ -91,18 +91,18 @@ class Trainer:
     """Trains a policy with UC-GRPO; can be saved and resumed to the last bit on CPU.
 
     Args:
-        policy: the warm start; it is trained in place.
-        venv: groups over the training split; its scorer holds the reward's configuration and the EMA.
-        config: the constants.
-        seed: seed of samples and actions.
-        folder: place of checkpoints, log and TensorBoard events; None keeps nothing.
-        known: features of the training split by the warm start's encoders (`encode_all`); only where those are frozen.
-        facts: further facts of the run, as JSON values; a checkpoint of a run with other facts is not taken over.
+        policy: The warm start; it is trained in place.
+        venv: Groups over the training split; its scorer holds the reward's configuration and the EMA.
+        config: The constants.
+        seed: Seed of samples and actions.
+        folder: Place of checkpoints, log and TensorBoard events; None keeps nothing.
+        known: Features of the training split by the warm start's encoders (`encode_all`); only where those are frozen.
+        facts: Further facts of the run, as JSON values; a checkpoint of a run with other facts is not taken over.
 
     Attributes:
-        reference: the warm start, frozen.
-        done: number of steps so far.
-        log: figures of each step.
+        reference: The warm start, frozen.
+        done: Number of steps so far.
+        log: Figures of each step.
     """
 
     policy: LightPolicy
@@ -131,7 +131,7 @@ class Trainer:
         """Train to the end, from wherever `resume` has left off.
 
         Args:
-            watch: called after each step with "training" and the step's figures.
+            watch: Called after each step with "training" and the step's figures.
 
         Returns:
             The log, a row a step.
@@ -296,8 +296,8 @@ def check_begun(folder: Path, facts: Mapping[str, Any]) -> None:
     """Compare a run that is begun in a folder with the one that is asked for, before any work.
 
     Args:
-        folder: the run's; without a checkpoint nothing is begun.
-        facts: the `facts` that `Trainer` takes.
+        folder: The run's; without a checkpoint nothing is begun.
+        facts: The `facts` that `Trainer` takes.
 
     Raises:
         DataError: it is another run.
@@ -315,7 +315,7 @@ def clipped(ratio: torch.Tensor, advantage: torch.Tensor, clip: float) -> torch.
     Args:
         ratio: float (m,), probability of each decision now over that when it was taken.
         advantage: float (m,).
-        clip: half-width of the interval around 1.
+        clip: Half-width of the interval around 1.
     """
     return -torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage).mean()
 

@@ -56,10 +56,10 @@ class ViewConfig:
     """Sizes of the pictures; the defaults are those of the environments (DESIGN).
 
     Attributes:
-        image_size: side of the raw picture's square, pixels.
-        face_size: side of the aligned face.
-        crop_size: side of a crop.
-        detector: the detector's spec.
+        image_size: Side of the raw picture's square, pixels.
+        face_size: Side of the aligned face.
+        crop_size: Side of a crop.
+        detector: The detector's spec.
     """
 
     image_size: int = bounded(96, ge=16, le=4096)
@@ -124,7 +124,7 @@ class PreparedImages:
 
     @cached_property
     def good(self) -> NDArray[np.bool_]:
-        """Whether each picture's quality is good, bool (n,).
+        """Good quality of each picture, bool (n,).
 
         Where there is no label of quality, a picture is good whose face is at least as sharp as the median one.
         """
@@ -154,7 +154,7 @@ class PreparedImages:
         """Compare what an environment asks for with what is kept here.
 
         Args:
-            detector: a spec; "auto" is the folder's own.
+            detector: A spec; "auto" is the folder's own.
             **sizes: `image_size`, `face_size`, `crop_size`.
 
         Raises:
@@ -175,7 +175,7 @@ class PreparedImages:
         """Return tools that show these pictures.
 
         Args:
-            dataset: the samples that they are of.
+            dataset: The samples that they are of.
         """
         return ViewTools(dataset, self, self.config)
 
@@ -260,9 +260,9 @@ def prepare(
     Args:
         dataset: Its samples; one of kept pictures ("prepared:FOLDER") has them already.
         folder: Folder of all prepared data sets; each has a folder of its own, named by what it holds.
-        config: sizes and detector.
-        workers: processes; default is one for each core.
-        advance: called with the number of samples drawn, for a progress bar.
+        config: Sizes and detector.
+        workers: Processes; default is one for each core.
+        advance: Called with the number of samples drawn, for a progress bar.
 
     Raises:
         ImageError: a picture cannot be read.
@@ -302,13 +302,13 @@ def write_views(
     The work is kept in parts, so that a killed one goes on where it stopped; they are removed at the end.
 
     Args:
-        datasets: their samples come one after the other.
-        config: sizes and detector.
-        facts: of `views_facts`.
-        parts: folder of the parts.
-        workers: processes; None is one for each core.
-        advance: called with the number of samples done.
-        draft: an empty folder.
+        datasets: Their samples come one after the other.
+        config: Sizes and detector.
+        facts: Facts of `views_facts`.
+        parts: Folder of the parts.
+        workers: Processes; None is one for each core.
+        advance: Called with the number of samples done.
+        draft: An empty folder.
 
     Raises:
         DataError: two samples with one id, or the folder cannot be written.
@@ -463,8 +463,8 @@ class ViewTools(FaceTools):
     """Tools that take a data set's pictures from its views; anything else is worked out as usual.
 
     Args:
-        dataset: the data set.
-        views: its views.
+        dataset: The data set.
+        views: Its views.
         config: Settings with which they were prepared.
     """
 

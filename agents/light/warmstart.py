@@ -32,19 +32,19 @@ class WarmStartConfig:
     """Constants of the warm start; chosen here on the validation split.
 
     Attributes:
-        epochs: passes over the training faces.
-        batch: faces in a step.
-        rate: peak learning rate of AdamW's one cycle.
-        decay: weight decay.
-        cropped: share of faces that are read through crops.
-        zoomed: share of scripts that zoom, which the gate takes over (ActFER's table 3: its SFT model zooms 32.6 %).
-        sharp_only: whether crops teach to read on good pictures alone, as zoom trajectories of a filtered SFT set
+        epochs: Passes over the training faces.
+        batch: Faces in a step.
+        rate: Peak learning rate of AdamW's one cycle.
+        decay: Weight decay.
+        cropped: Share of faces that are read through crops.
+        zoomed: Share of scripts that zoom, which the gate takes over (ActFER's table 3: its SFT model zooms 32.6 %).
+        sharp_only: Whether crops teach to read on good pictures alone, as zoom trajectories of a filtered SFT set
             would; the start then takes what it sees in magnified poor pictures for sharp, and can be misled by them.
-        au_weight: weight of the Action Units beside the emotion.
-        face_dropout: share of zoomed faces whose whole view is withheld, so that crops are learned to be read.
+        au_weight: Weight of the Action Units beside the emotion.
+        face_dropout: Share of zoomed faces whose whole view is withheld, so that crops are learned to be read.
         least_gain: Gain of zooming good pictures, in accuracy, below which the start is trained again for as long (the
             prototype's rule was 0.1; here readers gain 0.06 over all good pictures).
-        retries: number of such trainings at most.
+        retries: Number of such trainings at most.
     """
 
     epochs: int = bounded(8, ge=1)
@@ -99,12 +99,12 @@ def warm_start(
     """Train a policy on scripted trajectories.
 
     Args:
-        views: pictures of the training split.
-        held_out: pictures of the validation split, for the rule on the gain of zooming.
-        config: the constants.
-        seed: seed of weights and order.
-        sizes: sizes of the policy.
-        watch: called after each epoch with "warm start" and its mean loss.
+        views: Pictures of the training split.
+        held_out: Pictures of the validation split, for the rule on the gain of zooming.
+        config: The constants.
+        seed: Seed of weights and order.
+        sizes: Sizes of the policy.
+        watch: Called after each epoch with "warm start" and its mean loss.
         again: int (m,), samples that come once more in each pass, for the balance of emotions.
 
     Returns:

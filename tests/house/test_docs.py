@@ -3,6 +3,7 @@
 import configparser
 import doctest
 import importlib
+import io
 import pkgutil
 import re
 import shlex
@@ -121,6 +122,7 @@ def test_every_block_of_a_page_runs_as_printed(page, tmp_path, monkeypatch, caps
     needs(page)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "stdin", io.StringIO("d\nz mouth\na happiness 6 12\n" * 10))  # for `actfer play`
     monkeypatch.setenv("ACTFER_IMPORT", "")
     (tmp_path / "my_photos").mkdir()
     (tmp_path / "my_detectors.py").write_text(PLUGIN)
@@ -161,7 +163,7 @@ def test_every_link_of_a_page_leads_somewhere():
 
 def test_blocks_that_are_not_run_say_why():
     reasons = [reason for page in PAGES for _, _, reason in blocks_of(page) if reason]
-    assert all(re.search(r"minutes|hours|GPU|model|server|authors", reason) for reason in reasons)
+    assert all(re.search(r"minutes|hours|GPU|model|server|authors|trained", reason) for reason in reasons)
 
 
 def test_the_readme_names_every_id_and_every_detector():

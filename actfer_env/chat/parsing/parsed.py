@@ -82,7 +82,7 @@ class ParsedAnswer:
 
 @dataclass(frozen=True)
 class ParsedTurn:
-    """Content of a turn.
+    """Contents of a turn.
 
     Attributes:
         thinking: The reasoning, or None.

@@ -26,8 +26,8 @@ def system_prompt(chat: ChatConfig, episode: EpisodeConfig) -> str:
     """Return the system prompt: the task, the tools' use, FACS knowledge and the answer's format.
 
     Args:
-        chat: preset, coordinates and form of calls.
-        episode: budgets, tools and Action Units.
+        chat: Preset, coordinates and form of calls.
+        episode: Budgets, tools and Action Units.
     """
     return _system_prompt(chat, episode, changes())
 
@@ -55,9 +55,9 @@ def user_prompt(
     """Return the question that comes with the picture.
 
     Args:
-        chat: the preset.
+        chat: The preset.
         regions: Regions of a pre-aligned face: region -> box as it is written on the wire.
-        emotions: those that the episode allows.
+        emotions: Those that the episode allows.
     """
     template = _environment().get_template(f"{chat.preset}.user.j2")
     return template.render(regions=regions, emotions=answers(chat, emotions), canvas=chat.preset_spec.canvas).strip()

@@ -71,6 +71,12 @@ class DetectionStore:
     def open(cls, folder: str | os.PathLike[str]) -> DetectionStore:
         """Open a folder.
 
+        Args:
+            folder: Folder that `create` made.
+
+        Returns:
+            The store.
+
         Raises:
             DetectorError: it holds no detections, or those of another version.
         """
@@ -112,6 +118,10 @@ class DetectionStore:
     def check(self, spec: str, settings: dict[str, Any]) -> None:
         """Compare a detector with the one whose detections are here.
 
+        Args:
+            spec: Spec of the detector.
+            settings: Its settings, as `settings_of` returns them.
+
         Raises:
             DetectorError: they differ.
         """
@@ -122,7 +132,11 @@ class DetectionStore:
             )
 
     def bucket(self, sample: str) -> int:
-        """Return the sub-folder of a sample's id, from 0."""
+        """Return the sub-folder of a sample's id, from 0.
+
+        Args:
+            sample: The sample.
+        """
         return int.from_bytes(hashlib.blake2b(sample.encode(), digest_size=8).digest(), "big") % self.buckets
 
     def shard(self, bucket: int, name: str) -> Path:
@@ -131,6 +145,10 @@ class DetectionStore:
 
     def find(self, sample: str, picture: str) -> list[Face] | None:
         """Return the faces of a sample's picture, or None where they are not known.
+
+        Args:
+            sample: The sample.
+            picture: Digest of its picture, of `picture_digest`.
 
         Raises:
             DetectorError: a shard is broken.
@@ -147,6 +165,12 @@ class DetectionStore:
     def counts(path: Path) -> tuple[int, int]:
         """Return how many rows a shard holds, and how many of them are of pictures that could not be read.
 
+        Args:
+            path: The shard.
+
+        Returns:
+            Number of rows, and number of unread pictures among them.
+
         Raises:
             DetectorError: the shard is broken or not there.
         """
@@ -157,6 +181,10 @@ class DetectionStore:
     @staticmethod
     def write(path: Path, rows: Iterable[Row]) -> None:
         """Write a shard; it appears when it is whole, and replaces one of its name.
+
+        Args:
+            path: The shard.
+            rows: Its rows.
 
         Raises:
             DetectorError: the folder cannot be written.
@@ -212,6 +240,12 @@ class CachedDetector:
     def detect(self, image: NDArray[np.uint8]) -> list[Face]:
         """Return the faces of an RGB image (H, W, 3), always by the detector: a bare picture has no id.
 
+        Args:
+            image: RGB picture, uint8 (H, W, 3).
+
+        Returns:
+            The faces, in pixels of the image.
+
         Raises:
             DetectorError: `miss` is "error".
         """
@@ -220,6 +254,13 @@ class CachedDetector:
 
     def detect_sample(self, sample: Sample, image: NDArray[np.uint8]) -> list[Face]:
         """Return the faces of a sample.
+
+        Args:
+            sample: The sample.
+            image: Its picture, RGB uint8 (H, W, 3).
+
+        Returns:
+            The faces, in pixels of the image.
 
         Raises:
             DetectorError: they are not kept and `miss` is "error", or a shard is broken.
@@ -245,14 +286,25 @@ class CachedDetector:
 
 
 def picture_digest(image: NDArray[np.uint8]) -> str:
-    """Return 32 hexadecimal digits that stand for the pixels of an RGB image (H, W, 3)."""
+    """Return 32 hexadecimal digits that stand for the pixels of an RGB image (H, W, 3).
+
+    Args:
+        image: RGB picture, uint8 (H, W, 3).
+    """
     digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=16)
     digest.update(np.ascontiguousarray(image).data)
     return digest.hexdigest()
 
 
 def absolute_spec(spec: str) -> str:
-    """Make a file in a spec absolute: workers have other working directories."""
+    """Make a file in a spec absolute: workers have other working directories.
+
+    Args:
+        spec: Spec of a detector, such as "yunet:model.onnx".
+
+    Returns:
+        The spec with an absolute path.
+    """
     name, colon, argument = spec.partition(":")
     if name == "unturned" and colon:
         return f"{name}:{absolute_spec(argument)}"

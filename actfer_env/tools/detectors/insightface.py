@@ -72,6 +72,12 @@ class InsightFaceDetector:
     def detect(self, image: NDArray[np.uint8]) -> list[Face]:
         """Return the faces of an RGB uint8 image (H, W, 3), best first.
 
+        Args:
+            image: RGB picture, uint8 (H, W, 3).
+
+        Returns:
+            The faces, in pixels of the image.
+
         Raises:
             DetectorError: the array is not such an image.
         """
@@ -119,6 +125,13 @@ def require_extra() -> None:
 
 def find_models(pack: str | Path, root: str | Path = "~/.insightface") -> list[Path]:
     """Return the .onnx files of a pack, sorted; a named pack that is absent is downloaded.
+
+    Args:
+        pack: Name of a pack, a folder of .onnx files, or one such file.
+        root: Folder in which InsightFace keeps its packs.
+
+    Returns:
+        The paths.
 
     Raises:
         DetectorError: there are none, or the download failed.
@@ -182,7 +195,11 @@ def choose_models(files: Sequence[Path]) -> tuple[Path, Path | None]:
 
 
 def model_kind(path: Path) -> str:
-    """Return "detector", "landmarks_106" or "other" for an .onnx file, from its graph alone."""
+    """Return "detector", "landmarks_106" or "other" for an .onnx file, from its graph alone.
+
+    Args:
+        path: The .onnx file.
+    """
     import onnx
 
     try:

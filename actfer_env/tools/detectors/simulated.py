@@ -50,7 +50,11 @@ class SimulatedConfig:
         check_fields(self)
 
     def finds(self, face: Any) -> bool:
-        """Tell whether a true face (`data.faces.SceneFace`) is found."""
+        """Tell whether a true face (`data.faces.SceneFace`) is found.
+
+        Args:
+            face: The true face.
+        """
         return bool(
             face.inter_ocular >= self.min_eyes
             and face.native_scale >= self.min_native
@@ -95,6 +99,13 @@ class SimulatedDetector:
 
     def detect_sample(self, sample: Sample, image: NDArray[np.uint8]) -> list[Face]:
         """Return the true faces of a drawn sample that a real detector would find.
+
+        Args:
+            sample: The drawn sample.
+            image: Its picture, RGB uint8 (H, W, 3).
+
+        Returns:
+            The faces, in pixels of the image.
 
         Raises:
             DetectorError: the sample is a photo.

@@ -51,6 +51,12 @@ class YuNetDetector:
     def detect(self, image: NDArray[np.uint8]) -> list[Face]:
         """Return the faces of an RGB uint8 image (H, W, 3), best first.
 
+        Args:
+            image: RGB picture, uint8 (H, W, 3).
+
+        Returns:
+            The faces, in pixels of the image.
+
         Raises:
             DetectorError: the array is not such an image.
         """
