@@ -204,7 +204,7 @@ def test_an_unknown_detector_is_one_line(tmp_path: Path) -> None:
 
 def test_a_killed_run_loses_the_shard_in_work_alone(tmp_path: Path) -> None:
     out = tmp_path / "faces"
-    faces = photos(tmp_path / "photos", 24)
+    faces = photos(tmp_path / "photos", 14)
     arguments = ("data", "precompute", str(faces), "--detector", "mtcnn", "--out", str(out), "--shard-size", "2")
     process = subprocess.Popen([sys.executable, "-m", "actfer_env", *arguments], stdout=subprocess.DEVNULL,
                                stderr=subprocess.DEVNULL)  # fmt: skip
