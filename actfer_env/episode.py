@@ -13,6 +13,7 @@ table is that of ActFER's two tools; `EpisodeConfig.tools` may name others, each
 
 from __future__ import annotations
 
+# Longer than 400 lines: all rules of an episode are read in one place.
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping

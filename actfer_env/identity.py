@@ -17,7 +17,7 @@ from actfer_env import facs
 from actfer_env.errors import DataError, short
 
 if TYPE_CHECKING:
-    from actfer_env.data import Dataset, Sample
+    from actfer_env.sample import Dataset, Sample
 
 _MISSING = object()
 _SMALL = 64 * 2**20

@@ -61,10 +61,19 @@ class Usage:
     seconds: float = 0.0
 
 
-class Played(Protocol):
-    """A finished conversation; agents may return more of it."""
+@dataclass(eq=False)
+class ChatTrajectory:
+    """A conversation that is over; agents may return more of it.
+
+    Attributes:
+        episode: The episode, finished unless there is an error.
+        error: Reason why an endpoint refuses this conversation, though it answers others; None where it was played.
+        begun: Whether the endpoint had answered one of its turns, so that the fault is not in what all requests have.
+    """
 
     episode: ChatEpisode
+    error: str | None = None
+    begun: bool = True
 
 
 class ChatAgent(Protocol):
@@ -77,7 +86,7 @@ class ChatAgent(Protocol):
 
     name: str
 
-    def play(self, episodes: Iterable[ChatEpisode]) -> Iterator[tuple[Played, Usage]]:
+    def play(self, episodes: Iterable[ChatEpisode]) -> Iterator[tuple[ChatTrajectory, Usage]]:
         """Play fresh episodes to their ends, several at once; yield each when it is over, in any order."""
 
 

@@ -12,21 +12,24 @@ import re
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, TypeAlias
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
-from actfer_env.agents.base import Usage
+from actfer_env.agents.base import ChatTrajectory, Usage
+from actfer_env.agents.estimate import Estimate, estimate
 from actfer_env.agents.masking import EndpointError, Mask, address, login_header, read_key, secrets_of
 from actfer_env.agents.refusals import cure_of, kind_of
+from actfer_env.agents.replies import inner_error, is_full, read_reply, said_by, tokens_spent
 from actfer_env.bounds import bounded, check_fields
 from actfer_env.chat import ChatEpisode, to_openai
 from actfer_env.chat.messages import without_reasoning
-from actfer_env.chat.turns import look_texts
 from actfer_env.files import check_writable, write_text_atomic
+
+__all__ = ["EndpointConfig", "EndpointError", "Estimate", "OpenAIChatAgent", "estimate"]
 
 _NO_CHAT = "did not answer as a chat endpoint (is the address right, with its /v1?)"
 _KEPT = "; finished episodes are kept, run again to go on"
@@ -40,8 +43,6 @@ _ADAPTABLE = {"max_tokens": "max_completion_tokens", "temperature": "", "seed": 
 _UNSUPPORTED = re.compile(r"[Uu]nsupported (?:parameter|value): '(\w+)'|does not support|[Uu]n(?:supported|recognized)")
 _REASONING_WANTED = re.compile(r"reasoning.*(?:miss|must|requir|expect|passed)|(?:miss|requir).*reasoning", re.I | re.S)
 """Servers that take a history of tool calls only together with its reasoning (DeepSeek)."""
-_REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_details", "thinking", "thinking_blocks")
-"""Where servers put the reasoning that they cut out: the first that holds words is taken, the others repeat it."""
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -96,28 +97,13 @@ class EndpointConfig:
         return f"EndpointConfig({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
 
-@dataclass(frozen=True)
-class Dialogue:
-    """A conversation with an endpoint that is over.
-
-    Attributes:
-        episode: Finished, unless there is an error.
-        error: Reason why the endpoint refuses this conversation, though it answers others; None where it was played.
-        begun: Whether the endpoint had answered one of its turns, so that the fault is not in what all requests have.
-    """
-
-    episode: ChatEpisode
-    error: str | None = None
-    begun: bool = True
-
-
 class _RefusedError(EndpointError):
     """A request that the endpoint refuses, for its own sake or for what all requests have."""
 
     begun = False
 
 
-_Result: TypeAlias = tuple[Dialogue, Usage, BaseException | None]
+_Result: TypeAlias = tuple[ChatTrajectory, Usage, BaseException | None]
 
 
 class OpenAIChatAgent:
@@ -150,11 +136,11 @@ class OpenAIChatAgent:
         self._names: dict[str, str] = {}
         self._reasoning_wanted = False
 
-    def play(self, episodes: Iterable[ChatEpisode]) -> Iterator[tuple[Dialogue, Usage]]:
+    def play(self, episodes: Iterable[ChatEpisode]) -> Iterator[tuple[ChatTrajectory, Usage]]:
         """Play episodes to their ends, `concurrency` at once.
 
         Yields:
-            Each finished dialogue and what it cost.
+            Each finished conversation and what it cost.
 
         Raises:
             EndpointError: the endpoint stopped answering, refuses the key or the request, or the token budget is
@@ -162,72 +148,73 @@ class OpenAIChatAgent:
         """
         waiting, results = iter(episodes), SimpleQueue[_Result]()
         failed: BaseException | None = None
+        budget = self.config.token_budget
         running = finished = refused = in_a_row = 0
         while True:
             while failed is None and running < self.config.concurrency and (episode := next(waiting, None)) is not None:
-                failed = self._spent_up()
-                if failed is None:
+                used = self.total.prompt_tokens + self.total.completion_tokens
+                if budget is not None and used >= budget:
+                    failed = EndpointError(f"the token budget of {budget} is used up ({used}); raise it and run again")
+                else:
                     # A daemon, so that an interrupt need not wait for calls that are under way.
                     threading.Thread(target=self._work, args=(episode, results), daemon=True).start()
                     running += 1
             if not running:
                 break
-            dialogue, usage, error = results.get()
+            played, usage, error = results.get()
             running -= 1
             if error is None:
                 finished, in_a_row = finished + 1, 0
-                yield dialogue, usage
+                yield played, usage
                 continue
             if not isinstance(error, _RefusedError):
                 failed = failed or error
                 continue
             refused, in_a_row = refused + 1, 0 if error.begun else in_a_row + 1
             if in_a_row < _REFUSALS and (finished or refused < _HOPELESS):
-                yield Dialogue(dialogue.episode, str(error), error.begun), usage
+                yield ChatTrajectory(played.episode, str(error), error.begun), usage
             else:
                 failed = failed or error
         if failed is not None:
             raise failed
 
-    def _spent_up(self) -> EndpointError | None:
-        budget, used = self.config.token_budget, self.total.prompt_tokens + self.total.completion_tokens
-        if budget is None or used < budget:
-            return None
-        return EndpointError(f"the token budget of {budget} is used up ({used}); raise it and run again")
-
     def _work(self, episode: ChatEpisode, results: SimpleQueue[_Result]) -> None:
-        """Play an episode, in a thread of its own."""
-        try:
-            results.put((*self._play_one(episode), None))
-        except BaseException as error:
-            results.put((Dialogue(episode), Usage(), error))
-
-    def _play_one(self, episode: ChatEpisode) -> tuple[Dialogue, Usage]:
+        """Play an episode to its end, in a thread of its own."""
         usage = Usage()
-        while not episode.done:
-            answer = self._answer(episode, usage)
-            if "stop" in answer:
-                episode.stop(answer["stop"], answer.get("why") or "", answer.get("status"))
-                break
-            calls = answer.get("tool_calls") if episode.chat.calls == "native" else None
-            episode.step(answer.get("content") or "", calls or None, reasoning=answer.get("reasoning"))
-            if answer.get("cut"):
-                episode.note_cut()
-        return Dialogue(episode), usage
+        try:
+            while not episode.done:
+                answer = self._answer(episode, usage)
+                if "stop" in answer:
+                    episode.stop(answer["stop"], answer.get("why") or "", answer.get("status"))
+                    break
+                calls = answer.get("tool_calls") if episode.chat.calls == "native" else None
+                episode.step(answer.get("content") or "", calls or None, reasoning=answer.get("reasoning"))
+                if answer.get("cut"):
+                    episode.note_cut()
+            results.put((ChatTrajectory(episode), usage, None))
+        except BaseException as error:
+            results.put((ChatTrajectory(episode), Usage(), error))
 
     def _answer(self, episode: ChatEpisode, usage: Usage) -> dict[str, Any]:
-        """Ask for the next turn, or take it from the cache."""
-        request = self._request(episode)
-        place = self._place(request, episode)
-        kept = _cached(place)
-        if kept is not None:
-            return kept
-        if place is not None:  # an answer that could not be kept would be paid for again
-            check_writable(place.parent)
+        """Return the next turn: found in the cache, or asked for, masked, counted and kept."""
+        request, place = self._request(episode), None
+        if self.config.cache is not None:
+            key = json.dumps([self.config.address, request, episode.episode.member], sort_keys=True)
+            place = Path(self.config.cache) / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
+            kept = _cached(place)
+            if kept is not None:
+                return kept
+            check_writable(place.parent)  # an answer that could not be kept would be paid for again
         start = time.perf_counter()
-        answer, spent = self._ask(request, first=not episode.texts)
+        answer, (prompt, completion) = self._ask(request, first=not episode.texts)
         answer = self._mask.hide_in(answer)
-        self._count(usage, *spent, time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        with self._lock:
+            for part in (usage, self.total):
+                part.calls += 1
+                part.prompt_tokens += prompt
+                part.completion_tokens += completion
+                part.seconds += seconds
         if place is not None and answer.get("status") is None:  # a server's refusal may be mended
             write_text_atomic(place, json.dumps(answer, ensure_ascii=False))
         return answer
@@ -248,27 +235,28 @@ class OpenAIChatAgent:
         """Send a request, and return the turn, or how the endpoint ends the conversation, and the tokens spent."""
         import openai
 
-        sent = self._adapted(request)
-        try:
-            response = self._client.chat.completions.create(**sent)
-        except openai.APIConnectionError as error:
-            why = f"{self.config.address} did not answer ({self._tries}): {error.__cause__ or error}"
-            raise self._error(why, _KEPT) from None
-        except openai.APIStatusError as error:
-            if self._adapt(error, sent):
-                return self._ask(request, first)
-            return self._refused(error.status_code, _said(error), first), (0, 0)
-        except (openai.OpenAIError, ValueError) as error:
-            if not first and kind_of(None, str(error), first) == "length":
-                return self._refused(None, str(error), first), (0, 0)
-            raise self._error(f"{self.config.address} {_NO_CHAT}: {error}") from None
-        status, said = _inner_error(response)
+        while True:
+            sent = self._adapted(request)
+            try:
+                response = self._client.chat.completions.create(**sent)
+                break
+            except openai.APIConnectionError as error:
+                why = f"{self.config.address} did not answer ({self._tries}): {error.__cause__ or error}"
+                raise self._error(why, _KEPT) from None
+            except openai.APIStatusError as error:
+                if not self._adapt(error, sent):
+                    return self._refused(error.status_code, said_by(error), first), (0, 0)
+            except (openai.OpenAIError, ValueError) as error:
+                if not first and kind_of(None, str(error), first) == "length":
+                    return self._refused(None, str(error), first), (0, 0)
+                raise self._error(f"{self.config.address} {_NO_CHAT}: {error}") from None
+        status, said = inner_error(response)
         if said is not None and (not first or kind_of(status, said, first) == "length"):
             return self._refused(status, said, first), (0, 0)
         if not getattr(response, "choices", None) or getattr(response.choices[0], "message", None) is None:
             raise self._error(f"{self.config.address} {_NO_CHAT}: {said or response}")
-        answer, spent = _reply(response), _spent(response)
-        if _is_full(answer, response, first):
+        answer, spent = read_reply(response), tokens_spent(response)
+        if is_full(answer, response, first):
             said = "the answer ended at the bound on length before its first token"
             return self._refused(None, f"context length exceeded: {said}", first), spent
         return answer, spent
@@ -282,7 +270,14 @@ class OpenAIChatAgent:
         with self._lock:
             renamed = {self._names.get(key, key): value for key, value in request.items()}
             wanted = self._reasoning_wanted
-        messages = [_history(message, wanted) for message in request["messages"]]
+        messages = []
+        for message in request["messages"]:
+            if message["role"] != "assistant":
+                messages.append(message)
+            elif wanted:
+                messages.append({**message, "reasoning_content": message.get("reasoning_content", "")})
+            else:
+                messages.append(without_reasoning(message))
         return {key: value for key, value in (renamed | {"messages": messages}).items() if key}
 
     def _adapt(self, error: Any, sent: dict[str, Any]) -> bool:
@@ -290,7 +285,7 @@ class OpenAIChatAgent:
 
         Reasoning models call `max_tokens` otherwise, fix temperature and seed, and may want their reasoning back.
         """
-        if error.status_code in (400, 422) and _REASONING_WANTED.search(_said(error)) and not _has_reasoning(sent):
+        if error.status_code in (400, 422) and _REASONING_WANTED.search(said_by(error)) and not _has_reasoning(sent):
             with self._lock:
                 self._reasoning_wanted = True
             return True
@@ -321,89 +316,16 @@ class OpenAIChatAgent:
         if kind == "busy":
             raise self._error(f"{why} ({self._tries})", _KEPT)
         if kind == "other" or (first and kind == "length"):
-            self._raise_refused(why, cure_of(said, self.config.max_tokens) if kind == "length" else "", begun=not first)
+            cure = cure_of(said, self.config.max_tokens) if kind == "length" else ""
+            refusal = _RefusedError(_line(self._mask.hide(why)) + cure)
+            refusal.begun = not first
+            raise refusal from None
         outcome = "refused" if kind == "filtered" else "too_long"
         return {"stop": outcome, "why": _line(self._mask.hide(why)), "status": status or 200}
-
-    def _raise_refused(self, why: str, cure: str, *, begun: bool) -> NoReturn:
-        error = _RefusedError(_line(self._mask.hide(why)) + cure)
-        error.begun = begun
-        raise error from None
 
     def _error(self, why: str, cure: str = "") -> EndpointError:
         """Return the error in one line, without secrets: some servers quote the key when they refuse it."""
         return EndpointError(_line(self._mask.hide(why)) + cure)
-
-    def _count(self, usage: Usage, prompt: int, completion: int, seconds: float) -> None:
-        with self._lock:
-            for part in (usage, self.total):
-                part.calls += 1
-                part.prompt_tokens += prompt
-                part.completion_tokens += completion
-                part.seconds += seconds
-
-    def _place(self, request: dict[str, Any], episode: ChatEpisode) -> Path | None:
-        """Return where the answer to a request is kept; repeats of a sample have their own answers."""
-        if self.config.cache is None:
-            return None
-        key = json.dumps([self.config.address, request, episode.episode.member], sort_keys=True)
-        return Path(self.config.cache) / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """Cost of an evaluation, estimated without a call.
-
-    Attributes:
-        episodes: Counted.
-        calls: Calls of the endpoint.
-        prompt_tokens: Four characters, or 1,024 pixels, are taken for one.
-        completion_tokens: 150 for each call (chosen here).
-        cost: Cost in the currency of the prices.
-    """
-
-    episodes: int
-    calls: int
-    prompt_tokens: int
-    completion_tokens: int
-    cost: float
-
-
-def estimate(
-    episodes: Iterable[ChatEpisode], price_in: float = 0.0, price_out: float = 0.0, written: int = 150
-) -> Estimate:
-    """Play a fixed script (detect, zoom twice, answer) and count what would be sent; nothing is.
-
-    Args:
-        episodes: Fresh episodes.
-        price_in: Price of a million prompt tokens.
-        price_out: Price of a million completion tokens.
-        written: Tokens of a turn.
-    """
-    count = calls = prompt = 0
-    for episode in episodes:
-        count += 1
-        for text in _script(episode):
-            if episode.done:
-                break
-            calls += 1
-            prompt += _size(episode)
-            episode.step(text)
-    cost = (prompt * price_in + calls * written * price_out) / 1e6
-    return Estimate(count, calls, prompt, calls * written, cost)
-
-
-def _script(episode: ChatEpisode) -> Sequence[str]:
-    answer = '<answer>{"emotion": "neutral", "aus": []}</answer>'
-    if not episode.chat.preset_spec.tools:
-        return ["<think>.</think><answer>neutral</answer>"]
-    return [*look_texts(["eye-periorbital", "mouth-chin"]), answer]
-
-
-def _size(episode: ChatEpisode) -> int:
-    parts = [part for message in episode.messages for part in message["content"] if part["type"] == "text"]
-    pixels = sum(image.shape[0] * image.shape[1] for image in episode.images)
-    return sum(len(part["text"]) for part in parts) // 4 + pixels // 1024
 
 
 def _is_address(url: str) -> bool:
@@ -433,9 +355,9 @@ def _client(config: EndpointConfig, key: str, mask: Mask) -> Any:
     raise EndpointError(f"endpoint {config.address!r} is no address ({why})")
 
 
-def _cached(place: Path | None) -> dict[str, Any] | None:
+def _cached(place: Path) -> dict[str, Any] | None:
     """Return a kept answer; one that is broken is asked for again."""
-    if place is None or not place.exists():
+    if not place.exists():
         return None
     try:
         answer = json.loads(place.read_text(encoding="utf-8"))
@@ -444,103 +366,9 @@ def _cached(place: Path | None) -> dict[str, Any] | None:
     return answer if isinstance(answer, dict) and answer.get("stop") != "too_long" else None
 
 
-def _reply(response: Any) -> dict[str, Any]:
-    """Return the turn as JSON values."""
-    choice = response.choices[0]
-    message = choice.message
-    if getattr(message, "refusal", None):
-        return {"stop": "refused", "why": message.refusal}
-    if choice.finish_reason == "content_filter":
-        return {"stop": "refused", "why": "content filter", "status": 200}
-    found = getattr(message, "tool_calls", None) or []
-    calls = [call if isinstance(call, dict) else call.model_dump(exclude_none=True) for call in found]
-    answer = {"content": _text(message.content), "tool_calls": calls}
-    reasoning = _reasoning(message)
-    answer |= {"reasoning": reasoning} if reasoning else {}
-    return answer | ({"cut": True} if choice.finish_reason == "length" else {})
-
-
-def _text(content: Any) -> str:
-    """Return the text of a message whose content may be a list of parts, or nothing that is known."""
-    if isinstance(content, list):
-        texts = [part.get("text") for part in content if isinstance(part, dict) and not _is_thought(part)]
-        return "".join(text for text in texts if isinstance(text, str))
-    return content if isinstance(content, str) else ""
-
-
-def _is_thought(part: dict[str, Any]) -> bool:
-    return any(word in str(part.get("type", "")) for word in ("thinking", "reasoning"))
-
-
-def _reasoning(message: Any) -> str:
-    """Return the reasoning that a server has cut out of a turn, empty where there is none."""
-    content = message.content if isinstance(message.content, list) else []
-    places = [getattr(message, name, None) for name in _REASONING_FIELDS]
-    places.append([part for part in content if isinstance(part, dict) and _is_thought(part)])
-    return next((words for words in map(_words, places) if words.strip()), "")
-
-
-def _words(value: Any, depth: int = 4) -> str:
-    """Return the words of a reasoning field: a text, or parts that hold texts."""
-    if isinstance(value, str) or depth == 0:
-        return value if isinstance(value, str) else ""
-    if isinstance(value, dict):
-        return next(filter(None, (_words(value.get(key), depth - 1) for key in _WORD_KEYS)), "")
-    if not isinstance(value, list):
-        return ""
-    return "\n".join(filter(None, (_words(part, depth - 1) for part in value)))
-
-
-_WORD_KEYS = ("text", "thinking", "reasoning", "summary", "content")
-
-
-def _history(message: dict[str, Any], reasoning: bool) -> dict[str, Any]:
-    """Return a message of the history with or without its reasoning."""
-    if message["role"] != "assistant":
-        return message
-    if reasoning:
-        return {**message, "reasoning_content": message.get("reasoning_content", "")}
-    return without_reasoning(message)
-
-
 def _has_reasoning(request: dict[str, Any]) -> bool:
     turns = [message for message in request["messages"] if message["role"] == "assistant"]
     return not turns or any("reasoning_content" in message for message in turns)
-
-
-def _said(error: Any) -> str:
-    """Return all that a refusal says: message, code and type."""
-    codes = [getattr(error, name, None) for name in ("code", "type", "param")]
-    return " ".join(str(part) for part in (error.message, *codes) if part)
-
-
-def _inner_error(response: Any) -> tuple[int | None, str | None]:
-    """Return status and words of an error that a server has put inside an answer; (None, None) where there is none."""
-    choice = next(iter(getattr(response, "choices", None) or ()), None)
-    error = getattr(response, "error", None) or getattr(choice, "error", None)
-    if not error:
-        return None, None
-    code = error.get("code") if isinstance(error, dict) else None
-    return code if isinstance(code, int) and 400 <= code < 600 else None, str(error)
-
-
-def _is_full(answer: dict[str, Any], response: Any, first: bool) -> bool:
-    """Whether an answer is empty because the conversation fills the model's context.
-
-    Servers may answer so instead of refusing. An empty answer at the bound on a turn's tokens may also be hidden
-    reasoning: tokens were written then.
-    """
-    if not answer.get("cut") or answer["content"].strip() or answer["tool_calls"] or answer.get("reasoning"):
-        return False
-    written = getattr(getattr(response, "usage", None), "completion_tokens", None)
-    return written == 0 if first or isinstance(written, int) else True
-
-
-def _spent(response: Any) -> tuple[int, int]:
-    usage = getattr(response, "usage", None)
-    found = [getattr(usage, name, 0) for name in ("prompt_tokens", "completion_tokens")]
-    prompt, written = (value if isinstance(value, int) else 0 for value in found)
-    return prompt, written
 
 
 def _line(text: str) -> str:

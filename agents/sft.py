@@ -8,6 +8,7 @@ lessons of `actfer_env.agents.lessons`, with a loss on the tokens that a policy 
 
 from __future__ import annotations
 
+# Longer than 400 lines: settings, both stages of the training and its command stand in one file, as in a script.
 import argparse
 import json
 import os

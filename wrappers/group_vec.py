@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+# Longer than 400 lines: a fifth of them is the page of the class, and its step and reset are read with what they call.
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
@@ -29,11 +30,11 @@ from actfer_env.tools.au_areas import ground
 from actfer_env.wrappers.blocks import Start, Turn
 from actfer_env.wrappers.workers import LocalBlock, WorkerPool
 
-Batch = dict[str, Any]
-MODES = (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP)
+Observations = dict[str, Any]
+AUTORESET_MODES = (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP)
 
 
-class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
+class GroupVectorEnv(gym.vector.VectorEnv[Observations, Any, NDArray[Any]]):
     """Groups of episodes over one sample each, in this process or in workers, with the same results.
 
     ## Description
@@ -104,13 +105,18 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
         max_episode_steps: int | None = None,
         **kwargs: Any,
     ) -> None:
-        _check(num_groups, group_size, num_workers)
+        if num_groups < 1 or group_size < 1:
+            raise ValueError(f"num_groups {num_groups} and group_size {group_size} must be at least 1")
+        if num_workers < 0:
+            raise ValueError(f"num_workers {num_workers} must be at least 0; 0 plays in this process")
         given = _bounded(kwargs, max_episode_steps)
         made = given if env_id is None else arguments(env_id, **given)
         self._template = first = ActFEREnv(**made)
         self.num_groups, self.group_size, self.num_workers = num_groups, group_size, num_workers
         self.num_envs, self.copy = num_groups * group_size, copy
-        self.autoreset_mode = _mode(autoreset_mode)
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        if self.autoreset_mode not in AUTORESET_MODES:
+            raise ValueError(f"autoreset_mode {self.autoreset_mode.value} is not supported: use NextStep or SameStep")
         self.metadata = {**first.metadata, "autoreset_mode": self.autoreset_mode}
         self.render_mode = first.render_mode
         self.single_observation_space, self.single_action_space = first.observation_space, first.action_space
@@ -152,7 +158,7 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Batch, dict[str, Any]]:
+    ) -> tuple[Observations, dict[str, Any]]:
         """Start every group anew.
 
         Args:
@@ -179,7 +185,7 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
 
     def step(
         self, actions: Any
-    ) -> tuple[Batch, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+    ) -> tuple[Observations, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """Play one turn of every active member; see the class for frozen members and the end of groups.
 
         Args:
@@ -199,7 +205,8 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
         self._begin(turn)
         rewards, ends, said = np.zeros(self.num_envs), np.zeros((2, self.num_envs), bool), _said(turn)
         scored = self._close(turn, rewards, ends) if turn.over else {}
-        final = self._restart(turn.over, said | scored) if self._restarts and turn.over else {}
+        restarts = bool(turn.over) and self.autoreset_mode is AutoresetMode.SAME_STEP
+        final = self._restart(turn.over, said | scored) if restarts else {}
         self._ready = True
         self._show()
         return self._batch(), rewards, ends[0], ends[1], {**self._info(), **said, **scored, **final}
@@ -296,10 +303,6 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
         sent = {**kwargs, "dataset": first.dataset, "root": None, "split": None, "preset": None, "render_mode": None}
         return WorkerPool(first, sent, *groups, self.num_workers, context)
 
-    @property
-    def _restarts(self) -> bool:
-        return self.autoreset_mode is AutoresetMode.SAME_STEP
-
     def _first_samples(self, options: dict[str, Any]) -> Sequence[int | str | None]:
         unknown = set(options) - {"samples"}
         if unknown:
@@ -340,11 +343,15 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
     def _close(self, turn: Turn, rewards: NDArray[np.float64], ends: NDArray[np.bool_]) -> dict[str, Any]:
         """Score the groups that end, write their rewards and ends, and return their info."""
         index = self._rows(turn.over)
+        there = self._mask(index)
         if getattr(self.scorer, "grounded", False):
             turn.rollouts = [ground(one, self.dataset[self.dataset.find(one.sample_id)], self.tools)
                              for one in turn.rollouts]  # fmt: skip
         scores = self.scorer.score(turn.rollouts)
-        self._keep(scores)
+        # Groups of one move no EMA: beyond the first their scores change nothing at the next commit, and a trainer
+        # that never commits must not fill the memory with them.
+        if self.group_size > 1 or not self.pending:
+            self.pending.append(scores)
         self._ended[turn.over] = True
         rewards[index] = scores.total
         ends[1, index] = [rollout.truncated for rollout in turn.rollouts]
@@ -352,32 +359,19 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
         if self.render_mode is not None:
             for place, i in enumerate(index):
                 self._shown[i] = (scores, place)
-        return self._end_info(index, turn, scores)
 
-    def _keep(self, scores: Scores) -> None:
-        """Keep scores for the next commit.
-
-        Groups of one move no EMA: beyond the first their scores change nothing, and a trainer that never commits
-        must not fill the memory with them.
-        """
-        if self.group_size > 1 or not self.pending:
-            self.pending.append(scores)
-
-    def _end_info(self, index: NDArray[np.intp], turn: Turn, scores: Scores) -> dict[str, Any]:
-        there = self._mask(index)
-        kept = np.full(self.num_envs, None, object)
-        kept[index] = turn.rollouts
-        columns = {name: self._column(index, getattr(scores, name)) for name in (*TERMS, "advantage")}
-        advantage = columns.pop("advantage")
-        terms = {**columns, **{f"_{name}": there.copy() for name in columns}}
-        return {"rollout": kept, "_rollout": there, "scores": terms, "_scores": there.copy(),
+        rollouts = np.full(self.num_envs, None, object)
+        rollouts[index] = turn.rollouts
+        terms: dict[str, Any] = {}
+        for name in (*TERMS, "advantage"):
+            terms[name] = np.zeros(self.num_envs)
+            terms[name][index] = getattr(scores, name)
+        advantage = terms.pop("advantage")
+        terms |= {f"_{name}": there.copy() for name in terms}
+        info = {"rollout": rollouts, "_rollout": there, "scores": terms, "_scores": there.copy(),
                 "reward_terms": terms, "_reward_terms": there.copy(),
-                "advantage": advantage, "_advantage": there.copy(), **self._readings(index, scores)}  # fmt: skip
-
-    def _readings(self, index: NDArray[np.intp], scores: Scores) -> dict[str, Any]:
-        """Return `Scores.readings` of the members that end, each column with the mask of where it is known."""
-        info: dict[str, Any] = {}
-        for name, values in scores.readings().items():
+                "advantage": advantage, "_advantage": there.copy()}  # fmt: skip
+        for name, values in scores.readings().items():  # known of some members only
             known = index[[value is not None for value in values]]
             column: NDArray[Any] = np.full(self.num_envs, None, object) if name == "rule" else np.zeros(self.num_envs)
             column[known] = [value for value in values if value is not None]
@@ -392,11 +386,6 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
         there[index] = True
         return there
 
-    def _column(self, index: NDArray[np.intp], values: NDArray[np.float64]) -> NDArray[np.float64]:
-        column = np.zeros(self.num_envs)
-        column[index] = values
-        return column
-
     def _checked(self, actions: Any) -> Any:
         if not self._ready:
             raise RuntimeError("call reset() before step()")
@@ -409,7 +398,7 @@ class GroupVectorEnv(gym.vector.VectorEnv[Batch, Any, NDArray[Any]]):
                 raise ValueError(f"{len(part)} actions for {self.num_envs} environments: give one for each")
         return batch
 
-    def _batch(self) -> Batch:
+    def _batch(self) -> Observations:
         arrays = self._blocks.arrays
         return self._copier.copy(arrays) if self.copy else dict(arrays)
 
@@ -455,23 +444,9 @@ def _said(turn: Turn) -> dict[str, Any]:
     }
 
 
-def _mode(mode: AutoresetMode | str) -> AutoresetMode:
-    chosen = AutoresetMode(mode)
-    if chosen not in MODES:
-        raise ValueError(f"autoreset_mode {chosen.value} is not supported: use NextStep or SameStep")
-    return chosen
-
-
 def _bounded(kwargs: dict[str, Any], max_episode_steps: int | None) -> dict[str, Any]:
     """Return the arguments of `ActFEREnv` with `max_turns` within a bound."""
     if max_episode_steps is None:
         return kwargs
     config = EpisodeConfig(kwargs["max_turns"]) if "max_turns" in kwargs else EpisodeConfig()
     return {**kwargs, "max_turns": limited(config, max_episode_steps).max_turns}
-
-
-def _check(num_groups: int, group_size: int, num_workers: int) -> None:
-    if num_groups < 1 or group_size < 1:
-        raise ValueError(f"num_groups {num_groups} and group_size {group_size} must be at least 1")
-    if num_workers < 0:
-        raise ValueError(f"num_workers {num_workers} must be at least 0; 0 plays in this process")

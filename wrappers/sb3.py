@@ -27,7 +27,7 @@ from actfer_env.rewards.guards import collapse_figures, collapse_warnings
 from actfer_env.rewards.scores import to_array, zoom_mask
 from actfer_env.wrappers.group_vec import GroupVectorEnv
 
-Batch = dict[str, Any]
+Observations = dict[str, Any]
 
 
 def make_sb3_vec(env_id: str, num_groups: int, group_size: int = 1, **kwargs: Any) -> SB3GroupVecEnv:
@@ -73,7 +73,7 @@ class SB3GroupVecEnv(VecEnv):
         self._start = time.time()
         super().__init__(envs.num_envs, envs.single_observation_space, envs.single_action_space)
 
-    def reset(self) -> Batch:
+    def reset(self) -> Observations:
         """Start every group anew; see `GroupVectorEnv.reset`."""
         (options, *_), (seed, *_) = self._options, self._seeds
         obs, info = self.envs.reset(seed=seed, options=options)
@@ -90,7 +90,7 @@ class SB3GroupVecEnv(VecEnv):
         """
         self._actions = actions
 
-    def step_wait(self) -> tuple[Batch, NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
+    def step_wait(self) -> tuple[Observations, NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
         """Play one turn; see `GroupVectorEnv.step`."""
         obs, rewards, terminated, truncated, info = self.envs.step(self._actions)
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
@@ -127,7 +127,7 @@ class SB3GroupVecEnv(VecEnv):
         """Return the panels of all members."""
         return self.envs.render() or [None] * self.num_envs
 
-    def _end_info(self, info: Batch, i: int, reward: float) -> dict[str, Any]:
+    def _end_info(self, info: dict[str, Any], i: int, reward: float) -> dict[str, Any]:
         rollout = info["rollout"][i]
         return {
             "rollout": rollout,

@@ -60,8 +60,8 @@ def inspect(  # noqa: PLR0913, PLR0917  (each argument is an option of the comma
     paths, failed = _find(images)
     show, done, faces = _printer(format_), 0, 0
     with _progress(len(paths)) as advance:
-        for one in inspect_all(paths, config, workers=workers):
-            advance()
+        for number, one in enumerate(inspect_all(paths, config, workers=workers), 1):
+            advance(number)
             if one.error:
                 complain(one.error)
                 failed += 1
@@ -115,11 +115,14 @@ def _row(cells: Iterable[Any]) -> str:
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[Callable[[], None]]:
-    """Give what moves a bar on by one; there is none where the results themselves scroll by, or nobody looks."""
+def _progress(total: int) -> Iterator[Callable[[int], None]]:
+    """Give what moves a bar to the number of finished images.
+
+    There is no bar where the results themselves scroll by, or nobody looks.
+    """
     if is_terminal(sys.stdout) or not is_terminal(sys.stderr):
-        yield lambda: None
+        yield lambda done: None
         return
     with progress_bar() as bar:
         task = bar.add_task("images", total=total)
-        yield lambda: bar.advance(task)
+        yield lambda done: bar.update(task, completed=done)

@@ -7,6 +7,7 @@ reports ask them, and know no tool by name.
 
 from __future__ import annotations
 
+# Longer than 400 lines: the whole contract of a tool and its registry are read in one place.
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -15,7 +15,7 @@ from actfer_env.tools import geometry
 
 
 @dataclass(frozen=True)
-class SamplingConfig:
+class ResamplingConfig:
     """Settings of the interpolation from the original's pixels.
 
     Attributes:
@@ -34,7 +34,7 @@ class SamplingConfig:
         check_fields(self)
 
 
-SAMPLING = SamplingConfig()
+SAMPLING = ResamplingConfig()
 
 
 def sample_box(
@@ -42,7 +42,7 @@ def sample_box(
     transform: NDArray[np.float64],
     box: Sequence[float],
     size: tuple[int, int],
-    config: SamplingConfig = SAMPLING,
+    config: ResamplingConfig = SAMPLING,
 ) -> RGB:
     """Draw a box of the aligned frame.
 
@@ -93,7 +93,7 @@ def _window(
     return window, (int(low[0]), int(low[1]))
 
 
-def _low_pass(window: RGB, footprint: NDArray[np.float64], block: int, config: SamplingConfig) -> RGB:
+def _low_pass(window: RGB, footprint: NDArray[np.float64], block: int, config: ResamplingConfig) -> RGB:
     if block > 1:
         shape = (window.shape[1] // block, window.shape[0] // block)
         window = np.asarray(cv2.resize(window, shape, interpolation=cv2.INTER_AREA), np.uint8)

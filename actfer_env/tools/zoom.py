@@ -158,7 +158,7 @@ def resolve(
     if frame not in FRAMES:
         raise BoxError(f"image {short(frame)} is unknown: boxes refer to 'face' or to 'original'")
     found: list[tuple[str | None, Box]] = [
-        (name, region_boxes(alignment, config)[name]) for name in map(facs.parse_region, _name_list(regions))
+        (name, zoom_regions(alignment, config)[name]) for name in map(facs.parse_region, _name_list(regions))
     ]
     for box in box_list(boxes):
         if frame == "original":
@@ -171,7 +171,7 @@ def resolve(
 
 
 @lru_cache(maxsize=2048)
-def region_boxes(alignment: Alignment, config: ZoomConfig = ZOOM) -> Mapping[str, Box]:
+def zoom_regions(alignment: Alignment, config: ZoomConfig = ZOOM) -> Mapping[str, Box]:
     """Return the checked boxes of the four regions; kept, as every member of a query group asks for them."""
     return MappingProxyType({name: check_box(box, config) for name, box in alignment.regions.items()})
 
@@ -179,7 +179,7 @@ def region_boxes(alignment: Alignment, config: ZoomConfig = ZOOM) -> Mapping[str
 @lru_cache(maxsize=2048)
 def repeated_regions(alignment: Alignment, box: Box, config: ZoomConfig = ZOOM) -> frozenset[str]:
     """Return the regions whose boxes count as the same as `box`."""
-    return frozenset(name for name, other in region_boxes(alignment, config).items() if is_repeat(other, [box], config))
+    return frozenset(name for name, other in zoom_regions(alignment, config).items() if is_repeat(other, [box], config))
 
 
 def check_box(

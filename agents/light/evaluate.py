@@ -16,7 +16,7 @@ from actfer_env.rewards import UCGRPO, UCGRPOConfig
 from actfer_env.rollout import Rollout
 from actfer_env.wrappers.group_vec import GroupVectorEnv
 
-MODES: tuple[Zooming, ...] = ("free", "never", "once", "always")
+ZOOM_MODES: tuple[Zooming, ...] = ("free", "never", "once", "always")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class HeldOutResult:
 def hold_out(
     policy: LightPolicy, venv: GroupVectorEnv, n: int, reward: UCGRPOConfig, known: Features | None = None
 ) -> dict[Zooming, HeldOutResult]:
-    """Play the first n samples greedily, once in each of `MODES`.
+    """Play the first n samples greedily, once in each of `ZOOM_MODES`.
 
     Args:
         policy: The policy.
@@ -44,13 +44,13 @@ def hold_out(
         reward: Its task term is reported.
         known: See `Player`.
     """
-    player, found = Player(venv, policy, None, MODES, known), dict[tuple[str, int], Rollout]()
+    player, found = Player(venv, policy, None, ZOOM_MODES, known), dict[tuple[str, int], Rollout]()
     for start in range(0, n, venv.num_groups):
         samples = [min(start + k, n - 1) for k in range(venv.num_groups)]
         found |= {(one.sample_id, one.member): one for one in player.play(samples).rollouts}
         venv.pending.clear()
     names = [venv.dataset[index].id for index in range(n)]
-    played = {mode: tuple(found[name, member] for name in names) for member, mode in enumerate(MODES)}
+    played = {mode: tuple(found[name, member] for name in names) for member, mode in enumerate(ZOOM_MODES)}
     return {mode: HeldOutResult(rollouts, task_of(rollouts, reward)) for mode, rollouts in played.items()}
 
 

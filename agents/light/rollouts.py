@@ -39,7 +39,7 @@ Zooming = Literal["free", "never", "once", "always"]
 
 
 @dataclass
-class Batch:
+class RolloutBatch:
     """Finished groups: pictures, decisions and outcomes.
 
     Attributes:
@@ -91,7 +91,7 @@ class Player:
         self._zooming = np.array(list(zooming) * venv.num_groups) if zooming else None
 
     @torch.no_grad()
-    def play(self, samples: list[int] | None = None) -> Batch:
+    def play(self, samples: list[int] | None = None) -> RolloutBatch:
         """Play until every group has ended once; groups that began anew meanwhile count if they have ended too.
 
         Args:
@@ -149,7 +149,7 @@ class Player:
             *(torch.cat(parts)[kept] for parts in zip(*(vars(s).values() for s in seen), strict=True))
         )
         tool, emotion, aus, old = (torch.cat(parts)[kept] for parts in zip(*done, strict=True))
-        return Batch(
+        return RolloutBatch(
             memory=None if store is None else store.memory, features=features, decisions=decisions, tool=tool,
             emotion=emotion, aus=aus, old=old, rollouts=tuple(rollouts), scores=Scores.joined(scores),
             advantage=torch.tensor([advantage[key] for key in keys if key in advantage], dtype=torch.float32),

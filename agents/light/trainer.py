@@ -28,7 +28,7 @@ from actfer_env._version import __version__
 from actfer_env.agents.base import Watch
 from actfer_env.agents.light.board import TensorBoardLog
 from actfer_env.agents.light.policy import ANSWER, Features, LightPolicy, divergence, entropy, log_prob
-from actfer_env.agents.light.rollouts import Batch, Player
+from actfer_env.agents.light.rollouts import Player, RolloutBatch
 from actfer_env.agents.torch_files import load_state, save_atomic
 from actfer_env.bounds import bounded, check_fields
 from actfer_env.data.synthetic.samples import GENERATOR_VERSION
@@ -320,7 +320,7 @@ def clipped(ratio: torch.Tensor, advantage: torch.Tensor, clip: float) -> torch.
     return -torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage).mean()
 
 
-def batch_figures(batch: Batch) -> dict[str, float]:
+def batch_figures(batch: RolloutBatch) -> dict[str, float]:
     """Return what a batch of groups amounts to: numbers, mean rewards, and shares of rollouts in [0, 1]."""
     rollouts, scores = batch.rollouts, batch.scores
     deltas = [delta for delta in scores.delta.values() if delta is not None]

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from actfer_env.agents.base import ChatTrajectory
 from actfer_env.chat import ChatEpisode
 from actfer_env.chat.messages import Message
 from actfer_env.errors import ActFERError
@@ -181,8 +182,8 @@ class Chunk:
     grids: list[tuple[int, ...]]
 
 
-class Conversation:
-    """The tokens of one `ChatEpisode`.
+class Conversation(ChatTrajectory):
+    """A conversation as the tokens of a local model.
 
     Args:
         episode: A fresh episode.
@@ -203,7 +204,8 @@ class Conversation:
             raise ModelError("the model's chat template has no tools: use ChatConfig(schemas_in_prompt=True)")
         if episode.chat.calls != "text":
             raise ModelError("a local model writes its calls as text: use ChatConfig(calls='text')")
-        self.episode, self._codec = episode, codec
+        super().__init__(episode)
+        self._codec = codec
         self.ids: list[int] = []
         self.written: list[bool] = []
         self.turns: list[tuple[int, int]] = []

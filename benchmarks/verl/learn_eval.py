@@ -24,7 +24,7 @@ from actfer_env.evaluation import EvalConfig, evaluate
 from actfer_env.files import write_text_atomic
 from actfer_env.rollout import Rollout
 
-MODES = {"greedy": 0.0, "sampled": 1.0, "exchanged": 0.0}
+TEMPERATURES = {"greedy": 0.0, "sampled": 1.0, "exchanged": 0.0}
 """Mode -> temperature; "exchanged" is greedy, with each face's label beside the picture of another."""
 EPISODE = EpisodeConfig(max_turns=4)
 
@@ -57,7 +57,7 @@ def main() -> None:
     out = Path(options.out)
     choice = {"preset": options.preset, "n": options.number, "cache": options.pictures}
     dataset = load_dataset("synthetic", None, options.split, **choice)
-    sampling = SamplingConfig(max_new_tokens=48, temperature=MODES[options.mode], seed=options.seed)
+    sampling = SamplingConfig(max_new_tokens=48, temperature=TEMPERATURES[options.mode], seed=options.seed)
     agent = QwenVLAgent(
         options.model, device=options.device, dtype="float32", sampling=sampling, batch_size=options.batch
     )
@@ -72,7 +72,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("out")
-    parser.add_argument("--mode", choices=list(MODES), default="greedy")
+    parser.add_argument("--mode", choices=list(TEMPERATURES), default="greedy")
     parser.add_argument("--number", type=int, default=2500)
     parser.add_argument("--split", default="test", help='"val" for choosing constants')
     parser.add_argument("--preset", default="easy")

@@ -22,7 +22,7 @@ PROBLEMS: dict[str, str] = {
     "missing_name": "the call has no name",
     "bad_answer": "the answer has not the documented form",
 }
-"""Why a turn could not be read; all are the violation `parse_error`."""
+"""Reasons why a turn could not be read; all are the violation `parse_error`."""
 
 NOTES: dict[str, str] = {
     "closed_tag": "a missing tag was added",
@@ -44,7 +44,7 @@ NOTES: dict[str, str] = {
     "several_calls": "several calls in one tag were read one by one",
     "label": "the label beside a box was ignored",
 }
-"""What "lenient" mends."""
+"""Repairs that "lenient" makes."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class ParsedAnswer:
 
 @dataclass(frozen=True)
 class ParsedTurn:
-    """Contents of a turn.
+    """Content of a turn.
 
     Attributes:
         thinking: The reasoning, or None.

@@ -14,6 +14,7 @@ The same arguments give the same bytes in every process of one installation. Oth
 processors may round a colour differently by one step; landmarks agree to 0.01 pixels.
 """
 
+from actfer_env.data.synthetic.faces.camera import Camera
 from actfer_env.data.synthetic.faces.expression import MAX_INTENSITY, RENDERED_AUS, Expression
 from actfer_env.data.synthetic.faces.geometry import Pose
 from actfer_env.data.synthetic.faces.hand import Hand
@@ -21,7 +22,6 @@ from actfer_env.data.synthetic.faces.identity import Identity
 from actfer_env.data.synthetic.faces.render import FIVE_POINTS, RenderedFace, render_face
 from actfer_env.data.synthetic.faces.scene import (
     Background,
-    Camera,
     Person,
     RenderedScene,
     Scene,

@@ -96,10 +96,10 @@ def render_face(
     row[:] = fill if fill.ndim == 1 else 0
     canvas[:] = row if fill.ndim == 1 else fill
     frame = Frame(size, size, HEAD_SHARE * size, size / 2 - 0.5, 0.465 * size)
-    return draw_face(canvas, who, face or Expression(), pose or Pose(), light or Light(), frame)
+    return paint_face(canvas, who, face or Expression(), pose or Pose(), light or Light(), frame)
 
 
-def draw_face(canvas: Array, who: Identity, face: Expression, pose: Pose, light: Light, frame: Frame) -> RenderedFace:
+def paint_face(canvas: Array, who: Identity, face: Expression, pose: Pose, light: Light, frame: Frame) -> RenderedFace:
     """Draw a person into a picture, in place, and return it with the truth about the face."""
     weights = face.weights()
     layers, drift = deform(base_surface(who), weights)
