@@ -172,9 +172,9 @@ class PersonAgent:
         if zooms:
             named = "  ".join(f"{facs.REGIONS.index(name) + 1} {name}" for name in zooms)
             self.console.print(f"  z  zoom: {named}", markup=False)
-        named = [f"{i} {name}" for i, name in enumerate(facs.EMOTIONS, 1)]
-        self.console.print(f"  a  answer: {'  '.join(named[:4])}", markup=False)
-        self.console.print(f"             {'  '.join(named[4:])}; then Action Units", markup=False)
+        emotions = [f"{i} {name}" for i, name in enumerate(facs.EMOTIONS, 1)]
+        self.console.print(f"  a  answer: {'  '.join(emotions[:4])}", markup=False)
+        self.console.print(f"             {'  '.join(emotions[4:])}; then Action Units", markup=False)
         self.console.print("  ?  help   q  stop", markup=False)
 
     def _picture(self, picture: NDArray[np.uint8]) -> Any:

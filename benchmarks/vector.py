@@ -2,6 +2,7 @@
 
     python benchmarks/vector.py                    # 1, 8, 64 and 256 environments, and the tool work of a group
     python benchmarks/vector.py --envs 256 --no-async
+    python benchmarks/vector.py --prepared         # a prepared folder beside fresh and kept faces, from the first step
     python benchmarks/vector.py --soak 2000000     # memory and rate over many steps
 
 All sides play `ActFER-MultiDiscrete-v0` at its default observation sizes, on drawn faces that are in the cache, with
@@ -11,9 +12,11 @@ everything in the cache a call is no more than a look-up; "drawing" draws each a
 """
 
 import argparse
+import multiprocessing
 import os
 import platform
 import resource
+import tempfile
 import time
 from importlib import metadata
 from pathlib import Path
@@ -24,7 +27,7 @@ import gymnasium as gym
 import numpy as np
 
 import actfer_env
-from actfer_env.data import load_dataset
+from actfer_env.data import load_dataset, prepare_dataset
 from actfer_env.envs.observations import Copier
 from actfer_env.tools import CacheConfig, FaceTools, ZoomConfig
 
@@ -195,6 +198,44 @@ class Timed:
         return timed
 
 
+def from_the_first_step(n, steps, dataset):
+    """Return the steps a second of n environments over faces that they have not seen, with their making."""
+    start, count = time.perf_counter(), max(1, steps // n)
+    side = Side(actfer_env.make_group_vec(ENV_ID, n, 1, dataset=dataset))
+    side.play(count)
+    rate = n * count / (time.perf_counter() - start)
+    side.envs.close()
+    return rate
+
+
+def prepared(args):
+    """Compare a prepared folder with drawing on demand and with kept faces, from the first step on."""
+    dataset = load_dataset("synthetic", n=args.samples)
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        prepare_dataset(dataset, Path(folder) / "faces")
+        print(f"\nprepared: {args.samples} faces in {time.perf_counter() - start:.1f} s")
+        name = f"prepared:{folder}/faces"
+        print(f"{'steps/s from the first step':28} {'1 environment':>14} {'256 environments':>17}")
+        fresh = load_dataset("synthetic", seed=1)
+        rates = {"fresh faces": [from_the_first_step(n, steps, fresh) for n, steps in ((1, 300), (256, 1024))]}
+        rates["prepared"] = [from_the_first_step(n, 20_000, name) for n in (1, 256)]
+        rates["kept faces"] = [kept_rate(n, dataset) for n in (1, 256)]
+        for what, (one, many) in rates.items():
+            print(f"  {what:26} {one:14,.0f} {many:17,.0f}")
+        with multiprocessing.get_context("spawn").Pool(2) as pool:
+            both = pool.starmap(from_the_first_step, [(256, 20_000, name)] * 2)
+        print(f"  two processes on one folder, 256 environments each: {both[0]:,.0f} and {both[1]:,.0f}", flush=True)
+
+
+def kept_rate(n, dataset):
+    """Return the steps a second over faces that are all in the cache."""
+    side = Side(actfer_env.make_group_vec(ENV_ID, n, 1, dataset=dataset))
+    side.play(max(20, 12 * len(dataset) // n))
+    count = 20_000 // n
+    return n * count / side.play(count)
+
+
 def soak(args, dataset, tools):
     """Play many steps of query groups of 8, and print rate and memory ten times on the way."""
     side = Side(actfer_env.make_group_vec(ENV_ID, 32, 8, dataset=dataset, tools=tools))
@@ -222,6 +263,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=20, help="vector steps in a turn, at the least")
     parser.add_argument("--samples", type=int, default=64, help="drawn faces, all in the cache")
+    parser.add_argument("--prepared", action="store_true", help="measure a prepared folder from the first step instead")
     parser.add_argument("--no-async", dest="run_async", action="store_false")
     parser.add_argument("--soak", type=int, default=0, metavar="STEPS", help="play that many steps instead")
     args = parser.parse_args()
@@ -231,6 +273,9 @@ def main():
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}")
     print(f"load before the start: {', '.join(f'{value:.2f}' for value in os.getloadavg())}")
     dataset, tools = load_dataset("synthetic", n=args.samples), FaceTools(zoom=ZoomConfig(size=48, stretch=True))
+    if args.prepared:
+        prepared(args)
+        return
     if args.soak:
         soak(args, dataset, tools)
         return

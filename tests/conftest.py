@@ -1,51 +1,19 @@
-"""What the tests share: the folder of photos and weights that lies beside the project, where there is one."""
+"""Settings and fixtures that the tests share; their builders stand in helpers.py."""
 
 from __future__ import annotations
 
 import json
-import os
-from functools import lru_cache
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import pytest
+from helpers import ROOT
 from hypothesis import settings
-from numpy.typing import NDArray
 
 # A slow or busy machine is no failure.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
-
-ROOT = Path(__file__).resolve().parents[1]
-PHOTOS = ("astronaut", "biden", "multi_face", "obama", "obama2", "obama_partial_face", "two_people")
-
-
-def shared_path(*parts: str) -> Path:
-    """Return a path in the shared folder, or skip the test: ACTFER_SHARED, else ../shared from the root."""
-    folder = Path(os.environ.get("ACTFER_SHARED") or ROOT.parent / "shared")
-    path = folder.joinpath(*parts)
-    if not path.exists():
-        pytest.skip(f"needs {'/'.join(parts)} of the shared folder, which is not part of the project")
-    return path
-
-
-def photo_path(stem: str) -> Path:
-    """Return a test photo's file, or skip the test."""
-    return next(shared_path("photos").glob(f"{stem}.*"))
-
-
-@lru_cache
-def _read(path: Path) -> NDArray[np.uint8]:
-    image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
-    image.setflags(write=False)
-    return image
-
-
-def photo(stem: str) -> NDArray[np.uint8]:
-    """Return a test photo as RGB uint8, or skip the test."""
-    return _read(photo_path(stem)).copy()
 
 
 @pytest.fixture(scope="session")
@@ -53,3 +21,22 @@ def photo_points() -> dict[str, dict[str, Any]]:
     """Points noted by hand: photo -> name -> [x, y] or None; see the file's comment."""
     data = json.loads((ROOT / "tests" / "data" / "photo_points.json").read_text(encoding="utf-8"))
     return {stem: points for stem, points in data.items() if not stem.startswith("_")}
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """One thread of torch: exact sums do not depend on the machine then."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a Qwen3-VL with random weights, a brief prompt and a small vocabulary."""
+    from actfer_env.agents.qwen.tiny import TinyQwenConfig, build
+
+    return build(tmp_path_factory.mktemp("model") / "m", TinyQwenConfig(brief=True, max_pixels=64 * 64, vocabulary=900))

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import Any
 
-DETECT = '<tool_call>{"name": "detect_align", "arguments": {}}</tool_call>'
-ZOOM = '<tool_call>{"name": "zoom_in", "arguments": {"regions": ["nose"]}}</tool_call>'
-ANSWER = '<answer>{"emotion": "fear", "aus": ["AU1", "AU2"]}</answer>'
+from helpers import ANSWER, DETECT, ZOOM
+
+from actfer_env.agents.endpoint import EndpointConfig, OpenAIChatAgent
+
 SCRIPT = (DETECT, ZOOM, ANSWER)
 
 
@@ -91,3 +94,10 @@ class Server:
             "content": "",
             "tool_calls": [{"id": f"c{turn}", "type": "function", "function": function}],
         }
+
+
+def answering(reply: Callable[[dict[str, Any]], Any], **settings: Any) -> OpenAIChatAgent:
+    """An agent whose client asks a function instead of a server."""
+    client = SimpleNamespace(chat=SimpleNamespace(completions=SimpleNamespace(create=lambda **sent: reply(sent))))
+    config = EndpointConfig("http://localhost:9/v1", "m", concurrency=1, retries=0, **settings)
+    return OpenAIChatAgent(config, client)

@@ -1,20 +1,64 @@
 """Builders that several tests share."""
 
+from __future__ import annotations
+
 import io
+import json
+import os
 import struct
 import subprocess
 import sys
 import zlib
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
 from skimage.data import astronaut
 from skimage.metrics import structural_similarity
 
-from actfer_env.data import Sample
-from actfer_env.tools import Alignment, ZoomConfig, geometry, zoom_in
+from actfer_env.data import Sample, load_dataset
+from actfer_env.envs.registration import IDS
+from actfer_env.rollout import Rollout, ToolCall
+from actfer_env.tools import Alignment, FaceTools, ZoomConfig, geometry, zoom_in
 from actfer_env.tools.align import TEMPLATE
 from actfer_env.tools.detectors import Face
+
+ROOT = Path(__file__).resolve().parents[1]
+VERL_EXAMPLE = ROOT / "examples" / "verl_grpo"
+VERL_CHECKS = ROOT / "benchmarks" / "verl"
+PHOTOS = ("astronaut", "biden", "multi_face", "obama", "obama2", "obama_partial_face", "two_people")
+
+
+def shared_path(*parts: str) -> Path:
+    """Return a path in the shared folder, or skip the test: ACTFER_SHARED, else ../shared from the root."""
+    folder = Path(os.environ.get("ACTFER_SHARED") or ROOT.parent / "shared")
+    path = folder.joinpath(*parts)
+    if not path.exists():
+        pytest.skip(f"needs {'/'.join(parts)} of the shared folder, which is not part of the project")
+    return path
+
+
+def photo_path(stem: str) -> Path:
+    """Return a test photo's file, or skip the test."""
+    return next(shared_path("photos").glob(f"{stem}.*"))
+
+
+@cache
+def _read(path: Path) -> NDArray[np.uint8]:
+    image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+    image.setflags(write=False)
+    return image
+
+
+def photo(stem: str) -> NDArray[np.uint8]:
+    """Return a test photo as RGB uint8, or skip the test."""
+    return _read(photo_path(stem)).copy()
+
 
 # Noted by hand on the enlarged portrait: eye centres, nose tip, mouth corners.
 ASTRONAUT_POINTS = np.array([[204.5, 103.0], [247.0, 104.0], [224.5, 130.0], [203.0, 140.5], [246.0, 143.0]])
@@ -40,12 +84,39 @@ def portrait_sample(**changes):
     return Sample(**{**fields, **changes})
 
 
+@cache
+def portraits():
+    """The first twelve views of the portrait: good ones, poor ones, and one without a face that could be found."""
+    return load_dataset("portrait", views=12)
+
+
+@cache
+def portrait_tools():
+    """Tools that keep what MTCNN found in the portraits: each is searched once in a process, for all tests."""
+    return FaceTools("mtcnn", zoom=ZoomConfig(size=48, stretch=True))
+
+
+# --- the environments' ids
+
+FLAT = ("ActFER-Discrete-v0", "ActFER-MultiDiscrete-v0")
+every_id = pytest.mark.parametrize("env_id", sorted(IDS))
+
+
+# --- what a policy writes in a conversation
+
+DETECT = '<tool_call>{"name": "detect_align", "arguments": {}}</tool_call>'
+ZOOM = '<tool_call>{"name": "zoom_in", "arguments": {"regions": ["nose"]}}</tool_call>'
+ANSWER = '<answer>{"emotion": "fear", "aus": ["AU1", "AU2"]}</answer>'
+
+
 # --- the command line
 
 
-def actfer(*arguments, cwd=None):
+def actfer(*arguments, cwd=None, **env):
+    """Run the command line in a process of its own, with these additions to the environment."""
     command = [sys.executable, "-m", "actfer_env", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    surroundings = {**os.environ, **env}
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=surroundings, check=False)
 
 
 def one_line(text):
@@ -53,6 +124,24 @@ def one_line(text):
 
 
 # --- pictures and files
+
+
+def picture(path, value=90):
+    """Write a grey picture of 40 rows and 30 columns, and its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((40, 30, 3), value, np.uint8)).save(path)
+
+
+def pictures(folder, *names):
+    """Write pictures that differ."""
+    for value, name in enumerate(names):
+        picture(folder / name, value)
+    return folder
+
+
+def lines(path, *records):
+    path.write_text("\n".join(map(json.dumps, records)))
+    return path
 
 
 def png_header(width, height):
@@ -115,3 +204,34 @@ def compare(image, centre, side, box, face_size=64, crop_size=48):
 
 
 REGION_BOXES = [(0.24, 0.12, 0.76, 0.38), (0.24, 0.3, 0.76, 0.54), (0.38, 0.38, 0.62, 0.62), (0.3, 0.58, 0.7, 0.95)]
+
+
+# --- rollouts and groups
+
+ZOOM_CALL = ToolCall("zoom_in", {"regions": ["nose"]}, boxes=((0.3, 0.3, 0.7, 0.7),))
+
+
+def broken(*violations: str) -> tuple[ToolCall, ...]:
+    return tuple(ToolCall("zoom_in", violation=name) for name in violations)
+
+
+def answered(predicted: str | None = "happiness", *, zoomed: bool = False, **changes: Any) -> Rollout:
+    """A rollout of one happy sample without AU target, detection ok; `changes` replace fields."""
+    values: dict[str, Any] = {
+        "sample_id": "s0", "group_id": "g0", "emotion": "happiness", "aus": None,
+        "predicted_emotion": predicted, "predicted_aus": None,
+        "tool_calls": (ZOOM_CALL,) if zoomed else (), "detection": "ok",
+    }  # fmt: skip
+    return Rollout(**{**values, **changes})
+
+
+def right(**changes: Any) -> Rollout:
+    return answered("happiness", **changes)
+
+
+def wrong(**changes: Any) -> Rollout:
+    return answered("anger", **changes)
+
+
+def aus(*numbers: int) -> frozenset[int]:
+    return frozenset(numbers)

@@ -249,8 +249,11 @@ def data_prepare(  # noqa: PLR0913, PLR0917  (each argument is an option of the 
     config = ViewConfig(image_size, face_size, crop_size, detector)
     with progress_bar() as progress:
         task = progress.add_task("pictures", total=None)
-        made = prepare_dataset(datasets, out, config, number=number, workers=workers,
-                               advance=lambda done, total: progress.update(task, completed=done, total=total))  # fmt: skip
+
+        def advance(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        made = prepare_dataset(datasets, out, config, number=number, workers=workers, advance=advance)
     views = made.views
     say(f"{made.describe()}, {int((~views.found).sum())} without a face; {_size_of(out) / 2**20:,.0f} MiB")
     say(f"use it: prepared:{out.resolve()}")

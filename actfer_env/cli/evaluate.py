@@ -113,8 +113,9 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
     chosen: dict[str, Any] = {"preset": preset, "parsing": parsing, "calls": "native" if native_calls else "text"}
     chosen |= {} if coordinates is None else {"coordinates": coordinates}
     chat = ChatConfig(**chosen, schemas_in_prompt=endpoint is not None and not native_calls)
-    budgets = {"max_turns": max_turns, "max_zooms": max_zooms}
-    episode = EpisodeConfig(au_set=au_set_of(au_set), **{k: v for k, v in budgets.items() if v is not None})
+    episode = EpisodeConfig(
+        6 if max_turns is None else max_turns, 4 if max_zooms is None else max_zooms, au_set_of(au_set)
+    )
     config = EvalConfig(chat, episode, detector, number, repeats, reward_of(fields))
     dataset = open_dataset(target, split, skip_broken, "test", empty_aus=empty_aus, preset=data_preset, number=number,
                            root=root)  # fmt: skip
@@ -127,18 +128,18 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
             from actfer_env.agents.qwen.agent import QwenVLAgent, SamplingConfig
 
             sampling = SamplingConfig(max_new_tokens, temperature, seed=seed)
-            agent: Any = QwenVLAgent(
+            chatter: Any = QwenVLAgent(
                 model, device=device, dtype=dtype, sampling=sampling, batch_size=batch, max_pixels=max_pixels
             )
-        config = replace(config, chat=replace(agent.chat, **chosen))
+        config = replace(config, chat=replace(chatter.chat, **chosen))
     else:
         from actfer_env.agents.endpoint import EndpointConfig, OpenAIChatAgent
 
-        agent = OpenAIChatAgent(EndpointConfig(
+        chatter = OpenAIChatAgent(EndpointConfig(
             endpoint, model, concurrency=batch, max_tokens=max_new_tokens, temperature=temperature, seed=seed,
             images_in_tool=images_in_tool, token_budget=token_budget, cache=None if cache is None else str(cache),
         ))  # fmt: skip
-    _evaluate(agent, dataset, config, out, embed)
+    _evaluate(chatter, dataset, config, out, embed)
 
 
 def _play_agent(agent: str, dataset: Dataset, out: Path, embed: bool, **given: Any) -> None:

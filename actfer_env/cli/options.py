@@ -95,8 +95,8 @@ def open_dataset(
     found = {"on_error": "skip" if skip_broken else None, "empty_aus": empty_aus, "preset": preset}
     options = {name: value for name, value in found.items() if value is not None}
     if root is not None and target not in registered_datasets():
-        raise DataError(f"--root goes with a registered data set, such as {', '.join(registered_datasets()[:3])}; "
-                        f"{target} is none")  # fmt: skip
+        known = ", ".join(registered_datasets())
+        raise DataError(f"--root goes with the name of a data set ({known}), and {target} is none")
     if root is None and path.suffix.lower() == ".jsonl":
         dataset = _load("jsonl", path, split, options)
     elif root is None and path.exists():

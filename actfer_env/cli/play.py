@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import numpy as np
 import typer
@@ -34,6 +34,7 @@ from actfer_env.errors import DataError
 from actfer_env.files import check_writable, write_text_atomic
 
 if TYPE_CHECKING:
+    from actfer_env.agents.light.agent import ExportFormat
     from actfer_env.data import Dataset
     from actfer_env.evaluation import Run
     from actfer_env.evaluation.play import RolloutConfig
@@ -217,11 +218,11 @@ def export_policy(
     """Write a trained policy as one file that needs no part of this package."""
     from actfer_env.agents import LightAgent
 
-    endings: dict[Any, str] = {"onnx": "onnx", "torchscript": "ts"}
+    endings = {"onnx": "onnx", "torchscript": "ts"}
     if to not in endings:
         raise DataError(f"unknown format {to!r}: use one of {', '.join(endings)}")
-    agent = LightAgent.load(folder)
-    say(f"policy: {agent.export(out or folder / f'policy.{endings[to]}', to)}")
+    written = LightAgent.load(folder).export(out or folder / f"policy.{endings[to]}", cast("ExportFormat", to))
+    say(f"policy: {written}")
 
 
 def _given(detector: str, au_set: str | None) -> dict[str, Any]:

@@ -218,5 +218,5 @@ def _print_figures(result: dict[str, Any]) -> None:
              "task_always": "  same weights, zooming while they can",
              "task_oracle": "  the better of the two for each sample"}  # fmt: skip
     for key, text in names.items():
-        table.add_row(text, "-" if found[key] != found[key] else f"{found[key]:.3f}")
+        table.add_row(text, "-" if found[key] is None or found[key] != found[key] else f"{found[key]:.3f}")
     console().print(table)

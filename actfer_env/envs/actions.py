@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 # Longer than 400 lines: the three formats stand side by side, so that their masks and meanings can be compared.
-
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from actfer_env.agents.light.session import SessionConfig
 
 Splitting: TypeAlias = Literal["auto", "own", "subject", "share"]
-"""Where train, val and test come from: the data set's own splits; or its people, or its samples, drawn by a seed. "auto"
-takes the own ones where there are two at least, else people where all are known, else samples."""
+"""Where train, val and test come from: the data set's own splits; or its people, or its samples, drawn by a seed.
+"auto" takes the own ones where there are two at least, else people where all are known, else samples."""
 Balance: TypeAlias = Literal["auto", "draw", "none"]
 """Whether samples of rare emotions are drawn as often as those of common ones; "auto": not of drawn faces."""
 
@@ -68,28 +68,13 @@ def training_data(config: SessionConfig) -> TrainingData:
     Raises:
         DataError: the data set cannot be loaded, has no emotions, or is too small.
     """
+    if is_sized(config.dataset):
+        return _drawn_data(config)
     options = {} if config.data_preset is None else {"preset": config.data_preset}
     sizes = {"train": config.train, "val": config.val, "test": config.test}
-    if is_sized(config.dataset):
-        if config.split not in ("auto", "own"):
-            raise DataError(f"split={config.split!r}: {config.dataset} has splits of its own; leave it out")
-        parts = {
-            name: load_dataset(config.dataset, config.root, name, n=n, **options) for name, n in sizes.items() if n
-        }
-        rows = {name: np.arange(len(part)) for name, part in parts.items()}
-        seen = {name: _Labels.of(parts["train"]) for name in ("train",)} if config.rl_share else {}
-        notes: list[str] = []
-        if seen:
-            rows["train"], rows["rl"] = _two(seen["train"], rows["train"], config.rl_share or 0.0, config.split_seed)
-            parts["rl"] = subset(parts["train"], rows["rl"])
-            parts["train"] = subset(parts["train"], rows["train"])
-            notes.append(_apart_note(rows))
-        return TrainingData({"rl": parts["train"], **parts}, "test" if config.test else "val",
-                            config.balance == "draw", tuple(notes))  # fmt: skip
-
     whole = load_dataset(config.dataset, config.root, **options)
     labels = _Labels.of(whole)
-    notes = []
+    notes: list[str] = []
     usable = np.flatnonzero(labels.emotion >= 0)
     if not len(usable):
         raise DataError(f"data set {whole.name!r} has no emotions: training needs a data set with emotion labels")
@@ -119,25 +104,52 @@ def training_data(config: SessionConfig) -> TrainingData:
 
     # What is uneven or missing is told.
     classes = {name: labels.counts(rows[name]) for name in PARTS}
-    there = [emotion for emotion in facs.EMOTIONS if any(classes[name].get(emotion) for name in PARTS)]
-    for name in ("train", "rl", held):
-        missing = [emotion for emotion in there if not classes[name].get(emotion)]
-        if missing:
-            told = "cannot be measured" if name == held else "cannot be learned from it"
-            notes.append(f"no {' and no '.join(missing)} among the samples of {name}: {told}")
-    never = [emotion for emotion in facs.EMOTIONS if emotion not in there]
-    if never:
-        notes.append(f"the data set has no {', no '.join(never)}")
+    notes += _missing(classes, held)
     balanced = config.balance == "draw" or (config.balance == "auto" and not drawn)
     if balanced:
         notes.append("emotions are drawn equally often, in the warm start and in UC-GRPO: a rare one's samples come "
                      f"again, up to {MOST_REPEATS} times")  # fmt: skip
-    elif config.balance == "none" and not drawn:
+    elif not drawn:
         notes.append("emotions are drawn as often as they come in the data")
     facts = {"splitting": how, "samples": counts, "classes": classes, "balanced": balanced, "rl_share": share,
              "notes": notes}  # fmt: skip
     return TrainingData({name: subset(whole, rows[name]) for name in PARTS if len(rows[name])}, held, balanced,
                         tuple(notes), facts)  # fmt: skip
+
+
+def _drawn_data(config: SessionConfig) -> TrainingData:
+    """Return the samples of a data set that makes as many as are asked for."""
+    if config.split not in ("auto", "own"):
+        raise DataError(f"split {config.split!r}: {config.dataset} has splits of its own; leave it out")
+    options = {} if config.data_preset is None else {"preset": config.data_preset}
+    sizes = {"train": config.train, "val": config.val, "test": config.test}
+    parts = {name: load_dataset(config.dataset, config.root, name, n=n, **options) for name, n in sizes.items() if n}
+    held, balanced, notes = "test" if config.test else "val", config.balance == "draw", []
+    if balanced:
+        notes.append(f"emotions are drawn equally often: a rare one's samples come again, up to {MOST_REPEATS} times")
+    if not config.rl_share:
+        return TrainingData({**parts, "rl": parts["train"]}, held, balanced, tuple(notes))
+    whole = parts["train"]
+    rows = dict(zip(("train", "rl"), _two(_Labels.of(whole), np.arange(len(whole)), config.rl_share, config.split_seed),
+                    strict=True))  # fmt: skip
+    for name, taken in rows.items():
+        if not len(taken):
+            raise DataError(f"none of {len(whole)} training samples is left for {name}: choose another rl_share")
+    parts |= {name: subset(whole, taken) for name, taken in rows.items()}
+    return TrainingData(parts, held, balanced, (*notes, _apart_note(rows)))
+
+
+def _missing(classes: Mapping[str, Mapping[str, int]], held: str) -> list[str]:
+    """Return a line for each part that lacks an emotion which others have, and one for those that all lack."""
+    there = [emotion for emotion in facs.EMOTIONS if any(counts.get(emotion) for counts in classes.values())]
+    notes = []
+    for name in ("train", "rl", held):
+        lacking = [emotion for emotion in there if not classes[name].get(emotion)]
+        if lacking:
+            told = "cannot be measured" if name == held else "cannot be learned there"
+            notes.append(f"no {' and no '.join(lacking)} among the samples of {name}: {told}")
+    never = [emotion for emotion in facs.EMOTIONS if emotion not in there]
+    return [*notes, f"the data set has no {' and no '.join(never)}"] if never else notes
 
 
 @dataclass(frozen=True)
@@ -184,8 +196,8 @@ def _split(
     seed = config.split_seed
     if rule == "own":
         if "train" not in own or len(own) < 2:
-            raise DataError(f"data set {config.dataset!r} has {' and '.join(own) or 'no splits'}, which is not enough to "
-                            "train and to measure: use --split subject or --split share")  # fmt: skip
+            raise DataError(f"data set {config.dataset!r} has {' and '.join(own) or 'no splits'}, which is not enough "
+                            "to train and to measure: use --split subject or --split share")  # fmt: skip
         if "val" in own:
             return rows, f"the data set's own ({', '.join(own)})"
         keys, kind = labels.keys(rows["train"])

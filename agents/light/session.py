@@ -293,13 +293,14 @@ def policy_record(config: SessionConfig, result: Mapping[str, Any]) -> PolicyRec
         result: its figures and its weights' hash.
     """
     names = ("accuracy", "macro_f1", "au_f1", "zoom", "task", "task_never", "task_always")
-    figures = {name: result["figures"][name] for name in names if name in result["figures"]}
+    found = result["figures"]
+    figures = {name: found[name] for name in names if found.get(name) is not None and np.isfinite(found[name])}
     sizes = {"train": config.train, "val": config.val, "test": config.test}
     training = {
         "dataset": config.dataset, "samples": result.get("data", {}).get("samples", sizes),
         "reward": config.variant, "zoom_cost": config.zoom_cost, "updates": config.trainer.steps, "seed": config.seed,
         "generator": result["generator"], "measured on": result["split"],
-        "figures": {name: value if np.isfinite(value) else None for name, value in figures.items()},
+        "figures": {name: figures.get(name) for name in names if name in found},
     }  # fmt: skip
     views = config.views
     return PolicyRecord(
@@ -396,7 +397,8 @@ def session_facts(config: SessionConfig, data: TrainingData | None = None) -> di
     settings = {name: value for name, value in asdict(config).items() if name not in usual or value != usual[name]}
     own = {name: value for name, value in versions().items() if name != "torch"}  # a finished run outlives its torch
     return dict(as_json({
-        **settings, "data": {name: dataset_facts(part, content=True) for name, part in parts.items()}, "detector": detector_facts(config.views.detector), "package": own,
+        **settings, "data": {name: dataset_facts(part, content=True) for name, part in parts.items()},
+        "detector": detector_facts(config.views.detector), "package": own,
     }))  # fmt: skip
 
 

@@ -9,10 +9,11 @@ from types import SimpleNamespace as Names
 from typing import Any
 
 import pytest
-from endpoint_server import Server
+from endpoint_server import Server, answering
+from helpers import DETECT
 
 from actfer_env.agents.base import Usage
-from actfer_env.agents.endpoint import EndpointConfig, EndpointError, OpenAIChatAgent
+from actfer_env.agents.endpoint import EndpointError
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.errors import AgentError
 from actfer_env.evaluation import EvalConfig, evaluate, read_run, summarize, write_run
@@ -20,7 +21,6 @@ from actfer_env.evaluation import EvalConfig, evaluate, read_run, summarize, wri
 openai = pytest.importorskip("openai", reason="needs openai: pip install 'actfer-env[api]'")
 httpx = pytest.importorskip("httpx")
 
-DETECT = '<tool_call>{"name": "detect_align", "arguments": {}}</tool_call>'
 ANSWER = '<answer>{"emotion": "happiness", "aus": ["AU6", "AU12"]}</answer>'
 
 OUTGROWN = {
@@ -71,11 +71,6 @@ def refused(text: str, status: int = 400) -> Exception:
     return kind(text, response=httpx.Response(status, request=request), body={"message": text})
 
 
-def agent(reply: Any, **kwargs: Any) -> OpenAIChatAgent:
-    client = Names(chat=Names(completions=Names(create=lambda **sent: reply(sent))))
-    return OpenAIChatAgent(EndpointConfig("http://localhost:9/v1", "m", concurrency=1, retries=0, **kwargs), client)
-
-
 def later(fault: Any, straight: int = 0) -> Any:
     """Return a server that answers first turns, and fails later ones; the first conversations answer at once."""
     seen = iter(range(10**6))
@@ -99,7 +94,7 @@ def samples() -> Dataset:
     *((name, 400 if number % 2 else 500) for number, name in enumerate(OUTGROWN)), ("vllm", 413), ("vllm", 422),
 ])  # fmt: skip
 def test_an_outgrown_conversation_ends_alone_whatever_the_words(words: str, status: int, samples: Dataset) -> None:
-    run = evaluate(agent(later(refused(OUTGROWN[words], status), 4)), samples, EvalConfig())
+    run = evaluate(answering(later(refused(OUTGROWN[words], status), 4)), samples, EvalConfig())
     assert summarize(run.rollouts).outcomes == {"answered": 4, "too_long": 2} and run.failures == ()
     assert run.rollouts[-1].meta["stop"]["status"] == status
 
@@ -109,14 +104,14 @@ def test_an_outgrown_conversation_ends_alone_whatever_the_words(words: str, stat
 def test_other_refusals_of_a_later_turn_are_listed_alone_and_not_scored(
     words: str, status: int, samples: Dataset
 ) -> None:
-    run = evaluate(agent(later(refused(words, status), 4)), samples, EvalConfig())
+    run = evaluate(answering(later(refused(words, status), 4)), samples, EvalConfig())
     assert len(run.rollouts) == 4
     assert [failure["sample_id"] for failure in run.failures] == [samples[4].id, samples[5].id]
 
 
 @pytest.mark.parametrize("words", ["xyzzy", ""])
 def test_413_says_enough(words: str, samples: Dataset) -> None:
-    run = evaluate(agent(later(refused(words, 413), 4)), samples, EvalConfig())
+    run = evaluate(answering(later(refused(words, 413), 4)), samples, EvalConfig())
     assert summarize(run.rollouts).outcomes == {"answered": 4, "too_long": 2}
 
 
@@ -133,13 +128,13 @@ INSIDE = {
 
 @pytest.mark.parametrize("name", INSIDE)
 def test_an_outgrown_conversation_may_be_answered_with_200(name: str, samples: Dataset) -> None:
-    run = evaluate(agent(later(INSIDE[name], 4)), samples, EvalConfig())
+    run = evaluate(answering(later(INSIDE[name], 4)), samples, EvalConfig())
     assert summarize(run.rollouts).outcomes == {"answered": 4, "too_long": 2} and run.failures == ()
 
 
 def test_hidden_reasoning_that_used_up_a_turn_is_no_outgrown_conversation(samples: Dataset) -> None:
     reply = later(said("", "length", Names(prompt_tokens=100, completion_tokens=1024)))
-    run = evaluate(agent(reply), samples, EvalConfig(number=1))
+    run = evaluate(answering(reply), samples, EvalConfig(number=1))
     assert summarize(run.rollouts).outcomes == {"truncated": 1} and run.rollouts[0].meta["cut_turns"] == 5
 
 
@@ -155,7 +150,7 @@ def test_a_first_turn_beyond_the_model_is_the_settings_fault(words: str, samples
         raise refused(words, 500 if len(words) % 2 else 400)
 
     with pytest.raises(AgentError, match="--max-new-tokens") as caught:
-        evaluate(agent(reply, max_tokens=8192), samples, EvalConfig())
+        evaluate(answering(reply, max_tokens=8192), samples, EvalConfig())
     assert "\n" not in str(caught.value) and caught.value.run is None
 
 
@@ -166,13 +161,13 @@ def test_a_fault_of_every_first_turn_ends_the_run_with_it(words: str, number: in
         raise refused(words)
 
     with pytest.raises(AgentError, match="answered 400"):
-        evaluate(agent(reply), samples, EvalConfig(number=number))
+        evaluate(answering(reply), samples, EvalConfig(number=number))
 
 
 def test_a_first_turn_that_leaves_no_room_is_the_settings_fault(samples: Dataset) -> None:
     full = said("", "length", Names(prompt_tokens=4096, completion_tokens=0))
     with pytest.raises(AgentError, match="--max-new-tokens"):
-        evaluate(agent(lambda _: full), samples, EvalConfig())
+        evaluate(answering(lambda _: full), samples, EvalConfig())
 
 
 def test_one_question_that_does_not_fit_is_listed_and_not_scored(samples: Dataset, tmp_path: Any) -> None:
@@ -183,13 +178,13 @@ def test_one_question_that_does_not_fit_is_listed_and_not_scored(samples: Datase
             raise refused(OUTGROWN["vllm"])
         return said(ANSWER)
 
-    run = evaluate(agent(reply), samples, EvalConfig(), tmp_path)
+    run = evaluate(answering(reply), samples, EvalConfig(), tmp_path)
     assert len(run.rollouts) == 5 and [failure["sample_id"] for failure in run.failures] == [samples[2].id]
 
     def again(_: Any) -> Any:
         raise refused(OUTGROWN["vllm"])
 
-    run = evaluate(agent(again), samples, EvalConfig(), tmp_path)  # the kept ones count, too
+    run = evaluate(answering(again), samples, EvalConfig(), tmp_path)  # the kept ones count, too
     assert len(run.rollouts) == 5 and len(run.failures) == 1
 
 
@@ -202,7 +197,7 @@ def test_most_conversations_refused_at_their_first_turn_end_the_run_however_they
         return said(ANSWER)
 
     with pytest.raises(AgentError, match="4 of 6 conversations could not begin") as caught:
-        evaluate(agent(reply), samples, EvalConfig())
+        evaluate(answering(reply), samples, EvalConfig())
     assert len(caught.value.run.rollouts) == 2
 
 
@@ -210,7 +205,7 @@ def test_most_conversations_refused_at_their_first_turn_end_the_run_however_they
 def test_a_cause_that_ended_most_conversations_is_named(
     fault: str, outcome: str, kept: int, samples: Dataset, tmp_path: Any
 ) -> None:
-    run = evaluate(agent(later(refused(fault))), samples, EvalConfig())
+    run = evaluate(answering(later(refused(fault))), samples, EvalConfig())
     assert len(run.rollouts) == kept
     assert f"6 of 6 conversations ended as '{outcome}'" in run.failures[-1]["error"]
     assert run.failures[-1]["sample_id"] == ""
@@ -222,11 +217,11 @@ def test_a_filter_that_blocks_most_pictures_is_named_and_a_models_own_refusals_a
     def blocked(_: Any) -> Any:
         raise refused("The response was filtered due to the prompt triggering content management policy")
 
-    run = evaluate(agent(blocked), samples, EvalConfig())
+    run = evaluate(answering(blocked), samples, EvalConfig())
     assert summarize(run.rollouts).outcomes == {"refused": 6} and "6 of 6" in run.failures[-1]["error"]
     own = said(None)
     own.choices[0].message.refusal = "I cannot judge faces."
-    run = evaluate(agent(lambda _: own), samples, EvalConfig())
+    run = evaluate(answering(lambda _: own), samples, EvalConfig())
     assert run.failures == () and run.rollouts[0].meta["stop"]["why"] == "I cannot judge faces."
 
 
@@ -238,13 +233,13 @@ def test_hopeless_runs_stop_asking(samples: Dataset) -> None:
         return later(refused("xyzzy"))(sent)
 
     with pytest.raises(EndpointError, match="xyzzy"):
-        evaluate(agent(reply), many, EvalConfig())
+        evaluate(answering(reply), many, EvalConfig())
     assert len(asked) == 20
 
 
 def test_the_end_of_a_conversation_by_its_server_is_asked_for_again(samples: Dataset, tmp_path: Any) -> None:
-    evaluate(agent(later(refused(OUTGROWN["vllm"])), cache=str(tmp_path)), samples, EvalConfig(number=2))
-    run = evaluate(agent(later(said(ANSWER)), cache=str(tmp_path)), samples, EvalConfig(number=2))
+    evaluate(answering(later(refused(OUTGROWN["vllm"])), cache=str(tmp_path)), samples, EvalConfig(number=2))
+    run = evaluate(answering(later(said(ANSWER)), cache=str(tmp_path)), samples, EvalConfig(number=2))
     assert summarize(run.rollouts).outcomes == {"answered": 2}
 
 

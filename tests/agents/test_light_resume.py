@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,8 @@ from actfer_env.errors import DataError  # noqa: E402
 from actfer_env.rewards import UCGRPOConfig  # noqa: E402
 from actfer_env.tools.detectors import simulated  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 BASE = replace(
     session.PRESETS["smoke"], train=24, val=16, test=0, policy=PolicyConfig(channels=4, picture=8, region=4, hidden=16),
     trainer=TrainerConfig(steps=3, groups=4, group_size=4, save_every=1),
@@ -32,13 +33,6 @@ HALF = replace(BASE, trainer=replace(BASE.trainer, steps=1))
 
 def quiet(text: str) -> None:
     """Say nothing."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

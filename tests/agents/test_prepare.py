@@ -19,7 +19,7 @@ from actfer_env.agents.lessons import lessons_name, prepare_lessons, read_lesson
 from actfer_env.agents.light import session, views  # noqa: E402
 from actfer_env.agents.light.views import ViewConfig, views_name  # noqa: E402
 from actfer_env.agents.prepare import prepared, prepared_name, read_arrays, write_arrays  # noqa: E402
-from actfer_env.agents.qwen.tiny import TinyQwenConfig, build  # noqa: E402
+from actfer_env.agents.qwen.tiny import build  # noqa: E402
 from actfer_env.agents.torch_files import load_state, save_atomic  # noqa: E402
 from actfer_env.data import Dataset, load_dataset  # noqa: E402
 from actfer_env.data.precompute import PrecomputeConfig, precompute  # noqa: E402
@@ -32,12 +32,6 @@ CONFIG = ViewConfig(crop_size=32)
 @pytest.fixture(scope="module")
 def faces() -> Dataset:
     return load_dataset("synthetic-mixed", split="train", n=6)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    small = TinyQwenConfig(brief=True, max_pixels=64 * 64, vocabulary=900)
-    return build(tmp_path_factory.mktemp("model") / "m", small)
 
 
 @pytest.fixture(scope="module")

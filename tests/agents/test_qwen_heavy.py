@@ -23,6 +23,7 @@ from urllib.request import urlopen
 
 import numpy as np
 import pytest
+from helpers import DETECT, ROOT, ZOOM
 
 from actfer_env.agents.endpoint import EndpointConfig, EndpointError, OpenAIChatAgent
 from actfer_env.chat import ChatConfig, ChatEpisode, ChatStep, chat_tools
@@ -40,12 +41,10 @@ from actfer_env.agents.qwen.agent import QwenVLAgent, SamplingConfig  # noqa: E4
 from actfer_env.agents.qwen.conversation import Conversation  # noqa: E402
 from actfer_env.agents.qwen.tiny import TinyQwenConfig, build  # noqa: E402
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 EMOTIONS = ("happiness", "fear", "anger", "sadness")
 CHAT = ChatConfig(face_side=32, crop_side=64, image_side=64)
 BUDGET = EpisodeConfig(max_turns=3)
-DETECT = '<tool_call>{"name": "detect_align", "arguments": {}}</tool_call>'
-ZOOM = '<tool_call>{"name": "zoom_in", "arguments": {"regions": ["nose"]}}</tool_call>'
 STEPS, BATCH, RATE = 160, 16, 5e-3
 
 
@@ -146,14 +145,6 @@ def agreement(answers: list[str | None], truth: list[Sample]) -> float:
     return float(np.mean([answer == sample.emotion for answer, sample in zip(answers, truth, strict=True)]))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> QwenVLAgent:
     """A small model that detects, zooms into the nose and names the emotion of the stripes."""
@@ -185,7 +176,7 @@ class Server:
             free.bind(("127.0.0.1", port))
             self.port = port = free.getsockname()[1]
         self.url, self.model = f"http://127.0.0.1:{port}/v1", model
-        script = Path(__file__).parents[1] / "transformers_serve.py"
+        script = ROOT / "tests" / "transformers_serve.py"
         options = ["--device", "cpu", "--dtype", "float32", "--host", "127.0.0.1", "--port", str(port)]
         self.process = subprocess.Popen(
             [sys.executable, str(script), model, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

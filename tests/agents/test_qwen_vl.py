@@ -27,6 +27,8 @@ from actfer_env.agents.qwen.agent import QwenVLAgent, SamplingConfig, load  # no
 from actfer_env.agents.qwen.conversation import Conversation, ModelError  # noqa: E402
 from actfer_env.agents.qwen.tiny import TinyQwenConfig, build  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 DETECT = '<think>.</think><tool_call>{"name": "detect_align", "arguments": {}}</tool_call>'
 CHAT = ChatConfig(face_side=64, crop_side=64, image_side=96)
 
@@ -39,14 +41,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def samples() -> Dataset:
     return load_dataset("synthetic", split="test", n=16)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def agent(folder: Path, batch_size: int = 4, **sampling: Any) -> QwenVLAgent:

@@ -44,13 +44,6 @@ def faces() -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(
-        tmp_path_factory.mktemp("sft") / "model", TinyQwenConfig(brief=True, max_pixels=64 * 64, vocabulary=900)
-    )
-
-
-@pytest.fixture(scope="module")
 def lessons(model: Path, faces: Dataset) -> Lessons:
     return prepare_lessons(faces, model, model.parent / "lessons", workers=1)
 

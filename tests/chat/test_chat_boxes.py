@@ -6,14 +6,13 @@ import json
 from typing import Any
 
 import pytest
+from helpers import DETECT
 
 from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools
 from actfer_env.data import load_dataset
 from actfer_env.episode import Episode
 from actfer_env.sample import Sample
 from actfer_env.tools import FaceTools
-
-DETECT = '<tool_call>{"name": "detect_align", "arguments": {}}</tool_call>'
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
+from helpers import DETECT
 
 from actfer_env import facs
 from actfer_env.agents import ScriptedAgent
@@ -24,8 +25,6 @@ from actfer_env.rollout import Rollout
 from actfer_env.tools import FaceTools
 from actfer_env.tools.schema import tool_schemas
 from actfer_env.tools.zoom import ZoomConfig
-
-DETECT = '<tool_call>{"name": "detect_align", "arguments": {}}</tool_call>'
 
 
 def zoom(**arguments: Any) -> str:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
+from helpers import ANSWER, ROOT, ZOOM
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actfer_env.chat import NOTES, PROBLEMS, ChatConfig, parse_turn
 
 STRICT = ChatConfig(parsing="strict")
-CALL = '<tool_call>{"name": "zoom_in", "arguments": {"regions": ["nose"]}}</tool_call>'
-ANSWER = '<answer>{"emotion": "fear", "aus": ["AU1", "AU2"]}</answer>'
 
 
 @pytest.mark.parametrize("config", [STRICT, ChatConfig()])
 def test_documented_turns_are_read_without_notes(config: ChatConfig) -> None:
-    call = parse_turn(f"<think>hm</think>\n{CALL}", config)
+    call = parse_turn(f"<think>hm</think>\n{ZOOM}", config)
     assert (call.thinking, call.notes, call.problem, call.answer) == ("hm", (), None, None)
     assert [(c.name, c.arguments) for c in call.calls] == [("zoom_in", {"regions": ["nose"]})]
     answer = parse_turn(ANSWER, config)
@@ -27,17 +25,17 @@ def test_documented_turns_are_read_without_notes(config: ChatConfig) -> None:
 
 
 def test_several_calls_keep_their_order() -> None:
-    turn = parse_turn('<tool_call>{"name": "detect_align", "arguments": {}}</tool_call>' + CALL, STRICT)
+    turn = parse_turn('<tool_call>{"name": "detect_align", "arguments": {}}</tool_call>' + ZOOM, STRICT)
     assert [call.name for call in turn.calls] == ["detect_align", "zoom_in"]
 
 
 def test_reasoning_is_never_read_as_an_action() -> None:
-    turn = parse_turn(f"<think>maybe {CALL} or {ANSWER}</think>{ANSWER}", STRICT)
+    turn = parse_turn(f"<think>maybe {ZOOM} or {ANSWER}</think>{ANSWER}", STRICT)
     assert turn.calls == () and turn.answer is not None and turn.problem is None
 
 
 def _rows() -> list[tuple[str, str, str]]:
-    text = (Path(__file__).parents[2] / "docs" / "chat.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "chat.md").read_text(encoding="utf-8")
     table = text.split("<!-- malformed -->")[1]
     cells = [line.strip()[3:-3].split("` | `") for line in table.strip().splitlines()[2:]]
     return [(row[0], row[1], row[2]) for row in cells]
@@ -115,7 +113,7 @@ PIECES = st.sampled_from([
     "<think>", "</think>", "<tool_call>", "</tool_call>", "<answer>", "</answer>", "{", "}", "[", "]", '"', ":", ",",
     '"name"', '"arguments"', '"zoom_in"', "detect_align", '"regions"', '"boxes"', '"nose"', '"emotion"', '"aus"', "```",
     "```json", "NaN", "1e999", "-1", "'", "\\", "null", "\u0000", "ü", "happiness", " ", "\n", "AU12", "<", ">",
-    CALL, ANSWER,
+    ZOOM, ANSWER,
 ])  # fmt: skip
 
 

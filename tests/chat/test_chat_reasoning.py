@@ -6,8 +6,9 @@ from types import SimpleNamespace as Names
 from typing import Any
 
 import pytest
+from endpoint_server import answering
+from helpers import DETECT
 
-from actfer_env.agents.endpoint import EndpointConfig, OpenAIChatAgent
 from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools, parse_turn, to_openai, to_transformers
 from actfer_env.chat.turns import with_reasoning
 from actfer_env.data import Dataset, load_dataset
@@ -17,7 +18,6 @@ openai = pytest.importorskip("openai", reason="needs openai: pip install 'actfer
 httpx = pytest.importorskip("httpx")
 
 WORDS = "The corners rise (AU12), the cheeks too (AU6), see <bbox>[128, 0, 256, 512]</bbox>."
-DETECT = '<tool_call>{"name": "detect_align", "arguments": {}}</tool_call>'
 ANSWER = '<answer>{"emotion": "fear", "aus": ["AU1"]}</answer>'
 
 
@@ -29,11 +29,6 @@ def samples() -> Dataset:
 def said(content: Any, finish: str = "stop", **extra: Any) -> Any:
     message = Names(content=content, tool_calls=None, refusal=None, **extra)
     return Names(choices=[Names(message=message, finish_reason=finish)], usage=None)
-
-
-def agent(reply: Any, **kwargs: Any) -> OpenAIChatAgent:
-    client = Names(chat=Names(completions=Names(create=lambda **sent: reply(sent))))
-    return OpenAIChatAgent(EndpointConfig("http://localhost:9/v1", "m", concurrency=1, retries=0, **kwargs), client)
 
 
 PLACES: dict[str, dict[str, Any]] = {
@@ -59,27 +54,29 @@ def replies() -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", [*PLACES, *PARTS])
 def test_reasoning_is_read_wherever_a_server_puts_it(name: str, samples: Dataset) -> None:
-    run = evaluate(agent(lambda _: replies()[name]), samples, EvalConfig(chat=ChatConfig(preset="facial_r1"), number=1))
+    run = evaluate(
+        answering(lambda _: replies()[name]), samples, EvalConfig(chat=ChatConfig(preset="facial_r1"), number=1)
+    )
     (rollout,) = run.rollouts
     assert rollout.predicted_aus == {6, 12} and rollout.predicted_emotion == "happiness"
     assert rollout.texts[0].startswith(f"<think>{WORDS}</think>") and rollout.texts[0].count(WORDS) == 1
-    run = evaluate(agent(lambda _: replies()[name]), samples, EvalConfig(chat=ChatConfig(preset="tag"), number=1))
+    run = evaluate(answering(lambda _: replies()[name]), samples, EvalConfig(chat=ChatConfig(preset="tag"), number=1))
     assert run.rollouts[0].meta["evidence_boxes"] == [[0.25, 0.0, 0.5, 1.0]]
 
 
 def test_a_turn_of_reasoning_alone_leaves_something_to_look_at(samples: Dataset) -> None:
-    run = evaluate(agent(lambda _: said(None, "length", reasoning_content=WORDS)), samples, EvalConfig(number=1))
+    run = evaluate(answering(lambda _: said(None, "length", reasoning_content=WORDS)), samples, EvalConfig(number=1))
     assert WORDS in run.rollouts[0].texts[0] and run.rollouts[0].meta["cut_turns"] == run.rollouts[0].turns
 
 
 def test_kept_answers_keep_their_reasoning(samples: Dataset, tmp_path: Any) -> None:
     config = EvalConfig(chat=ChatConfig(preset="facial_r1"), number=1)
-    first = evaluate(agent(lambda _: said("Happiness", reasoning=WORDS), cache=str(tmp_path)), samples, config)
+    first = evaluate(answering(lambda _: said("Happiness", reasoning=WORDS), cache=str(tmp_path)), samples, config)
 
     def silent(_: Any) -> Any:
         raise AssertionError("asked again")
 
-    again = evaluate(agent(silent, cache=str(tmp_path)), samples, config)
+    again = evaluate(answering(silent, cache=str(tmp_path)), samples, config)
     assert again.rollouts[0].texts == first.rollouts[0].texts and again.rollouts[0].predicted_aus == {6, 12}
 
 
@@ -90,7 +87,7 @@ def test_the_history_holds_no_reasoning_unless_it_is_wanted(samples: Dataset) ->
         asked.append(sent["messages"])
         return said(DETECT if len(asked) == 1 else ANSWER, reasoning_content="A face.")
 
-    run = evaluate(agent(reply), samples, EvalConfig(number=1))
+    run = evaluate(answering(reply), samples, EvalConfig(number=1))
     (turn,) = [message for message in asked[1] if message["role"] == "assistant"]
     assert turn == {"role": "assistant", "content": DETECT}
     assert run.rollouts[0].texts == (f"<think>A face.</think>{DETECT}", f"<think>A face.</think>{ANSWER}")
@@ -108,7 +105,7 @@ def test_a_server_that_wants_its_reasoning_back_gets_it(words: str, samples: Dat
             raise openai.BadRequestError(words, response=response, body={"message": words})
         return said(ANSWER if turns else DETECT, reasoning_content="A face.")
 
-    run = evaluate(agent(reply), samples, EvalConfig())
+    run = evaluate(answering(reply), samples, EvalConfig())
     assert [rollout.meta["outcome"] for rollout in run.rollouts] == ["answered", "answered"] and run.failures == ()
 
 

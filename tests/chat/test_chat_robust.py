@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import pytest
+from helpers import DETECT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +18,6 @@ from actfer_env.rollout import Rollout
 from actfer_env.tools import FaceTools
 
 STRICT, LENIENT = ChatConfig(parsing="strict"), ChatConfig()
-DETECT = '<tool_call>{"name": "detect_align", "arguments": {}}</tool_call>'
 ANSWER = '<answer>{"emotion": "fear", "aus": ["AU1"]}</answer>'
 
 

@@ -1,5 +1,6 @@
 """The command line's help, version and flags."""
 
+import os
 import re
 import subprocess
 import sys
@@ -62,7 +63,11 @@ def test_the_version_is_told():
     ],
 )
 def test_a_command_that_fails_leaves_no_folder_and_no_bar(tmp_path, arguments):
-    command = [sys.executable, "-m", "actfer_env", *arguments, "--out", str(tmp_path / "a" / "b")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    (tmp_path / "sitecustomize.py").write_text("import time\ntime.sleep = lambda seconds: None  # between tries\n")
+    out = tmp_path / "out"
+    out.mkdir()
+    command = [sys.executable, "-m", "actfer_env", *arguments, "--out", str(out / "a" / "b")]
+    surroundings = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, env=surroundings, check=False)
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and done.stderr.startswith("actfer: ")
-    assert not list(tmp_path.iterdir())
+    assert not list(out.iterdir())

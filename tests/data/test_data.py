@@ -4,15 +4,10 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
+from helpers import picture
 
 from actfer_env.data import Sample, load_dataset, register_dataset
 from actfer_env.errors import DataError, ImageError
-
-
-def picture(path, value=90):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((40, 30, 3), value, np.uint8)).save(path)
 
 
 def record(**changes):

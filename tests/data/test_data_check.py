@@ -6,7 +6,7 @@ import shutil
 import loader_trees as trees
 import numpy as np
 import pytest
-from conftest import shared_path
+from helpers import shared_path
 from PIL import Image
 from typer.testing import CliRunner
 

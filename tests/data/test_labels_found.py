@@ -4,28 +4,11 @@ import codecs
 import json
 import warnings
 
-import numpy as np
 import pytest
-from PIL import Image
+from helpers import lines, picture, pictures
 
 from actfer_env.data import Sample, load_dataset
 from actfer_env.errors import DataError
-
-
-def picture(path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((40, 30, 3), 90, np.uint8)).save(path)
-
-
-def pictures(folder, *names):
-    for name in names:
-        picture(folder / name)
-    return folder
-
-
-def lines(path, *records):
-    path.write_text("\n".join(map(json.dumps, records)))
-    return path
 
 
 def silent(name, root, **options):

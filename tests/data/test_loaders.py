@@ -7,8 +7,7 @@ import gymnasium as gym
 import loader_trees as trees
 import numpy as np
 import pytest
-from conftest import shared_path
-from helpers import PortraitDetector
+from helpers import PortraitDetector, shared_path
 
 from actfer_env.data import load_dataset
 from actfer_env.data.loaders.base import INFOS, SubjectSplits

@@ -204,18 +204,18 @@ def test_an_unknown_detector_is_one_line(tmp_path: Path) -> None:
 
 def test_a_killed_run_loses_the_shard_in_work_alone(tmp_path: Path) -> None:
     out = tmp_path / "faces"
-    arguments = ("data", "precompute", "portrait", "--detector", "mtcnn", "--out", str(out), "--shard-size", "4")
+    faces = photos(tmp_path / "photos", 24)
+    arguments = ("data", "precompute", str(faces), "--detector", "mtcnn", "--out", str(out), "--shard-size", "2")
     process = subprocess.Popen([sys.executable, "-m", "actfer_env", *arguments], stdout=subprocess.DEVNULL,
                                stderr=subprocess.DEVNULL)  # fmt: skip
-    deadline = time.monotonic() + 120
-    while len(list(out.glob("*/*.sqlite"))) < 2 and process.poll() is None and time.monotonic() < deadline:
+    while len(list(out.glob("*/*.sqlite"))) < 2 and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    assert process.wait() == -signal.SIGKILL
     whole = sum(DetectionStore.counts(path)[0] for path in out.glob("*/*.sqlite"))
-    assert whole > 0
-    data = load_dataset("portrait")
-    done = precompute(data, out, PrecomputeConfig("mtcnn", shard_size=4))
+    data = load_dataset("photos", faces)
+    assert 0 < whole < len(data)
+    done = precompute(data, out, SMALL)
     assert (done.kept, done.detected) == (whole, len(data) - whole)
     tools = FaceTools(f"cached-only:{out}")
     assert all(isinstance(tools.alignment(sample) is not None, bool) for sample in data)

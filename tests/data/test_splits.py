@@ -5,9 +5,9 @@ import json
 import gymnasium as gym
 import numpy as np
 import pytest
+from helpers import lines, pictures
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 from typer.testing import CliRunner
 
 import actfer_env
@@ -17,20 +17,8 @@ from actfer_env.errors import DataError
 from actfer_env.splits import folder_split, parse_split
 
 
-def pictures(folder, *names):
-    for value, name in enumerate(names):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.full((40, 30, 3), value, np.uint8)).save(folder / name)
-    return folder
-
-
 def ids(split, folder, name="photos"):
     return [sample.id for sample in load_dataset(name, folder, split)]
-
-
-def lines(path, *records):
-    path.write_text("\n".join(map(json.dumps, records)))
-    return path
 
 
 @pytest.mark.parametrize(

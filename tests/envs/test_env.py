@@ -7,17 +7,14 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env, data_equivalence
+from helpers import FLAT, every_id, portrait_tools, portraits
 
 import actfer_env
 from actfer_env import facs
 from actfer_env.agents import RandomAgent, ScriptedAgent
 from actfer_env.data import load_dataset
-from actfer_env.envs.registration import IDS
 from actfer_env.rollout import read_rollouts
 from actfer_env.wrappers import RecordRollouts
-
-every_id = pytest.mark.parametrize("env_id", sorted(IDS))
-FLAT = ("ActFER-Discrete-v0", "ActFER-MultiDiscrete-v0")
 
 
 def first_zoom_then_answer(env_id):
@@ -88,7 +85,7 @@ def test_twins_are_equal_to_the_last_byte(env_id):
 @every_id
 @pytest.mark.parametrize("masked", [True, False])
 def test_a_thousand_random_episodes(env_id, masked):
-    env = gym.make(env_id, dataset="portrait", split=None)
+    env = gym.make(env_id, dataset=portraits(), tools=portrait_tools())
     agent = RandomAgent(env.action_space, seed=0, masked=masked)
     outcomes = set()
     for episode in range(500):

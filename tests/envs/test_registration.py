@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gymnasium as gym
 import pytest
+from helpers import every_id
 
 import actfer_env
 from actfer_env.data import load_dataset
@@ -14,7 +15,6 @@ from actfer_env.envs.reset import EpisodeEnv
 from actfer_env.wrappers.group_vec import GroupVectorEnv
 
 FACES = load_dataset("synthetic", n=4)
-every_id = pytest.mark.parametrize("env_id", sorted(IDS))
 
 
 def facts(env):

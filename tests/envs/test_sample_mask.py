@@ -5,16 +5,16 @@ import pickle
 import gymnasium as gym
 import numpy as np
 import pytest
+from helpers import every_id
 
 import actfer_env
 from actfer_env.agents import join
 from actfer_env.data import load_dataset
-from actfer_env.envs.registration import CHAT_ID, IDS
+from actfer_env.envs.registration import CHAT_ID
 from actfer_env.tools import FaceTools, ZoomConfig
 
 FACES = load_dataset("synthetic", n=6)
 TOOLS = FaceTools("simulated", zoom=ZoomConfig(size=48, stretch=True))
-every_id = pytest.mark.parametrize("env_id", sorted(IDS))
 
 
 @every_id

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import actfer
 from PIL import Image
 from skimage.data import astronaut
 
@@ -27,11 +26,6 @@ from actfer_env.evaluation import EvalConfig, Run, read_run, write_report, write
 from actfer_env.evaluation import pictures as pictures_module
 from actfer_env.evaluation.pictures import embed_pictures
 from actfer_env.evaluation.play import RolloutConfig, play
-
-
-def actfer(*arguments: Any, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "actfer_env", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
 
 def photos(folder: Path, *names: str) -> Path:

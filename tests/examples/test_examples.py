@@ -2,14 +2,13 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from rewards_helpers import make
+from helpers import ROOT, VERL_CHECKS, answered
 
 from actfer_env.rollout import write_rollouts
 
-EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.name)
@@ -24,7 +23,7 @@ def test_the_learning_report_pairs_faces_and_averages_seeds(tmp_path):
     evaluate(tmp_path, "start", dict(zip(faces, "1000", strict=True)))
     evaluate(tmp_path, "full-0", dict(zip(faces, "1110", strict=True)))
     evaluate(tmp_path, "full-1", dict(zip(reversed(faces), "0011", strict=True)))  # another order, by face 1100
-    report = Path(__file__).parents[2] / "benchmarks" / "verl" / "learn_report.py"
+    report = VERL_CHECKS / "learn_report.py"
     done = subprocess.run([sys.executable, report, tmp_path], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     rows = {cells[1].strip(): cells[2].strip() for line in done.stdout.splitlines() if (cells := line.split("|"))[2:]}
@@ -40,7 +39,7 @@ def evaluate(work, run, right):
     """Write what learn_eval.py leaves, for faces that were read rightly (1) or not (0)."""
     for mode in ("greedy", "sampled"):
         folder = work / "eval" / run / mode
-        rollouts = [make("happiness" if hit == "1" else "fear", sample_id=name) for name, hit in right.items()]
+        rollouts = [answered("happiness" if hit == "1" else "fear", sample_id=name) for name, hit in right.items()]
         write_rollouts(folder / "episodes.jsonl", rollouts)
         (folder / "figures.json").write_text("{}")
     if run != "start":

@@ -8,10 +8,10 @@ import pickle
 import pkgutil
 import re
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +23,6 @@ from actfer_env.errors import ActFERError, DataError, SettingsError
 from actfer_env.rewards import FacialR1Reward, TAGReward, UCGRPOConfig
 from actfer_env.tools import ZoomConfig
 
-ROOT = Path(__file__).parents[2]
 REQUIRED = {"EndpointConfig": {"url": "http://localhost:8000/v1", "model": "m"}}
 """Class -> the arguments that have no default."""
 SEPARATE = {("UCGRPOConfig", "alpha"), ("UCGRPOConfig", "beta"), ("PrecomputeConfig", "part")}

@@ -8,9 +8,9 @@ import re
 import shlex
 import sys
 import warnings
-from pathlib import Path
 
 import pytest
+from helpers import ROOT
 from PIL import Image
 from skimage.data import astronaut
 from typer.main import get_command
@@ -19,7 +19,6 @@ import actfer_env
 from actfer_env import plugins
 from actfer_env.cli import app
 
-ROOT = Path(__file__).parents[2]
 SETUP = configparser.ConfigParser()
 SETUP.read(ROOT / "setup.cfg", encoding="utf-8")
 
@@ -40,6 +39,7 @@ FOLDERS = ("docs", "examples/verl_grpo", "benchmarks")
 PAGES = ["README.md", "CONTRIBUTING.md"]
 PAGES += sorted(f"{folder}/{path.name}" for folder in FOLDERS for path in (ROOT / folder).glob("*.md"))
 FENCE = re.compile(r"(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?```(?P<kind>\w*)\n(?P<text>.*?)```", re.DOTALL)
+SMALL = {"demo": {"number": 4}, "data": {"gallery": {"size": 64, "people": 2}}}  # what is drawn by default
 PLUGIN = """
 from actfer_env.tools import make_detector, register_detector
 register_detector("mine", lambda: make_detector("mtcnn"))
@@ -125,7 +125,7 @@ def test_every_block_of_a_page_runs_as_printed(page, tmp_path, monkeypatch, caps
     (tmp_path / "my_photos").mkdir()
     (tmp_path / "my_detectors.py").write_text(PLUGIN)
     for path in ("photo.jpg", "my_photo.jpg", "my_photos/photo.jpg"):
-        Image.fromarray(astronaut()).save(tmp_path / path)
+        Image.fromarray(astronaut()[:256, 96:352]).save(tmp_path / path)
     names: dict = {}
     for kind, text, reason in blocks_of(page):
         if reason:
@@ -137,7 +137,7 @@ def test_every_block_of_a_page_runs_as_printed(page, tmp_path, monkeypatch, caps
             continue
         for words in commands_of(text):
             if words[0] == "actfer":
-                assert not app(words[1:], standalone_mode=False)
+                assert not app(words[1:], standalone_mode=False, default_map=SMALL)
     monkeypatch.delitem(sys.modules, "my_detectors", raising=False)
     if page == "README.md":
         printed = capsys.readouterr().out

@@ -4,11 +4,10 @@ import ast
 import configparser
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from helpers import ROOT
 
-ROOT = Path(__file__).parents[2]
 HEAVY = {"torch", "transformers", "verl", "insightface", "onnxruntime", "matplotlib", "openai"}
 FOLDERS = ("actfer_env", "agents", "wrappers")
 PURE = ("facs.py", "episode.py", "rollout.py", "errors.py", "tools", "rewards")

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-ROOT = Path(__file__).parents[2]
+from helpers import ROOT
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

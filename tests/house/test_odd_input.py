@@ -9,7 +9,7 @@ import struct
 import gymnasium as gym
 import numpy as np
 import pytest
-from helpers import PortraitDetector, portrait_sample
+from helpers import FLAT, PortraitDetector, portrait_sample
 from PIL import Image
 from skimage.data import astronaut
 
@@ -25,8 +25,6 @@ from actfer_env.rewards import UCGRPO
 from actfer_env.rollout import read_rollouts, write_rollouts
 from actfer_env.tools import FaceTools, detect_align, make_detector, zoom_in
 from actfer_env.wrappers import RecordRollouts
-
-FLAT = ("ActFER-Discrete-v0", "ActFER-MultiDiscrete-v0")
 
 
 def one_line(caught):

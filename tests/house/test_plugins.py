@@ -3,13 +3,13 @@
 import copy
 import os
 import pickle
-import subprocess
 import sys
 import threading
 import warnings
 from functools import partial
 
 import gymnasium as gym
+import helpers
 import numpy as np
 import pytest
 from gymnasium.vector import AsyncVectorEnv
@@ -219,8 +219,7 @@ register_agent("sad", sad)
 
 
 def actfer(*arguments, cwd, **env):
-    command = [sys.executable, "-m", "actfer_env", *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={**os.environ, **env}, check=False)
+    done = helpers.actfer(*arguments, cwd=cwd, **env)
     assert "Traceback" not in done.stderr
     return done
 

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from helpers import DETECT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,7 +20,6 @@ from actfer_env.rewards.quality import broken_turns, measure_quality
 from actfer_env.rollout import Rollout
 
 ANSWER = '<answer>{"emotion": "fear", "aus": []}</answer>'
-CALL = '<tool_call>{"name": "detect_align", "arguments": {}}</tool_call>'
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +40,9 @@ def play(sample, *texts: str, chat: ChatConfig | None = None, config: EpisodeCon
     ("text", "errors"),
     [
         (f"<think>I might write <answer> later</think>{ANSWER}", 0.0),
-        (f"<think>then </answer>, or <tool_call>?</think>{CALL}", 0.0),
+        (f"<think>then </answer>, or <tool_call>?</think>{DETECT}", 0.0),
         (f"<think>fear</think>{ANSWER}", 0.0),
-        (CALL, 0.0),
+        (DETECT, 0.0),
         ("<tool_call>not json</tool_call>", 1.0),
         ('<tool_call>["detect_align"]</tool_call>', 1.0),
         ("", 1.0),
@@ -61,7 +61,7 @@ def test_the_format_of_a_turn_is_what_the_parser_says(sample, text, errors):
 
 
 def test_broken_turns_count_by_their_share(sample):
-    rollout = play(sample, "<tool_call>x</tool_call>", f"<think>a</think>{CALL}", ANSWER)
+    rollout = play(sample, "<tool_call>x</tool_call>", f"<think>a</think>{DETECT}", ANSWER)
     assert broken_turns(rollout) == {0}
     assert UCGRPO().score([rollout]).quality[0] == pytest.approx(-0.1 / 3)
     lines = UCGRPO().explain([rollout], UCGRPO().score([rollout]), 0)
@@ -101,7 +101,7 @@ def test_a_thought_and_an_answer_are_the_same_to_the_strict_parser(text):
 
 
 WRITTEN = st.sampled_from([
-    "<think>", "</think>", "<answer>", "</answer>", "<tool_call>", "</tool_call>", ANSWER, CALL, "fear", "not json",
+    "<think>", "</think>", "<answer>", "</answer>", "<tool_call>", "</tool_call>", ANSWER, DETECT, "fear", "not json",
     '{"name": "zoom_in"}', "<think>I might write <answer> later</think>", "{'emotion': 'fear'}", " ",
 ])  # fmt: skip
 

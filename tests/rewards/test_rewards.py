@@ -6,7 +6,7 @@ import json
 import math
 
 import pytest
-from rewards_helpers import aus, broken, make, right, wrong
+from helpers import answered, aus, broken, right, wrong
 
 from actfer_env import facs
 from actfer_env.errors import ActFERError, DataError
@@ -62,7 +62,7 @@ def test_missing_predicted_aus_count_as_the_empty_set():
 @pytest.mark.parametrize("emotion", ["happiness", None])
 @pytest.mark.parametrize("target", [None, aus(12), aus()])
 def test_no_answer_costs_gamma_whatever_the_target(emotion, target):
-    rollout = make(None, emotion=emotion, aus=target, predicted_aus=aus(12), truncated=True)
+    rollout = answered(None, emotion=emotion, aus=target, predicted_aus=aus(12), truncated=True)
     assert term("task", rollout) == close(-0.2)
 
 
@@ -98,8 +98,8 @@ def test_answer_without_looking_costs():
 
 
 def test_truncated_rollout_earns_no_bonus_and_never_looking_alone_costs_nothing():
-    assert term("structure", make(None, truncated=True)) == 0.0
-    assert term("structure", make(None, truncated=True, detection="not_called")) == 0.0
+    assert term("structure", answered(None, truncated=True)) == 0.0
+    assert term("structure", answered(None, truncated=True, detection="not_called")) == 0.0
     assert term("structure", right(truncated=True)) == 0.0
 
 
@@ -184,7 +184,7 @@ def test_a_refused_zoom_is_no_zoom():
 
 @pytest.mark.parametrize("zoomed", [True, False])
 def test_fallback_without_zoom_diversity_ignores_zooming(zoomed):
-    group = [right(zoomed=zoomed), wrong(zoomed=zoomed), make(None, zoomed=zoomed)]
+    group = [right(zoomed=zoomed), wrong(zoomed=zoomed), answered(None, zoomed=zoomed)]
     scores = UCGRPO().score(group)
     assert scores.delta["g0"] is None
     assert scores.utility.tolist() == [0.1, -0.1, -0.1]
@@ -389,7 +389,7 @@ def test_zero_spread_and_single_rollout_give_exact_zeros():
 
 
 def all_wrong() -> list[Rollout]:
-    return [wrong(), wrong(tool_calls=broken("parse_error")), make(None, truncated=True)]
+    return [wrong(), wrong(tool_calls=broken("parse_error")), answered(None, truncated=True)]
 
 
 def test_all_wrong_group_without_gate_gets_advantages_from_shaping_alone():
@@ -657,9 +657,9 @@ def test_explanation_of_penalties():
         ),
         ([right(detection="failed")], 0, {}, "face detection failed, fallback for a right emotion"),
         ([right(emotion=None)], 0, {}, "no emotion target for the fallback: +0.00"),
-        ([make(None, truncated=True)], 0, {}, "task: no answer: -gamma = -0.20"),
+        ([answered(None, truncated=True)], 0, {}, "task: no answer: -gamma = -0.20"),
         (
-            [make(None, truncated=True)],
+            [answered(None, truncated=True)],
             0,
             {},
             "no violation, but no finished answer either = 0.00",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from rewards_helpers import aus, make, right, wrong
+from helpers import answered, aus, right, wrong
 
 from actfer_env.errors import DataError
 from actfer_env.rewards import FacialR1Reward, RewardError, TAGReward
@@ -47,7 +47,7 @@ def test_facial_r1_without_targets_or_answer():
     reward = FacialR1Reward()
     assert reward.score([right(aus=None)]).total[0] == 2.0
     assert reward.score([right(emotion=None, aus=aus(), predicted_aus=aus())]).total[0] == 2.0
-    assert reward.score([make(None, aus=aus())]).total[0] == 0.0
+    assert reward.score([answered(None, aus=aus())]).total[0] == 0.0
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_malformed_texts_lose_the_format_reward(text):
 def test_facial_r1_pays_the_format_whatever_the_label(label):
     # a label that is no emotion ends the episode without answer; the units of the reasoning still count
     text = f"<think>Cheeks raised (AU6).</think><answer>{label}</answer>"
-    rollout = make(None, aus=aus(6, 12), texts=(text,), meta={"reasoning_aus": ["AU6"], "chat": []})
+    rollout = answered(None, aus=aus(6, 12), texts=(text,), meta={"reasoning_aus": ["AU6"], "chat": []})
     scores = FacialR1Reward().score([rollout])
     assert {name: values[0] for name, values in scores.parts.items()} == {
         "accuracy": 0.0, "au": close(2 / 3), "format": 1.0,
@@ -159,7 +159,7 @@ def test_presets_answer_to_the_same_calls_as_uc_grpo(reward):
     with pytest.raises(RewardError, match="keeps no state"):
         reward.load_state_dict({"ema": {}})
     with pytest.raises(DataError, match="unknown predicted emotion"):
-        reward.score([make("joy")])
+        reward.score([answered("joy")])
 
 
 def two_advantages(high: float, low: float) -> tuple[float, float]:

@@ -7,9 +7,9 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
+from helpers import ZOOM_CALL, broken
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rewards_helpers import ZOOM, broken
 
 from actfer_env import facs
 from actfer_env.rewards import UCGRPO, VARIANTS, Scores, UCGRPOConfig, au_f1
@@ -35,7 +35,7 @@ def groups(draw: st.DrawFn, group_id: str = "g") -> list[Rollout]:
         members.append(
             Rollout(
                 "sample", group_id, emotion, target, predicted, draw(st.none() | AUS),
-                ((ZOOM,) if zoomed else ()) + broken(*violations), draw(DETECTIONS),
+                ((ZOOM_CALL,) if zoomed else ()) + broken(*violations), draw(DETECTIONS),
                 truncated=predicted is None, texts=tuple(draw(TEXTS)), member=index,
             )
         )  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from conftest import photo, shared_path
+from helpers import photo, shared_path
 
 from actfer_env.tools.detectors import make_detector
 from actfer_env.tools.detectors.hardware import Hardware, hardware, use_hardware

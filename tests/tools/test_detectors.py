@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-from conftest import PHOTOS, photo, photo_path, shared_path
+from helpers import PHOTOS, ROOT, photo, photo_path, shared_path
 
 from actfer_env.errors import ActFERError, DetectorError
 from actfer_env.testing import check_detector
@@ -583,7 +583,7 @@ def test_check_catches_a_detector_that_varies():
 
 
 def test_the_noted_points_are_complete(photo_points):
-    text = (Path(__file__).parents[1] / "data" / "photo_points.json").read_text(encoding="utf-8")
+    text = (ROOT / "tests" / "data" / "photo_points.json").read_text(encoding="utf-8")
     assert "_comment" in json.loads(text)
     names = {*LANDMARKS, "chin", "forehead", "left_brow", "right_brow"}
     assert set(photo_points) == set(PHOTOS)

@@ -4,8 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import PHOTOS, photo, shared_path
-from helpers import REGION_BOXES, compare
+from helpers import PHOTOS, REGION_BOXES, compare, photo, shared_path
 
 from actfer_env.data import load_dataset
 from actfer_env.evaluation import write_report, write_run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import shared_path
+from helpers import DETECT, shared_path
 
 from actfer_env.chat import ChatEpisode, chat_tools
 from actfer_env.data import Sample
@@ -13,7 +13,6 @@ from actfer_env.episode import Episode
 from actfer_env.errors import ImageError
 from actfer_env.tools import Face, FaceTools, detect_align, make_detector, zoom_in
 
-DETECT = '<tool_call>{"name": "detect_align", "arguments": {}}</tool_call>'
 SHAPES = [(60, 6000), (6000, 60), (16, 1600), (17, 17), (16, 16)]
 NARROW = [(20, 6000), (6000, 20), (16, 4000), (33000, 16)]
 LINES = [(1, 1), (1, 6000), (6000, 1), (15, 400)]

@@ -17,6 +17,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from helpers import ROOT
 
 from actfer_env.boxes import Box
 from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools, parse_turn, system_prompt
@@ -32,7 +33,6 @@ from actfer_env.testing import check_tool
 from actfer_env.tools import TOOLS, FaceTools, Tool, ToolOutput, ViolationError, function_schema, register_tool
 from actfer_env.tools.base import RESERVED
 
-ROOT = Path(__file__).parents[2]
 THREE = ("detect_align", "zoom_in", "brighten")
 NAMED_IN = {
     "actfer_env/envs/actions.py": "Gym's action formats",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import VERL_CHECKS, VERL_EXAMPLE
 
 from actfer_env.agents.lessons import BRIEF_CHAT
 from actfer_env.chat import ChatEpisode, chat_tools
@@ -16,17 +17,14 @@ from actfer_env.errors import DataError
 from actfer_env.files import write_text_atomic
 from actfer_env.verl_plugin.scoring import STATE_FILE, StepScorer, write_step
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "verl_grpo"
-CHECKS = EXAMPLE.parent.parent / "benchmarks" / "verl"
-
 
 @pytest.fixture(scope="module")
 def injected() -> Any:
-    sys.path.insert(0, str(CHECKS))
+    sys.path.insert(0, str(VERL_CHECKS))
     try:
         import injected
     finally:
-        sys.path.remove(str(CHECKS))
+        sys.path.remove(str(VERL_CHECKS))
     return injected
 
 
@@ -97,7 +95,7 @@ def test_injected_rows_name_a_loop_with_the_settings_of_the_others(injected: Any
     import pyarrow.parquet as pq
     import yaml
 
-    loops = {one.pop("name"): one for one in yaml.safe_load((EXAMPLE / "agent_loop_cpu.yaml").read_text())}
+    loops = {one.pop("name"): one for one in yaml.safe_load((VERL_EXAMPLE / "agent_loop_cpu.yaml").read_text())}
     targets = {name: one.pop("_target_") for name, one in loops.items()}
     assert targets[injected.LOOP] == "injected_loop.InjectedAgentLoop" and len(targets) == 2
     assert loops["actfer_agent"] == loops[injected.LOOP]

@@ -17,12 +17,10 @@ import cv2
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from helpers import VERL_CHECKS, VERL_EXAMPLE
 
 from actfer_env.tools.detectors.hardware import hardware
 from actfer_env.verl_plugin import launch
-
-EXAMPLE = Path(__file__).parents[2] / "examples" / "verl_grpo"
-
 
 NVIDIA = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {}  Release Build\nGCC version: gcc 12.2.0\n"
 
@@ -219,8 +217,7 @@ def test_all_that_is_wrong_is_said_at_once(good: dict[str, Any], monkeypatch: py
     assert len(list(launch.machine_problems(config))) == 2
 
 
-CHECKS = EXAMPLE.parent.parent / "benchmarks" / "verl"
-SCRIPTS = sorted([*EXAMPLE.glob("*.sh"), *EXAMPLE.glob("*.py"), *CHECKS.glob("*.py")])
+SCRIPTS = sorted([*VERL_EXAMPLE.glob("*.sh"), *VERL_EXAMPLE.glob("*.py"), *VERL_CHECKS.glob("*.py")])
 NEED_NOTHING = ("costs.py",)  # reads JSON alone
 
 
@@ -237,7 +234,7 @@ def test_a_script_without_the_package_says_so_in_one_line(script: Path, tmp_path
 
 
 def test_a_script_without_verl_says_so_in_one_line(tmp_path: Path) -> None:
-    command = [sys.executable, str(EXAMPLE / "_installed.py"), "verl_of_another_name"]
+    command = [sys.executable, str(VERL_EXAMPLE / "_installed.py"), "verl_of_another_name"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("error: No module named 'verl_of_another_name': pip install")
@@ -255,7 +252,7 @@ def test_the_smoke_test_names_an_engine_that_it_cannot_take(engine: str, line: s
     bare.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')
     bare.chmod(0o755)
     places = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(tmp_path), "ENGINE": engine}
-    done = subprocess.run(["bash", str(EXAMPLE / "train_cpu_smoke.sh"), "out"], cwd=tmp_path, capture_output=True,
+    done = subprocess.run(["bash", str(VERL_EXAMPLE / "train_cpu_smoke.sh"), "out"], cwd=tmp_path, capture_output=True,
                           text=True, env=places, check=False)  # fmt: skip
     assert done.returncode == 2 and done.stderr.startswith(f"error: {line}") and not (tmp_path / "out").exists()
 
@@ -264,9 +261,9 @@ def test_the_gpu_requirements_hold_every_need_of_the_package() -> None:
     from packaging.requirements import Requirement
 
     settings = ConfigParser()
-    settings.read(EXAMPLE.parent.parent / "setup.cfg")
+    settings.read(VERL_EXAMPLE.parent.parent / "setup.cfg")
     needs = [line for line in settings["options"]["install_requires"].splitlines() if line and line[0] != "#"]
-    lines = (line.split("#")[0].strip() for line in (EXAMPLE / "requirements-gpu.txt").read_text().splitlines())
+    lines = (line.split("#")[0].strip() for line in (VERL_EXAMPLE / "requirements-gpu.txt").read_text().splitlines())
     listed = {one.name.lower(): one.specifier for one in map(Requirement, filter(None, lines))}
     for need in map(Requirement, needs):
         if need.name == "opencv-python":  # vLLM brings its headless twin
@@ -291,7 +288,7 @@ def command_of(tmp_path: Path, **settings: str) -> list[str]:
     places = {"SFT": "sft", "DATA": "data", "OUT": "out", "DRY_RUN": "1", **settings}
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
-        ["bash", str(EXAMPLE / "train_qwen3vl_4b.sh")], cwd=tmp_path, capture_output=True, text=True,
+        ["bash", str(VERL_EXAMPLE / "train_qwen3vl_4b.sh")], cwd=tmp_path, capture_output=True, text=True,
         env={**os.environ, "PATH": path, **places}, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import DETECT, ROOT, VERL_CHECKS, ZOOM
 from PIL import Image
 
 if find_spec("verl") is None:
     pytest.skip("needs verl: pip install 'actfer-env[verl]'", allow_module_level=True)
 
-CHECKS = Path(__file__).parents[2] / "benchmarks" / "verl"
 
 LOADED = """
 import verl
@@ -214,11 +214,9 @@ def row_of_a_sample() -> dict[str, Any]:
     return {"extra_info": {"sample": json.dumps(reference(dataset[0], dataset))}, "uid": "u"}
 
 
-CALL = '<tool_call>{"name": "detect_align", "arguments": {}}</tool_call>'
-ZOOM = '<tool_call>{"name": "zoom_in", "arguments": {"regions": ["nose"]}}</tool_call>'
 TURNS = {
     "a special token at its head": ("<|endoftext|>", ""), "nothing at all": ("", ""),
-    "a special token behind its text": ("<think>x<|im_start|>y", "<think>x"), "a call": (CALL, CALL),
+    "a special token behind its text": ("<think>x<|im_start|>y", "<think>x"), "a call": (DETECT, DETECT),
     "an end alone": ("<|im_end|>", "<|im_end|>"), "a picture's placeholder": ("a<|image_pad|>", "a"),
 }  # fmt: skip
 
@@ -255,7 +253,7 @@ class Drawn:
         self.asked.append(asked)
         encode, rng = self.codec.encode, self.rng
         kinds = [
-            encode(CALL), encode(CALL), encode(ZOOM), encode(ZOOM), [], encode("<|endoftext|>"),
+            encode(DETECT), encode(DETECT), encode(ZOOM), encode(ZOOM), [], encode("<|endoftext|>"),
             encode("<|endoftext|>x<|im_end|>"), encode("<|im_end|>"), encode("a<|image_pad|>b<|im_end|>"),
             encode("x<|im_end|><|im_end|>y</tool_call>"), encode("x</tool_call></tool_call><|im_end|>"),
             rng.integers(0, len(self.codec.tokenizer), int(rng.integers(1, 90))).tolist(),
@@ -389,7 +387,7 @@ def test_verl_itself_takes_the_gpu_scripts_settings(tmp_path: Path) -> None:
     for split in ("train", "val"):
         (tmp_path / "data" / split).mkdir(parents=True)
         (tmp_path / "data" / split / "part-00000.parquet").write_bytes(b"")
-    script = Path(__file__).parents[2] / "examples" / "verl_grpo" / "train_qwen3vl_4b.sh"
+    script = ROOT / "examples" / "verl_grpo" / "train_qwen3vl_4b.sh"
     places = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "ATTN": "sdpa",
               "SFT": "sft", "DATA": "data", "OUT": "out", "VERL_PLATFORM": "cpu",
               "VERL_ENGINE_DEVICE": "cuda"}  # fmt: skip
@@ -495,11 +493,11 @@ def test_a_frozen_tower_does_not_move_in_a_step_and_the_audit_notices_one_that_d
     from actfer_env.errors import DataError
     from actfer_env.verl_plugin.frozen import freeze_tower
 
-    sys.path.insert(0, str(CHECKS))
+    sys.path.insert(0, str(VERL_CHECKS))
     try:
         import audit
     finally:
-        sys.path.remove(str(CHECKS))
+        sys.path.remove(str(VERL_CHECKS))
 
     start = build(tmp_path / "model", TinyQwenConfig())
     for frozen in (True, False):
@@ -539,11 +537,11 @@ def test_a_frozen_tower_does_not_move_in_a_step_and_the_audit_notices_one_that_d
 def test_the_audit_bounds_the_difference_of_engine_and_trainer(tmp_path: Path) -> None:
     from actfer_env.errors import DataError
 
-    sys.path.insert(0, str(CHECKS))
+    sys.path.insert(0, str(VERL_CHECKS))
     try:
         import audit
     finally:
-        sys.path.remove(str(CHECKS))
+        sys.path.remove(str(VERL_CHECKS))
     name, path = "training/rollout_probs_diff_max", tmp_path / "metrics.jsonl"
 
     def line(**data: float) -> str:

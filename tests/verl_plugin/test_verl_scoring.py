@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import ROOT
 
 from actfer_env.errors import DataError
 from actfer_env.rewards import UCGRPO, UCGRPOConfig
@@ -197,7 +198,7 @@ def test_a_wrong_agent_loop_file_is_refused(text: str, message: str, tmp_path: P
 
 def test_the_examples_agent_loops_pass_the_check() -> None:
     pytest.importorskip("omegaconf")
-    found = sorted((Path(__file__).parents[2] / "examples" / "verl_grpo").glob("agent_loop*.yaml"))
+    found = sorted((ROOT / "examples" / "verl_grpo").glob("agent_loop*.yaml"))
     assert len(found) >= 3
     for path in found:
         check_agent_loop(str(path))

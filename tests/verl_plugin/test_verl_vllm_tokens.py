@@ -12,11 +12,11 @@ import pickle
 import subprocess
 import sys
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers import ROOT
 from token_cases import SHAPES, box, drawn, episode
 
 from actfer_env.chat.turns import call_text
@@ -25,7 +25,7 @@ for name, where in (("vllm", "examples/verl_grpo/requirements-gpu.txt"), ("verl"
     if find_spec(name) is None:  # asked, not imported: the engine runs in a process of its own
         pytest.skip(f"needs {name}: {where}", allow_module_level=True)
 
-SHIM = Path(__file__).parents[2] / "examples" / "verl_grpo" / "vllm_cpu"
+SHIM = ROOT / "examples" / "verl_grpo" / "vllm_cpu"
 """What vLLM's build for the CPU needs, where it is here."""
 ENGINE = """
 import json, pickle, sys

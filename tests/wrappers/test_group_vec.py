@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.vector import AutoresetMode
-from helpers import PortraitDetector, portrait_sample
+from helpers import PortraitDetector, portrait_sample, portrait_tools, portraits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.data import astronaut
 
 import actfer_env
 from actfer_env.agents import RandomAgent, ScriptedAgent
-from actfer_env.data import Dataset, load_dataset
+from actfer_env.data import Dataset
 from actfer_env.envs.registration import IDS
 from actfer_env.errors import DataError
 from actfer_env.rewards import TERMS, UCGRPO, UCGRPOConfig
@@ -23,8 +23,7 @@ from actfer_env.rollout import Rollout
 from actfer_env.tools import FaceTools, ZoomConfig
 from actfer_env.wrappers import GroupVectorEnv
 
-PORTRAIT = load_dataset("portrait")
-TOOLS = FaceTools("mtcnn", zoom=ZoomConfig(size=48, stretch=True))
+PORTRAIT, TOOLS = portraits(), portrait_tools()
 DETECT, ZOOM_MOUTH, HAPPY, FEAR, IDLE = 0, 4, 6, 9, 0
 
 
