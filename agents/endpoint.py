@@ -197,7 +197,8 @@ class OpenAIChatAgent:
 
     def _answer(self, episode: ChatEpisode, usage: Usage) -> dict[str, Any]:
         """Return the next turn: found in the cache, or asked for, masked, counted and kept."""
-        request, place = self._request(episode), None
+        request = self._request(episode)
+        place: Path | None = None
         if self.config.cache is not None:
             key = json.dumps([self.config.address, request, episode.episode.member], sort_keys=True)
             place = Path(self.config.cache) / f"{hashlib.sha256(key.encode()).hexdigest()}.json"

@@ -65,7 +65,8 @@ def parse_turn(
         The calls and the answer, or the problem. It never raises on what a policy wrote.
     """
     text, config, native = text or "", config or ChatConfig(), native_calls(tool_calls)
-    parser, thinking = _Parser(config, toolkit(tools)), None
+    parser = _Parser(config, toolkit(tools))
+    thinking: str | None = None
     try:
         written = len(text) + sum(len(part) for call in native for part in call["function"].values())
         if written > config.max_characters:
@@ -302,7 +303,8 @@ class _Parser:
             self.mend("plain_answer", "no_action", how)
             answers = [said]
         label = self._known_emotion(self.last(answers).strip().strip(_QUOTES))
-        units, boxes = None, ()
+        units: list[str] | None = None
+        boxes: tuple[Box, ...] = ()
         if self.config.preset_spec.aus == "reasoning":
             units = [unit for group in _AU_GROUP.findall(thinking) for unit in _AU.findall(group)]
         if self.config.preset_spec.canvas:
