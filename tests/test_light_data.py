@@ -92,7 +92,8 @@ def test_warm_start_and_uc_grpo_share_samples_only_if_asked(tmp_path: Path) -> N
     data = training_data(replace(config, rl_share=0.0))
     assert [one.id for one in data.parts["train"]] == [one.id for one in data.parts["rl"]]
     drawn = replace(PRESETS["smoke"], train=40, val=10, test=0)
-    assert training_data(drawn).parts["rl"] is training_data(drawn).parts["train"]
+    parts = training_data(drawn).parts
+    assert parts["rl"] is parts["train"]
     seen = people(replace(drawn, rl_share=0.5))
     assert seen["rl"] and seen["train"] and not seen["rl"] & seen["train"]
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from actfer_env import facs
 from actfer_env.data import Dataset, load_dataset, registered_datasets
-from actfer_env.data.registry import PREPARED, known_name
+from actfer_env.data.registry import known_name
 from actfer_env.data.subset import subset
 from actfer_env.errors import DataError
 from actfer_env.splits import SPLITS
@@ -58,8 +58,12 @@ class TrainingData:
 def is_sized(name: str) -> bool:
     """Tell whether a data set makes as many samples of each split as are asked for, as drawn ones do."""
     name = known_name(name.partition(":")[0])
-    parameters = inspect.signature(registered_datasets().get(name, load_dataset)).parameters
-    return name != PREPARED and {"n", "split"} <= set(parameters)
+    if name not in registered_datasets():
+        return False
+    loader = registered_datasets()[name]
+    parameters = inspect.signature(loader).parameters
+    takes_any = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
+    return not hasattr(loader, "info") and "split" in parameters and (takes_any or "n" in parameters)
 
 
 def training_data(config: SessionConfig) -> TrainingData:

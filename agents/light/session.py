@@ -409,7 +409,10 @@ def check_result(folder: Path, result: Mapping[str, Any], facts: Mapping[str, An
         DataError: it is another run.
     """
     found = result.get("facts") or {**result["config"], "package": {"generator": result["generator"]}}
-    older = {**{name: facts[name] for name in result["config"]}, "package": {"generator": GENERATOR_VERSION}}
+    older = {
+        **{name: facts[name] for name in result["config"] if name in facts},
+        "package": {"generator": GENERATOR_VERSION},
+    }
     refuse_other(folder, "run", found, facts if "facts" in result else older)
 
 

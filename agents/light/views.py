@@ -231,7 +231,7 @@ class Records(Sequence[dict[str, Any]]):
         self._data, self._starts, self._hashes, self._places = data, starts, hashes, places
         self._read = lru_cache(maxsize=4096)(self._parse)
 
-    def __getitem__(self, index: Any) -> dict[str, Any]:
+    def __getitem__(self, index: Any) -> Any:
         return self._read(int(index))
 
     def __len__(self) -> int:
@@ -340,7 +340,7 @@ def write_views(
     twice = [name for name, count in Counter(one["id"] for one in labels).items() if count > 1]
     if twice:
         raise DataError(f"two samples have one id, {twice[0]!r}: prepare these data sets in two folders")
-    table = {
+    table: dict[str, NDArray[Any]] = {
         "records": np.frombuffer(b"".join(lines), np.uint8), "places": np.argsort(hashes, kind="stable"),
         "starts": np.cumsum([0, *map(len, lines)]), "hashes": np.sort(hashes, kind="stable"),
     }  # fmt: skip
@@ -369,7 +369,7 @@ def _make_part(
             dataset = datasets[which]
             rows.append(_row(dataset[index - int(ends[which])], tools, config, which))  # counted from the end
         text = "".join(json.dumps(row.pop("record"), default=str, allow_nan=False) + "\n" for row in rows)
-        arrays = {name: np.stack([row[name] for row in rows]) for name in _ARRAYS}
+        arrays: dict[str, Any] = {name: np.stack([row[name] for row in rows]) for name in _ARRAYS}
         with draft_file(path) as draft, draft.open("wb") as handle:
             np.savez(handle, records=np.frombuffer(text.encode(), np.uint8), **arrays)
     return [path.name] * len(chunk)
