@@ -334,7 +334,7 @@ class Episode:
         if not self.done:
             raise RuntimeError("the episode is not over: answer first, or use up its turns")
         sample, au_set = self.sample, self.config.known_aus
-        own = {
+        own: dict[str, Any] = {
             **{key: sample.meta[key] for key in ("dataset", "image", "quality") if key in sample.meta},
             "dropped_aus": _spelled((sample.aus or frozenset()) - au_set),
             "dropped_predicted_aus": _spelled(self._dropped_answer),

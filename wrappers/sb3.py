@@ -169,7 +169,7 @@ class CollapseCallback(BaseCallback):
         if len(self._ended) < self.least:
             return
         rollouts = [info["rollout"] for info in self._ended]
-        terms = {name: to_array([info["reward_terms"][name] for info in self._ended]) for name in TERMS}
+        terms: dict[str, Any] = {name: to_array([info["reward_terms"][name] for info in self._ended]) for name in TERMS}
         scores = Scores(
             **terms, advantage=to_array([info["advantage"] for info in self._ended]),
             gated=np.zeros(len(rollouts), bool), zoomed=zoom_mask(rollouts),

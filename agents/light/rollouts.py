@@ -118,6 +118,7 @@ class Player:
             else:
                 sample = store.add(obs, rows, names, regions[rows], shown_crops[rows])
             features = self.known if store is None else store.features
+            assert features is not None
             shown = torch.from_numpy(shown_crops[rows])
             state = torch.from_numpy(obs["state"][rows].astype(np.int64))
             left = torch.from_numpy((obs["turns_left"][rows] / turns).astype(np.float32))

@@ -68,7 +68,8 @@ def test_a_result_that_could_not_be_printed_is_an_error_and_one_that_was_not_wan
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
 def test_a_signal_keeps_what_was_played(tmp_path, number):
     out = tmp_path / "o"
-    script = "import sys, actfer_env.cli as c, actfer_env.evaluation.play as r\n" \
+    script = "import signal, sys, actfer_env.cli as c, actfer_env.evaluation.play as r\n" \
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n" \
         "play = r.play_episode\n" \
         "def told(*a, **k):\n    print('.', flush=True); return play(*a, **k)\n" \
         "r.play_episode = told\nc.main()"  # fmt: skip
@@ -80,7 +81,10 @@ def test_a_signal_keeps_what_was_played(tmp_path, number):
         if number != signal.SIGINT:
             time.sleep(0.1)
             process.send_signal(number)  # a closed terminal is told of more than once
-        _, errors = process.communicate(timeout=100)
+        try:
+            _, errors = process.communicate(timeout=100)
+        finally:
+            process.kill()
     assert process.returncode == 128 + number and b"interrupted" in errors and b"Traceback" not in errors
     assert len(read_run(out).rollouts) >= 2 and (out / "report.html").exists()
 
