@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actfer_env import facs
+from actfer_env.bounds import bounded, check_fields
 from actfer_env.data.duplicates import ALIKE, near_pairs, perceptual_hash, thumbnail
 from actfer_env.data.loaders.base import GONE, Edition, Info, differences
 from actfer_env.data.registry import DATASETS, call_loader, known_name
@@ -46,15 +47,12 @@ class CheckConfig:
     """
 
     pictures: bool = True
-    distance: int = 4
-    number: int | None = None
-    workers: int = 1
+    distance: int = bounded(4, ge=0, le=8)
+    number: int | None = bounded(None, ge=1)
+    workers: int = bounded(1, ge=1)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.distance <= 8:
-            raise DataError(f"distance {self.distance} is not 0 to 8 bits")
-        if self.workers < 1 or (self.number is not None and self.number < 1):
-            raise DataError("workers and number must be at least 1")
+        check_fields(self)
 
 
 @dataclass(frozen=True)

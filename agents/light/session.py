@@ -408,12 +408,14 @@ def check_result(folder: Path, result: Mapping[str, Any], facts: Mapping[str, An
     Raises:
         DataError: it is another run.
     """
-    found = result.get("facts") or {**result["config"], "package": {"generator": result["generator"]}}
-    older = {
-        **{name: facts[name] for name in result["config"] if name in facts},
-        "package": {"generator": GENERATOR_VERSION},
-    }
-    refuse_other(folder, "run", found, facts if "facts" in result else older)
+    if "facts" in result:
+        refuse_other(folder, "run", result["facts"], facts)
+        return
+    both = [name for name in result["config"] if name in facts]
+    kept = {**{name: result["config"][name] for name in both}, "package": {"generator": result["generator"]}}
+    refuse_other(
+        folder, "run", kept, {**{name: facts[name] for name in both}, "package": {"generator": GENERATOR_VERSION}}
+    )
 
 
 def cached_warm_start(

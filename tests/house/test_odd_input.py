@@ -325,8 +325,8 @@ def test_an_odd_run_is_named(tmp_path, change):
     [
         ({"action_format": "foo"}, "unknown action_format 'foo'"),
         ({"dataset": []}, "registered name or a Dataset"),
-        ({"max_turns": 2.5}, "max_turns 2.5"),
-        ({"max_zooms": -1}, "max_zooms -1"),
+        ({"max_turns": 2.5}, "max_turns must be a whole number of at least 1, got 2.5"),
+        ({"max_zooms": -1}, "max_zooms must be a whole number of at least 0, got -1"),
         ({"face_size": 64.5}, "face_size is 64.5"),
         ({"tools": FaceTools("auto")}, "not square"),
     ],

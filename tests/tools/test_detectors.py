@@ -483,8 +483,9 @@ def test_status_of_every_detector(clean_registry, tmp_path, monkeypatch):
 def test_one_entry_holds_all_that_is_known_of_a_detector(clean_registry, tmp_path, monkeypatch):
     from actfer_env.tools import detectors
 
-    others = [entry.name for entry in available_detectors(tmp_path) if entry.detail == "registered by other code"]
-    assert not others, "all of these come along"
+    status = {entry.name: entry for entry in available_detectors(tmp_path)}
+    assert set(detectors._BUILT_IN) <= set(status)
+    assert not [name for name in detectors._BUILT_IN if status[name].detail == "registered by other code"]
     with pytest.raises(TypeError, match="look"):
         detectors._BuiltIn(lambda: None)
     known = detectors._BuiltIn(lambda: None, lambda root: (False, "needs a mirror"))

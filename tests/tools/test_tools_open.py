@@ -40,6 +40,8 @@ NAMED_IN = {
     "actfer_env/rollout.py": "records from before there were other tools",
     "actfer_env/rewards/explain.py": "a sentence on answers without a look",
     "agents/scripted.py": "plays Gym's actions",
+    "agents/person.py": "plays Gym's actions, by keyboard",
+    "agents/light/agent.py": "the light policy",
     "agents/light/evaluate.py": "the light policy",
 }
 
