@@ -130,7 +130,7 @@ def test_a_disk_cache_gives_the_same_pictures_and_heals_itself(tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"preset": "brutal"}, "unknown preset"), ({"n": 0}, "n is 0"), ({"seed": -1}, "seed must be a whole number of at least 0"),
+    [({"preset": "brutal"}, "unknown preset"), ({"n": 0}, "n is 0"), ({"seed": -1}, "seed must be"),
      ({"emotions": "sad"}, "unknown emotions"), ({"colour": 1}, "colour")],
 )  # fmt: skip
 def test_bad_options_are_named(options, message):
