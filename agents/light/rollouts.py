@@ -117,8 +117,9 @@ class Player:
                 sample = torch.tensor([venv.dataset.find(name) for name in info["sample_id"][rows]])
             else:
                 sample = store.add(obs, rows, names, regions[rows], shown_crops[rows])
-            features = self.known if store is None else store.features
-            assert features is not None
+            known = self.known if store is None else store.features
+            assert known is not None
+            features = known
             shown = torch.from_numpy(shown_crops[rows])
             state = torch.from_numpy(obs["state"][rows].astype(np.int64))
             left = torch.from_numpy((obs["turns_left"][rows] / turns).astype(np.float32))
