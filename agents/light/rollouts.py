@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -117,9 +117,7 @@ class Player:
                 sample = torch.tensor([venv.dataset.find(name) for name in info["sample_id"][rows]])
             else:
                 sample = store.add(obs, rows, names, regions[rows], shown_crops[rows])
-            known = self.known if store is None else store.features
-            assert known is not None
-            features = known
+            features = store.features if store is not None else cast(Features, self.known)
             shown = torch.from_numpy(shown_crops[rows])
             state = torch.from_numpy(obs["state"][rows].astype(np.int64))
             left = torch.from_numpy((obs["turns_left"][rows] / turns).astype(np.float32))
