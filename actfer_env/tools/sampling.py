@@ -21,7 +21,7 @@ class ResamplingConfig:
     Attributes:
         fill: Grey value (0-255) of what lies outside the original; a flat grey invents nothing (chosen here).
         blur: Standard deviation of the low-pass in output pixels, where the output is coarser than the source;
-            about that of the area filter that a plain shrink would use (measured in tests/test_zoom.py).
+            about that of the area filter that a plain shrink would use (measured in tests/tools/test_align_zoom.py).
         decimate_from: If one output pixel covers more source pixels than this, the source is first averaged
             over whole blocks, so that a huge photo costs no more than a large one (chosen here).
     """
