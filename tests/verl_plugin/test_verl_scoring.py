@@ -158,7 +158,7 @@ def launch(**changes: Any) -> Any:
     [
         ({"ucgrpo__variant": "typo"}, r"unknown ucgrpo\.variant 'typo': use one of"),
         ({"ucgrpo__alhpa": 0.5}, "unknown field 'alhpa'"),
-        ({"ucgrpo__gamma": -1.0}, "gamma must be > 0"),
+        ({"ucgrpo__gamma": -1.0}, "gamma must be a number above 0, got -1.0"),
         ({"ucgrpo__record_tokens": "often"}, r"ucgrpo\.record_tokens"),
         ({"trainer__v1__trainer_mode": "sync"}, "trainer_mode is 'sync': set it to ucgrpo_sync"),
         ({"trainer__use_v1": False}, "use_v1=True"),
