@@ -31,8 +31,9 @@ class PageConfig:
 
     Attributes:
         single: Episodes up to which the page is one file; pictures and episodes of a larger one lie in a folder beside.
-        shown: Episodes on one page of the list; a group is not torn apart.
-        part: Episodes in one file beside the page.
+        shown: Episodes that the list shows at a time; a group is not torn apart.
+        part: Episodes in a file beside the page; parts within the page, which hold their pictures, are as large as what
+            is shown.
     """
 
     single: int = bounded(200, ge=0)
@@ -99,8 +100,9 @@ class Listing:
         columns: The filters.
         groups: The groups, in that order.
         config: Sizes.
-        parts: (name, groups) of each file beside the page; empty where all groups stand in the page.
-        folder: Name of the folder of those files.
+        parts: (name, groups) of each part that groups are packed into; empty where all are shown at once.
+        packed: Name of each part that stands in the page -> its content.
+        folder: Name of the folder of the parts that are files beside the page, else empty.
     """
 
     noun: str
@@ -109,6 +111,7 @@ class Listing:
     groups: tuple[Group, ...]
     config: PageConfig = field(default_factory=PageConfig)
     parts: list[tuple[str, int]] = field(default_factory=list)
+    packed: dict[str, str] = field(default_factory=dict)
     folder: str = ""
 
     @property
@@ -147,17 +150,26 @@ class Listing:
             "columns": columns,
         }  # fmt: skip
 
-    def write_parts(self, beside: Beside) -> None:
-        """Write the groups to files of about `config.part` items each."""
+    def pack(self, beside: Beside | None) -> None:
+        """Pack the groups of a long list into parts, in the page or in files beside it."""
+        self.folder = "" if beside is None else beside.folder.name
+        if self.total <= self.config.shown:
+            return
+        size = self.config.shown if beside is None else self.config.part
         held: list[Group] = []
-        self.folder = beside.folder.name
-        for group in self.groups:
+        for i, group in enumerate(self.groups):
             held.append(group)
-            if sum(len(one.items) for one in held) >= self.config.part:
-                self.parts.append((_write_part(held, beside), len(held)))
-                held = []
-        if held:
-            self.parts.append((_write_part(held, beside), len(held)))
+            if sum(len(one.items) for one in held) < size and i + 1 < len(self.groups):
+                continue
+            text = json.dumps([[one.head, [item.html for item in one.items]] for one in held], separators=(",", ":"))
+            content = base64.b64encode(zlib.compress(text.encode(), 9)).decode()
+            if beside is None:
+                name = str(len(self.parts))
+                self.packed[name] = content
+            else:
+                name = beside.put(f'actferPart("{content}")\n'.encode(), ".js").removesuffix(".js")
+            self.parts.append((name, len(held)))
+            held = []
 
 
 def choices(column: str, title: str, words: Mapping[str, str]) -> Column:
@@ -224,13 +236,6 @@ class Beside:
         _remove(path for path in self.folder.glob("*") if _OURS.fullmatch(path.name) and path.name not in self._used)
         with suppress(OSError):
             self.folder.rmdir()
-
-
-def _write_part(groups: Sequence[Group], beside: Beside) -> str:
-    """Write groups to a file that calls the page's script with them, compressed; return its name without the ending."""
-    content = [[group.head, [item.html for item in group.items]] for group in groups]
-    packed = base64.b64encode(zlib.compress(json.dumps(content, separators=(",", ":")).encode(), 9)).decode()
-    return beside.put(f'actferPart("{packed}")\n'.encode(), ".js").removesuffix(".js")
 
 
 def _remove(paths: Any) -> None:

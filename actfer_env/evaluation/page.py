@@ -67,10 +67,9 @@ def pictures_of(page: str | os.PathLike[str]) -> int:
 
 
 def render_page(template: str, listing: Listing, beside: Beside | None, **content: Any) -> str:
-    """Return a page from its template, its list and what else it shows; parts of the list go to files beside it."""
+    """Return a page from its template, its list and what else it shows."""
     count = sum(len(_PICTURE.findall(item.html)) for group in listing.groups for item in group.items)
-    if beside is not None:
-        listing.write_parts(beside)
+    listing.pack(beside)
     script, style = ((_TEMPLATES / file).read_text(encoding="utf-8") for file in ("report.js", "report.css"))
     script_hash = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
     return page_templates().get_template(template).render(

@@ -1,6 +1,7 @@
 "use strict";
-// A list of groups in pages, with filters and a search. All groups stand in the document, or, in a large report, in
-// files beside it: a page of the list then loads the parts that it needs, and forgets the oldest.
+// A list of groups in pages, with filters and a search. A short list stands in the document as it is. The groups of a
+// longer one are packed into parts, in the document or in files beside it: a page of the list unpacks those that it
+// needs, and forgets the oldest.
 (() => {
   const index = JSON.parse(document.getElementById("index").textContent);
   const form = document.getElementById("filters");
@@ -9,7 +10,7 @@
   const list = document.getElementById("groups");
   const pagers = [...document.querySelectorAll(".pager")];
   const fields = [...form.querySelectorAll("select[data-column]")];
-  const { order, search } = form.elements;
+  const { order, search, many } = form.elements;
   const KEPT = 24; // parts in memory
 
   const starts = []; // of each group: the number of its first item
@@ -53,7 +54,7 @@
       if (!items.length) continue;
       if (room <= 0) {
         found.push([]);
-        room = index.page;
+        room = Number(many.value || index.page);
       }
       found[found.length - 1].push([group, items]);
       room -= items.length;
@@ -69,6 +70,11 @@
 
   function load(name) {
     const part = parts.get(name) ?? new Promise((resolve, reject) => {
+      const packed = document.getElementById(`part-${name}`);
+      if (packed) {
+        resolve(packed.textContent);
+        return;
+      }
       const script = document.createElement("script");
       waiting.set(script, resolve);
       script.src = `${index.folder}/${name}.js`;
@@ -87,7 +93,9 @@
   }
 
   async function unpack(text) {
-    const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    const letters = atob(text);
+    const bytes = new Uint8Array(letters.length);
+    for (let i = 0; i < letters.length; i++) bytes[i] = letters.charCodeAt(i);
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
     return JSON.parse(await new Response(stream).text());
   }
@@ -112,7 +120,7 @@
     }
     list.ariaBusy = "true";
     try {
-      const names = [...new Set(groups.map(([group]) => partOf[group]))];
+      const names = partsOf(groups);
       const loaded = await Promise.all(names.map((i) => load(index.parts[i].name)));
       if (ticket !== turn) return;
       const content = new Map(names.map((name, i) => [name, loaded[i]]));
@@ -130,6 +138,11 @@
       list.replaceChildren(line);
     }
     list.ariaBusy = "false";
+    for (const i of partsOf(pages[page + 1] ?? [])) load(index.parts[i].name).catch(() => {}); // most turn to it next
+  }
+
+  function partsOf(groups) {
+    return [...new Set(groups.map(([group]) => partOf[group]))];
   }
 
   // Find, draw, and say how much there is; the promise ends when the page is drawn.
@@ -155,7 +168,7 @@
 
   // The view lives in the address, so that it can be shared: #outcome=wrong&zoom=yes&page=3
   function state() {
-    return [...fields, order, search].filter((field) => field.value).map((field) => [field.name, field.value]);
+    return [...fields, order, many, search].filter((field) => field.value).map((field) => [field.name, field.value]);
   }
 
   function save() {
@@ -167,7 +180,7 @@
   async function restore() {
     const wanted = new URLSearchParams(location.hash.slice(1));
     const one = /^#episode-(\d+)$/.exec(location.hash);
-    for (const field of [...fields, order]) {
+    for (const field of [...fields, order, many]) {
       const value = wanted.get(field.name) ?? "";
       field.value = [...field.options].some((option) => option.value === value) ? value : "";
     }
@@ -208,7 +221,7 @@
   search.addEventListener("input", changed);
   form.addEventListener("reset", (event) => {
     event.preventDefault();
-    for (const field of [...fields, order, search]) field.value = "";
+    for (const field of [...fields, order, many, search]) field.value = "";
     changed();
   });
   form.addEventListener("submit", (event) => event.preventDefault());
@@ -219,10 +232,8 @@
     if (view) document.getElementById("episodes").scrollIntoView();
   });
   window.addEventListener("beforeprint", () => {
-    if (sections) mark(pages.flat());
     for (const details of document.querySelectorAll("details")) details.open = true;
   });
-  window.addEventListener("afterprint", () => { if (sections) mark(pages[page] ?? []); });
   form.hidden = false;
   if (!sections) drawn = JSON.stringify([[], 0]); // the first page stands in the document
   restore();
