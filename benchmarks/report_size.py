@@ -2,9 +2,9 @@
 
 python benchmarks/report_size.py --side before=OLD/bin/python --side after=NEW/bin/python [--episodes 200 2000 10000]
 
-Each side is a Python in which a version is installed (name=python); without --side it is the one that runs this. The run
-is drawn faces, played at random in groups of four; past --played episodes, records are used again under other samples'
-names, so that their pictures are others'. Needs headless Chromium and its driver, and selenium.
+Each side is a Python in which a version is installed (name=python); without --side it is the one that runs this. The
+run is drawn faces, played at random in groups of four; past --played episodes, records are used again under other
+samples' names, so that their pictures are others'. Needs headless Chromium and its driver, and selenium.
 """
 
 from __future__ import annotations
@@ -40,7 +40,12 @@ const paint = performance.getEntriesByName("first-contentful-paint")[0];
 if (paint) done(paint.startTime);
 else new PerformanceObserver((list) => done(list.getEntries()[0].startTime)).observe({type: "paint", buffered: true});
 """
-NEXT = "const b = document.querySelector('.pager button:nth-of-type(3)'); if (!b || b.disabled) return false; b.click(); return true;"
+NEXT = """
+const button = document.querySelector(".pager button:nth-of-type(3)");
+if (!button || button.disabled) return false;
+button.click();
+return true;
+"""
 QUIET = "return document.getElementById('groups')?.ariaBusy !== 'true'"
 
 
@@ -59,14 +64,16 @@ def main() -> None:
     for number in args.episodes:
         make_run(work / f"run{number}", number, args.played)
     print(machine())
-    print(f"{'episodes':>8} {'side':8} {'written':>8} {'peak':>7} {'files':>6} {'size':>9} {'page':>9} {'first view':>10} "
-          f"{'loaded':>8} {'nodes':>8} {'renderer':>9} {'after':>9} {'page turn':>10}")  # fmt: skip
+    print(f"{'episodes':>8} {'side':8} {'written':>8} {'peak':>7} {'files':>6} {'size':>9} {'page':>9} "
+          f"{'first view':>11} {'loaded':>7} {'nodes':>8} {'renderer':>9} {'after':>9} {'page turn':>10}")  # fmt: skip
     for number in args.episodes:
         for name, python in sides.items():
             folder = work / f"run{number}-{name}"
             if not (folder / "report.html").exists():
                 shutil.copytree(work / f"run{number}", folder, dirs_exist_ok=True)
-                done = subprocess.run([python, "-c", WRITE, folder], cwd=work, capture_output=True, text=True, check=True)
+                done = subprocess.run(
+                    [python, "-c", WRITE, folder], cwd=work, capture_output=True, text=True, check=True
+                )
                 (folder / "written.json").write_text(done.stdout.splitlines()[-1])
             seconds, peak = json.loads((folder / "written.json").read_text())
             files = [folder / "report.html", *(folder / "report_files").glob("*")]
@@ -163,7 +170,9 @@ def machine() -> str:
     browser = subprocess.run([shutil.which("chromium"), "--version"], capture_output=True, text=True, check=True)
     cores = len([line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("processor")])
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("actfer-env", "jinja2", "pillow", "selenium"))
-    return f"{platform.machine()}, {cores} cores, Python {platform.python_version()}, {versions}, {browser.stdout.strip()}"
+    return (
+        f"{platform.machine()}, {cores} cores, Python {platform.python_version()}, {versions}, {browser.stdout.strip()}"
+    )
 
 
 if __name__ == "__main__":

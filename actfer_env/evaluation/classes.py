@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from actfer_env import facs
 from actfer_env.evaluation.episodes import answer_source
 from actfer_env.evaluation.intervals import bootstrap_sums
-from actfer_env.evaluation.tables import DASH, counted, number, share
+from actfer_env.evaluation.tables import DASH, counted, number
 from actfer_env.rollout import Rollout
 
 NO_ANSWER = "-"
@@ -141,7 +141,7 @@ def class_tables(rollouts: Sequence[Rollout], au_set: Iterable[int] | None = Non
     return ClassTables(
         whose="The script’s answers" if prefix else "Answers", answers=answers, matrix=matrix,
         emotions=tuple(
-            _row(name, "", marks, interval, share(float(np.mean([one.zoomed for one in labelled if one.emotion == name]))))
+            _row(name, "", marks, interval, f"{np.mean([one.zoomed for one in labelled if one.emotion == name]):.0%}")
             for name, marks, interval in zip(names, _totals(emotions, names), found, strict=False)
         ),
         units=tuple(

@@ -189,7 +189,7 @@ def occurring(column: str, title: str, items: Sequence[Item], last: Mapping[str,
     last = last or {}
     found = sorted({item.values[column] for item in items} - set(last))
     words = {value: value for value in found} | dict(last)
-    return choices(column, title, words) if 2 <= len(found) and len(words) <= len(_CODES) else None
+    return choices(column, title, words) if len(found) >= 2 and len(words) <= len(_CODES) else None
 
 
 class Beside:
