@@ -118,6 +118,7 @@ def open_page(path: Path, pages: int) -> dict[str, float]:
     for switch in SWITCHES:
         options.add_argument(switch)
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
+    driver.command_executor.client_config.timeout = 900
     driver.set_page_load_timeout(600)
     driver.set_script_timeout(600)
     try:

@@ -113,11 +113,12 @@ class Pictures:
 
     def why_lost(self) -> str:
         """Return in one line which pictures are lost, and the cures."""
-        count, ids = len({rollout.sample_id for rollout in self._run.rollouts}), list(self.lost)
-        reasons = dict.fromkeys(self.lost.values())
+        samples = list(dict.fromkeys(rollout.sample_id for rollout in self._run.rollouts))
+        ids = [name for name in samples if name in self.lost]
+        reasons = dict.fromkeys(self.lost[name] for name in ids)
         return (
-            f"the pictures of {len(ids)} of {count} samples cannot be shown ({listed(ids)}: {listed(reasons, 1)}); put "
-            "them back, name their new place with --root, or play with --embed, so that the run carries its pictures"
+            f"the pictures of {len(ids)} of {len(samples)} samples cannot be shown ({listed(ids)}: {listed(reasons, 1)}); "
+            "put them back, name their new place with --root, or play with --embed, so that the run carries its pictures"
         )
 
     def of(self, rollout: Rollout) -> Drawn:
