@@ -73,7 +73,7 @@ class ClassTables:
         units: Figures of the Action Units that occur.
         derived: Whether the answers' Action Units follow from their emotions.
         intervals: Name of a headline figure -> its 95 % interval in words.
-        note: What the intervals are.
+        note: Line that says how the intervals were made.
     """
 
     whose: str

@@ -1,4 +1,4 @@
-"""What a page shows of an episode: its answer beside the label, its calls in words, its reward as bars."""
+"""Episodes as a page shows them: the answer beside the label, the calls in words, the reward as bars."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VERDICTS: Mapping[str, str] = {
     "right": "right", "wrong": "wrong", "none": "no answer", "unlabelled": "no label to compare",
     "script": "played by a script",
 }  # fmt: skip
-"""What an answer is worth beside the label, as the filter's values and words."""
+"""Worth of an answer beside the label, as the filter's values and words."""
 RANKS: Mapping[str, int] = {name: i for i, name in enumerate(("wrong", "none", "unlabelled", "script", "right"))}
 """Verdicts in the order of the list: what went wrong comes first."""
 DEMONSTRATIONS = ("synthetic", "portrait")
@@ -90,7 +90,7 @@ class GroupView:
 
     @property
     def rewarded(self) -> bool:
-        """Whether a group was played: the reward of an episode alone has nothing that it is compared with."""
+        """True where a group was played: an episode alone has nothing that its reward is compared with."""
         return len(self.episodes) > 1
 
 
@@ -100,7 +100,7 @@ def draw_spread(run: Run, groups: Mapping[str, Sequence[int]], pictures: Picture
     Args:
         run: The run.
         groups: Name of each query group -> numbers of its episodes.
-        pictures: What draws them, with the bound.
+        pictures: Drawer of the pictures, with the bound.
 
     Returns:
         Number of each episode -> its pictures, and what is missing.

@@ -36,7 +36,7 @@ def write_page(
         path: The page.
         episodes: Number of episodes that it shows.
         config: Sizes.
-        pictures: What draws its pictures.
+        pictures: Drawers of its pictures.
         render: Function from the files beside it (None for a single file) and the sizes to its HTML.
         keep: If source pictures cannot be found, do not replace a page that shows more of them.
 
