@@ -4,13 +4,16 @@ python benchmarks/report_size.py --side before=OLD/bin/python --side after=NEW/b
 
 Each side is a Python in which a version is installed (name=python); without --side it is the one that runs this. The
 run is drawn faces, played at random in groups of four; past --played episodes, records are used again under other
-samples' names, so that their pictures are others'. Needs headless Chromium and its driver, and selenium.
+samples' names, so that their pictures are others'. "written" and "cpu" are seconds of processor time: of the writer,
+and of the page's process until it is loaded and at rest. First view, loaded and page turn are wall time, the quickest
+of some tries. Needs headless Chromium and its driver, and selenium.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import shutil
 import statistics
@@ -27,9 +30,9 @@ WRITE = """
 import json, resource, sys, time
 from actfer_env.evaluation import read_run, write_report
 run = read_run(sys.argv[1])
-start = time.perf_counter()
+start = time.process_time()
 write_report(sys.argv[1], run)
-print(json.dumps([time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
+print(json.dumps([time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
 """
 SWITCHES = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
             "--window-size=1280,900", "--disable-background-networking", "--disable-component-update",
@@ -65,7 +68,8 @@ def main() -> None:
         make_run(work / f"run{number}", number, args.played)
     print(machine())
     print(f"{'episodes':>8} {'side':8} {'written':>8} {'peak':>7} {'files':>6} {'size':>9} {'page':>9} "
-          f"{'first view':>11} {'loaded':>7} {'nodes':>8} {'renderer':>9} {'after':>9} {'page turn':>10}")  # fmt: skip
+          f"{'first view':>11} {'loaded':>7} {'cpu':>7} {'nodes':>8} {'renderer':>9} {'after':>9} "
+          f"{'page turn':>10}")  # fmt: skip
     for number in args.episodes:
         for name, python in sides.items():
             folder = work / f"run{number}-{name}"
@@ -81,7 +85,7 @@ def main() -> None:
             best = {key: min(one[key] for one in found) for key in found[0]}
             print(f"{number:8} {name:8} {seconds:6.1f} s {peak:4.0f} MB {len(files):6} "
                   f"{sum(file.stat().st_size for file in files) / 1e6:6.1f} MB {files[0].stat().st_size / 1e6:6.2f} MB "
-                  f"{best['painted']:8.0f} ms {best['loaded']:5.1f} s {best['nodes']:8.0f} "
+                  f"{best['painted']:8.0f} ms {best['loaded']:5.1f} s {best['cpu']:5.2f} s {best['nodes']:8.0f} "
                   f"{best['memory']:6.0f} MB {best['memory_after']:6.0f} MB "
                   f"{best['turn'] * 1000:7.0f} ms", flush=True)  # fmt: skip
 
@@ -140,12 +144,15 @@ def open_page(path: Path, pages: int) -> dict[str, float]:
         after = state(driver)
     finally:
         driver.quit()
-    return {"painted": painted, "loaded": loaded, "nodes": before[0], "memory": before[1], "memory_after": after[1],
-            "turn": statistics.median(turns) if turns else float("nan")}  # fmt: skip
+    return {
+        "painted": painted, "loaded": loaded, "nodes": before[0], "memory": before[1], "cpu": before[2],
+        "memory_after": after[1], "turn": statistics.median(turns) if turns else float("nan"),
+    }  # fmt: skip
 
 
-def state(driver: Any) -> tuple[float, float]:
-    """Return the document's nodes, and the memory of its process in MB (resident, shared pages by their share)."""
+def state(driver: Any) -> tuple[float, float, float]:
+    """Return the document's nodes, the memory of its process in MB (resident, shared pages by their share), and the
+    process's seconds of processor time."""
     driver.execute_cdp_cmd("HeapProfiler.collectGarbage", {})
     nodes = driver.execute_script("return document.querySelectorAll('*').length")
     parents, renderers = {}, []
@@ -156,7 +163,7 @@ def state(driver: Any) -> tuple[float, float]:
                 renderers.append(entry)
         except OSError:
             continue
-    sizes = []
+    sizes, seconds = [], []
     for entry in renderers:
         above = entry.name
         while above in parents and above != str(driver.service.process.pid):
@@ -164,7 +171,9 @@ def state(driver: Any) -> tuple[float, float]:
         if above in parents:
             lines = (entry / "smaps_rollup").read_text().splitlines()
             sizes.append(next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024)
-    return float(nodes), max(sizes, default=float("nan"))
+            ticks = (entry / "stat").read_text().rsplit(")", 1)[1].split()[11:13]
+            seconds.append(sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK"))
+    return float(nodes), max(sizes, default=float("nan")), max(seconds, default=float("nan"))
 
 
 def machine() -> str:

@@ -116,9 +116,10 @@ class Pictures:
         samples = list(dict.fromkeys(rollout.sample_id for rollout in self._run.rollouts))
         ids = [name for name in samples if name in self.lost]
         reasons = dict.fromkeys(self.lost[name] for name in ids)
+        which = f"{listed(ids)}: {listed(reasons, 1)}"
         return (
-            f"the pictures of {len(ids)} of {len(samples)} samples cannot be shown ({listed(ids)}: {listed(reasons, 1)}); "
-            "put them back, name their new place with --root, or play with --embed, so that the run carries its pictures"
+            f"the pictures of {len(ids)} of {len(samples)} samples cannot be shown ({which}); put them back, name "
+            "their new place with --root, or play with --embed, so that the run carries its pictures"
         )
 
     def of(self, rollout: Rollout) -> Drawn:
