@@ -59,6 +59,7 @@ def main() -> None:
     parser.add_argument("--played", type=int, default=800, help="episodes that are really played")
     parser.add_argument("--repeats", type=int, default=3, help="times that a page is opened; the quickest counts")
     parser.add_argument("--pages", type=int, default=40, help="pages that are turned, where there are any")
+    parser.add_argument("--limit", type=int, default=600, help="seconds after which a page counts as not loaded")
     parser.add_argument("--work", type=Path, help="folder that keeps runs and reports")
     args = parser.parse_args()
     sides = dict(side.split("=", 1) for side in args.side or [f"this={sys.executable}"])
@@ -81,7 +82,7 @@ def main() -> None:
                 (folder / "written.json").write_text(done.stdout.splitlines()[-1])
             seconds, peak = json.loads((folder / "written.json").read_text())
             files = [folder / "report.html", *(folder / "report_files").glob("*")]
-            found = [open_page(files[0], args.pages) for _ in range(args.repeats)]
+            found = [open_page(files[0], args.pages, args.limit) for _ in range(args.repeats)]
             best = {key: min(one[key] for one in found) for key in found[0]}
             print(f"{number:8} {name:8} {seconds:6.1f} s {peak:4.0f} MB {len(files):6} "
                   f"{sum(file.stat().st_size for file in files) / 1e6:6.1f} MB {files[0].stat().st_size / 1e6:6.2f} MB "
@@ -113,9 +114,10 @@ def make_run(folder: Path, number: int, played: int) -> None:
     write_run(folder, finished_run(rollouts, data.arguments, run.settings, run.reward))
 
 
-def open_page(path: Path, pages: int) -> dict[str, float]:
+def open_page(path: Path, pages: int, limit: int) -> dict[str, float]:
     """Open a page in a new browser, and turn its pages; memory is that of its process, after a garbage collection."""
     from selenium import webdriver
+    from selenium.common.exceptions import TimeoutException
 
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium")
@@ -123,12 +125,16 @@ def open_page(path: Path, pages: int) -> dict[str, float]:
         options.add_argument(switch)
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
     driver.command_executor.client_config.timeout = 900
-    driver.set_page_load_timeout(600)
-    driver.set_script_timeout(600)
+    driver.set_page_load_timeout(limit)
+    driver.set_script_timeout(limit)
     try:
         driver.get("about:blank")
         start = time.perf_counter()
-        driver.get(path.as_uri())
+        try:
+            driver.get(path.as_uri())
+        except TimeoutException:
+            names = ("painted", "loaded", "nodes", "memory", "cpu", "memory_after", "turn")
+            return dict.fromkeys(names, float("nan")) | {"loaded": float("inf")}
         loaded = time.perf_counter() - start
         painted = driver.execute_async_script(PAINTED)
         before = state(driver)
