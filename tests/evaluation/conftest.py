@@ -1,4 +1,4 @@
-"""A browser that the tests of pages share."""
+"""A browser, and a run of small episodes, that the tests of pages share."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from PIL import Image
+from report_runs import SAMPLES, build
+
+from actfer_env.data import Dataset, load_dataset
+from actfer_env.evaluation import Run
 
 SWITCHES = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
@@ -29,3 +34,16 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver_path))
     yield driver
     driver.quit()
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    folder = tmp_path_factory.mktemp("photos")
+    for i in range(SAMPLES):
+        Image.new("RGB", (24, 24), (10 * i, 80, 70)).save(folder / f"{i:02}.png")
+    return load_dataset("photos", folder)
+
+
+@pytest.fixture(scope="session")
+def run(photos: Dataset) -> Run:
+    return build(photos)

@@ -1,12 +1,9 @@
-"""The report of many episodes: pages, files beside it, what comes first, and the page of two runs side by side."""
+"""The report of many episodes: pages, files beside it, what comes first, and the figures on top."""
 
 from __future__ import annotations
 
-import base64
-import json
 import re
 import shutil
-import zlib
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -14,59 +11,35 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import actfer
 from markupsafe import Markup
-from PIL import Image
+from report_runs import (
+    HOSTILE,
+    MEMBERS,
+    PAGES,
+    SAMPLES,
+    SMALL,
+    build,
+    choose,
+    episodes_of,
+    index_of,
+    numbers,
+    packed,
+    parts_of,
+    press,
+    rollout,
+    state_of,
+    wait,
+)
 
-from actfer_env.data import Dataset, load_dataset
+from actfer_env.data import Dataset
 from actfer_env.errors import DataError
 from actfer_env.evaluation import Run, read_run, summarize, write_report, write_run
 from actfer_env.evaluation import sections as sections_module
 from actfer_env.evaluation.classes import class_tables
 from actfer_env.evaluation.intervals import bootstrap_sums
-from actfer_env.evaluation.listing import PageConfig
 from actfer_env.evaluation.pictures import PictureConfig, stratified
 from actfer_env.evaluation.report import render_report
 from actfer_env.evaluation.sections import Section
-from actfer_env.evaluation.side_by_side import write_side_by_side
-from actfer_env.rollout import Rollout
-
-HOSTILE = "</script><script>window.hit = 1</script><img src=x onerror='window.hit = 2'>"
-SMALL = PictureConfig(original=32, face=32, crop=32)
-PAGES = PageConfig(single=12, shown=6, part=10)
-SAMPLES, MEMBERS = 24, 2
-
-
-def answers(i: int) -> tuple[str, str, str]:
-    """Target, first and second answer of sample i: every fourth sample is wrong, every eighth twice."""
-    target = ("happiness", "fear", "anger")[i % 3]
-    return target, "surprise" if i % 4 == 0 else target, "disgust" if i % 8 == 0 else target
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    folder = tmp_path_factory.mktemp("photos")
-    for i in range(SAMPLES):
-        Image.new("RGB", (24, 24), (10 * i, 80, 70)).save(folder / f"{i:02}.png")
-    return load_dataset("photos", folder)
-
-
-def rollout(sample: str, i: int, member: int, answer: str | None, **fields: Any) -> Rollout:
-    target = answers(i)[0]
-    return Rollout(sample, sample, target, frozenset({6, 12}), answer, frozenset({12}), (), "prealigned", turns=1,
-                   member=member, texts=(f"I think so. {HOSTILE}",), **fields)  # fmt: skip
-
-
-def build(photos: Dataset, members: int = MEMBERS) -> Run:
-    """48 episodes in 24 groups, or one of each sample."""
-    rollouts = [rollout(photos[i].id, i, member, answers(i)[1 + member])
-                for i in range(SAMPLES) for member in range(members)]  # fmt: skip
-    return Run(tuple(rollouts), photos.arguments, {"agent": f"reader {HOSTILE}", "group_size": members})
-
-
-@pytest.fixture(scope="module")
-def run(photos: Dataset) -> Run:
-    return build(photos)
 
 
 @pytest.fixture(scope="module")
@@ -75,34 +48,6 @@ def folder(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_run(path, run)
     write_report(path, run, pictures=SMALL, pages=PAGES)
     return path
-
-
-def index_of(html: str) -> dict[str, Any]:
-    found = re.search(r'<script type="application/json" id="index">(.*?)</script>', html, re.DOTALL)
-    assert found
-    return dict(json.loads(found[1]))
-
-
-def parts_of(page: Path) -> list[list[tuple[str, list[str]]]]:
-    """The groups of each part, as (head, episodes), from the files beside a page or from the page."""
-    html = page.read_text("utf-8")
-    index = index_of(html)
-    beside = page.parent / index["folder"]
-    texts = [
-        (beside / f"{part['name']}.js").read_text()[len('actferPart("') : -3] if index["folder"] else
-        re.search(rf'id="part-{part["name"]}">(.*?)</script>', html)[1]  # type: ignore[index]
-        for part in index["parts"]
-    ]  # fmt: skip
-    return [json.loads(zlib.decompress(base64.b64decode(text))) for text in texts]
-
-
-def episodes_of(page: Path) -> list[str]:
-    return [item for part in parts_of(page) for _, items in part for item in items]
-
-
-def state_of(page: Path) -> dict[str, bytes]:
-    files = [page, *page.with_name(f"{page.stem}_files").glob("*")]
-    return {file.name: file.read_bytes() for file in files if file.is_file()}
 
 
 # Files
@@ -235,11 +180,6 @@ def test_rewards_are_shown_only_where_a_group_was_played(run: Run, photos: Datas
     assert mixed.count("advantage <b>") == 4 and mixed.count("<article") == 5, "the last one is alone in its group"
 
 
-def packed(html: str) -> list[Any]:
-    return [json.loads(zlib.decompress(base64.b64decode(text)))
-            for text in re.findall(r'id="part-\d+">(.*?)</script>', html)]  # fmt: skip
-
-
 # Tables
 
 
@@ -299,61 +239,6 @@ def test_other_parts_can_add_sections(run: Run, monkeypatch: pytest.MonkeyPatch,
     assert html.index("By emotion") < html.index("When it looks") < html.index(">Episodes<")
 
 
-# Two runs
-
-
-@pytest.fixture(scope="module")
-def two(run: Run, photos: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The folders of two runs: what the second answers alone is right where the first is wrong, and the other way."""
-    one, other = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("other")
-    write_run(one, build(photos, 1))
-    mine = [rollout(photos[i].id, i, 0, answers(i)[0] if i % 6 else "contempt") for i in range(SAMPLES - 2)]
-    write_run(other, Run(tuple(mine), photos.arguments, {"agent": "other"}))
-    return one, other
-
-
-def test_two_runs_stand_side_by_side(two: tuple[Path, Path]) -> None:
-    page = write_side_by_side(*two, pictures=SMALL, pages=PAGES)
-    assert page == two[0] / "side_by_side.html" and (two[0] / "side_by_side_files").is_dir()
-    html, items = page.read_text("utf-8"), episodes_of(page)
-    assert len(items) == 22 and all(item.count('class="side"') == 2 for item in items)
-    assert "2 samples of A alone" in html
-    # Of 0 to 21 the first is wrong at 0, 4, 8, 12, 16, 20, the second at 0, 6, 12, 18.
-    index = index_of(html)
-    outcomes = index["columns"]["outcome"]
-    words = [outcomes["values"][int(code, 36)] for code in outcomes["codes"]]
-    assert words == ["a"] * 2 + ["b"] * 4 + ["neither"] * 2 + ["both"] * 14
-    assert index["numbers"][:6] == [6, 18, 4, 8, 16, 20]
-    assert HOSTILE not in html and HOSTILE not in "".join(items)
-    before = state_of(page)
-    write_side_by_side(*two, pictures=SMALL, pages=PAGES)
-    assert state_of(page) == before
-
-
-def test_runs_that_cannot_be_compared_are_refused(two: tuple[Path, Path], tmp_path: Path) -> None:
-    run = read_run(two[1])
-    write_run(
-        tmp_path / "a", run.replace(rollouts=tuple(replace(one, sample_id=f"x{one.sample_id}") for one in run.rollouts))
-    )
-    write_run(tmp_path / "b", run.replace(rollouts=tuple(replace(one, emotion="neutral") for one in run.rollouts)))
-    with pytest.raises(DataError, match="share no sample"):
-        write_side_by_side(two[0], tmp_path / "a")
-    with pytest.raises(DataError, match=r"sample 00.png is labelled happiness in one run and neutral"):
-        write_side_by_side(two[0], tmp_path / "b")
-    assert not (tmp_path / "a" / "side_by_side.html").exists()
-
-
-def test_the_command_writes_either_page(two: tuple[Path, Path], tmp_path: Path) -> None:
-    one, other = (shutil.copytree(path, tmp_path / path.name) for path in two)
-    done = actfer("report", one, other, "--pictures", "3", cwd=tmp_path)
-    assert done.returncode == 0 and f"side by side: {one / 'side_by_side.html'}" in done.stdout.replace("\n", "")
-    assert not (one / "report.html").exists()
-    done = actfer("report", one, "--pictures", "0", cwd=tmp_path)
-    assert done.returncode == 0 and '<meta name="pictures" content="0">' in (one / "report.html").read_text("utf-8")
-    done = actfer("report", one, other, "--embed", cwd=tmp_path)
-    assert done.returncode == 1 and "go with one run" in done.stderr and len(done.stderr.splitlines()) == 1
-
-
 # In a browser
 
 
@@ -365,31 +250,6 @@ def page(browser: Any, folder: Path, run: Run, request: pytest.FixtureRequest, t
     browser.get("about:blank")
     browser.get((folder / "report.html").as_uri())
     return browser
-
-
-def wait(browser: Any, words: str) -> None:
-    """Wait until a page of the list is drawn and the pager says so."""
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    script = "return [document.querySelector('.pager span').textContent, document.getElementById('groups').ariaBusy]"
-    WebDriverWait(browser, 20).until(
-        lambda _: (found := browser.execute_script(script))[0] == words and found[1] != "true"
-    )
-
-
-def numbers(browser: Any) -> list[int]:
-    script = "return [...document.querySelectorAll('.episode')].map(e => e.id)"
-    return [int(name.removeprefix("episode-")) for name in browser.execute_script(script)]
-
-
-def press(browser: Any, name: str) -> None:
-    browser.find_element("css selector", f"button[title='{name} page']").click()
-
-
-def choose(browser: Any, name: str, value: str) -> None:
-    from selenium.webdriver.support.ui import Select
-
-    Select(browser.find_element("name", name)).select_by_value(value)
 
 
 @pytest.mark.browser
@@ -459,26 +319,3 @@ def test_browser_names_the_files_that_are_missing(browser: Any, folder: Path, tm
     wait(browser, "page 2 of 8")
     assert "keep that folder beside this page" in browser.find_element("id", "groups").text
     browser.get_log("browser")
-
-
-@pytest.mark.browser
-@pytest.mark.parametrize("width", [360, 1280])
-def test_browser_shows_two_runs_on_any_screen(browser: Any, two: tuple[Path, Path], width: int) -> None:
-    path = write_side_by_side(*two, pictures=SMALL, pages=PAGES)
-    screen = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
-    try:
-        browser.get("about:blank")
-        browser.get(path.as_uri())
-        wait(browser, "page 1 of 4")
-        browser.find_element("css selector", "a[href='#outcome=b']").click()
-        wait(browser, "page 1 of 1")
-        assert numbers(browser) == [4, 8, 16, 20]
-        script = "return [...document.querySelectorAll('.side')].slice(0, 2).map(s => s.getBoundingClientRect().top)"
-        tops = browser.execute_script(script)
-        assert (tops[0] == tops[1]) == (width == 1280), "beside each other, or one below the other"
-        inner, scroll = browser.execute_script("return [innerWidth, document.documentElement.scrollWidth]")
-        assert (inner, scroll <= inner) == (width, True)
-        assert browser.get_log("browser") == [] and browser.execute_script("return window.hit") is None
-    finally:
-        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
