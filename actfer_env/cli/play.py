@@ -170,25 +170,37 @@ def play(  # noqa: PLR0913, PLR0917  (each argument is an option of the command)
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(help="The --out folder of a run.")],
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="The --out folder of a run.")],
+    other: Annotated[
+        Path | None, typer.Argument(metavar="[RUN2]", help="A second run, for a page of both side by side.")
+    ] = None,
     root: Annotated[Path | None, typer.Option(help="Where the pictures lie by now, if they were moved.")] = None,
     au_set: AUSetOption = None,
     embed: EmbedOption = False,
+    pictures: Annotated[
+        int, typer.Option(min=0, help="Episodes with pictures (pairs, of two runs), spread over outcomes and emotions.")
+    ] = 400,
 ) -> None:
     """Rebuild a run's report from its stored rollouts; recompute every reward and compare it with the stored one.
 
-    Where pictures cannot be found, a report that shows them is kept.
+    Where pictures cannot be found, a report that shows them is kept. With a second run, RUN/side_by_side.html shows
+    the samples that both have, disagreements first.
     """
     from actfer_env.evaluation import read_run, write_run
-    from actfer_env.evaluation.pictures import Pictures, embed_pictures
+    from actfer_env.evaluation.pictures import PictureConfig, Pictures, embed_pictures
     from actfer_env.evaluation.report import rebuild
 
-    run = read_run(folder)
+    config = PictureConfig(episodes=pictures)
+    run = _with_root(read_run(folder), root)
+    if other is not None:
+        from actfer_env.evaluation.side_by_side import write_side_by_side
+
+        if embed or au_set is not None:
+            raise DataError("--embed and --au-set go with one run, not with two")
+        both = (run, _with_root(read_run(other), root))
+        say(f"side by side: {write_side_by_side(folder, other, both, pictures=config)}")
+        return
     units = None if au_set is None else au_set_of(au_set)
-    if root is not None:
-        if not root.exists():
-            raise DataError(f"--root {root}: no such file or folder")
-        run = run.replace(dataset={**run.dataset, "root": str(root.resolve())})
     if embed:
         run = embed_pictures(folder, run)
         write_run(folder, run)
@@ -198,16 +210,25 @@ def report(
     say(
         f"{len(run.rollouts)} rollouts, rewards recomputed: {len(differences) or 'no'} differences from the stored ones"
     )
-    pictures = Pictures(run, folder=folder)
-    path = rebuild(folder, run, pictures, au_set=units)
-    if pictures.lost:
-        complain(pictures.why_lost())
+    drawer = Pictures(run, config, folder)
+    path = rebuild(folder, run, drawer, au_set=units)
+    if drawer.lost:
+        complain(drawer.why_lost())
     say(f"report: {path}")
     if units is not None:
         print_summary(run, units)
         say(f"Action Units: {facs.format_au_set(units)} in the tables; the rewards are those of the stored run")
-    if differences or pictures.lost:
+    if differences or drawer.lost:
         raise typer.Exit(1)
+
+
+def _with_root(run: Run, root: Path | None) -> Run:
+    """Return a run whose pictures are looked for in another place, if one is given."""
+    if root is None:
+        return run
+    if not root.exists():
+        raise DataError(f"--root {root}: no such file or folder")
+    return run.replace(dataset={**run.dataset, "root": str(root.resolve())})
 
 
 def export_policy(

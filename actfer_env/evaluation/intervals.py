@@ -6,7 +6,8 @@ What stands behind "±" differs from table to table, so every table that has one
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -97,3 +98,26 @@ def bootstrap(values: NDArray[np.float64], draws: int = 2000, seed: int = 0) -> 
     means = values[rng.integers(len(values), size=(draws, len(values)))].mean(1)
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
+
+
+def bootstrap_sums(
+    counts: NDArray[np.float64], statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    draws: int = 1000, seed: int = 0,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # fmt: skip
+    """Return 95 % percentile bootstrap intervals of figures that follow from sums, such as F1 from counts.
+
+    Args:
+        counts: float (n, k), what each of n independent units (a sample with all its episodes) adds to k sums.
+        statistic: Function from sums, float (draws, k), to figures, float (draws, m); NaN where one is undefined.
+        draws: Samples of n units, drawn with replacement.
+        seed: Random seed of the draws.
+
+    Returns:
+        Low and high ends, float (m,) each; NaN for a figure that is undefined in every draw.
+    """
+    rng, n = np.random.default_rng(seed), len(counts)
+    sums = np.stack([np.bincount(rng.integers(n, size=n), minlength=n) @ counts for _ in range(draws)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of figures that are undefined in every draw
+        low, high = np.nanpercentile(statistic(sums), [2.5, 97.5], axis=0)
+    return low, high

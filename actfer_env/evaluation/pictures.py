@@ -9,10 +9,11 @@ import base64
 import io
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from PIL import Image
 
@@ -43,7 +44,8 @@ class PictureConfig:
         face: Side of the aligned face.
         crop: Long side of a crop, drawn for people whatever the policy saw.
         quality: JPEG quality.
-        episodes: Episodes that get pictures (about 100 KB each); later ones are listed without.
+        episodes: Episodes that get pictures (about 100 KB each), spread over outcomes and emotions; the others are
+            listed without.
     """
 
     original: int = bounded(448, ge=16, le=4096)
@@ -64,7 +66,7 @@ class Picture:
         kind: "original", "face" or "crop".
         title: Name of the things that it shows.
         alt: The same for those who cannot see it.
-        uri: The JPEG as a data URI.
+        uri: Address of the JPEG: a data URI, or a file beside the page.
         size: (width, height) in pixels.
         turn: The turn (from 1) that brought it, or None.
         note: Remark on it.
@@ -81,6 +83,10 @@ class Picture:
     colour: str = "transparent"
 
 
+Drawn: TypeAlias = tuple[Sequence[Picture], str | None]
+"""Pictures of an episode, and what is missing of them, if anything is."""
+
+
 class Pictures:
     """Draws the pictures of a run's episodes.
 
@@ -91,6 +97,7 @@ class Pictures:
 
     Attributes:
         lost: Sample id -> why its picture cannot be found or is another one by now.
+        link: Function from a JPEG's bytes to its address; a data URI if nothing else is set.
     """
 
     def __init__(
@@ -98,6 +105,7 @@ class Pictures:
     ) -> None:
         self.config = config or PictureConfig()
         self.lost: dict[str, str] = {}
+        self.link: Callable[[bytes], str] = data_uri
         self._run, self._folder = run, None if folder is None else Path(folder)
         self._dataset: Dataset | str | None = None
         self._last: tuple[str, RGB] | None = None
@@ -105,17 +113,20 @@ class Pictures:
 
     def why_lost(self) -> str:
         """Return in one line which pictures are lost, and the cures."""
-        count, ids = len({rollout.sample_id for rollout in self._run.rollouts}), list(self.lost)
-        reasons = dict.fromkeys(self.lost.values())
+        samples = list(dict.fromkeys(rollout.sample_id for rollout in self._run.rollouts))
+        ids = [name for name in samples if name in self.lost]
+        reasons = dict.fromkeys(self.lost[name] for name in ids)
+        which = f"{listed(ids)}: {listed(reasons, 1)}"
         return (
-            f"the pictures of {len(ids)} of {count} samples cannot be shown ({listed(ids)}: {listed(reasons, 1)}); put "
-            "them back, name their new place with --root, or play with --embed, so that the run carries its pictures"
+            f"the pictures of {len(ids)} of {len(samples)} samples cannot be shown ({which}); put them back, name "
+            "their new place with --root, or play with --embed, so that the run carries its pictures"
         )
 
-    def of(self, rollout: Rollout) -> tuple[list[Picture], str | None]:
+    def of(self, rollout: Rollout) -> Drawn:
         """Return an episode's pictures in order, and what is missing, if anything is."""
         if self._drawn >= self.config.episodes:
-            return [], f"left out: only the first {self.config.episodes} episodes have pictures, to keep the file small"
+            total = len(self._run.rollouts)
+            return [], f"left out: {self.config.episodes} of {total} episodes have pictures, to keep the report small"
         try:
             image = self._image(rollout.sample_id)
             alignment = stored_alignment(rollout, (image.shape[1], image.shape[0]))
@@ -204,7 +215,7 @@ class Pictures:
         colour: str = "transparent",
     ) -> Picture:  # fmt: skip
         size = (pixels.shape[1], pixels.shape[0])
-        return Picture(kind, title, alt, data_uri(pixels, self.config.quality), size, turn, note, colour)
+        return Picture(kind, title, alt, self.link(jpeg(pixels, self.config.quality)), size, turn, note, colour)
 
 
 def embed_pictures(folder: str | os.PathLike[str], run: Run, dataset: Dataset | None = None) -> Run:
@@ -266,11 +277,30 @@ def stored_alignment(rollout: Rollout, image_size: tuple[int, int]) -> Alignment
     return alignment
 
 
-def data_uri(pixels: RGB, quality: int) -> str:
-    """Return a picture as a JPEG data URI."""
+def stratified(strata: Mapping[str, Hashable]) -> list[str]:
+    """Return names in an order of which each beginning holds about as many of every stratum, as far as there are any.
+
+    Args:
+        strata: Name -> its stratum; all of one type that has an order. Within one, the order is that of a digest of the
+            name, so that neighbours in the data do not come together.
+    """
+    cells: dict[Any, list[str]] = {}
+    for name, stratum in strata.items():
+        cells.setdefault(stratum, []).append(name)
+    columns = [sorted(cells[stratum], key=digest) for stratum in sorted(cells)]
+    return [name for row in zip_longest(*columns) for name in row if name is not None]
+
+
+def jpeg(pixels: RGB, quality: int) -> bytes:
+    """Return a picture as the bytes of a JPEG."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=quality, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return buffer.getvalue()
+
+
+def data_uri(content: bytes) -> str:
+    """Return the bytes of a JPEG as a data URI."""
+    return "data:image/jpeg;base64," + base64.b64encode(content).decode("ascii")
 
 
 def css_colour(colour: tuple[int, int, int]) -> str:

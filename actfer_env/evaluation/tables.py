@@ -26,8 +26,9 @@ def summary_rows(summary: Summary) -> list[Row]:
     rows += [
         ("zoomed", share(summary.zoom_ratio), f"{share(summary.zoom_ratio_with_face)} where a face was found"),
         ("with violations", share(summary.violation_rate), counted(sum(summary.violations.values()), "violation")),
-        ("mean reward", signed(summary.terms.get("total")), f"{number(summary.mean_turns, 1)} turns on average"),
-    ]
+        ("mean reward", signed(summary.terms.get("total")), f"{number(summary.mean_turns, 1)} turns on average")
+        if summary.terms else ("turns", number(summary.mean_turns, 1), "on average"),
+    ]  # fmt: skip
     if summary.parse_failure_rate is not None:  # conversations: what could not be read, and what one took
         used = summary.usage
         tokens = used.get("prompt_tokens", 0) + used.get("completion_tokens", 0)
@@ -48,7 +49,6 @@ def summary_tables(summary: Summary) -> list[tuple[str, list[Row]]]:
             ("episodes", str(summary.n), f"{summary.labelled} with an emotion label, {summary.answered} answered"),
             ("accuracy", share(summary.accuracy), "no answer counts as wrong"),
             ("macro-F1", number(summary.macro_f1), "over the emotions that occur as targets"),
-            *((f"F1 {name}", number(value), "") for name, value in summary.emotion_f1.items()),
             ("AU F1, macro", number(summary.au_macro_f1), _named_set(summary) + f"; {note}" * bool(note)),
             ("AU F1, per episode", number(summary.au_instance_f1), note or f"{summary.au_labelled} with AU labels"),
         ]
@@ -75,8 +75,8 @@ def summary_tables(summary: Summary) -> list[tuple[str, list[Row]]]:
             for name, count in summary.violations.items()
         ),
     ]
-    reward = [(name, signed(value), "") for name, value in summary.terms.items()]
-    return [*tables, ("Behaviour", behaviour), ("Reward, mean", reward), ("Violations", violations)]
+    reward = [("Reward, mean", [(name, signed(value), "") for name, value in summary.terms.items()])]
+    return [*tables, ("Behaviour", behaviour), *(reward if summary.terms else ()), ("Violations", violations)]
 
 
 def _is_script(summary: Summary) -> bool:

@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import re
-import shutil
 from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
@@ -156,8 +155,9 @@ class Links(HTMLParser):
 
 def test_it_is_self_contained(html):
     links = Links(html).found
-    assert len(links) == 19  # the pictures, the empty icon and the skip link
-    assert all(link.startswith(("data:", "#")) for link in links)
+    assert sum(link.startswith("data:") for link in links) == 18  # the pictures and the empty icon
+    inside = [link for link in links if not link.startswith("data:")]
+    assert inside and all(link.startswith("#") for link in inside)
     assert not re.search(r"https?://|<script\s+[^>]*src|@import|url\(|<link rel=\"stylesheet", html)
     assert "default-src 'none'" in html
 
@@ -183,7 +183,7 @@ def test_hostile_texts_stay_text(html):
     assert "onerror=alert(2)>" not in html
     # The failure, the policy's text, the tool's name and arguments and the violation's message, the group's name.
     assert html.count("&lt;script&gt;alert(1)") >= 5
-    assert html.count("<script") == 1
+    assert re.findall("<script[^>]*>", html) == ['<script type="application/json" id="index">', "<script>"]
 
 
 def test_surrogates_do_not_break_it(run, tmp_path):
@@ -221,8 +221,9 @@ def test_summary_numbers(html):
     text = text_of(html)
     # Six are labelled happiness; right are full, simplified and pre-aligned.
     assert "accuracy 50.0% 6 labelled of 7" in text
-    # 2 * 3 / (6 targets + 3 answers)
-    assert "F1 happiness 0.67" in text
+    # F1 is 2 * 3 / (6 targets + 3 answers); two samples are too few for more than the whole range
+    assert "happiness 6 1.00 0.50 0.67" in text
+    assert "macro-F1 0.67 1 emotion 95 % interval 0." in text
     assert "zoomed 28.6%" in text  # full and pre-aligned, 2 of 7
     assert "of 4 episodes 50.0%" in text  # those with a face
     assert "illegal_order in 14.3% of episodes 1" in text
@@ -280,7 +281,7 @@ def test_a_rollout_without_its_alignment_says_so(run):
 
 def test_pictures_have_a_bound(run):
     shown = render_report(run, pictures=PictureConfig(episodes=1))
-    assert shown.count("only the first 1 episodes have pictures") == 6
+    assert shown.count("1 of 7 episodes have pictures") == 6
 
 
 def test_an_empty_run(tmp_path):
@@ -312,28 +313,6 @@ def test_a_report_is_the_same_twice(folder, html):
 def test_folders_are_named_without_their_path(run):
     shown = render_report(replace(run, dataset={"name": "photos", "root": "/home/somebody/faces"}))
     assert "root …/faces" in shown and "somebody" not in text_of(shown.split("<main>")[0])
-
-
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-SWITCHES = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-    "--disable-sync", "--no-first-run", "--disable-dev-shm-usage", "--hide-scrollbars",
-)  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    if not (CHROMIUM and DRIVER):
-        pytest.skip("chromium or chromedriver is not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for switch in (*SWITCHES, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(switch)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture

@@ -1,0 +1,40 @@
+"""Sections that other parts add to a run's report, between its summary and its episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from markupsafe import Markup
+
+from actfer_env.evaluation.run import Run
+
+
+@dataclass(frozen=True)
+class Section:
+    """One section of the report.
+
+    Attributes:
+        name: Its id within the page, a word without spaces.
+        title: Its heading.
+        body: Its HTML, from a template that escapes; pictures are data URIs, and there are no scripts.
+    """
+
+    name: str
+    title: str
+    body: Markup
+
+
+SectionMaker: TypeAlias = Callable[[Run, Path | None], Section | None]
+"""Function from a run and its folder (None if it has none) to a section, or None where there is nothing to show."""
+
+SECTIONS: list[SectionMaker] = []
+"""The makers, in the order of their sections."""
+
+
+def extra_sections(run: Run, folder: Path | None) -> list[Section]:
+    """Return the sections that a run's report shows."""
+    made = (make(run, folder) for make in SECTIONS)
+    return [section for section in made if section is not None]
