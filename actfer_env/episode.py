@@ -455,8 +455,5 @@ def _json(value: Any, depth: int = 32) -> Any:
         return [_json(item, depth - 1) for item in value]
     if hasattr(value, "tolist"):
         return _json(value.tolist(), depth)
-    return value if isinstance(value, str | int) or _is_finite(value) else str(value)
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, float) and math.isfinite(value)
+    finite = isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
+    return value if finite else str(value)

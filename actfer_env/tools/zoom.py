@@ -157,8 +157,11 @@ def resolve(
     """
     if frame not in FRAMES:
         raise BoxError(f"image {short(frame)} is unknown: boxes refer to 'face' or to 'original'")
+    if regions is not None and not isinstance(regions, str | list | tuple):
+        raise BoxError(f"regions must be a list of names, not {short(regions)}")
+    names = ([regions] if regions else []) if isinstance(regions, str) else regions or ()
     found: list[tuple[str | None, Box]] = [
-        (name, zoom_regions(alignment, config)[name]) for name in map(facs.parse_region, _name_list(regions))
+        (name, zoom_regions(alignment, config)[name]) for name in map(facs.parse_region, names)
     ]
     for box in box_list(boxes):
         if frame == "original":
@@ -212,9 +215,13 @@ def check_box(
 
 def crop_box(image: RGB, alignment: Alignment, box: Box, region: str | None = None, config: ZoomConfig = ZOOM) -> Crop:
     """Draw one checked box."""
-    size = _crop_size(box, config)
+    width, height = box[2] - box[0], box[3] - box[1]
+    longest = max(width, height)
+    size = max(round(config.size * width / longest), 1), max(round(config.size * height / longest), 1)
+    if config.stretch:
+        size = config.size, config.size
     inside = geometry.polygon_overlap(alignment.to_original(box), *alignment.image_size)
-    native = (box[2] - box[0]) / geometry.scale_of(alignment.transform) / size[0]
+    native = width / geometry.scale_of(alignment.transform) / size[0]
     return Crop(sample_box(image, alignment.transform, box, size), box, round(inside, 6), round(native, 6), region)
 
 
@@ -235,14 +242,6 @@ def _to_face(box: Any, alignment: Alignment, extent: tuple[float, float]) -> Box
     return Box(float(low[0]), float(low[1]), float(high[0]), float(high[1]))
 
 
-def _name_list(regions: Any) -> list[Any]:
-    if regions is None or isinstance(regions, str):
-        return [regions] if regions else []
-    if not isinstance(regions, list | tuple):
-        raise BoxError(f"regions must be a list of names, not {short(regions)}")
-    return list(regions)
-
-
 def _fit(low: float, high: float, config: ZoomConfig) -> tuple[float, float]:
     """Pad, clip to the frame, and grow to the smallest side without leaving the frame."""
     pad = config.padding * (high - low)
@@ -251,14 +250,6 @@ def _fit(low: float, high: float, config: ZoomConfig) -> tuple[float, float]:
         return low, high
     start = min(max((low + high - config.min_side) / 2, 0.0), 1.0 - config.min_side)
     return start, start + config.min_side
-
-
-def _crop_size(box: Box, config: ZoomConfig) -> tuple[int, int]:
-    if config.stretch:
-        return config.size, config.size
-    width, height = box[2] - box[0], box[3] - box[1]
-    longest = max(width, height)
-    return max(round(config.size * width / longest), 1), max(round(config.size * height / longest), 1)
 
 
 class ZoomIn(Tool):

@@ -204,7 +204,10 @@ class _Play:
         length = len(conversation.ids) - start
         logs = (self.logs + [0.0] * length)[:length] if self.logged else None
         rollout = json.dumps(conversation.episode.rollout().to_dict())
-        score = self._score(rollout) if self.loop.score_here else {}
+        score: dict[str, Any] = {}
+        if self.loop.score_here:
+            options = self.loop.config.reward.custom_reward_function.get("reward_kwargs") or {}
+            score = compute_score("", "", "", {"rollout": rollout}, **options)
         return AgentLoopOutput(
             reward_score=score.get("score"),
             prompt_ids=conversation.ids[:start], response_ids=conversation.ids[start:],
@@ -214,7 +217,3 @@ class _Play:
             extra_fields={**self.fields, "rollout": rollout, "tool_seconds": self.seconds, "turn_scores": [],
                           "tool_rewards": [], **({"reward_extra_info": score} if score else {})},
         )  # fmt: skip
-
-    def _score(self, rollout: str) -> dict[str, Any]:
-        options = self.loop.config.reward.custom_reward_function.get("reward_kwargs") or {}
-        return compute_score("", "", "", {"rollout": rollout}, **options)

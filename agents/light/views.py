@@ -494,14 +494,14 @@ class ViewTools(FaceTools):
         """Return the crop of a region as it was prepared, or draw that of a box."""
         if region is None:
             return super().crop(sample, alignment, box, region)
-        index = self._at(sample)
-        with self._lock:
-            return self._crops.get((index, region), lambda: self._kept(index, region))
+        index, place = self._at(sample), facs.REGIONS.index(region)
 
-    def _kept(self, index: int, region: str) -> Crop:
-        place = facs.REGIONS.index(region)
-        where, inside, native = self._views.crop_facts[index][place]
-        return Crop(self._views.crops[index][place], where, inside, native, region)
+        def kept() -> Crop:
+            where, inside, native = self._views.crop_facts[index][place]
+            return Crop(self._views.crops[index][place], where, inside, native, region)
+
+        with self._lock:
+            return self._crops.get((index, region), kept)
 
     def _at(self, sample: Sample) -> int:
         index = self._index.get(sample.id)
