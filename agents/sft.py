@@ -207,7 +207,7 @@ class Teacher:
         self.image_id, self.pad = image_id, int(model.config.text_config.pad_token_id or 0)
         self.batches, self.device = Batches(lessons, config), model.device
         self.losses: dict[str, list[float]] = {"vision": [], "turns": []}
-        self.seconds, self._since = 0.0, time.perf_counter()
+        self.seconds = 0.0
         self._draft, self._held = draft, draft.read() if draft else None
         if self._held:
             model.load_state_dict(self._held["model"])
@@ -253,42 +253,46 @@ class Teacher:
         self, phase: str, trained: nn.Module, rate: float, steps: int,
         batches: Iterator[tuple[Callable[..., Tensor], tuple[Any, ...]]], watch: Watch | None,
     ) -> None:  # fmt: skip
-        optimizer = _optimizer(list(trained.parameters()), rate, self.config.weight_decay)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps, self.config.warm_up))
-        parts = {"trained": trained, "optimizer": optimizer, "schedule": schedule}
-        self._take_up(phase, parts)
-        self.model.train()
-        for step, (loss, batch) in enumerate(batches):
-            if step < len(self.losses[phase]):
-                continue
-            self._step(phase, trained, optimizer, loss(*batch))
-            schedule.step()
-            if watch is not None:
-                watch(phase, step + 1, steps, {"loss": self.losses[phase][-1]})
-            if (step + 1) % KEPT_EVERY == 0:
-                self._keep(phase, parts)
-        self.seconds = time.perf_counter() - self._since
-        self.model.eval()
+        """Train some weights by gradient descent on the losses of batches, from wherever the phase was stopped."""
+        # AdamW without decay of biases and norms; the rate rises linearly, then falls along a cosine to a twentieth.
+        config, parameters = self.config, list(trained.parameters())
+        groups = [
+            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
+            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))
 
-    def _step(self, phase: str, trained: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(trained.parameters(), self.config.clip)
-        optimizer.step()
-        self.losses[phase].append(float(loss.detach()))
+        def factor(step: int) -> float:
+            if step < config.warm_up:
+                return (step + 1) / config.warm_up
+            done = (step - config.warm_up) / max(steps - config.warm_up, 1)
+            return 0.05 + 0.95 * 0.5 * (1 + float(np.cos(np.pi * min(done, 1.0))))
 
-    def _take_up(self, phase: str, parts: dict[str, Any]) -> None:
-        """Restore the parts of a phase that was stopped."""
-        self._since = time.perf_counter() - self.seconds
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        parts: dict[str, Any] = {"trained": trained, "optimizer": optimizer, "schedule": schedule}
+        since = time.perf_counter() - self.seconds
         if self._held and self._held["phase"] == phase:
             for name, part in parts.items():
                 part.load_state_dict(self._held[name])
-
-    def _keep(self, phase: str, parts: dict[str, Any]) -> None:
-        self.seconds = time.perf_counter() - self._since
-        states = {name: part.state_dict() for name, part in {"model": self.model, **parts}.items()}
-        if self._draft:
-            self._draft.write({"phase": phase, "losses": self.losses, "seconds": self.seconds, **states})
+        self.model.train()
+        for step, (loss_of, batch) in enumerate(batches):
+            if step < len(self.losses[phase]):
+                continue
+            loss = loss_of(*batch)
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(trained.parameters(), config.clip)
+            optimizer.step()
+            schedule.step()
+            self.losses[phase].append(float(loss.detach()))
+            if watch is not None:
+                watch(phase, step + 1, steps, {"loss": self.losses[phase][-1]})
+            self.seconds = time.perf_counter() - since
+            if (step + 1) % KEPT_EVERY == 0 and self._draft:
+                states = {name: part.state_dict() for name, part in {"model": self.model, **parts}.items()}
+                self._draft.write({"phase": phase, "losses": self.losses, "seconds": self.seconds, **states})
+        self.seconds = time.perf_counter() - since
+        self.model.eval()
 
 
 class Heads(nn.Module):
@@ -314,16 +318,11 @@ class Heads(nn.Module):
         """
         total = units.new_zeros(())
         for rows in features:
-            pooled = _pooled(rows, counts)
+            parts = rows.split(counts.tolist())  # of each picture; its mean and its maximum are read
+            pooled = torch.stack([torch.cat([part.mean(0), part.amax(0)]) for part in parts])
             total = total + functional.binary_cross_entropy_with_logits(self.units(pooled), units)
             total = total + functional.cross_entropy(self.emotion(pooled), emotions)
         return total / len(features)
-
-
-def _pooled(rows: Tensor, counts: Tensor) -> Tensor:
-    """Return the mean and the maximum of each picture's tokens, float (pictures, 2 * width)."""
-    parts = rows.split(counts.tolist())
-    return torch.stack([torch.cat([part.mean(0), part.amax(0)]) for part in parts])
 
 
 class Batches:
@@ -400,21 +399,6 @@ def _quick_products() -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
-
-
-def _optimizer(parameters: list[nn.Parameter], rate: float, decay: float) -> torch.optim.Optimizer:
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))
-
-
-def _rate(step: int, steps: int, warm_up: int) -> float:
-    if step < warm_up:
-        return (step + 1) / warm_up
-    done = (step - warm_up) / max(steps - warm_up, 1)
-    return 0.05 + 0.95 * 0.5 * (1 + float(np.cos(np.pi * min(done, 1.0))))
 
 
 def _save(model: Any, tokenizer: Any, source: Path, out: Path) -> None:
