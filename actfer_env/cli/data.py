@@ -255,9 +255,6 @@ def data_prepare(  # noqa: PLR0913, PLR0917  (each argument is an option of the 
 
         made = prepare_dataset(datasets, out, config, number=number, workers=workers, advance=advance)
     views = made.views
-    say(f"{made.describe()}, {int((~views.found).sum())} without a face; {_size_of(out) / 2**20:,.0f} MiB")
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    say(f"{made.describe()}, {int((~views.found).sum())} without a face; {size / 2**20:,.0f} MiB")
     say(f"use it: prepared:{out.resolve()}")
-
-
-def _size_of(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -212,10 +212,8 @@ class Panel:
         pen.text((470, 368), shown, fill=colour, font=font(15))
         target = None if episode.sample.aus is None else episode.sample.aus & frozenset(episode.config.au_set)
         pen.text((470, 390), f"truth: {truth or 'unlabelled'}  {_units(target)}", fill=self.faint, font=font(13))
-        if terms is not None:
-            self._bars(pen, terms)
-
-    def _bars(self, pen: ImageDraw.ImageDraw, terms: Mapping[str, float]) -> None:
+        if terms is None:
+            return
         middle, unit = 720, 150
         for i, (name, value) in enumerate(terms.items()):
             y = 420 + i * 22

@@ -90,7 +90,8 @@ def training_data(config: SessionConfig) -> TrainingData:
     rows, how = _split(labels, usable, config)
     for name in rows:
         if len(rows[name]) > (sizes[name] or len(whole)):
-            rows[name] = _some(rows[name], sizes[name], drawn, config.split_seed)
+            order = np.random.default_rng(config.split_seed).permutation(rows[name])
+            rows[name] = rows[name][: sizes[name]] if drawn else np.sort(order[: sizes[name]])
     held = "test" if len(rows["test"]) else "val"
     notes.append(f"splits: {how}")
 
@@ -247,13 +248,6 @@ def _two(
 
 def _apart_note(rows: Mapping[str, NDArray[np.int64]]) -> str:
     return f"the warm start learns from {len(rows['train'])} samples, UC-GRPO from {len(rows['rl'])} others"
-
-
-def _some(rows: NDArray[np.int64], number: int, first: bool, seed: int) -> NDArray[np.int64]:
-    """Return some rows in their order: the first ones, or some at random."""
-    if first:
-        return rows[:number]
-    return np.sort(np.random.default_rng(seed).permutation(rows)[:number])
 
 
 def repeats(emotion: NDArray[np.int64]) -> NDArray[np.int64]:

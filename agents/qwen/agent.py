@@ -96,10 +96,21 @@ class QwenVLAgent:
             self.name = type(model).__name__
         if commit := getattr(model.config, "_commit_hash", None):
             self.identity["commit"] = str(commit)
-        _bound_pixels(image_processor, min_pixels, max_pixels)
-        self.device, self.model = _placed(model, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        size = dict(image_processor.size)
+        if min_pixels is not None:
+            size["shortest_edge"] = image_processor.min_pixels = min_pixels
+        if max_pixels is not None:
+            size["longest_edge"] = image_processor.max_pixels = max_pixels
+        image_processor.size = size
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            self.device = torch.device(device)
+            self.model: Any = model.to(self.device).eval()
+        except (RuntimeError, AssertionError) as error:  # torch's own words have many lines
+            raise ModelError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from error
         self.codec = Codec(tokenizer, image_processor)
-        self.settings = {**asdict(self.sampling), "dtype": str(model.dtype), **self._picture_bounds()}
+        bounds = {"min_pixels": size["shortest_edge"], "max_pixels": size["longest_edge"]}
+        self.settings = {**asdict(self.sampling), "dtype": str(model.dtype), **bounds}
         """What the turns depend on, as JSON values."""
         pixels = self.model.config.model_type.startswith("qwen2")
         self.chat = ChatConfig(
@@ -134,7 +145,14 @@ class QwenVLAgent:
 
     def _turn(self, active: list[tuple[Conversation, Usage]]) -> None:
         """Let every active conversation write one turn."""
-        room = [pair for pair in active if self._fits(pair[0])]
+        room, asked, most = [], self.sampling.max_new_tokens, self.sampling.max_length
+        for pair in active:
+            used, episode = len(pair[0].ids), pair[0].episode
+            if used + asked <= most:
+                room.append(pair)
+            else:
+                why = f"{used} tokens and {asked} more for a turn are beyond {most} (max_length)"
+                episode.stop("too_long", why)
         if not room:
             return
         start = time.perf_counter()
@@ -148,14 +166,6 @@ class QwenVLAgent:
             conversation.write(ids)
             if len(ids) >= self.sampling.max_new_tokens and ids[-1] not in self._stops:
                 conversation.episode.note_cut()
-
-    def _fits(self, conversation: Conversation) -> bool:
-        fits = len(conversation.ids) + self.sampling.max_new_tokens <= self.sampling.max_length
-        if not fits:
-            asked, most = self.sampling.max_new_tokens, self.sampling.max_length
-            why = f"{len(conversation.ids)} tokens and {asked} more for a turn are beyond {most} (max_length)"
-            conversation.episode.stop("too_long", why)
-        return fits
 
     def write(self, conversations: Sequence[Conversation]) -> list[list[int]]:
         """Generate the next turn of some conversations, without playing it.
@@ -243,20 +253,6 @@ class QwenVLAgent:
         seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:7], "big")
         return torch.Generator(self.device).manual_seed(seed)
 
-    def _picture_bounds(self) -> dict[str, int]:
-        size = self.codec.image_processor.size
-        return {"min_pixels": size["shortest_edge"], "max_pixels": size["longest_edge"]}
-
-
-def _placed(model: Any, device: str) -> tuple[Any, Any]:
-    """Return a device and the model on it, ready to be read."""
-    import torch
-
-    try:
-        return torch.device(device), model.to(torch.device(device)).eval()
-    except (RuntimeError, AssertionError) as error:  # torch's own words have many lines
-        raise ModelError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from error
-
 
 def load(source: str | os.PathLike[str], dtype: str = "auto") -> tuple[Any, Any, Any]:
     """Load a model, its tokenizer and its image processor.
@@ -298,12 +294,3 @@ def _quiet() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
-
-
-def _bound_pixels(processor: Any, least: int | None, most: int | None) -> None:
-    size = dict(processor.size)
-    if least is not None:
-        size["shortest_edge"] = processor.min_pixels = least
-    if most is not None:
-        size["longest_edge"] = processor.max_pixels = most
-    processor.size = size

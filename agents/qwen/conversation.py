@@ -227,14 +227,10 @@ class Conversation(ChatTrajectory):
         self.turns.append((start, len(self.ids)))
         step = self.episode.step(self._codec.decode(ids), prefix=self._codec.prefix)
         if not step.done:
-            self._close_turn(ids)
+            if not ids or ids[-1] != self._codec.end_id:  # a turn that stopped before its end, as behind a tool call
+                self.ids.append(self._codec.end_id)
+                self.written.append(False)
             self._add(self._codec.go_on(step.messages, step.images))
-
-    def _close_turn(self, ids: Sequence[int]) -> None:
-        """Add the end of a turn that stopped before it, such as behind a tool call."""
-        if not ids or ids[-1] != self._codec.end_id:
-            self.ids.append(self._codec.end_id)
-            self.written.append(False)
 
     def _add(self, chunk: Chunk) -> None:
         self.ids += chunk.ids
@@ -271,8 +267,13 @@ class Conversation(ChatTrajectory):
 
 def _safe(messages: Sequence[Message]) -> list[Message]:
     """Return messages whose texts cannot be read as special tokens: a tool may quote what the policy wrote."""
-    return [{**message, "content": [_safe_part(part) for part in message["content"]]} for message in messages]
-
-
-def _safe_part(part: dict[str, Any]) -> dict[str, Any]:
-    return part if part["type"] == "image" else {**part, "text": part["text"].replace("<|", "< |")}
+    return [
+        {
+            **message,
+            "content": [
+                part if part["type"] == "image" else {**part, "text": part["text"].replace("<|", "< |")}
+                for part in message["content"]
+            ],
+        }
+        for message in messages
+    ]
