@@ -38,6 +38,8 @@ MOVED = {
     "actfer_env.agents.conversation": "actfer_env.agents.qwen.conversation",
     "actfer_env.agents.drawing": "actfer_env.agents.qwen.sampling",
     "actfer_env.agents.openai_chat": "actfer_env.agents.endpoint",
+    "actfer_env.agents.light.views": "actfer_env.data.views",
+    "actfer_env.agents.prepare": "actfer_env.prepare",
 }
 """Old name -> new name."""
 

@@ -152,7 +152,7 @@ class Dataset(Sequence[Sample]):
 
     @property
     def views(self) -> Any:
-        """The kept pictures of the samples, an `agents.light.views.PreparedImages`, of "prepared:FOLDER"; else None."""
+        """The kept pictures of the samples, an `data.views.PreparedImages`, of "prepared:FOLDER"; else None."""
         return getattr(self._samples, "views", None)
 
     @property

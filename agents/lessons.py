@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actfer_env import facs
-from actfer_env.agents.prepare import in_processes, naming_broken, prepared, prepared_name, read_arrays, write_arrays
 from actfer_env.agents.qwen.conversation import Codec, Conversation, ModelError
 from actfer_env.agents.qwen.torchvision_guard import guard
 from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools
@@ -25,6 +24,7 @@ from actfer_env.chat.turns import answer_text, look_texts
 from actfer_env.data import Dataset, Sample
 from actfer_env.identity import dataset_facts, detector_facts, file_facts
 from actfer_env.images import RGB
+from actfer_env.prepare import in_processes, naming_broken, prepared, prepared_name, read_arrays, write_arrays
 from actfer_env.tools import FaceTools
 
 BRIEF_CHAT = ChatConfig(brief=True, image_side=64, face_side=64, crop_side=64)

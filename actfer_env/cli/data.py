@@ -238,8 +238,8 @@ def data_prepare(  # noqa: PLR0913, PLR0917  (each argument is an option of the 
 
     The same command goes on where an interrupted one stopped.
     """
-    from actfer_env.agents.light.views import ViewConfig
     from actfer_env.data.prepared import prepare_dataset
+    from actfer_env.data.views import ViewConfig
     from actfer_env.splits import SPLITS
     from actfer_env.tools import make_detector
 

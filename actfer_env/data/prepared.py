@@ -29,7 +29,7 @@ from actfer_env.sample import Dataset, Sample
 from actfer_env.splits import AUTO, SPLITS, lacks_split
 
 if TYPE_CHECKING:
-    from actfer_env.agents.light.views import PreparedImages, ViewConfig
+    from actfer_env.data.views import PreparedImages, ViewConfig
 
 PREPARED = Info(
     "prepared", "a prepared data set", "what 'actfer data prepare' wrote", (), "your own folder",
@@ -59,8 +59,8 @@ def prepare_dataset(
         ImageError: a picture cannot be read.
         DataError: the folder holds something else, or cannot be written.
     """
-    from actfer_env.agents.light.views import ViewConfig, read_views, views_facts, write_views
-    from actfer_env.agents.prepare import prepared
+    from actfer_env.data.views import ViewConfig, read_views, views_facts, write_views
+    from actfer_env.prepare import prepared
 
     config, target = config or ViewConfig(), expand(folder)
     given = [dataset] if isinstance(dataset, Dataset) else list(dataset)
@@ -104,7 +104,7 @@ def load_prepared(root: str | None, *, split: str | None = None, n: int | None =
     """
     if root is None:
         raise DataError("data set 'prepared' needs a folder: prepared:FOLDER, written by 'actfer data prepare'")
-    from actfer_env.agents.light.views import read_views
+    from actfer_env.data.views import read_views
 
     views = read_views(os.path.realpath(expand(root)))
     names = np.repeat([name or "" for name, _ in views.facts["splits"]], [size for _, size in views.facts["splits"]])

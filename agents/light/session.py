@@ -34,13 +34,13 @@ from actfer_env.agents.light.trainer import (
     versions,
     weights_hash,
 )
-from actfer_env.agents.light.views import PreparedImages, ViewConfig, ViewTools, prepare, views_name
 from actfer_env.agents.light.warmstart import WarmStartConfig, warm_start
 from actfer_env.agents.torch_files import save_atomic
 from actfer_env.bounds import bounded, check_fields
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.data.subset import subset
 from actfer_env.data.synthetic.samples import GENERATOR_VERSION
+from actfer_env.data.views import PreparedImages, ViewConfig, ViewTools, prepare, views_name
 from actfer_env.errors import DataError
 from actfer_env.files import check_writable, write_text_atomic
 from actfer_env.identity import as_json, dataset_facts, detector_facts, digest, refuse_other

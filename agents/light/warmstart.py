@@ -22,8 +22,8 @@ from actfer_env.agents.light.policy import (
     Memory,
     PolicyConfig,
 )
-from actfer_env.agents.light.views import PreparedImages
 from actfer_env.bounds import bounded, check_fields
+from actfer_env.data.views import PreparedImages
 from actfer_env.episode import State
 
 

@@ -23,7 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actfer_env import facs
-from actfer_env.agents.prepare import (
+from actfer_env.bounds import bounded, check_fields
+from actfer_env.boxes import Box
+from actfer_env.errors import DataError
+from actfer_env.files import draft_file
+from actfer_env.identity import as_json, dataset_facts, detector_facts, refuse_other
+from actfer_env.images import RGB
+from actfer_env.prepare import (
     FACTS,
     LAYOUT_VERSION,
     in_processes,
@@ -35,13 +41,7 @@ from actfer_env.agents.prepare import (
     read_facts,
     write_arrays,
 )
-from actfer_env.bounds import bounded, check_fields
-from actfer_env.boxes import Box
-from actfer_env.data import Dataset, Sample
-from actfer_env.errors import DataError
-from actfer_env.files import draft_file
-from actfer_env.identity import as_json, dataset_facts, detector_facts, refuse_other
-from actfer_env.images import RGB
+from actfer_env.sample import Dataset, Sample
 from actfer_env.tools import FaceTools
 from actfer_env.tools.align import Alignment
 from actfer_env.tools.face_tools import CacheConfig
