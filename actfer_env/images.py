@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError, features
+from PIL import Image, ImageFont, UnidentifiedImageError, features
 from PIL.PngImagePlugin import PngInfo
 
 from actfer_env.errors import ImageError
@@ -322,3 +322,9 @@ def _to_uint8(array: NDArray[Any], label: str) -> NDArray[np.uint8]:
             raise ImageError(f"{label}: a float image must be finite and within [0, 1]; scale it first")
         return np.rint(array * 255).astype(np.uint8)
     raise ImageError(f"{label}: dtype {array.dtype} is no image; give uint8, uint16, or float in [0, 1]")
+
+
+@lru_cache(maxsize=16)
+def font(size: int) -> Any:
+    """Return Pillow's own font at a size in pixels, for text in pictures; no font file is needed."""
+    return ImageFont.load_default(size)

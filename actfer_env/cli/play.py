@@ -34,7 +34,7 @@ from actfer_env.errors import DataError
 from actfer_env.files import check_writable, write_text_atomic
 
 if TYPE_CHECKING:
-    from actfer_env.agents.light.agent import ExportFormat
+    from actfer_env.agents.light.export import ExportFormat
     from actfer_env.data import Dataset
     from actfer_env.evaluation import Run
     from actfer_env.evaluation.play import RolloutConfig

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actfer_env.bounds import bounded, check_fields
+from actfer_env.data.references import reference, sample_of
 from actfer_env.errors import DataError, DetectorError, ImageError
 from actfer_env.files import sweep
 from actfer_env.plugins import Carrying, changes
@@ -25,7 +26,6 @@ from actfer_env.sample import Dataset, Sample
 from actfer_env.tools.detectors.base import Detector, make_detector
 from actfer_env.tools.detectors.cached import DetectionStore, Row, picture_digest
 from actfer_env.tools.orientation import detect_in
-from actfer_env.verl_plugin.rows import reference, sample_of
 
 
 @dataclass(frozen=True)

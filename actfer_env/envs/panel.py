@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from actfer_env import facs
 from actfer_env.episode import Episode, State
-from actfer_env.images import RGB
+from actfer_env.images import RGB, font
 from actfer_env.tools.align import Alignment
 
 if TYPE_CHECKING:
@@ -227,12 +227,6 @@ class Panel:
     def _title(self, pen: ImageDraw.ImageDraw, at: tuple[int, int], title: str, note: str) -> None:
         pen.text(at, title, fill=self.ink, font=font(15))
         pen.text((at[0] + pen.textlength(title, font=font(15)) + 10, at[1] + 2), note, fill=self.faint, font=font(13))
-
-
-@lru_cache(maxsize=16)
-def font(size: int) -> Any:
-    """Return Pillow's own font at a size in pixels; no font file is needed."""
-    return ImageFont.load_default(size)
 
 
 def _outline(picture: NDArray[Any], quad: NDArray[np.float64], colour: Colour, thick: int) -> None:

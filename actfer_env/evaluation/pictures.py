@@ -16,9 +16,9 @@ from typing import Any
 
 from PIL import Image
 
+from actfer_env._version import GENERATOR_VERSION
 from actfer_env.bounds import bounded, check_fields
 from actfer_env.data import Dataset, Sample, load_dataset
-from actfer_env.data.synthetic.samples import GENERATOR_VERSION
 from actfer_env.envs.panel import REGION_COLOURS, box_colour, draw_face, draw_original
 from actfer_env.errors import ActFERError
 from actfer_env.evaluation.run import PICTURE_FOLDER, Run

@@ -7,26 +7,18 @@ import inspect
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from actfer_env import facs
+from actfer_env.agents.light.settings import SessionConfig
 from actfer_env.data import Dataset, load_dataset, registered_datasets
 from actfer_env.data.registry import known_name
 from actfer_env.data.subset import subset
 from actfer_env.errors import DataError
 from actfer_env.splits import SPLITS
-
-if TYPE_CHECKING:
-    from actfer_env.agents.light.session import SessionConfig
-
-Splitting: TypeAlias = Literal["auto", "own", "subject", "share"]
-"""Where train, val and test come from: the data set's own splits; or its people, or its samples, drawn by a seed.
-"auto" takes the own ones where there are two at least, else people where all are known, else samples."""
-Balance: TypeAlias = Literal["auto", "draw", "none"]
-"""Whether samples of rare emotions are drawn as often as those of common ones; "auto": not of drawn faces."""
 
 TEST_SHARE, VAL_SHARE, RL_SHARE = 0.2, 0.13, 0.4
 """Shares of the samples (chosen here) for test, of the others for val where the data set has none, and of the training

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
 
-if TYPE_CHECKING:
-    from actfer_env.agents.qwen.agent import SamplingConfig
+from actfer_env.agents.qwen.settings import SamplingConfig
 
 
 class KnownTokens(LogitsProcessor):
