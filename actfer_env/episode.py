@@ -34,13 +34,11 @@ from actfer_env.tools.base import (
     DETECT_ALIGN,
     ZOOM_IN,
     Tool,
-    Toolkit,
     ToolOutput,
     ViolationError,
-    sound,
-    toolkit,
 )
 from actfer_env.tools.face_tools import FaceTools
+from actfer_env.tools.toolkit import Toolkit, sound, toolkit
 from actfer_env.tools.wire import Wire
 from actfer_env.tools.zoom import Crop, repeated_regions
 

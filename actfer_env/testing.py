@@ -149,7 +149,7 @@ def check_tool(tool: Any) -> None:
     Example:
         >>> check_tool("zoom_in")
     """
-    from actfer_env.tools.base import make_tool
+    from actfer_env.tools.toolkit import make_tool
     from actfer_env.tools.wire import Wire
 
     try:

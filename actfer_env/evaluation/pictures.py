@@ -27,7 +27,7 @@ from actfer_env.identity import digest, listed
 from actfer_env.images import RGB, load_image, save_png
 from actfer_env.rollout import Rollout, ToolCall
 from actfer_env.tools.align import Alignment
-from actfer_env.tools.base import known_tool
+from actfer_env.tools.toolkit import known_tool
 from actfer_env.tools.zoom import ZoomConfig, crop_box
 
 _BROKEN = (ActFERError, OSError, AttributeError, LookupError, TypeError, ValueError)

@@ -27,7 +27,7 @@ from actfer_env.files import write_text_atomic
 from actfer_env.rewards import TERMS, UCGRPO, RewardError, UCGRPOConfig
 from actfer_env.rewards.groups import group_rollouts
 from actfer_env.rollout import Rollout
-from actfer_env.tools.base import describe_call
+from actfer_env.tools.toolkit import describe_call
 
 VERDICTS: Mapping[str, str] = {
     "right": "right", "wrong": "wrong", "none": "no answer", "unlabelled": "no label to compare",

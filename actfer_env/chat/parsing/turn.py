@@ -36,7 +36,8 @@ from actfer_env.chat.parsing.dialects import (
 from actfer_env.chat.parsing.json_text import as_number, check_depth, documented_arguments, json_hooks, read_object
 from actfer_env.chat.parsing.parsed import ParsedAnswer, ParsedCall, ParsedTurn, ProblemError, Repairs
 from actfer_env.errors import short
-from actfer_env.tools.base import DEFAULT_TOOLS, Toolkit, ToolSpec, toolkit
+from actfer_env.tools.base import DEFAULT_TOOLS, ToolSpec
+from actfer_env.tools.toolkit import Toolkit, toolkit
 
 _TAG = re.compile(r"<(/?)(think|tool_call|answer)>")
 _NO_UNITS = ("none", "n/a", "[]")
