@@ -31,8 +31,8 @@ from actfer_env.tools.zoom import Crop, ZoomConfig, zoom_in
 __all__ = [
     "AU_AREAS", "DEFAULT_TOOLS", "Alignment", "BoxError", "CacheConfig", "Crop", "DetectAlign", "Detector", "Face",
     "FaceTemplate", "FaceTools", "ImageLimits", "RegionLayout", "RunningEpisode", "Tool", "ToolOutput",
-    "ViolationError", "Wire", "ZoomConfig", "ZoomIn", "align", "au_boxes", "detect_align", "detect_align_batch", "find_images",
-    "function_schema", "load_image", "make_detector", "make_tool", "region_boxes", "register_detector",
+    "ViolationError", "Wire", "ZoomConfig", "ZoomIn", "align", "au_boxes", "detect_align", "detect_align_batch",
+    "find_images", "function_schema", "load_image", "make_detector", "make_tool", "region_boxes", "register_detector",
     "register_tool", "zoom_in",
 ]  # fmt: skip
 
