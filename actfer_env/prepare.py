@@ -21,6 +21,7 @@ from actfer_env.errors import DataError
 from actfer_env.files import draft_folder
 from actfer_env.identity import digest
 from actfer_env.plugins import Carrying
+from actfer_env.progress import Watch
 
 T = TypeVar("T")
 LAYOUT_VERSION = 2
@@ -61,7 +62,11 @@ def prepared(folder: str | os.PathLike[str], name: str, write: Callable[[Path], 
 
 
 def in_processes(
-    n: int, make: Callable[[Sequence[int]], list[T]], workers: int | None, advance: Callable[[int], None] | None
+    n: int,
+    make: Callable[[Sequence[int]], list[T]],
+    workers: int | None,
+    watch: Watch | None,
+    phase: str = "pictures",
 ) -> list[T]:
     """Return what is made of the samples 0 to n - 1, in their order.
 
@@ -69,7 +74,8 @@ def in_processes(
         n: Samples, at least 1.
         make: Called with some indices, in another process; returns one value for each.
         workers: Processes; None is one for each core.
-        advance: Called with the number of samples done, for a progress bar.
+        watch: Called with the phase, how many samples are done, and how many there are.
+        phase: Name of the work for `watch`.
     """
     from joblib import Parallel, delayed
 
@@ -78,8 +84,8 @@ def in_processes(
     made: list[T] = []
     for part in Parallel(min(workers or os.cpu_count() or 1, len(chunks)), return_as="generator")(map(some, chunks)):
         made += part
-        if advance is not None:
-            advance(len(made))
+        if watch is not None:
+            watch(phase, len(made), n, {})
     return made
 
 

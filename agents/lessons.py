@@ -7,7 +7,7 @@ the true answer. Its tokens are those of `Conversation`, so that they are laid o
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -25,6 +25,7 @@ from actfer_env.data import Dataset, Sample
 from actfer_env.identity import dataset_facts, detector_facts, file_facts
 from actfer_env.images import RGB
 from actfer_env.prepare import in_processes, naming_broken, prepared, prepared_name, read_arrays, write_arrays
+from actfer_env.progress import Watch
 from actfer_env.tools import FaceTools
 
 BRIEF_CHAT = ChatConfig(brief=True, image_side=64, face_side=64, crop_side=64)
@@ -90,7 +91,7 @@ class Lessons:
 
 def prepare_lessons(
     dataset: Dataset, model: str | os.PathLike[str], folder: str | os.PathLike[str], chat: ChatConfig = BRIEF_CHAT,
-    *, detector: str = "auto", workers: int | None = None, advance: Callable[[int], None] | None = None,
+    *, detector: str = "auto", workers: int | None = None, watch: Watch | None = None,
 ) -> Lessons:  # fmt: skip
     """Play the lessons of a data set, or read them where an earlier call has left them.
 
@@ -101,7 +102,7 @@ def prepare_lessons(
         chat: Formats and picture sizes.
         detector: The detector's spec.
         workers: Processes; default is one for each core.
-        advance: Called with the number of faces played, for a progress bar.
+        watch: Called with "lessons", how many faces are played, and how many there are.
 
     Raises:
         ModelError: there is no such model, or its pictures are no bytes behind a normalisation.
@@ -111,7 +112,7 @@ def prepare_lessons(
     work = _Work(dataset, str(model), chat, detector)
 
     def write(draft: Path) -> None:
-        _write(in_processes(len(dataset), work.some, workers, advance), draft, work.codec())
+        _write(in_processes(len(dataset), work.some, workers, watch, "lessons"), draft, work.codec())
 
     return read_lessons(prepared(folder, lessons_name(dataset, model, chat, detector), write))
 

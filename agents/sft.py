@@ -28,7 +28,6 @@ from torch.nn import functional
 
 from actfer_env import facs
 from actfer_env._version import __version__
-from actfer_env.agents.base import Watch
 from actfer_env.agents.lessons import BRIEF_CHAT, Lessons, Play, codec_of, lessons_name, prepare_lessons
 from actfer_env.agents.qwen.agent import load
 from actfer_env.agents.qwen.fast_vision import quicken
@@ -40,6 +39,7 @@ from actfer_env.data import Dataset, load_dataset
 from actfer_env.errors import DataError
 from actfer_env.files import check_writable, draft_files, write_text_atomic
 from actfer_env.identity import as_json, dataset_facts, model_facts, refuse_other
+from actfer_env.progress import Watch
 
 SMALL_QWEN = TinyQwenConfig(hidden=128, layers=4, vision_hidden=128, vision_layers=4, vocabulary=900,
                             max_pixels=64 * 64, initializer_range=0.05, brief=True)  # fmt: skip

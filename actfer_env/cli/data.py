@@ -25,7 +25,7 @@ from actfer_env.cli.options import (
     au_set_of,
     open_dataset,
 )
-from actfer_env.cli.output import complain, console, progress_bar, say
+from actfer_env.cli.output import complain, console, follow, progress_bar, say
 from actfer_env.errors import DataError
 
 if TYPE_CHECKING:
@@ -72,9 +72,7 @@ def data_check(
 
     config = CheckConfig(pictures, distance, number, workers)
     with progress_bar() as progress:
-        task = progress.add_task("pictures", total=None)
-        report = check_dataset(name, root, config, option_values(options or ()), lambda done, total: progress.update(
-            task, completed=done, total=total))  # fmt: skip
+        report = check_dataset(name, root, config, option_values(options or ()), follow(progress))
     if as_json:
         say(json.dumps(report.to_dict(), indent=2))
     else:
@@ -206,8 +204,7 @@ def data_precompute(  # noqa: PLR0913, PLR0917  (each argument is an option of t
     config = PrecomputeConfig(detector, shard_size, number, workers, part)
     make_detector(detector)  # a wrong one is refused before the bar appears
     with progress_bar() as progress:
-        task = progress.add_task("pictures", total=min(len(dataset), number or len(dataset)))
-        done = precompute(dataset, out, config, lambda so_far: progress.update(task, completed=so_far.total))
+        done = precompute(dataset, out, config, follow(progress))
     for line in done.failures:
         complain(line)
     say(f"{done.detected} detected ({done.faceless} without a face), {done.kept} known before, "
@@ -248,12 +245,7 @@ def data_prepare(  # noqa: PLR0913, PLR0917  (each argument is an option of the 
     datasets = [open_dataset(name, one, skip_broken, empty_aus=empty_aus, preset=preset, root=root) for one in splits]
     config = ViewConfig(image_size, face_size, crop_size, detector)
     with progress_bar() as progress:
-        task = progress.add_task("pictures", total=None)
-
-        def advance(done: int, total: int) -> None:
-            progress.update(task, completed=done, total=total)
-
-        made = prepare_dataset(datasets, out, config, number=number, workers=workers, advance=advance)
+        made = prepare_dataset(datasets, out, config, number=number, workers=workers, watch=follow(progress))
     views = made.views
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     say(f"{made.describe()}, {int((~views.found).sum())} without a face; {size / 2**20:,.0f} MiB")

@@ -27,7 +27,7 @@ from actfer_env.cli.options import (
     open_dataset,
     reward_of,
 )
-from actfer_env.cli.output import complain, print_summary, progress_bar, say
+from actfer_env.cli.output import complain, follow, print_summary, progress_bar, say
 from actfer_env.errors import AgentError, DataError
 from actfer_env.files import check_writable, new_folder, write_text_atomic
 from actfer_env.packages import needs
@@ -158,9 +158,8 @@ def _evaluate(agent: Any, dataset: Dataset, config: EvalConfig, out: Path, embed
 
     total = min(config.number or len(dataset), len(dataset)) * config.repeats
     with new_folder(out), progress_bar() as progress:
-        task = progress.add_task("conversations", total=total)
         try:
-            run = evaluate(agent, dataset, config, out, lambda done: progress.update(task, completed=done))
+            run = evaluate(agent, dataset, config, out, follow(progress))
         except AgentError as error:
             if error.run is None:
                 raise

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +22,7 @@ from actfer_env.data.references import reference, sample_of
 from actfer_env.errors import DataError, DetectorError, ImageError
 from actfer_env.files import sweep
 from actfer_env.plugins import Carrying, changes
+from actfer_env.progress import Watch
 from actfer_env.sample import Dataset, Sample
 from actfer_env.tools.detectors.base import Detector, make_detector
 from actfer_env.tools.detectors.cached import DetectionStore, Row, picture_digest
@@ -88,7 +89,7 @@ def precompute(
     dataset: Dataset,
     folder: str | os.PathLike[str],
     config: PrecomputeConfig | None = None,
-    watch: Callable[[Precomputed], None] | None = None,
+    watch: Watch | None = None,
 ) -> Precomputed:
     """Detect every sample of a data set once; a later call goes on where this one stopped.
 
@@ -98,7 +99,7 @@ def precompute(
         dataset: A data set of `load_dataset`.
         folder: Folder to write; several data sets may share it, for one detector.
         config: Detector and sizes.
-        watch: Called with the counts so far after each shard.
+        watch: Called after each shard with "pictures", how many are done, how many there are, and the counts so far.
 
     Returns:
         The counts.
@@ -115,8 +116,9 @@ def precompute(
     try:
         for counts in _parallel(shards, dataset, store, config.workers):
             done.add(counts)
-            if watch:
-                watch(done)
+            if watch is not None:
+                names = ("detected", "kept", "prealigned", "faceless", "unread")
+                watch("pictures", done.total, sum(map(len, shards)), {name: getattr(done, name) for name in names})
     finally:  # workers that were killed leave drafts
         for bucket in store.folder.iterdir():
             sweep(bucket)

@@ -41,6 +41,7 @@ from actfer_env.prepare import (
     read_facts,
     write_arrays,
 )
+from actfer_env.progress import Watch
 from actfer_env.sample import Dataset, Sample
 from actfer_env.tools import FaceTools
 from actfer_env.tools.align import Alignment
@@ -253,7 +254,7 @@ def _hash(name: str) -> np.uint64:
 
 def prepare(
     dataset: Dataset, folder: str | os.PathLike[str], config: ViewConfig | None = None, *, workers: int | None = None,
-    advance: Callable[[int], None] | None = None,
+    watch: Watch | None = None,
 ) -> PreparedImages:  # fmt: skip
     """Draw a data set's pictures, or read them where an earlier call has left them.
 
@@ -262,7 +263,7 @@ def prepare(
         folder: Folder of all prepared data sets; each has a folder of its own, named by what it holds.
         config: Sizes and detector.
         workers: Processes; default is one for each core.
-        advance: Called with the number of samples drawn, for a progress bar.
+        watch: Called with "pictures", how many samples are drawn, and how many there are.
 
     Raises:
         ImageError: a picture cannot be read.
@@ -276,7 +277,7 @@ def prepare(
         return kept
     facts = views_facts([dataset], config)
     name = prepared_name("views", VIEWS_VERSION, facts)
-    write = partial(write_views, [dataset], config, facts, Path(folder) / f"{name}.parts", workers, advance)
+    write = partial(write_views, [dataset], config, facts, Path(folder) / f"{name}.parts", workers, watch)
     return read_views(prepared(folder, name, write))
 
 
@@ -295,7 +296,7 @@ def views_facts(datasets: Sequence[Dataset], config: ViewConfig) -> dict[str, An
 
 def write_views(
     datasets: Sequence[Dataset], config: ViewConfig, facts: Mapping[str, Any], parts: Path, workers: int | None,
-    advance: Callable[[int], None] | None, draft: Path,
+    watch: Watch | None, draft: Path,
 ) -> None:  # fmt: skip
     """Make the pictures of data sets, and write them into a folder as one.
 
@@ -307,7 +308,7 @@ def write_views(
         facts: Facts of `views_facts`.
         parts: Folder of the parts.
         workers: Processes; None is one for each core.
-        advance: Called with the number of samples done.
+        watch: Called with "pictures", how many samples are done, and how many there are.
         draft: An empty folder.
 
     Raises:
@@ -315,7 +316,7 @@ def write_views(
     """
     sizes = [len(dataset) for dataset in datasets]
     n, mark = sum(sizes), prepared_name("part", VIEWS_VERSION, facts)
-    done = in_processes(n, partial(_make_part, datasets, config, parts, mark), workers, advance)
+    done = in_processes(n, partial(_make_part, datasets, config, parts, mark), workers, watch)
     if parts.is_dir():  # what a run with other settings has left does not belong to this one
         wanted = set(done)
         for path in parts.iterdir():

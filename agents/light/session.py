@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from actfer_env._version import GENERATOR_VERSION
-from actfer_env.agents.base import Watch
 from actfer_env.agents.light.agent import CONFIG, PolicyRecord, write_policy
 from actfer_env.agents.light.evaluate import ZOOM_MODES, figures, hold_out
 from actfer_env.agents.light.policy import Features, LightPolicy
@@ -35,6 +34,7 @@ from actfer_env.data.views import PreparedImages, ViewConfig, ViewTools, prepare
 from actfer_env.errors import DataError
 from actfer_env.files import check_writable, write_text_atomic
 from actfer_env.identity import as_json, dataset_facts, detector_facts, digest, refuse_other
+from actfer_env.progress import Watch
 from actfer_env.rewards import VARIANTS, UCGRPOConfig
 from actfer_env.rewards.other_papers import OTHER_REWARDS
 from actfer_env.wrappers.group_vec import GroupVectorEnv
@@ -98,13 +98,12 @@ def split_data(
         dataset = load_dataset(config.dataset, config.root, split=split, n=n, **options)
     else:
         dataset = (data or training_data(config)).parts[split]
-    count = len(dataset)
 
-    def advance(done: int) -> None:
-        if done % 512 == 0 or done == count:
-            say(f"pictures of {split}: {done} of {count}")
+    def watch(phase: str, done: int, total: int, figures: Mapping[str, float]) -> None:
+        if done % 512 == 0 or done == total:
+            say(f"{phase} of {split}: {done} of {total}")
 
-    return SplitData(dataset, prepare(dataset, cache, config.views, workers=workers, advance=advance), config.views)
+    return SplitData(dataset, prepare(dataset, cache, config.views, workers=workers, watch=watch), config.views)
 
 
 def held_out(config: SessionConfig, cache: Path, say: Say = print, workers: int | None = None) -> tuple[str, SplitData]:

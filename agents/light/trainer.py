@@ -25,7 +25,6 @@ import torch
 
 from actfer_env import facs
 from actfer_env._version import GENERATOR_VERSION, __version__
-from actfer_env.agents.base import Watch
 from actfer_env.agents.light.board import TensorBoardLog
 from actfer_env.agents.light.policy import ANSWER, Features, LightPolicy, divergence, entropy, log_prob
 from actfer_env.agents.light.rollouts import Player, RolloutBatch
@@ -34,6 +33,7 @@ from actfer_env.bounds import bounded, check_fields
 from actfer_env.errors import DataError
 from actfer_env.files import write_text_atomic
 from actfer_env.identity import as_json, dataset_facts, refuse_other
+from actfer_env.progress import Watch
 from actfer_env.rewards import UCGRPO
 from actfer_env.rewards.guards import collapse_figures, collapse_warnings
 from actfer_env.rewards.other_papers import reward_facts
