@@ -28,7 +28,7 @@ PathLike: TypeAlias = str | os.PathLike[str]
 _HERE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 """This machine, in the names of drafts."""
 _RACES = 100
-"""How often a folder is put into its place before other processes that replace it, too, are taken for a fault."""
+"""Attempts to put a folder into its place before other processes that replace it, too, are taken for a fault."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CURES = {
     **dict.fromkeys(_FULL, "make room, or choose another place"),

@@ -23,7 +23,7 @@ RGB: TypeAlias = NDArray[np.uint8]
 """An RGB image, uint8, shape (height, width, 3)."""
 
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any]
-"""What `load_image` takes: a path, the bytes of a file, a PIL image, or an array."""
+"""Sources that `load_image` takes: a path, the bytes of a file, a PIL image, or an array."""
 
 IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jpe", ".jfif", ".mpo", ".apng", ".dib",

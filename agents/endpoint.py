@@ -125,9 +125,9 @@ class OpenAIChatAgent:
         self.settings = {
             name: getattr(config, name) for name in ("max_tokens", "temperature", "seed", "images_in_tool")
         } | {"endpoint": config.address}
-        """What the turns depend on, as JSON values; no secret is among them."""
+        """Settings that the turns depend on, as JSON values; no secret is among them."""
         self.total = Usage()
-        """What all conversations have cost so far; cached answers cost nothing."""
+        """Cost of all conversations so far; cached answers cost nothing."""
         key = read_key(config.key_variable) if client is None else str(getattr(client, "api_key", None) or "")
         self._mask = Mask(*secrets_of(config.url, key, config.key_variable))
         self._mask.guard_logs()

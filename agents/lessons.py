@@ -205,7 +205,7 @@ class _Face:
 
 @dataclass(frozen=True)
 class _Work:
-    """What a process needs to play lessons."""
+    """Everything that a process needs to play lessons."""
 
     dataset: Dataset
     model: str

@@ -21,7 +21,7 @@ _SPELT = {"−": "-", "–": "-", "—": "-", "…": "...", "±": "+-", "×": "x
 """Signs that some encodings lack -> how to write them there; any other becomes an escape such as \\u4e2d."""
 
 result_is_printed = True
-"""Whether the command's result is what it prints, so that output which is lost is an error."""
+"""True where the command's result is what it prints, so that output which is lost is an error."""
 
 
 class Stream:

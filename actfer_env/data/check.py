@@ -188,7 +188,7 @@ def check_dataset(
 
 @dataclass
 class _Records:
-    """What the first pass keeps of each sample: a split's number, and of the whole the ids that come twice."""
+    """Notes of the first pass on each sample: a split's number, and of the whole the ids that come twice."""
 
     splits: NDArray[np.int8]
     names: tuple[str, ...]
@@ -212,7 +212,7 @@ def _load(name: str, place: str | None, options: dict[str, Any], config: CheckCo
 
 
 def _is_drawn(name: str) -> bool:
-    """Whether a data set has no end: it takes a split, and its samples are drawn by code."""
+    """Tell whether a data set has no end: it takes a split, and its samples are drawn by code."""
     loader = DATASETS.find(name)
     return "split" in inspect.signature(loader).parameters and not hasattr(loader, "info")
 

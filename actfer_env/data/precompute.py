@@ -179,7 +179,7 @@ def _state(sample: Sample) -> list[Any]:
 
 
 def _whole(path: Path, done: Precomputed) -> bool:
-    """Whether a shard is there, can be read and lacks nothing; a broken one is removed, to be made again."""
+    """Tell whether a shard is there, can be read and lacks nothing; a broken one is removed, to be made again."""
     if not path.exists():
         return False
     try:

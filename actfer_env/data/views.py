@@ -204,7 +204,7 @@ class _Rows:
 
 
 class _Each(Sequence[Any]):
-    """What is made of each record, when it is asked for."""
+    """Values made of the records, each when it is asked for."""
 
     def __init__(self, records: Sequence[dict[str, Any]], make: Callable[[dict[str, Any]], Any]) -> None:
         self._records, self._make = records, make

@@ -19,7 +19,7 @@ PLUS_MINUS: dict[Spread, str] = {
     "interval": "± half of the 95 % interval (Student's t)",
     "error": "± one standard error",
 }
-"""What stands behind "±", in words, for the line that goes with a table."""
+"""Meaning of "±" in words, for the line that goes with a table."""
 
 
 @dataclass(frozen=True)

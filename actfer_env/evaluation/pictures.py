@@ -31,7 +31,7 @@ from actfer_env.tools.toolkit import known_tool
 from actfer_env.tools.zoom import ZoomConfig, crop_box
 
 _BROKEN = (ActFERError, OSError, AttributeError, LookupError, TypeError, ValueError)
-"""What a changed or foreign source may raise; the report then says so and goes on."""
+"""Errors that a changed or foreign source may raise; the report then says so and goes on."""
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ VERDICTS: Mapping[str, str] = {
     "right": "right", "wrong": "wrong", "none": "no answer", "unlabelled": "no label to compare",
     "script": "played by a script",
 }  # fmt: skip
-"""What an answer is worth beside the label, as the filter's values and words."""
+"""Verdicts on an answer beside the label, as the filter's values and words."""
 DEMONSTRATIONS = ("synthetic", "portrait")
 """Data sets of this package's own pictures, on which a script's answers are part of the demonstration."""
 _PICTURE = "data:image/jpeg"

@@ -161,7 +161,7 @@ def _scan(text: str) -> tuple[bool, str]:
 
 
 def _is_object(body: str) -> bool:
-    """Whether a call's body holds a JSON object, as the parser looks for one."""
+    """Tell whether a call's body holds a JSON object, as the parser looks for one."""
     try:
         json.JSONDecoder().raw_decode(body[max(body.find("{"), 0) :])
     except (ValueError, RecursionError):

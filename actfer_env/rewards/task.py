@@ -9,7 +9,7 @@ from actfer_env.rewards.config import UCGRPOConfig
 from actfer_env.rollout import Rollout
 
 TaskCase = Literal["unanswered", "unlabelled", "aus_only", "right", "right_no_aus", "wrong", "wrong_no_aus"]
-"""Which line of the task reward applies; the ``_no_aus`` cases have no AU target, or do not use it."""
+"""Line of the task reward that applies; the ``_no_aus`` cases have no AU target, or do not use it."""
 
 
 def au_f1(predicted: Set[int] | None, target: Set[int]) -> float:

@@ -10,7 +10,7 @@ from actfer_env.rewards.config import UCGRPOConfig
 from actfer_env.rollout import Rollout
 
 Rule = Literal["neutral", "agreed", "missed", "overused", "fallback", "zoom", "none"]
-"""Where a rollout's utility comes from: the three outcomes of the contrast, a neutral one, or no contrast."""
+"""Origin of a rollout's utility: the three outcomes of the contrast, a neutral one, or no contrast."""
 
 _TOLERANCE = 1e-12
 

@@ -22,7 +22,7 @@ from actfer_env.tools.sampling import sample_box
 from actfer_env.tools.template import TEMPLATE, FaceTemplate
 
 FaceChoice: TypeAlias = int | tuple[float, float] | Literal["largest"]
-"""Which face: the largest (near ties go to the one nearest the centre), an index in order of size, or the face
+"""Choice of a face: the largest (near ties go to the one nearest the centre), an index in order of size, or the face
 whose box holds, or else lies nearest to, a point (x, y) in pixels."""
 
 

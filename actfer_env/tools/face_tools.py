@@ -82,7 +82,7 @@ class FaceTools:
         """Start with nothing built and nothing kept."""
         cache = self._config
         self.detections = 0
-        """How often the detector was asked; "cached" reads an answer, and counts its own detections in `misses`."""
+        """Calls of the detector so far; "cached" reads an answer, and counts its own detections in `misses`."""
         self._detector: Detector | None = None
         self._lock = threading.RLock()
         self._images: _LRU[RGB] = _LRU(cache.images, cache.image_bytes, lambda image: image.nbytes)

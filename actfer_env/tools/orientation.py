@@ -233,7 +233,7 @@ def _look(
 
 
 def _fills(image: NDArray[np.uint8], faces: Sequence[Face]) -> bool:
-    """Whether the largest face covers most of the picture."""
+    """Tell whether the largest face covers most of the picture."""
     return _area(max(faces, key=_area)) > 0.25 * image.shape[0] * image.shape[1]
 
 

@@ -12,7 +12,7 @@ from actfer_env.boxes import UNIT, Box, BoxError
 from actfer_env.errors import short
 
 Coordinates: TypeAlias = Literal["relative_1000", "pixels", "unit"]
-"""How a policy writes boxes: 0-1000 relative (Qwen3-VL), absolute pixels (Qwen2.5-VL), or 0-1."""
+"""Coordinates in which a policy writes boxes: 0-1000 relative (Qwen3-VL), absolute pixels (Qwen2.5-VL), or 0-1."""
 Frame: TypeAlias = Literal["face", "original"]
 """The picture that a box refers to: the aligned face, or the whole image."""
 

@@ -20,7 +20,7 @@ from actfer_env.agents.qwen.conversation import Codec
 from actfer_env.agents.qwen.fast_vision import quicken
 
 GATHER_SECONDS = 0.2
-"""How long requests wait for another one to share their batch; chosen here."""
+"""Time that requests wait for another one to share their batch; chosen here."""
 MAX_BATCH = 128
 """Sessions of a batch; chosen here."""
 
@@ -37,7 +37,7 @@ class _Request:
 
     @property
     def key(self) -> tuple[float, float]:
-        """What requests of one batch must share: temperature and top_p."""
+        """Settings that requests of one batch must share: temperature and top_p."""
         return float(self.params.get("temperature", 1.0)), float(self.params.get("top_p", 1.0))
 
     @property

@@ -24,7 +24,7 @@ TEST_SHARE, VAL_SHARE, RL_SHARE = 0.2, 0.13, 0.4
 """Shares of the samples (chosen here) for test, of the others for val where the data set has none, and of the training
 samples for UC-GRPO alone: those that the warm start has learned by heart would all be read right."""
 MOST_REPEATS = 10
-"""How often balanced drawing repeats a sample at most (chosen here)."""
+"""Most repeats of a sample in balanced drawing (chosen here)."""
 PARTS = ("train", "rl", "val", "test")
 
 
@@ -151,7 +151,7 @@ def _missing(classes: Mapping[str, Mapping[str, int]], held: str) -> list[str]:
 
 @dataclass(frozen=True)
 class _Labels:
-    """What splitting looks at: of n samples the emotion's index (-1 is none), the split, and who it shows."""
+    """Labels that splitting looks at: of n samples the emotion's index (-1 is none), the split, and who it shows."""
 
     emotion: NDArray[np.int64]
     split: NDArray[np.str_]

@@ -16,10 +16,10 @@ from actfer_env.rewards import UCGRPOConfig
 from actfer_env.rewards.other_papers import OTHER_REWARDS
 
 Splitting: TypeAlias = Literal["auto", "own", "subject", "share"]
-"""Where train, val and test come from: the data set's own splits; or its people, or its samples, drawn by a seed.
+"""Origin of train, val and test: the data set's own splits; or its people, or its samples, drawn by a seed.
 "auto" takes the own ones where there are two at least, else people where all are known, else samples."""
 Balance: TypeAlias = Literal["auto", "draw", "none"]
-"""Whether samples of rare emotions are drawn as often as those of common ones; "auto": not of drawn faces."""
+"""Drawing of rare emotions as often as common ones, or not; "auto": not of drawn faces."""
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ class QwenVLAgent:
 
         self.sampling, self.batch_size = sampling or SamplingConfig(), batch_size
         self.identity: dict[str, Any] = {}
-        """What the model is: of a folder its files, of a hub's model its commit."""
+        """Identity of the model: of a folder its files, of a hub's model its commit."""
         if isinstance(model, str | os.PathLike):
             self.name = str(model)
             self.identity = model_facts(model) if Path(model).is_dir() else {}
@@ -86,12 +86,12 @@ class QwenVLAgent:
         self.codec = Codec(tokenizer, image_processor)
         bounds = {"min_pixels": size["shortest_edge"], "max_pixels": size["longest_edge"]}
         self.settings = {**asdict(self.sampling), "dtype": str(model.dtype), **bounds}
-        """What the turns depend on, as JSON values."""
+        """Settings that the turns depend on, as JSON values."""
         pixels = self.model.config.model_type.startswith("qwen2")
         self.chat = ChatConfig(
             coordinates="pixels" if pixels else "relative_1000", schemas_in_prompt=not self.codec.takes_tools
         )
-        """What fits the model: Qwen2.5-VL writes boxes in pixels, and its template has no tools."""
+        """Chat settings that fit the model: Qwen2.5-VL writes boxes in pixels, and its template has no tools."""
         self.forbidden = list(self.codec.forbidden)
         """Special tokens, which are never sampled."""
         self._stops, self._stop_texts = self.codec.stops(self.sampling.stop_at_call)

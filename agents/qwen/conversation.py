@@ -60,7 +60,7 @@ class Codec:
             raise ModelError(f"the tokenizer knows no {_IMAGE} or {_END}: use a Qwen-VL checkpoint")
         bare, asked = self._render(_BASE), self._render(_BASE, ask=True)
         self.opening = asked[len(bare) :]
-        """What the template writes at the head of an assistant turn."""
+        """Text that the template writes at the head of an assistant turn."""
         self.prefix = self.opening.split("\n", 1)[1]
         """The part of `opening` that belongs to the turn, such as an opening ``<think>``."""
         self._base = bare
@@ -72,7 +72,7 @@ class Codec:
         self._kept: dict[Any, tuple[Any, tuple[int, ...]]] = {}
         self._lock = threading.Lock()
         self.takes_tools = _PROBE["function"]["name"] in self._render(_BASE, [_PROBE])
-        """Whether the template writes the tools' schemas; that of Qwen2.5-VL does not."""
+        """True where the template writes the tools' schemas; that of Qwen2.5-VL does not."""
 
     def begin(self, messages: Sequence[Message], tools: list[dict[str, Any]], images: Sequence[RGB]) -> Chunk:
         """Return the tokens and pictures of a prompt, the opening of the first turn included."""

@@ -35,10 +35,10 @@ from actfer_env.sample import Sample
 from actfer_env.splits import AUTO, lacks_split
 
 Totals: TypeAlias = Literal["auto", "exact", "ignore"]
-"""How the counts are held to the official ones: "auto" warns of a part of the data set and refuses more pictures of a
+"""Comparison of counts with the official ones: "auto" warns of a part of the data set and refuses more pictures of a
 class than it has, which no part can show; "exact" refuses any difference; "ignore" asks nothing."""
 Missing: TypeAlias = Literal["raise", "skip", "keep"]
-"""What is done about a listed picture that is not there: refuse, leave out with a warning, or keep without a look."""
+"""Treatment of a listed picture that is not there: refuse, leave out with a warning, or keep without a look."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
