@@ -22,8 +22,10 @@ from actfer_env.cli.options import (
     SkipBrokenOption,
     SplitOption,
     TargetArgument,
+    ToolsOption,
     au_set_of,
     open_dataset,
+    tools_of,
 )
 from actfer_env.cli.output import complain, console, follow, progress_bar, say
 from actfer_env.errors import DataError
@@ -165,6 +167,7 @@ def data_verl(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
     preset: PresetOption = None,
     empty_aus: EmptyAUsOption = None,
     au_set: AUSetOption = None,
+    tools: ToolsOption = None,
     skip_broken: SkipBrokenOption = False,
 ) -> None:
     """Write a data set as parquet for verl, and check what was written."""
@@ -172,13 +175,16 @@ def data_verl(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
     from actfer_env.verl_plugin.rows import ParquetConfig, write_parquet
 
     config = ParquetConfig(shard_size=shard_size, images=images, number=number)  # type: ignore[arg-type]
-    episode = EpisodeConfig(au_set=au_set_of(au_set))
+    episode = EpisodeConfig(au_set=au_set_of(au_set), tools=tools_of(tools))
     dataset = open_dataset(target, split, skip_broken, empty_aus=empty_aus, preset=preset, number=number)
     for path in write_parquet(dataset, out, config, episode=episode):
         say(str(path))
     if au_set is not None:
         say(f"Action Units: {facs.format_au_set(episode.au_set)}; "
             f"give the agent loop the same, episode: {{au_set: {list(episode.au_set)}}}")  # fmt: skip
+    if tools is not None:
+        names = ", ".join(map(str, episode.tools))
+        say(f"tools: {names}; give the agent loop the same, episode: {{tools: [{names}]}}")
 
 
 def data_precompute(  # noqa: PLR0913, PLR0917  (each argument is an option of the command)

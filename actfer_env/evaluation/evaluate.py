@@ -316,6 +316,8 @@ def _to_run(
              "parsing": config.chat.parsing, "coordinates": config.chat.coordinates, "repeats": config.repeats,
              "max_turns": config.episode.max_turns, "max_zooms": config.episode.max_zooms,
              "au_set": facs.format_au_set(config.episode.au_set)}  # fmt: skip
+    if "tools" in config.episode.facts():
+        shown["tools"] = ", ".join(config.episode.toolkit)
     return finished_run(rollouts, dataset.arguments, shown, config.reward, failures)
 
 
