@@ -13,7 +13,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from actfer_env.data.loaders.base import Info
 from actfer_env.data.registry import load_dataset
 from actfer_env.data.subset import subset
-from actfer_env.data.views import PreparedImages, ViewConfig, read_views, views_facts, write_views
 from actfer_env.errors import DataError
 from actfer_env.files import expand
 from actfer_env.identity import refuse_other
@@ -30,6 +29,9 @@ from actfer_env.prepare import prepared
 from actfer_env.progress import Watch
 from actfer_env.sample import Dataset, Sample
 from actfer_env.splits import AUTO, SPLITS, lacks_split
+
+if TYPE_CHECKING:
+    from actfer_env.data.views import PreparedImages, ViewConfig
 
 PREPARED = Info(
     "prepared", "a prepared data set", "what 'actfer data prepare' wrote", (), "your own folder",
@@ -59,6 +61,8 @@ def prepare_dataset(
         ImageError: a picture cannot be read.
         DataError: the folder holds something else, or cannot be written.
     """
+    from actfer_env.data.views import ViewConfig, read_views, views_facts, write_views  # it loads Pillow
+
     config, target = config or ViewConfig(), expand(folder)
     given = [dataset] if isinstance(dataset, Dataset) else list(dataset)
     parts = [part for one in given for part in _by_split(one, number)]
@@ -95,6 +99,8 @@ def load_prepared(root: str | None, *, split: str | None = None, n: int | None =
     """
     if root is None:
         raise DataError("data set 'prepared' needs a folder: prepared:FOLDER, written by 'actfer data prepare'")
+    from actfer_env.data.views import read_views
+
     views = read_views(os.path.realpath(expand(root)))
     names = np.repeat([name or "" for name, _ in views.facts["splits"]], [size for _, size in views.facts["splits"]])
     if split == AUTO:
