@@ -298,7 +298,12 @@ def format_au(au: int) -> str:
 
 
 def prototype_aus(emotion: str, au_set: Iterable[int] = CORE_AUS) -> frozenset[int]:
-    """Return an emotion's FACS prototype restricted to `au_set`."""
+    """Return an emotion's FACS prototype restricted to `au_set`.
+
+    Args:
+        emotion: Label, in any known spelling.
+        au_set: Numbers of the Action Units that count.
+    """
     return PROTOTYPES[parse_emotion(emotion)].aus & frozenset(au_set)
 
 

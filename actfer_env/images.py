@@ -326,5 +326,9 @@ def _to_uint8(array: NDArray[Any], label: str) -> NDArray[np.uint8]:
 
 @lru_cache(maxsize=16)
 def font(size: int) -> Any:
-    """Return Pillow's own font at a size in pixels, for text in pictures; no font file is needed."""
+    """Return Pillow's own font at a size in pixels, for text in pictures; no font file is needed.
+
+    Args:
+        size: Height of the letters, pixels.
+    """
     return ImageFont.load_default(size)

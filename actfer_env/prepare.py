@@ -98,14 +98,30 @@ def _single_threaded(make: Callable[[Sequence[int]], list[T]], chunk: Sequence[i
 
 
 def write_arrays(folder: Path, arrays: Mapping[str, NDArray[Any]], facts: Any = None) -> None:
-    """Write arrays, and what is no array as JSON values, into a folder for `read_arrays`."""
+    """Write arrays, and what is no array as JSON values, into a folder for `read_arrays`.
+
+    Args:
+        folder: Folder that is there, a draft.
+        arrays: File name without its ending -> array of any shape and dtype but object.
+        facts: JSON values.
+    """
     for name, values in arrays.items():
         np.save(folder / f"{name}.npy", values, allow_pickle=False)
     (folder / FACTS).write_text(json.dumps(facts, allow_nan=False), encoding="utf-8")
 
 
 def new_array(folder: Path, name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    """Return an array of zeros that lies in a file, for `read_arrays`; filling it takes no memory of its own."""
+    """Return an array of zeros that lies in a file, for `read_arrays`; filling it takes no memory of its own.
+
+    Args:
+        folder: Folder that is there, a draft.
+        name: File name without its ending.
+        shape: Shape of the array.
+        dtype: Its dtype.
+
+    Returns:
+        The array, mapped from the file; flush it when it is filled.
+    """
     made: NDArray[Any] = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, shape)
     return made
 

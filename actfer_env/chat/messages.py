@@ -72,7 +72,14 @@ def count_images(messages: Sequence[Message]) -> int:
 
 
 def data_url(image: RGB) -> str:
-    """Return a picture as a data URL (PNG, lossless); uint8 (H, W, 3) RGB."""
+    """Return a picture as a data URL (PNG, lossless); uint8 (H, W, 3) RGB.
+
+    Args:
+        image: Picture, uint8 (H, W, 3) RGB.
+
+    Returns:
+        The URL, ASCII, that begins with "data:image/png;base64,".
+    """
     coded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1]
     return "data:image/png;base64," + base64.b64encode(coded.tobytes()).decode("ascii")
 
@@ -139,6 +146,13 @@ def to_transformers(messages: Sequence[Message], images: Sequence[RGB]) -> tuple
     """Return messages and pictures as `transformers` processors take them.
 
     Native calls get their arguments as mappings, as chat templates expect them; those that are no JSON stay text.
+
+    Args:
+        messages: Messages of a `ChatEpisode`.
+        images: Its pictures, uint8 (H, W, 3) RGB, in the order of their placeholders.
+
+    Returns:
+        The messages as chat templates take them, and the pictures as PIL images.
 
     Raises:
         ValueError: placeholders and pictures differ in number.

@@ -143,7 +143,14 @@ class PreparedImages:
         return _Each(self.records, _crop_facts)
 
     def take(self, rows: NDArray[np.int64]) -> PreparedImages:
-        """Return some of them, without a copy of the pictures."""
+        """Return some of them, without a copy of the pictures.
+
+        Args:
+            rows: Indices of the samples, int (m,).
+
+        Returns:
+            Their pictures and facts, in the order of the indices.
+        """
         parts = {name: getattr(self, name) for name in _ARRAYS}
         small = {name: values[rows] for name, values in parts.items() if name not in _PICTURES}
         large: dict[str, Any] = {name: _Rows(parts[name], rows) for name in _PICTURES}
@@ -482,12 +489,29 @@ class ViewTools(FaceTools):
             return self._alignments.get(index, lambda: (self._views.alignments[index],))[0]
 
     def overview(self, sample: Sample, side: int) -> RGB:
-        """Return the sample's picture in a square."""
+        """Return the sample's picture in a square.
+
+        Args:
+            sample: A sample of the data set.
+            side: Side of the square, pixels.
+
+        Returns:
+            The picture, RGB uint8 (side, side, 3); read-only.
+        """
         image = self._views.image[self._at(sample)]
         return image if len(image) == side else super().overview(sample, side)
 
     def face(self, sample: Sample, alignment: Alignment, side: int) -> RGB:
-        """Return the sample's aligned face."""
+        """Return the sample's aligned face.
+
+        Args:
+            sample: A sample of the data set.
+            alignment: Its alignment.
+            side: Side of the result, pixels.
+
+        Returns:
+            The face, RGB uint8 (side, side, 3); read-only.
+        """
         face = self._views.face[self._at(sample)]
         return face if len(face) == side else super().face(sample, alignment, side)
 

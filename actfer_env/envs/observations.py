@@ -63,7 +63,11 @@ class ObservationLayout:
         })  # fmt: skip
 
     def nbytes(self, n: int) -> int:
-        """Return the bytes that the arrays of n observations take in one block."""
+        """Return the bytes that the arrays of n observations take in one block.
+
+        Args:
+            n: Number of observations.
+        """
         return sum(_padded(n * prod(shape) * dtype.itemsize) for shape, dtype in self._fields.values())
 
     def arrays(self, n: int, block: Any = None) -> Arrays:
@@ -106,6 +110,10 @@ class ObservationWriter:
 
     def start(self, first: int, episodes: Sequence[Episode]) -> None:
         """Write the first observations of episodes over one sample into the rows from `first` on.
+
+        Args:
+            first: Row of the first episode.
+            episodes: Fresh episodes over one sample, for the rows from `first` on.
 
         Raises:
             ImageError: the sample's picture cannot be read; the rows are unchanged then.

@@ -85,7 +85,15 @@ def draw_face(image: RGB, alignment: Alignment, side: int = 224) -> RGB:
 
 
 def box_colour(alignment: Alignment, box: Sequence[float]) -> Colour:
-    """Return a region's colour for that region's box, else the colour of free boxes."""
+    """Return a region's colour for that region's box, else the colour of free boxes.
+
+    Args:
+        alignment: Alignment of the face.
+        box: Box (x1, y1, x2, y2) in the aligned frame, shares in [0, 1].
+
+    Returns:
+        The colour, RGB from 0 to 255.
+    """
     for name, region in alignment.regions.items():
         if np.allclose(region, box, atol=1e-6):
             return REGION_COLOURS[name]
@@ -93,7 +101,12 @@ def box_colour(alignment: Alignment, box: Sequence[float]) -> Colour:
 
 
 def show_window(panel: RGB | None, fps: float = 2.0) -> None:
-    """Show a panel in a window, or close the window with None; without a display, say so once in the log."""
+    """Show a panel in a window, or close the window with None; without a display, say so once in the log.
+
+    Args:
+        panel: Picture, RGB uint8 (H, W, 3); None closes the window.
+        fps: Frames a second: how long the picture is waited for.
+    """
     if not _has_display():
         if panel is not None:
             _warn_no_display()

@@ -42,7 +42,11 @@ class Interval:
 
     @classmethod
     def of(cls, values: Sequence[float] | NDArray[np.float64]) -> Interval:
-        """Return the interval of some values, such as those of several seeds; NaN is left out."""
+        """Return the interval of some values, such as those of several seeds; NaN is left out.
+
+        Args:
+            values: Values, float (n,).
+        """
         found = np.asarray(values, float)
         found = found[~np.isnan(found)]
         n = len(found)

@@ -251,6 +251,10 @@ def _copy(sample: Sample, folder: Path) -> str:
 def stored_alignment(rollout: Rollout, image_size: tuple[int, int]) -> Alignment | None:
     """Return the alignment that a rollout stores, or None if it has none.
 
+    Args:
+        rollout: The rollout.
+        image_size: Width and height of its picture, pixels.
+
     Raises:
         ValueError: the picture has another size than the one that was aligned.
     """
@@ -267,7 +271,12 @@ def stored_alignment(rollout: Rollout, image_size: tuple[int, int]) -> Alignment
 
 
 def data_uri(pixels: RGB, quality: int) -> str:
-    """Return a picture as a JPEG data URI."""
+    """Return a picture as a JPEG data URI.
+
+    Args:
+        pixels: Picture, RGB uint8 (H, W, 3).
+        quality: JPEG quality, 1 to 95.
+    """
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=quality, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

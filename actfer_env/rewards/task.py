@@ -51,6 +51,10 @@ def task_reward(rollout: Rollout, config: UCGRPOConfig) -> float:
 
     Without AU target the AU term is dropped and the emotion counts alone; without emotion target the F1
     counts alone; with neither the reward is 0. Without an answer it is -gamma, whatever the target.
+
+    Args:
+        rollout: The rollout; its Action Units are sets of numbers.
+        config: The constants.
     """
     f1 = task_f1(rollout, config) or 0.0
     values: dict[TaskCase, float] = {

@@ -156,7 +156,12 @@ class Alignment:
 
     @classmethod
     def of_prealigned(cls, image_size: tuple[int, int], template: FaceTemplate = TEMPLATE) -> Alignment:
-        """Return the alignment of a picture that is an aligned face: it fills the frame, regions are the template's."""
+        """Return the alignment of a picture that is an aligned face: it fills the frame, regions are the template's.
+
+        Args:
+            image_size: Width and height of the picture, pixels.
+            template: Positions of the five landmarks.
+        """
         width, height = image_size
         scale = 1.0 / max(width, height)
         shift = ((1 - width * scale) / 2, (1 - height * scale) / 2)

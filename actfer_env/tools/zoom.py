@@ -209,7 +209,18 @@ def check_box(
 
 
 def crop_box(image: RGB, alignment: Alignment, box: Box, region: str | None = None, config: ZoomConfig = ZOOM) -> Crop:
-    """Draw one checked box."""
+    """Draw one checked box.
+
+    Args:
+        image: The original, RGB uint8 (H, W, 3).
+        alignment: Alignment of its face.
+        box: Box in the aligned frame, as `check_box` returns it.
+        region: Name of the region that the box is, or None.
+        config: Size of the crop.
+
+    Returns:
+        The crop, with its picture uint8 (h, w, 3).
+    """
     width, height = box[2] - box[0], box[3] - box[1]
     longest = max(width, height)
     size = max(round(config.size * width / longest), 1), max(round(config.size * height / longest), 1)
@@ -221,7 +232,13 @@ def crop_box(image: RGB, alignment: Alignment, box: Box, region: str | None = No
 
 
 def is_repeat(box: Box, earlier: Sequence[Box], config: ZoomConfig = ZOOM) -> bool:
-    """Tell whether a box was zoomed into before, up to `config.repeat_iou`."""
+    """Tell whether a box was zoomed into before, up to `config.repeat_iou`.
+
+    Args:
+        box: Box in the aligned frame.
+        earlier: Boxes in the aligned frame.
+        config: Its `repeat_iou` says from what overlap on two boxes are the same.
+    """
     return any(iou(box, other) >= config.repeat_iou for other in earlier)
 
 

@@ -89,7 +89,14 @@ class MTCNNDetector:
         return detect_with_border(self._detect, image, self.config.detect_size)
 
     def look(self, image: NDArray[np.uint8]) -> list[Face]:
-        """Return the faces as `detect` does, but from a single look, without those with a border."""
+        """Return the faces as `detect` does, but from a single look, without those with a border.
+
+        Args:
+            image: RGB picture, uint8 (H, W, 3).
+
+        Returns:
+            The faces, in pixels of the image, best first.
+        """
         check_image(image)
         return self._detect(image)
 
