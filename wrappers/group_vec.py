@@ -17,7 +17,7 @@ from actfer_env.boxes import Box
 from actfer_env.data import Dataset
 from actfer_env.envs.actions import Magnified
 from actfer_env.envs.face import ActFEREnv
-from actfer_env.envs.observations import Copier
+from actfer_env.envs.observations import BufferPool
 from actfer_env.envs.panel import show_window
 from actfer_env.envs.registration import arguments
 from actfer_env.episode import EpisodeConfig
@@ -127,7 +127,7 @@ class GroupVectorEnv(gym.vector.VectorEnv[Observations, Any, NDArray[Any]]):
         the boxes of Action Units and of zooms in the rollouts."""
         self.pending: list[Scores] = []
         """Scores of the groups that have ended since the last commit."""
-        self._copier = Copier(first.layout, self.num_envs)
+        self._pool = BufferPool(first.layout, self.num_envs)
         self._seed: int | None = None
         self._groups = 0
         self._ended: NDArray[np.bool_] = np.zeros(num_groups, bool)
@@ -403,7 +403,7 @@ class GroupVectorEnv(gym.vector.VectorEnv[Observations, Any, NDArray[Any]]):
 
     def _batch(self) -> Observations:
         arrays = self._blocks.arrays
-        return self._copier.copy(arrays) if self.copy else dict(arrays)
+        return self._pool.copy(arrays) if self.copy else dict(arrays)
 
     def _info(self) -> dict[str, Any]:
         sample_ids, group_ids = self._names

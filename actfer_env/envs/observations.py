@@ -14,9 +14,12 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from actfer_env import facs
+from actfer_env._moved import old_names
 from actfer_env.envs.actions import ActionCodec
 from actfer_env.episode import Episode
 from actfer_env.images import RGB
+
+__getattr__ = old_names(__name__)
 
 Arrays = dict[str, NDArray[Any]]
 """Key of the observation -> its values, in a batch with a leading axis of n."""
@@ -165,7 +168,7 @@ class ObservationWriter:
         return image
 
 
-class Copier:
+class BufferPool:
     """Copies batches; large ones into memory of earlier copies that nobody holds any more.
 
     To the caller every copy is memory of its own. Asking the system for fresh pages costs more than copying into
@@ -183,7 +186,7 @@ class Copier:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel without the blocks, which belong to copies given out here."""
-        return Copier, (self._layout, self._n)
+        return BufferPool, (self._layout, self._n)
 
     def copy(self, arrays: Mapping[str, NDArray[Any]]) -> Arrays:
         """Return arrays of their own memory with the same values."""

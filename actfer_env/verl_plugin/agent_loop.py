@@ -16,7 +16,7 @@ from PIL import Image
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopOutput, AgentLoopWorker, register
 from verl.utils.tokenizer import get_processor_token_id
 
-from actfer_env.agents.qwen.conversation import Codec, Conversation
+from actfer_env.agents.qwen.conversation import Conversation, TokenCodec
 from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools
 from actfer_env.episode import EpisodeConfig
 from actfer_env.errors import DataError
@@ -34,9 +34,9 @@ def _tools(detector: str, chat: ChatConfig) -> FaceTools:
 
 
 @lru_cache(maxsize=4)
-def _codec(tokenizer: Any, image_processor: Any) -> Codec:
+def _codec(tokenizer: Any, image_processor: Any) -> TokenCodec:
     """Return the codec of this process: the sessions of a prompt see the same pictures."""
-    return Codec(tokenizer, image_processor)
+    return TokenCodec(tokenizer, image_processor)
 
 
 @lru_cache(maxsize=4)

@@ -16,8 +16,8 @@ from verl.workers.rollout.base import BaseRollout
 from verl.workers.rollout.replica import RolloutReplica, TokenOutput
 
 from actfer_env.agents.qwen.agent import QwenVLAgent
-from actfer_env.agents.qwen.conversation import Codec
-from actfer_env.agents.qwen.fast_vision import quicken
+from actfer_env.agents.qwen.conversation import TokenCodec
+from actfer_env.agents.qwen.fast_vision import use_fast_vision
 
 GATHER_SECONDS = 0.2
 """Time that requests wait for another one to share their batch; chosen here."""
@@ -59,9 +59,9 @@ class HFServer:
         self.sleeps = sleeps
         torch.set_num_threads(1)
         torch.manual_seed(seed)
-        quicken()
+        use_fast_vision()
         self.agent = QwenVLAgent(path, dtype="float32")
-        self.codec: Codec = self.agent.codec
+        self.codec: TokenCodec = self.agent.codec
         self.step, self.asleep = 0, False
         self.waiting: list[_Request] = []
         self.worker: asyncio.Task[None] | None = None

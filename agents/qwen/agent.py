@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from actfer_env.agents.base import Usage
-from actfer_env.agents.qwen.conversation import CALL_END, Codec, Conversation, ModelError
+from actfer_env.agents.qwen.conversation import CALL_END, Conversation, ModelError, TokenCodec
 from actfer_env.agents.qwen.settings import SamplingConfig
 from actfer_env.agents.qwen.torchvision_guard import guard
 from actfer_env.chat import ChatConfig, ChatEpisode
@@ -83,7 +83,7 @@ class QwenVLAgent:
             self.model: Any = model.to(self.device).eval()
         except (RuntimeError, AssertionError) as error:  # torch's own words have many lines
             raise ModelError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from error
-        self.codec = Codec(tokenizer, image_processor)
+        self.codec = TokenCodec(tokenizer, image_processor)
         bounds = {"min_pixels": size["shortest_edge"], "max_pixels": size["longest_edge"]}
         self.settings = {**asdict(self.sampling), "dtype": str(model.dtype), **bounds}
         """Settings that the turns depend on, as JSON values."""
@@ -150,11 +150,11 @@ class QwenVLAgent:
         """
         import torch
 
-        from actfer_env.agents.qwen.sampling import drawing
+        from actfer_env.agents.qwen.sampling import sampling_chain
 
         batch = self.collate(conversations)
         streams = [self._stream(conversation) for conversation in conversations]
-        chain = drawing(self.sampling, len(self.codec.tokenizer), streams)
+        chain = sampling_chain(self.sampling, len(self.codec.tokenizer), streams)
         with torch.no_grad():
             out = self.model.generate(**batch, **self.generation_settings(), logits_processor=chain)
         tails = out[:, batch["input_ids"].shape[1] :].tolist()

@@ -14,12 +14,15 @@ from typing import Any
 
 import numpy as np
 
+from actfer_env._moved import old_names
 from actfer_env.agents.base import ChatTrajectory
 from actfer_env.chat import ChatEpisode
 from actfer_env.chat.messages import Message
 from actfer_env.errors import ActFERError
 from actfer_env.images import RGB
 from actfer_env.rewards.guards import picture_mismatch
+
+__getattr__ = old_names(__name__)
 
 _BASE: list[Message] = [{"role": "system", "content": "."}, {"role": "user", "content": "."}]
 _PROBE: dict[str, Any] = {
@@ -40,7 +43,7 @@ class ModelError(ActFERError, RuntimeError):
     """A model that cannot be loaded, or whose tokens and pictures do not fit together."""
 
 
-class Codec:
+class TokenCodec:
     """Turns messages and pictures into tokens and pixel values, with a Qwen-VL tokenizer and image processor.
 
     Args:
@@ -187,7 +190,7 @@ class Conversation(ChatTrajectory):
 
     Args:
         episode: A fresh episode.
-        codec: Codec of the model; shared.
+        codec: TokenCodec of the model; shared.
 
     Raises:
         ModelError: the model would not see the tools, or they are to be called natively.
@@ -199,7 +202,7 @@ class Conversation(ChatTrajectory):
         turns: (start, stop) of each written turn within `ids`.
     """
 
-    def __init__(self, episode: ChatEpisode, codec: Codec) -> None:
+    def __init__(self, episode: ChatEpisode, codec: TokenCodec) -> None:
         if episode.tools and not (codec.takes_tools or episode.chat.schemas_in_prompt):
             raise ModelError("the model's chat template has no tools: use ChatConfig(schemas_in_prompt=True)")
         if episode.chat.calls != "text":

@@ -115,7 +115,7 @@ def test_the_agent_loop_plays_the_script_with_a_tool_of_ones_own(
     from teach_format import MODEL
 
     from actfer_env.agents.qwen.agent import load
-    from actfer_env.agents.qwen.conversation import Codec
+    from actfer_env.agents.qwen.conversation import TokenCodec
     from actfer_env.agents.qwen.tiny import build
     from actfer_env.chat import ChatConfig
     from actfer_env.data.references import reference
@@ -124,7 +124,7 @@ def test_the_agent_loop_plays_the_script_with_a_tool_of_ones_own(
     entry = yaml.safe_load((VERL_EXAMPLE / "agent_loop_cpu.yaml").read_text())[1]
     loop = InjectedAgentLoop.__new__(InjectedAgentLoop)
     loop.rollout_config = SimpleNamespace(prompt_length=128, response_length=512)
-    loop.codec, loop.threads, loop.score_here = Codec(tokenizer, image_processor), None, False
+    loop.codec, loop.threads, loop.score_here = TokenCodec(tokenizer, image_processor), None, False
     loop.chat, loop.turn_tokens = ChatConfig(**entry["chat"]), entry["turn_tokens"]
     loop.limits = EpisodeConfig(**{**entry["episode"], "max_zooms": 1, "tools": list(own_tool)})
     loop.tools = chat_tools("auto", loop.chat)
