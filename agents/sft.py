@@ -1,7 +1,7 @@
 """A small Qwen3-VL taught from scratch, on a CPU or a GPU: its eyes first, then the conversation. Imports torch.
 
-`finetune` trains the vision tower on Action Units and emotions through two throw-away heads, then the whole model on the
-lessons of `actfer_env.agents.lessons`, with a loss on the tokens that a policy writes and on no other.
+`finetune` trains the vision tower on Action Units and emotions through two throw-away heads, then the whole model on
+the lessons of `actfer_env.agents.lessons`, with a loss on the tokens that a policy writes and on no other.
 
     python -m actfer_env.agents.sft --out models/start
 """
