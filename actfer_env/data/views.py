@@ -7,6 +7,7 @@ see `actfer_env.data.prepared`.
 
 from __future__ import annotations
 
+# Longer than 400 lines: what a folder holds is written, read and shown in one place, so that the three agree.
 import hashlib
 import json
 import os

@@ -99,6 +99,12 @@ def test_every_row_of_the_table_has_modules() -> None:
     assert [name for name in table() if name not in known] == []
 
 
+def test_a_long_file_says_why() -> None:
+    long = {name: path.read_text(encoding="utf-8").splitlines() for name, path in modules().items()}
+    silent = [name for name, lines in long.items() if len(lines) > 400 and "onger than 400" not in "".join(lines[:25])]
+    assert silent == []
+
+
 def test_an_upward_import_and_a_circle_are_named(tmp_path: Path) -> None:
     package = tmp_path / PACKAGE
     package.mkdir()
