@@ -68,8 +68,10 @@ class Sample:
     @cached_property
     def key(self) -> Hashable:
         """Identifies the picture and how it is taken, across data sets, for caches."""
-        image = self.meta.get("image")
-        picture = _picture_key(self.source) if image is None else image
+        picture: Hashable = self.meta.get("image")
+        if picture is None:
+            named = isinstance(self.source, str | os.PathLike)
+            picture = os.fspath(self.source) if named else _Same(self.source)  # type: ignore[arg-type]
         return (self.meta.get("dataset"), self.id, picture, self.prealigned)
 
     @property
@@ -105,10 +107,6 @@ class _Same:
 
     def __hash__(self) -> int:
         return id(self.it)
-
-
-def _picture_key(source: object) -> Hashable:
-    return os.fspath(source) if isinstance(source, str | os.PathLike) else _Same(source)
 
 
 class Dataset(Sequence[Sample]):

@@ -156,18 +156,15 @@ def _make(found: Sequence[Any], store: DetectionStore) -> Precomputed:
     samples = [sample if isinstance(sample, Sample) else sample_of(sample) for sample in found]
     wanted = [sample for sample in samples if not sample.prealigned]
     done = Precomputed(prealigned=len(samples) - len(wanted))
-    path = store.shard(store.bucket(samples[0].id), _signature(wanted))
+    # The shard's name changes with its samples and with their files.
+    name = hashlib.sha256(json.dumps([_state(sample) for sample in wanted]).encode()).hexdigest()[:24]
+    path = store.shard(store.bucket(samples[0].id), name)
     if not wanted or _whole(path, done):
         done.kept += len(wanted)
     else:
         detector = _detector(store.spec, changes())
         store.write(path, (row for sample in wanted for row in _row(sample, store, detector, done)))
     return done
-
-
-def _signature(samples: Sequence[Sample]) -> str:
-    """Return a shard's name, which changes with its samples and with their files."""
-    return hashlib.sha256(json.dumps([_state(sample) for sample in samples]).encode()).hexdigest()[:24]
 
 
 def _state(sample: Sample) -> list[Any]:

@@ -311,11 +311,8 @@ def _choose(ordered: list[Face], image_size: tuple[int, int], choice: FaceChoice
     if isinstance(choice, str) or not hasattr(choice, "__len__") or len(choice) != 2:
         raise DetectorError(f"unknown face {short(choice)}: use 'largest', an index, or a point (x, y) in pixels")
     point = choice
-    return min(range(len(ordered)), key=lambda i: (not _holds(ordered[i], point), _distance(ordered[i], point)))
-
-
-def _holds(face: Face, point: tuple[float, float]) -> bool:
-    return face.box[0] <= point[0] <= face.box[2] and face.box[1] <= point[1] <= face.box[3]
+    holds = [f.box[0] <= point[0] <= f.box[2] and f.box[1] <= point[1] <= f.box[3] for f in ordered]
+    return min(range(len(ordered)), key=lambda i: (not holds[i], _distance(ordered[i], point)))
 
 
 def _distance(face: Face, point: tuple[float, float]) -> float:
