@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
+from abc import abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -107,6 +108,29 @@ class _Same:
 
     def __hash__(self) -> int:
         return id(self.it)
+
+
+class SampleSequence(Sequence[Sample]):
+    """Base of sequences that make a sample when it is asked for: they define `__len__`, `position` and `_at`."""
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
+        if isinstance(index, slice):
+            return [self._at(i) for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        return self._at(index % len(self))
+
+    @abstractmethod
+    def position(self, name: str) -> int | None:
+        """Return the index of a sample id, or None."""
+
+    @abstractmethod
+    def _at(self, index: int) -> Sample:
+        """Return the sample at 0 <= index < len(self)."""
 
 
 class Dataset(Sequence[Sample]):

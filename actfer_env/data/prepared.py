@@ -13,7 +13,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ from actfer_env.identity import refuse_other
 from actfer_env.images import RGB
 from actfer_env.prepare import prepared
 from actfer_env.progress import Watch
-from actfer_env.sample import Dataset, Sample
+from actfer_env.sample import Dataset, Sample, SampleSequence
 from actfer_env.splits import AUTO, SPLITS, lacks_split
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def load_prepared(root: str | None, *, split: str | None = None, n: int | None =
 load_prepared.info = PREPARED  # type: ignore[attr-defined]  # it takes split="auto"
 
 
-class PreparedSamples(Sequence[Sample]):
+class PreparedSamples(SampleSequence):
     """The samples of a folder of kept pictures, or some of them.
 
     Args:
@@ -144,13 +144,7 @@ class PreparedSamples(Sequence[Sample]):
     def __len__(self) -> int:
         return len(self._rows)
 
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Sample]: ...
-    def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
+    def _at(self, index: int) -> Sample:
         return self._made(int(self._rows[index]))
 
     def position(self, name: str) -> int | None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from actfer_env.errors import DataError
-from actfer_env.sample import Dataset, Sample
+from actfer_env.sample import Dataset, Sample, SampleSequence
 
 
-class Subset(Sequence[Sample]):
+class Subset(SampleSequence):
     """Samples of a data set, looked up when they are asked for.
 
     Args:
@@ -31,13 +30,7 @@ class Subset(Sequence[Sample]):
     def __len__(self) -> int:
         return len(self._order)
 
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Sample]: ...
-    def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
-        if isinstance(index, slice):
-            return [self.dataset[i] for i in self._order[index].tolist()]
+    def _at(self, index: int) -> Sample:
         return self.dataset[int(self._order[index])]
 
     def position(self, name: str) -> int | None:

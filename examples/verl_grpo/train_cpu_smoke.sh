@@ -26,7 +26,8 @@ work="$(mkdir -p "${1:-verl-smoke}" && cd "${1:-verl-smoke}" && pwd)"
 shift || true
 rm -rf "$work/data" "$work/ckpt" "$work/merged" "$work/eval" "$work"/metrics-*.jsonl "$work/model" "$work/model-blank"
 
-unset CUDA_VISIBLE_DEVICES   # unset, not empty
+unset CUDA_VISIBLE_DEVICES       # unset, not empty
+unset PYTHONDONTWRITEBYTECODE    # some thirty processes start, and each would compile what it imports anew
 export VERL_PLATFORM=cpu VERL_ENGINE_DEVICE=cuda HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 export RAY_worker_niceness=0 RAY_prestart_worker_first_driver=0 RAY_USAGE_STATS_ENABLED=0
 export VLLM_CPU_KVCACHE_SPACE=1 VLLM_CPU_OMP_THREADS_BIND=nobind VLLM_LOGGING_LEVEL=WARNING

@@ -278,9 +278,9 @@ class Dictated(QwenVLAgent):
         return list(self.codec.tokenizer(text, add_special_tokens=False).input_ids)
 
 
-def test_two_hundred_episodes_of_ten_turns_in_batches_of_sixteen(tmp_path: Path) -> None:
+def test_eighty_episodes_of_ten_turns_in_batches_of_sixteen(tmp_path: Path) -> None:
     """Placeholders are compared with picture features on every turn by `Conversation` itself."""
-    faces, config = load_dataset("synthetic", split="test", n=200), EpisodeConfig(max_turns=10)
+    faces, config = load_dataset("synthetic", split="test", n=80), EpisodeConfig(max_turns=10)
     tools, folder = chat_tools(chat=CHAT), build(tmp_path / "tiny")
 
     def play(batch: int, count: int, limit: int = 16_384) -> dict[str, tuple[list[int], str, int]]:
@@ -292,11 +292,11 @@ def test_two_hundred_episodes_of_ten_turns_in_batches_of_sixteen(tmp_path: Path)
             for one, _ in agent.play(fresh)
         }
 
-    together = play(16, 200)
-    assert len(together) == 200 and {outcome for _, outcome, _ in together.values()} == {"truncated"}
+    together = play(16, 80)
+    assert len(together) == 80 and {outcome for _, outcome, _ in together.values()} == {"truncated"}
     assert {2, 3, 4, 5, 6} <= {pictures for _, _, pictures in together.values()}
-    alone = play(1, 24)
+    alone = play(1, 16)
     assert all(together[name] == one for name, one in alone.items())
-    short = play(16, 24, limit=1000)
+    short = play(16, 20, limit=1000)
     assert {outcome for _, outcome, _ in short.values()} == {"too_long", "truncated"}
-    assert short == play(1, 24, limit=1000)
+    assert short == play(1, 20, limit=1000)

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, NoReturn, TypeAlias, TypeVar, overload
+from typing import Any, Literal, NamedTuple, NoReturn, TypeAlias, TypeVar
 
 import lz4.frame
 import numpy as np
@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from actfer_env import facs
 from actfer_env.errors import DataError, LabelError, plain, short
 from actfer_env.images import RGB, readable_suffixes
-from actfer_env.sample import Sample
+from actfer_env.sample import Sample, SampleSequence
 from actfer_env.splits import AUTO, lacks_split
 
 Totals: TypeAlias = Literal["auto", "exact", "ignore"]
@@ -315,7 +315,7 @@ _BLOCK = 64
 _OPEN_BLOCKS = 32
 
 
-class RowSamples(Sequence[Sample]):
+class RowSamples(SampleSequence):
     """The samples of one edition and split, made from packed rows when they are asked for.
 
     Rows lie in a temporary file that has no name and that child processes share; in memory are 12 bytes a sample.
@@ -392,16 +392,8 @@ class RowSamples(Sequence[Sample]):
     def __len__(self) -> int:
         return len(self._places)
 
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Sample]: ...
-    def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        name, path, emotion, aus, split, meta, at = self._row(index % len(self))
+    def _at(self, index: int) -> Sample:
+        name, path, emotion, aus, split, meta, at = self._row(index)
         shown, read = path if at is None else f"{path}, {at}", self.edition.read
         return Sample(
             id=name, source=path if at is None or read is None else partial(read, path, at),

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from actfer_env.data.loaders.base import (
 )
 from actfer_env.errors import DataError, ImageError, LabelError
 from actfer_env.packages import needs
-from actfer_env.sample import Sample
+from actfer_env.sample import Sample, SampleSequence
 from actfer_env.splits import AUTO, lacks_split, parse_split
 
 HUGGINGFACE = Info(
@@ -143,7 +143,7 @@ def _code(value: Any, names: Sequence[str | None] | None, label: str, where: str
         raise DataError(f"{where}: {error}; name the classes by classes=") from error
 
 
-class TableSamples(Sequence[Sample]):
+class TableSamples(SampleSequence):
     """The samples of tables of `datasets`, made when they are asked for.
 
     Attributes:
@@ -182,16 +182,7 @@ class TableSamples(Sequence[Sample]):
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Sample]: ...
-    def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        index %= len(self)
+    def _at(self, index: int) -> Sample:
         part = next(i for i, end in enumerate(self._ends) if index < end)
         split, table, codes = self._parts[part]
         at = index - (self._ends[part - 1] if part else 0)

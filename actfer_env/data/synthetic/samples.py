@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from types import MappingProxyType
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
 import numpy as np
 
@@ -36,7 +36,7 @@ from actfer_env.data.synthetic.faces import (
 from actfer_env.data.synthetic.presets import PRESETS, Difficulty, SyntheticConfig
 from actfer_env.errors import DataError
 from actfer_env.images import RGB
-from actfer_env.sample import Sample
+from actfer_env.sample import Sample, SampleSequence
 
 SIZES: Mapping[str, int] = MappingProxyType({"train": 20_000, "val": 2_500, "test": 5_000})
 """Samples in each split, if `n` is left out."""
@@ -251,7 +251,7 @@ def true_landmarks(
 
 
 @dataclass(frozen=True)
-class SyntheticSamples(Sequence[Sample]):
+class SyntheticSamples(SampleSequence):
     """The samples of one split, made when they are asked for.
 
     Attributes:
@@ -268,16 +268,8 @@ class SyntheticSamples(Sequence[Sample]):
     def __len__(self) -> int:
         return self.n
 
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Sample]: ...
-    def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(self.n))]
-        if not -self.n <= index < self.n:
-            raise IndexError(index)
-        return make_sample(self.config, self.split, index % self.n, self.wrap)
+    def _at(self, index: int) -> Sample:
+        return make_sample(self.config, self.split, index, self.wrap)
 
     def position(self, name: str) -> int | None:
         """Return the index of a sample id, or None."""

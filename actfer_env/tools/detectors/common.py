@@ -1,7 +1,8 @@
-"""Shared parts of the detectors: checking and resizing images, and further looks with a border."""
+"""Shared parts of the detectors: checking and resizing images, further looks with a border, and their base class."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -96,3 +97,38 @@ def _detect_inside(detect: Callable[[Image], list[Face]], image: Image, long_sid
     pad = round(border * max(small.shape[:2]))
     bordered = cv2.copyMakeBorder(small, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=(GREY,) * 3)
     return [map_face(face, scale, pad) for face in detect(bordered.astype(np.uint8, copy=False))]
+
+
+class NetworkDetector(ABC):
+    """Base of the detectors whose networks look at the whole image: it is shown turned, and with a border if empty.
+
+    Attributes:
+        det_size: Long side in pixels at which the networks look at the image.
+    """
+
+    turns = True
+    det_size: int
+
+    def detect(self, image: NDArray[np.uint8]) -> list[Face]:
+        """Return the faces of an RGB uint8 image (H, W, 3), best first.
+
+        Args:
+            image: RGB picture, uint8 (H, W, 3).
+
+        Returns:
+            The faces, in pixels of the image.
+
+        Raises:
+            DetectorError: the array is not such an image.
+        """
+        check_image(image)
+        return detect_with_border(self._detect, image, self.det_size)
+
+    def look(self, image: NDArray[np.uint8]) -> list[Face]:
+        """Return the faces as `detect` does, but from a single look, without those with a border."""
+        check_image(image)
+        return self._detect(image)
+
+    @abstractmethod
+    def _detect(self, image: Image) -> list[Face]:
+        """Return the faces that one look at the image finds, best first."""

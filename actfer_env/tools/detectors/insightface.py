@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from actfer_env.errors import DetectorError
 from actfer_env.files import expand
 from actfer_env.tools.detectors.base import Face, file_digest
-from actfer_env.tools.detectors.common import Image, check_image, detect_with_border
+from actfer_env.tools.detectors.common import Image, NetworkDetector
 from actfer_env.tools.detectors.hardware import CPU, CUDA, hardware, offers_gpu
 
 INSTALL = 'pip install "actfer-env[insightface]"'
@@ -33,11 +33,10 @@ _DETECTOR_OUTPUTS = (9, 15)  # score, box and key points at three or five stride
 _STRIDE = 32
 
 
-class InsightFaceDetector:
+class InsightFaceDetector(NetworkDetector):
     """SCRFD through the package `insightface`, which is installed by the extra of that name."""
 
     name = "insightface"
-    turns = True
 
     def __init__(
         self,
@@ -68,33 +67,6 @@ class InsightFaceDetector:
         self._model = _load(self.detector_file, providers)
         self._model.prepare(0, input_size=(det_size, det_size), det_thresh=det_thresh)
         self._landmarks = _load(self.landmark_file, providers) if self.landmark_file else None
-
-    def detect(self, image: NDArray[np.uint8]) -> list[Face]:
-        """Return the faces of an RGB uint8 image (H, W, 3), best first.
-
-        Args:
-            image: RGB picture, uint8 (H, W, 3).
-
-        Returns:
-            The faces, in pixels of the image.
-
-        Raises:
-            DetectorError: the array is not such an image.
-        """
-        check_image(image)
-        return detect_with_border(self._detect, image, self.det_size)
-
-    def look(self, image: NDArray[np.uint8]) -> list[Face]:
-        """Return the faces as `detect` does, but from a single look, without those with a border.
-
-        Args:
-            image: RGB picture, uint8 (H, W, 3).
-
-        Returns:
-            The faces, in pixels of the image, best first.
-        """
-        check_image(image)
-        return self._detect(image)
 
     def settings(self) -> dict[str, Any]:
         """Return the settings and the digests of the models, as JSON values."""

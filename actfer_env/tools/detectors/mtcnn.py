@@ -18,8 +18,7 @@ from actfer_env.tools.detectors import mtcnn_nets as nets
 from actfer_env.tools.detectors.base import Face
 from actfer_env.tools.detectors.common import (
     Image,
-    check_image,
-    detect_with_border,
+    NetworkDetector,
     map_face,
     resize_long_side,
 )
@@ -53,11 +52,10 @@ class MTCNNConfig:
         check_fields(self)
 
 
-class MTCNNDetector:
+class MTCNNDetector(NetworkDetector):
     """MTCNN with the weights that the PyPI package `mtcnn` ships; see `MTCNNConfig` for the settings."""
 
     name = "mtcnn"
-    turns = True
 
     def __init__(self, config: MTCNNConfig | None = None, **settings: Any) -> None:
         """Load the weights.
@@ -70,35 +68,9 @@ class MTCNNDetector:
             DetectorError: the weights are missing or are not those of mtcnn 1.0.0.
         """
         self.config = config or MTCNNConfig(**settings)
+        self.det_size = self.config.detect_size
         for net in nets.WEIGHTS_SHA256:
             nets.load_weights(net)
-
-    def detect(self, image: NDArray[np.uint8]) -> list[Face]:
-        """Return the faces of an RGB uint8 image (H, W, 3), best first.
-
-        Args:
-            image: RGB picture, uint8 (H, W, 3).
-
-        Returns:
-            The faces, in pixels of the image.
-
-        Raises:
-            DetectorError: the array is not such an image.
-        """
-        check_image(image)
-        return detect_with_border(self._detect, image, self.config.detect_size)
-
-    def look(self, image: NDArray[np.uint8]) -> list[Face]:
-        """Return the faces as `detect` does, but from a single look, without those with a border.
-
-        Args:
-            image: RGB picture, uint8 (H, W, 3).
-
-        Returns:
-            The faces, in pixels of the image, best first.
-        """
-        check_image(image)
-        return self._detect(image)
 
     def settings(self) -> dict[str, Any]:
         """Return the configuration and the digests of the weights, as JSON values."""

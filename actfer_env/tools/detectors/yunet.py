@@ -14,8 +14,7 @@ from actfer_env.files import expand
 from actfer_env.tools.detectors.base import Face, file_digest
 from actfer_env.tools.detectors.common import (
     Image,
-    check_image,
-    detect_with_border,
+    NetworkDetector,
     map_face,
     resize_long_side,
 )
@@ -27,11 +26,10 @@ GET_WEIGHTS = (
 """Command that gets the weights, for messages."""
 
 
-class YuNetDetector:
+class YuNetDetector(NetworkDetector):
     """YuNet on OpenCV, with the weights of OpenCV's model zoo."""
 
     name = "yunet"
-    turns = True
 
     def __init__(self, weights: str | Path | None = None, det_size: int = 640, det_thresh: float = 0.6) -> None:
         """Load the network.
@@ -47,33 +45,6 @@ class YuNetDetector:
         self.det_size, self.det_thresh = det_size, det_thresh
         self._weights = _existing(weights)
         self._net = _load(self._weights, det_thresh)
-
-    def detect(self, image: NDArray[np.uint8]) -> list[Face]:
-        """Return the faces of an RGB uint8 image (H, W, 3), best first.
-
-        Args:
-            image: RGB picture, uint8 (H, W, 3).
-
-        Returns:
-            The faces, in pixels of the image.
-
-        Raises:
-            DetectorError: the array is not such an image.
-        """
-        check_image(image)
-        return detect_with_border(self._detect, image, self.det_size)
-
-    def look(self, image: NDArray[np.uint8]) -> list[Face]:
-        """Return the faces as `detect` does, but from a single look, without those with a border.
-
-        Args:
-            image: RGB picture, uint8 (H, W, 3).
-
-        Returns:
-            The faces, in pixels of the image, best first.
-        """
-        check_image(image)
-        return self._detect(image)
 
     def settings(self) -> dict[str, Any]:
         """Return the settings and the digest of the weights, as JSON values."""
