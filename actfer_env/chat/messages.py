@@ -50,7 +50,8 @@ def native_calls(tool_calls: Any) -> list[Message]:
     calls: list[Message] = []
     for sent in tool_calls if isinstance(tool_calls, list | tuple) else [tool_calls] if tool_calls else []:
         call = sent if isinstance(sent, Mapping) else {}
-        function = call.get("function") if isinstance(call.get("function"), Mapping) else {}
+        function: Any = call.get("function")
+        function = function if isinstance(function, Mapping) else {}
         name, arguments = function.get("name"), function.get("arguments")
         if not isinstance(arguments, str):
             try:
