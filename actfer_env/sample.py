@@ -71,8 +71,8 @@ class Sample:
         """Identifies the picture and how it is taken, across data sets, for caches."""
         picture: Hashable = self.meta.get("image")
         if picture is None:
-            named = isinstance(self.source, str | os.PathLike)
-            picture = os.fspath(self.source) if named else _Same(self.source)  # type: ignore[arg-type]
+            source = self.source
+            picture = os.fspath(source) if isinstance(source, str | os.PathLike) else _Same(source)
         return (self.meta.get("dataset"), self.id, picture, self.prealigned)
 
     @property

@@ -487,7 +487,7 @@ class ViewTools(FaceTools):
         """Return the sample's alignment, or None if no face was found."""
         index = self._at(sample)
         with self._lock:
-            return self._alignments.get(index, lambda: (self._views.alignments[index],))[0]
+            return self._alignments.get(index, lambda: (_alignment(self._views.records[index]),))[0]
 
     def overview(self, sample: Sample, side: int) -> RGB:
         """Return the sample's picture in a square.
@@ -523,7 +523,7 @@ class ViewTools(FaceTools):
         index, place = self._at(sample), facs.REGIONS.index(region)
 
         def kept() -> Crop:
-            where, inside, native = self._views.crop_facts[index][place]
+            where, inside, native = _crop_facts(self._views.records[index])[place]
             return Crop(self._views.crops[index][place], where, inside, native, region)
 
         with self._lock:
