@@ -1,15 +1,16 @@
-"""Modules under the names that they had in version 0.1, for code and pickles of that time."""
+"""Modules and classes under the names that they had in version 0.1, for code and pickles of that time."""
 
 from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.abc import InspectLoader, Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import CodeType, ModuleType
+from typing import Any
 
 MOVED = {
     "actfer_env.env": "actfer_env.envs.face",
@@ -38,8 +39,19 @@ MOVED = {
     "actfer_env.agents.conversation": "actfer_env.agents.qwen.conversation",
     "actfer_env.agents.drawing": "actfer_env.agents.qwen.sampling",
     "actfer_env.agents.openai_chat": "actfer_env.agents.endpoint",
+    "actfer_env.agents.light.views": "actfer_env.data.views",
+    "actfer_env.agents.prepare": "actfer_env.prepare",
 }
 """Old name -> new name."""
+RENAMED = {
+    "actfer_env.agents.lessons": {"Lessons": "SFTDataset", "Play": "Trajectory"},
+    "actfer_env.agents.qwen.conversation": {"Codec": "TokenCodec"},
+    "actfer_env.agents.qwen.fast_vision": {"quicken": "use_fast_vision"},
+    "actfer_env.agents.qwen.sampling": {"drawing": "sampling_chain"},
+    "actfer_env.agents.sft": {"Teacher": "SFTTrainer", "teach": "finetune"},
+    "actfer_env.envs.observations": {"Copier": "BufferPool"},
+}
+"""Module -> old name of what it defines -> new name; the module says ``__getattr__ = old_names(__name__)``."""
 
 
 def new_name(name: str) -> str | None:
@@ -48,6 +60,19 @@ def new_name(name: str) -> str | None:
         if name == old or name.startswith(f"{old}."):
             return new + name[len(old) :]
     return None
+
+
+def old_names(module: str) -> Callable[[str], Any]:
+    """Return the `__getattr__` of a module, which finds its renamed definitions with a DeprecationWarning."""
+
+    def find(name: str) -> Any:
+        new = RENAMED[module].get(name)
+        if new is None:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        warnings.warn(f"{module}.{name} is now {new}", DeprecationWarning, stacklevel=2)
+        return getattr(sys.modules[module], new)
+
+    return find
 
 
 class _MovedFinder(MetaPathFinder, Loader):

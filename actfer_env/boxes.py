@@ -76,7 +76,14 @@ class Box(NamedTuple):
 
     @classmethod
     def from_centre(cls, cx: float, cy: float, width: float, height: float) -> Box:
-        """Return the box around a centre; not checked."""
+        """Return the box around a centre; not checked.
+
+        Args:
+            cx: Horizontal centre, in any coordinates.
+            cy: Vertical centre, in the same.
+            width: Width.
+            height: Height.
+        """
         return cls(cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2)
 
     @property
@@ -89,17 +96,35 @@ class Box(NamedTuple):
         return (self.x1 + self.x2) / 2, (self.y1 + self.y2) / 2, self.x2 - self.x1, self.y2 - self.y1
 
     def shares(self, extent: tuple[float, float]) -> Box:
-        """Return the box as shares of a picture that is `extent` wide and high in the box's coordinates."""
+        """Return the box as shares of a picture that is `extent` wide and high in the box's coordinates.
+
+        Args:
+            extent: Width and height of the picture in the coordinates of the box.
+
+        Returns:
+            The box with each coordinate as a share, in [0, 1] where it lies in the picture.
+        """
         width, height = extent
         return Box(self.x1 / width, self.y1 / height, self.x2 / width, self.y2 / height)
 
     def scaled(self, extent: tuple[float, float]) -> Box:
-        """Return a box of shares in the coordinates of a picture that is `extent` wide and high."""
+        """Return a box of shares in the coordinates of a picture that is `extent` wide and high.
+
+        Args:
+            extent: Width and height of the picture in the coordinates that are wanted.
+
+        Returns:
+            The box in these coordinates, not rounded.
+        """
         width, height = extent
         return Box(self.x1 * width, self.y1 * height, self.x2 * width, self.y2 * height)
 
     def is_within(self, tolerance: float = 0.0) -> bool:
-        """Tell whether a box of shares lies in its picture, up to a tolerance."""
+        """Tell whether a box of shares lies in its picture, up to a tolerance.
+
+        Args:
+            tolerance: Distance beyond the edges that still counts as within, as a share of the sides.
+        """
         return min(self.x1, self.y1) >= -tolerance and max(self.x2, self.y2) <= 1 + tolerance
 
     def clipped(self) -> Box:
@@ -108,7 +133,15 @@ class Box(NamedTuple):
 
 
 def iou(a: Sequence[float], b: Sequence[float]) -> float:
-    """Return the intersection over union of two boxes (x1, y1, x2, y2), in [0, 1]."""
+    """Return the intersection over union of two boxes (x1, y1, x2, y2), in [0, 1].
+
+    Args:
+        a: Corners (x1, y1, x2, y2), in any coordinates.
+        b: Corners in the same coordinates.
+
+    Returns:
+        The share; 0 where the boxes do not meet.
+    """
     width = min(a[2], b[2]) - max(a[0], b[0])
     height = min(a[3], b[3]) - max(a[1], b[1])
     if width <= 0 or height <= 0:

@@ -34,13 +34,11 @@ from actfer_env.tools.base import (
     DETECT_ALIGN,
     ZOOM_IN,
     Tool,
-    Toolkit,
     ToolOutput,
     ViolationError,
-    sound,
-    toolkit,
 )
 from actfer_env.tools.face_tools import FaceTools
+from actfer_env.tools.toolkit import Toolkit, sound, toolkit
 from actfer_env.tools.wire import Wire
 from actfer_env.tools.zoom import Crop, repeated_regions
 
@@ -182,7 +180,7 @@ class Episode:
         self.sample, self.tools, self.config = sample, tools, config or EpisodeConfig()
         self.toolkit = self.config.toolkit
         self.wire = _SHARES
-        """How the caller writes boxes, and how large it sees pictures; a front end may set it before the first turn."""
+        """Coordinates and picture sizes of the caller; a front end may set them before the first turn."""
         self.group_id = sample.id if group_id is None else group_id
         self.member, self.seed, self.step = member, seed, step
         self.state = State.RAW
@@ -194,11 +192,11 @@ class Episode:
         """The call of the last turn; None before the first turn and after an answer."""
         self.truncated = False
         self.looked = True
-        """Whether a policy answers that looks at pictures; a script that only plays the tools sets it to False."""
+        """True where a policy answers that looks at pictures; a script that only plays the tools sets it to False."""
         self.predicted_emotion: str | None = None
         self.predicted_aus: frozenset[int] | None = None
         self.detection: Detection = "not_called"
-        """What became of the search for the face: "not_called", "ok", "failed", or "prealigned"."""
+        """Outcome of the search for the face: "not_called", "ok", "failed", or "prealigned"."""
         self._dropped_answer: frozenset[int] = frozenset()
         self._open: tuple[str, ...] = facs.REGIONS
         self._legal: tuple[str, ...] | None = None
@@ -455,8 +453,5 @@ def _json(value: Any, depth: int = 32) -> Any:
         return [_json(item, depth - 1) for item in value]
     if hasattr(value, "tolist"):
         return _json(value.tolist(), depth)
-    return value if isinstance(value, str | int) or _is_finite(value) else str(value)
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, float) and math.isfinite(value)
+    finite = isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
+    return value if finite else str(value)

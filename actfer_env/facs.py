@@ -56,7 +56,7 @@ AU_DEFINITIONS = MappingProxyType({
     38: "the nostrils widen", 39: "the nostrils narrow", 43: "the eyes are closed", 45: "the eyes blink",
     46: "one eye winks",
 })  # fmt: skip
-"""What one sees of each Action Unit, in a few words."""
+"""Visible sign of each Action Unit, in a few words."""
 
 CORE_AUS: tuple[int, ...] = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 24, 25, 26, 43)
 """The environment's default Action Units: those of the emotion prototypes that still pictures show well."""
@@ -298,7 +298,12 @@ def format_au(au: int) -> str:
 
 
 def prototype_aus(emotion: str, au_set: Iterable[int] = CORE_AUS) -> frozenset[int]:
-    """Return an emotion's FACS prototype restricted to `au_set`."""
+    """Return an emotion's FACS prototype restricted to `au_set`.
+
+    Args:
+        emotion: Label, in any known spelling.
+        au_set: Numbers of the Action Units that count.
+    """
     return PROTOTYPES[parse_emotion(emotion)].aus & frozenset(au_set)
 
 

@@ -28,7 +28,7 @@ PathLike: TypeAlias = str | os.PathLike[str]
 _HERE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 """This machine, in the names of drafts."""
 _RACES = 100
-"""How often a folder is put into its place before other processes that replace it, too, are taken for a fault."""
+"""Attempts to put a folder into its place before other processes that replace it, too, are taken for a fault."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CURES = {
     **dict.fromkeys(_FULL, "make room, or choose another place"),
@@ -148,7 +148,9 @@ def append_line(path: PathLike, line: str, *, sync: bool = True) -> None:
     with _refusing(place, place), _made(place.parent), place.open("ab", buffering=0) as handle:
         before = handle.tell()
         try:
-            _write_all(handle.fileno(), line.encode("utf-8", "backslashreplace") + b"\n")
+            rest = memoryview(line.encode("utf-8", "backslashreplace") + b"\n")
+            while rest:
+                rest = rest[os.write(handle.fileno(), rest) :]
             if sync:
                 _sync(handle.fileno())
         except OSError:
@@ -333,12 +335,6 @@ def _sync(descriptor: int) -> None:
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EROFS):  # a pipe or device cannot be synced
             raise
-
-
-def _write_all(descriptor: int, content: bytes) -> None:
-    rest = memoryview(content)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
 
 
 def _linked(draft: Path, place: Path) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from actfer_env import facs
+from actfer_env._version import GENERATOR_VERSION
 from actfer_env.errors import DataError, short
 
 if TYPE_CHECKING:
@@ -82,8 +83,6 @@ def dataset_facts(dataset: Dataset, *, content: bool = False) -> dict[str, Any]:
         facts["root"] = os.path.realpath(facts["root"])
     drawn = dataset[0].annotate is not None
     if drawn:
-        from actfer_env.data.synthetic.samples import GENERATOR_VERSION
-
         facts["generator"] = GENERATOR_VERSION
     if content:
         facts["samples"] = len(dataset)

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError, features
+from PIL import Image, ImageFont, UnidentifiedImageError, features
 from PIL.PngImagePlugin import PngInfo
 
 from actfer_env.errors import ImageError
@@ -23,7 +23,7 @@ RGB: TypeAlias = NDArray[np.uint8]
 """An RGB image, uint8, shape (height, width, 3)."""
 
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any]
-"""What `load_image` takes: a path, the bytes of a file, a PIL image, or an array."""
+"""Sources that `load_image` takes: a path, the bytes of a file, a PIL image, or an array."""
 
 IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jpe", ".jfif", ".mpo", ".apng", ".dib",
@@ -246,16 +246,13 @@ def _decode(source: Any, label: str, limits: ImageLimits) -> RGB:
         return _convert(source, label, limits)
     with Image.open(source) as image:
         _check_size(image.width, image.height, label, limits)  # the header alone; nothing is decoded yet
-        if _is_deep(image) and (shallow := _open_deep(source)) is not None:
+        # Of colours of 16 bits Pillow keeps the upper 8 alone.
+        tiles = getattr(image, "tile", None) or ()
+        deep = image.mode in ("RGB", "RGBA", "LA") and any(";16" in str(tile[3]) for tile in tiles)
+        if deep and (shallow := _open_deep(source)) is not None:
             shallow.getexif()[_ORIENTATION] = image.getexif().get(_ORIENTATION, 1)
             return _convert(shallow, label, limits)
         return _convert(image, label, limits)
-
-
-def _is_deep(image: Image.Image) -> bool:
-    """Whether a file holds colours of 16 bits, of which Pillow keeps the upper 8 alone."""
-    tiles = getattr(image, "tile", None) or ()
-    return image.mode in ("RGB", "RGBA", "LA") and any(";16" in str(tile[3]) for tile in tiles)
 
 
 def _open_deep(source: Any) -> Image.Image | None:
@@ -277,7 +274,10 @@ def _convert(image: Image.Image, label: str, limits: ImageLimits) -> RGB:
     image.load()
     image = _upright(image)
     if image.mode.startswith("I;16") or image.mode == "I":
-        return _from_array(_to_uint16(np.asarray(image), label), label, limits)
+        array = np.asarray(image)
+        if array.min() < 0 or array.max() > 65535:
+            raise ImageError(f"{label}: 32-bit pixels have no agreed range; convert it to 8 or 16 bits")
+        return _from_array(array.astype(np.uint16), label, limits)
     if image.mode == "F":
         raise ImageError(f"{label}: floating-point pixels have no agreed range; convert it to 8 or 16 bits")
     if "A" in image.getbands() or "transparency" in image.info:
@@ -309,24 +309,26 @@ def _from_array(array: NDArray[Any], label: str, limits: ImageLimits) -> RGB:
     return np.ascontiguousarray(pixels)
 
 
-def _to_uint16(array: NDArray[Any], label: str) -> NDArray[np.uint16]:
-    if array.min() < 0 or array.max() > 65535:
-        raise ImageError(f"{label}: 32-bit pixels have no agreed range; convert it to 8 or 16 bits")
-    return array.astype(np.uint16)
-
-
-def _white(largest: int) -> int:
-    """Return the value of white in pixels whose largest value is this: that of the smallest depth which holds it."""
-    return next(white for bits in (8, 10, 12, 14, 16) if largest <= (white := 2**bits - 1))
-
-
 def _to_uint8(array: NDArray[Any], label: str) -> NDArray[np.uint8]:
     if array.dtype == np.uint8:
         return array
     if array.dtype == np.uint16:
-        return np.rint(array * (255.0 / _white(int(array.max(initial=0))))).astype(np.uint8)
+        # White is the largest value of the smallest depth that holds all pixels.
+        largest = int(array.max(initial=0))
+        white = next(white for bits in (8, 10, 12, 14, 16) if largest <= (white := 2**bits - 1))
+        return np.rint(array * (255.0 / white)).astype(np.uint8)
     if np.issubdtype(array.dtype, np.floating):
         if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
             raise ImageError(f"{label}: a float image must be finite and within [0, 1]; scale it first")
         return np.rint(array * 255).astype(np.uint8)
     raise ImageError(f"{label}: dtype {array.dtype} is no image; give uint8, uint16, or float in [0, 1]")
+
+
+@lru_cache(maxsize=16)
+def font(size: int) -> Any:
+    """Return Pillow's own font at a size in pixels, for text in pictures; no font file is needed.
+
+    Args:
+        size: Height of the letters, pixels.
+    """
+    return ImageFont.load_default(size)

@@ -29,10 +29,10 @@ from actfer_env.tools.detectors import LANDMARKS, Detector, make_detector
 from actfer_env.tools.orientation import detect_in
 
 Faces: TypeAlias = FaceChoice | Literal["all"]
-"""Which faces are inspected: one, or every one that is found, in order of size."""
+"""Faces that are inspected: one, or every one that is found, in order of size."""
 
 SAVED = ("faces", "crops")
-"""What may be saved besides the panels."""
+"""Pictures that may be saved besides the panels."""
 
 _SOURCE = "actfer-image"  # key of the text in a PNG that tells whose picture it is
 _LONGEST = 120  # bytes of a name; with an ending and in a draft it stays below the 255 of most file systems

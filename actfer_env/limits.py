@@ -18,6 +18,10 @@ from actfer_env.errors import short
 def limited(config: EpisodeConfig, steps: int | None) -> EpisodeConfig:
     """Return the budgets with at most `steps` turns; None and gymnasium's -1 leave them as they are.
 
+    Args:
+        config: The budgets.
+        steps: Bound on the turns; None and -1 set none.
+
     Raises:
         ValueError: `steps` is no whole number of at least 1.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -164,7 +164,9 @@ class Rollout:
         schema = data.get("schema", SCHEMA_VERSION)
         if not isinstance(schema, int) or schema > SCHEMA_VERSION:
             raise DataError(f"rollout schema {short(schema)} is newer than {SCHEMA_VERSION}: update actfer-env")
-        _check_types(data)
+        for key, kind in (("sample_id", str), ("group_id", str), ("turns", int), ("member", int)):
+            if not isinstance(data.get(key, 0), kind):
+                raise DataError(f"not a rollout record: {key} must be {'a text' if kind is str else 'a whole number'}")
         known = {key: data[key] for key in cls.__dataclass_fields__ if key in data}
         try:
             known["tool_calls"] = tuple(ToolCall.from_dict(call) for call in data["tool_calls"])
@@ -174,12 +176,6 @@ class Rollout:
             return cls(**known)
         except (KeyError, TypeError, AttributeError) as error:
             raise DataError(f"not a rollout record: {error}") from error
-
-
-def _check_types(data: dict[str, Any]) -> None:
-    for key, kind in (("sample_id", str), ("group_id", str), ("turns", int), ("member", int)):
-        if not isinstance(data.get(key, 0), kind):
-            raise DataError(f"not a rollout record: {key} must be {'a text' if kind is str else 'a whole number'}")
 
 
 def _texts(values: Any) -> tuple[str, ...]:
@@ -209,18 +205,17 @@ def read_rollouts(path: str | os.PathLike[str]) -> list[Rollout]:
     Raises:
         DataError: the file is missing, or a line (named by number) is not a rollout.
     """
-    return list(_iterate_rollouts(Path(path)))
-
-
-def _iterate_rollouts(path: Path) -> Iterator[Rollout]:
+    place = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = place.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+        raise DataError(f"cannot read {place}: {getattr(error, 'strerror', None) or error}") from error
+    rollouts = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            yield Rollout.from_dict(json.loads(line))
+            rollouts.append(Rollout.from_dict(json.loads(line)))
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{path}, line {number}: {error}") from error
+            raise DataError(f"{place}, line {number}: {error}") from error
+    return rollouts

@@ -69,8 +69,10 @@ class Sample:
     @cached_property
     def key(self) -> Hashable:
         """Identifies the picture and how it is taken, across data sets, for caches."""
-        image = self.meta.get("image")
-        picture = _picture_key(self.source) if image is None else image
+        picture: Hashable = self.meta.get("image")
+        if picture is None:
+            source = self.source
+            picture = os.fspath(source) if isinstance(source, str | os.PathLike) else _Same(source)
         return (self.meta.get("dataset"), self.id, picture, self.prealigned)
 
     @property
@@ -106,10 +108,6 @@ class _Same:
 
     def __hash__(self) -> int:
         return id(self.it)
-
-
-def _picture_key(source: object) -> Hashable:
-    return os.fspath(source) if isinstance(source, str | os.PathLike) else _Same(source)
 
 
 class SampleSequence(Sequence[Sample]):
@@ -176,7 +174,7 @@ class Dataset(Sequence[Sample]):
 
     @property
     def views(self) -> Any:
-        """The kept pictures of the samples, an `agents.light.views.PreparedImages`, of "prepared:FOLDER"; else None."""
+        """The kept pictures of the samples, an `data.views.PreparedImages`, of "prepared:FOLDER"; else None."""
         return getattr(self._samples, "views", None)
 
     @property

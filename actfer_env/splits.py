@@ -18,7 +18,7 @@ _WORDS = {
     "val": "val", "valid": "val", "validation": "val", "dev": "val", "valset": "val", "publictest": "val",
     "test": "test", "testing": "test", "testset": "test", "privatetest": "test",
 }  # fmt: skip
-"""What people call the splits; FER2013 tunes on its "public test" and reports the "private" one."""
+"""Names that people give the splits; FER2013 tunes on its "public test" and reports the "private" one."""
 _BESIDE = frozenset({
     "set", "sets", "data", "dataset", "datasets", "split", "image", "images", "img", "imgs", "picture", "pictures",
     "photo", "photos", "face", "faces", "aligned", "original", "cropped", "crops", "raw", "jpg", "png",

@@ -149,7 +149,7 @@ def check_tool(tool: Any) -> None:
     Example:
         >>> check_tool("zoom_in")
     """
-    from actfer_env.tools.base import make_tool
+    from actfer_env.tools.toolkit import make_tool
     from actfer_env.tools.wire import Wire
 
     try:
@@ -350,7 +350,9 @@ def _check_episode(agent: Agent, env: gym.Env[Any, Any], seed: int) -> None:
 
 
 def _check_batch(agent: Agent, env: gym.Env[Any, Any], n: int = 3, steps: int = 12) -> None:
-    envs = gym.vector.SyncVectorEnv([lambda: _remake(env)] * n)
+    spec = env.spec
+    _require(spec is not None, "check_agent needs an environment that comes from gym.make")
+    envs = gym.vector.SyncVectorEnv([lambda: gym.make(spec)] * n)  # type: ignore[arg-type]
     agent.reset(n)
     obs, info = envs.reset(seed=0)
     for _ in range(steps):
@@ -359,8 +361,3 @@ def _check_batch(agent: Agent, env: gym.Env[Any, Any], n: int = 3, steps: int = 
             actions in envs.action_space, f"act returned {actions!r} for {n} environments: not in {envs.action_space}"
         )
         obs, _, _, _, info = envs.step(actions)
-
-
-def _remake(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
-    _require(env.spec is not None, "check_agent needs an environment that comes from gym.make")
-    return gym.make(env.spec)  # type: ignore[arg-type]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -13,9 +13,6 @@ if TYPE_CHECKING:
 
 Batch = Mapping[str, Any]
 """An observation or info; in a vector environment every entry has a leading axis of n."""
-
-Watch = Callable[[str, int, int, Mapping[str, float]], None]
-"""Progress of a trainer: called with the phase, the steps done, the steps in all, and the figures of the last one."""
 
 
 @runtime_checkable

@@ -125,9 +125,9 @@ class OpenAIChatAgent:
         self.settings = {
             name: getattr(config, name) for name in ("max_tokens", "temperature", "seed", "images_in_tool")
         } | {"endpoint": config.address}
-        """What the turns depend on, as JSON values; no secret is among them."""
+        """Settings that the turns depend on, as JSON values; no secret is among them."""
         self.total = Usage()
-        """What all conversations have cost so far; cached answers cost nothing."""
+        """Cost of all conversations so far; cached answers cost nothing."""
         key = read_key(config.key_variable) if client is None else str(getattr(client, "api_key", None) or "")
         self._mask = Mask(*secrets_of(config.url, key, config.key_variable))
         self._mask.guard_logs()
@@ -237,7 +237,17 @@ class OpenAIChatAgent:
         import openai
 
         while True:
-            sent = self._adapted(request)
+            # Without what the endpoint has refused, or under the name that it takes; see `_adapt`.
+            with self._lock:
+                sent = {self._names.get(key, key): value for key, value in request.items()}
+                wanted = self._reasoning_wanted
+            messages = [
+                message if message["role"] != "assistant"
+                else {**message, "reasoning_content": message.get("reasoning_content", "")} if wanted
+                else without_reasoning(message)
+                for message in request["messages"]
+            ]  # fmt: skip
+            sent = {key: value for key, value in (sent | {"messages": messages}).items() if key}
             try:
                 response = self._client.chat.completions.create(**sent)
                 break
@@ -266,27 +276,14 @@ class OpenAIChatAgent:
     def _tries(self) -> str:
         return f"{self.config.retries + 1} tries"
 
-    def _adapted(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Return the request without what the endpoint has refused, or under the name that it takes."""
-        with self._lock:
-            renamed = {self._names.get(key, key): value for key, value in request.items()}
-            wanted = self._reasoning_wanted
-        messages = []
-        for message in request["messages"]:
-            if message["role"] != "assistant":
-                messages.append(message)
-            elif wanted:
-                messages.append({**message, "reasoning_content": message.get("reasoning_content", "")})
-            else:
-                messages.append(without_reasoning(message))
-        return {key: value for key, value in (renamed | {"messages": messages}).items() if key}
-
     def _adapt(self, error: Any, sent: dict[str, Any]) -> bool:
         """Note what the endpoint does not take, or misses, and return whether to ask again.
 
         Reasoning models call `max_tokens` otherwise, fix temperature and seed, and may want their reasoning back.
         """
-        if error.status_code in (400, 422) and _REASONING_WANTED.search(said_by(error)) and not _has_reasoning(sent):
+        turns = [message for message in sent["messages"] if message["role"] == "assistant"]
+        bare = turns and not any("reasoning_content" in message for message in turns)
+        if error.status_code in (400, 422) and _REASONING_WANTED.search(said_by(error)) and bare:
             with self._lock:
                 self._reasoning_wanted = True
             return True
@@ -365,11 +362,6 @@ def _cached(place: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return answer if isinstance(answer, dict) and answer.get("stop") != "too_long" else None
-
-
-def _has_reasoning(request: dict[str, Any]) -> bool:
-    turns = [message for message in request["messages"] if message["role"] == "assistant"]
-    return not turns or any("reasoning_content" in message for message in turns)
 
 
 def _line(text: str) -> str:

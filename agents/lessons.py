@@ -7,7 +7,7 @@ the true answer. Its tokens are those of `Conversation`, so that they are laid o
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -17,22 +17,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actfer_env import facs
-from actfer_env.agents.prepare import in_processes, naming_broken, prepared, prepared_name, read_arrays, write_arrays
-from actfer_env.agents.qwen.conversation import Codec, Conversation, ModelError
+from actfer_env._moved import old_names
+from actfer_env.agents.qwen.conversation import Conversation, ModelError, TokenCodec
 from actfer_env.agents.qwen.torchvision_guard import guard
 from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools
 from actfer_env.chat.turns import answer_text, look_texts
 from actfer_env.data import Dataset, Sample
 from actfer_env.identity import dataset_facts, detector_facts, file_facts
 from actfer_env.images import RGB
+from actfer_env.prepare import in_processes, naming_broken, prepared, prepared_name, read_arrays, write_arrays
+from actfer_env.progress import Watch
 from actfer_env.tools import FaceTools
+
+__getattr__ = old_names(__name__)
 
 BRIEF_CHAT = ChatConfig(brief=True, image_side=64, face_side=64, crop_side=64)
 """The conversation of a tiny model: short prompts, and pictures of four tokens at most (chosen here)."""
 LESSONS_VERSION = 1
 """Raised whenever the same data, model and conversation give other files."""
 _WHOLE = ("patches", "starts", "grids", "emotion", "aus", "scale")
-"""Arrays of `Lessons`, kept as they are."""
+"""Arrays of `SFTDataset`, kept as they are."""
 _PLAYS = ("ids", "written", "length", "pictures", "shown", "plays")
 """All trajectories in a row: tokens, and how many each has; pictures, and how many; trajectories of each face."""
 _LAYOUT = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
@@ -41,13 +45,13 @@ _LAYOUT = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
 
 
 @dataclass(frozen=True)
-class Play:
+class Trajectory:
     """One trajectory over a face.
 
     Attributes:
         ids: int16 (length,), all tokens.
         written: bool (length,), whether the policy writes the token; only these carry a loss.
-        pictures: Indices into `Lessons.grids`, in the order of their placeholders.
+        pictures: Indices into `SFTDataset.grids`, in the order of their placeholders.
     """
 
     ids: NDArray[np.int16]
@@ -56,7 +60,7 @@ class Play:
 
 
 @dataclass(frozen=True)
-class Lessons:
+class SFTDataset:
     """The trajectories of a data set.
 
     Attributes:
@@ -73,7 +77,7 @@ class Lessons:
     patches: NDArray[np.uint8]
     starts: NDArray[np.int64]
     grids: NDArray[np.int64]
-    plays: tuple[tuple[Play, ...], ...]
+    plays: tuple[tuple[Trajectory, ...], ...]
     emotion: NDArray[np.int64]
     aus: NDArray[np.bool_]
     scale: NDArray[np.float32]
@@ -90,8 +94,8 @@ class Lessons:
 
 def prepare_lessons(
     dataset: Dataset, model: str | os.PathLike[str], folder: str | os.PathLike[str], chat: ChatConfig = BRIEF_CHAT,
-    *, detector: str = "auto", workers: int | None = None, advance: Callable[[int], None] | None = None,
-) -> Lessons:  # fmt: skip
+    *, detector: str = "auto", workers: int | None = None, watch: Watch | None = None,
+) -> SFTDataset:  # fmt: skip
     """Play the lessons of a data set, or read them where an earlier call has left them.
 
     Args:
@@ -101,7 +105,7 @@ def prepare_lessons(
         chat: Formats and picture sizes.
         detector: The detector's spec.
         workers: Processes; default is one for each core.
-        advance: Called with the number of faces played, for a progress bar.
+        watch: Called with "lessons", how many faces are played, and how many there are.
 
     Raises:
         ModelError: there is no such model, or its pictures are no bytes behind a normalisation.
@@ -111,7 +115,7 @@ def prepare_lessons(
     work = _Work(dataset, str(model), chat, detector)
 
     def write(draft: Path) -> None:
-        _write(in_processes(len(dataset), work.some, workers, advance), draft, work.codec())
+        _write(in_processes(len(dataset), work.some, workers, watch, "lessons"), draft, work.codec())
 
     return read_lessons(prepared(folder, lessons_name(dataset, model, chat, detector), write))
 
@@ -132,7 +136,7 @@ def lessons_name(
     return prepared_name("lessons", LESSONS_VERSION, [data, asdict(chat), finder, layout])
 
 
-def read_lessons(folder: str | os.PathLike[str]) -> Lessons:
+def read_lessons(folder: str | os.PathLike[str]) -> SFTDataset:
     """Read what `prepare_lessons` has written; the patches are memory-mapped.
 
     Raises:
@@ -143,10 +147,10 @@ def read_lessons(folder: str | os.PathLike[str]) -> Lessons:
         ids, written, length, pictures, shown, plays = (found[name] for name in _PLAYS)
         ends, seen = np.cumsum(length)[:-1], np.cumsum(shown)[:-1]
         rows = np.split(ids, ends), np.split(written, ends), np.split(pictures, seen)
-        every = [Play(own, mine, tuple(these.tolist())) for own, mine, these in zip(*rows, strict=True)]
+        every = [Trajectory(own, mine, tuple(these.tolist())) for own, mine, these in zip(*rows, strict=True)]
         firsts = np.cumsum([0, *plays]).tolist()
         faces = tuple(tuple(every[start:end]) for start, end in pairwise(firsts))
-        return Lessons(plays=faces, **{name: found[name] for name in _WHOLE})
+        return SFTDataset(plays=faces, **{name: found[name] for name in _WHOLE})
 
 
 def turns(sample: Sample, region: str | None) -> list[str]:
@@ -160,7 +164,7 @@ def turns(sample: Sample, region: str | None) -> list[str]:
     return [*looks, answer_text(sample.emotion or "neutral", sample.aus or ())]
 
 
-def codec_of(model: str | os.PathLike[str]) -> Codec:
+def codec_of(model: str | os.PathLike[str]) -> TokenCodec:
     """Return the codec of a model's folder, without loading the model.
 
     Raises:
@@ -179,7 +183,7 @@ def _processors(model: str | os.PathLike[str]) -> tuple[Any, Any]:
     return AutoTokenizer.from_pretrained(model), Qwen2VLImageProcessorPil.from_pretrained(model)
 
 
-class _MemoCodec(Codec):
+class _MemoCodec(TokenCodec):
     """Remembers the pictures of a face."""
 
     def __init__(self, tokenizer: Any, image_processor: Any) -> None:
@@ -197,14 +201,14 @@ class _Face:
 
     patches: list[NDArray[np.uint8]]
     grids: list[tuple[int, ...]]
-    plays: list[Play]
+    plays: list[Trajectory]
     emotion: int
     aus: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class _Work:
-    """What a process needs to play lessons."""
+    """Everything that a process needs to play lessons."""
 
     dataset: Dataset
     model: str
@@ -224,7 +228,7 @@ class _Work:
         regions = (None, *facs.REGIONS) if tools.alignment(sample) is not None else (None,)
         played = [self.play(sample, region, codec, tools) for region in regions]
         keys = {key: number for number, key in enumerate(codec.faces)}
-        plays = [Play(np.array(c.ids, np.int16), np.array(c.written), tuple(keys[id(p)] for p in c.pixels))
+        plays = [Trajectory(np.array(c.ids, np.int16), np.array(c.written), tuple(keys[id(p)] for p in c.pixels))
                  for c in played]  # fmt: skip
         patches = [to_bytes(pixels.numpy(), codec.image_processor) for pixels, _ in codec.faces.values()]
         grids = [grid for _, grid in codec.faces.values()]
@@ -260,7 +264,7 @@ def _scale(image_processor: Any, values: int) -> NDArray[np.float32]:
     return np.stack([1 / (255 * std), -mean / std]).astype(np.float32)
 
 
-def _write(faces: list[_Face], folder: Path, codec: Codec) -> None:
+def _write(faces: list[_Face], folder: Path, codec: TokenCodec) -> None:
     patches = [rows for face in faces for rows in face.patches]
     plays = [play for face in faces for play in face.plays]
     firsts = np.cumsum([0, *(len(face.patches) for face in faces)])

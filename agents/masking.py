@@ -15,7 +15,7 @@ from urllib.parse import quote, quote_plus, unquote, urlsplit
 from actfer_env.errors import AgentError
 
 SHOWN = "***"
-"""What stands in place of a secret."""
+"""Text in place of a secret."""
 _LOGGERS = ("openai", "openai._base_client", *(f"{name}{version}{part}" for version in ("", "2") for name, part in (
     ("httpx", ""), ("httpcore", ".connection"), ("httpcore", ".http11"), ("httpcore", ".http2"), ("httpcore", ".proxy"),
 )))  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 _REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_details", "thinking", "thinking_blocks")
-"""Where servers put the reasoning that they cut out: the first that holds words is taken, the others repeat it."""
+"""Fields in which servers put reasoning that they cut out; the first that holds words counts, others repeat it."""
 _WORD_KEYS = ("text", "thinking", "reasoning", "summary", "content")
 
 

@@ -1,7 +1,7 @@
 """A small Qwen3-VL taught from scratch, on a CPU or a GPU: its eyes first, then the conversation. Imports torch.
 
-`teach` trains the vision tower on Action Units and emotions through two throw-away heads, then the whole model on the
-lessons of `actfer_env.agents.lessons`, with a loss on the tokens that a policy writes and on no other.
+`finetune` trains the vision tower on Action Units and emotions through two throw-away heads, then the whole model on
+the lessons of `actfer_env.agents.lessons`, with a loss on the tokens that a policy writes and on no other.
 
     python -m actfer_env.agents.sft --out models/start
 """
@@ -27,11 +27,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from actfer_env import facs
+from actfer_env._moved import old_names
 from actfer_env._version import __version__
-from actfer_env.agents.base import Watch
-from actfer_env.agents.lessons import BRIEF_CHAT, Lessons, Play, codec_of, lessons_name, prepare_lessons
+from actfer_env.agents.lessons import BRIEF_CHAT, SFTDataset, Trajectory, codec_of, lessons_name, prepare_lessons
 from actfer_env.agents.qwen.agent import load
-from actfer_env.agents.qwen.fast_vision import quicken
+from actfer_env.agents.qwen.fast_vision import use_fast_vision
 from actfer_env.agents.qwen.tiny import TinyQwenConfig, build
 from actfer_env.agents.torch_files import load_state, save_atomic
 from actfer_env.bounds import bounded, check_fields
@@ -40,6 +40,9 @@ from actfer_env.data import Dataset, load_dataset
 from actfer_env.errors import DataError
 from actfer_env.files import check_writable, draft_files, write_text_atomic
 from actfer_env.identity import as_json, dataset_facts, model_facts, refuse_other
+from actfer_env.progress import Watch
+
+__getattr__ = old_names(__name__)
 
 SMALL_QWEN = TinyQwenConfig(hidden=128, layers=4, vision_hidden=128, vision_layers=4, vocabulary=900,
                             max_pixels=64 * 64, initializer_range=0.05, brief=True)  # fmt: skip
@@ -88,7 +91,7 @@ class SFTConfig:
         check_fields(self)
 
 
-def teach(
+def finetune(
     model_dir: str | os.PathLike[str],
     dataset: Dataset,
     out_dir: str | os.PathLike[str],
@@ -134,15 +137,15 @@ def teach(
     model, tokenizer, _ = load(model_dir, "float32")
     model.to(device)
     model.set_attn_implementation("eager")  # short rows: faster than torch's fused attention on a CPU
-    teacher = Teacher(model, lessons, codec_of(model_dir).image_id, config, draft)
+    trainer = SFTTrainer(model, lessons, codec_of(model_dir).image_id, config, draft)
     with _quick_products():
-        teacher.see(watch)
-        teacher.speak(watch)
+        trainer.train_vision(watch)
+        trainer.train_language(watch)
     _save(model, tokenizer, Path(model_dir), out)
-    record = facts | {"seconds": round(teacher.seconds, 1), "losses": teacher.losses}
+    record = facts | {"seconds": round(trainer.seconds, 1), "losses": trainer.losses}
     write_text_atomic(out / LOG, json.dumps(record, default=str) + "\n")
     (out / DRAFT).unlink(missing_ok=True)
-    return teacher.losses
+    return trainer.losses
 
 
 class Draft:
@@ -185,12 +188,12 @@ class Draft:
         save_atomic(self.path, {**state, "facts": json.dumps(self._facts)})
 
 
-class Teacher:
+class SFTTrainer:
     """Trains one model on lessons, in place.
 
     Args:
         model: A `Qwen3VLForConditionalGeneration` in float32.
-        lessons: Lessons, tokenised by the model's own tokenizer.
+        lessons: Conversations to learn from, tokenised by the model's own tokenizer.
         image_id: The token that stands for a quarter of a picture's features.
         config: Steps and rates.
         draft: File in which states are kept; what it holds is taken up.
@@ -201,20 +204,20 @@ class Teacher:
     """
 
     def __init__(
-        self, model: Any, lessons: Lessons, image_id: int, config: SFTConfig, draft: Draft | None = None
+        self, model: Any, lessons: SFTDataset, image_id: int, config: SFTConfig, draft: Draft | None = None
     ) -> None:
         self.model, self.lessons, self.config = model, lessons, config
         self.image_id, self.pad = image_id, int(model.config.text_config.pad_token_id or 0)
         self.batches, self.device = Batches(lessons, config), model.device
         self.losses: dict[str, list[float]] = {"vision": [], "turns": []}
-        self.seconds, self._since = 0.0, time.perf_counter()
+        self.seconds = 0.0
         self._draft, self._held = draft, draft.read() if draft else None
         if self._held:
             model.load_state_dict(self._held["model"])
             self.losses, self.seconds = self._held["losses"], self._held["seconds"]
-        quicken()
+        use_fast_vision()
 
-    def see(self, watch: Watch | None = None) -> None:
+    def train_vision(self, watch: Watch | None = None) -> None:
         """Train the vision tower through heads that are then thrown away."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
@@ -224,13 +227,13 @@ class Teacher:
         rate, steps = self.config.vision_lr, self.config.vision_steps
         self._descend("vision", trained, rate, steps, ((partial(self._see, heads), batch) for batch in batches), watch)
 
-    def speak(self, watch: Watch | None = None) -> None:
+    def train_language(self, watch: Watch | None = None) -> None:
         """Train the whole model on whole trajectories."""
         batches = self.batches.plays(self.config.steps)
         rate, steps = self.config.lr, self.config.steps
         self._descend("turns", self.model, rate, steps, ((self.loss, (plays,)) for plays in batches), watch)
 
-    def loss(self, plays: Sequence[Play]) -> Tensor:
+    def loss(self, plays: Sequence[Trajectory]) -> Tensor:
         """Return the mean negative log-likelihood of the tokens that a policy writes in some trajectories."""
         inputs = self._here(**collate(plays, self.lessons, self.image_id, self.pad))
         labels = inputs.pop("labels")[:, 1:]
@@ -253,42 +256,46 @@ class Teacher:
         self, phase: str, trained: nn.Module, rate: float, steps: int,
         batches: Iterator[tuple[Callable[..., Tensor], tuple[Any, ...]]], watch: Watch | None,
     ) -> None:  # fmt: skip
-        optimizer = _optimizer(list(trained.parameters()), rate, self.config.weight_decay)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps, self.config.warm_up))
-        parts = {"trained": trained, "optimizer": optimizer, "schedule": schedule}
-        self._take_up(phase, parts)
-        self.model.train()
-        for step, (loss, batch) in enumerate(batches):
-            if step < len(self.losses[phase]):
-                continue
-            self._step(phase, trained, optimizer, loss(*batch))
-            schedule.step()
-            if watch is not None:
-                watch(phase, step + 1, steps, {"loss": self.losses[phase][-1]})
-            if (step + 1) % KEPT_EVERY == 0:
-                self._keep(phase, parts)
-        self.seconds = time.perf_counter() - self._since
-        self.model.eval()
+        """Train some weights by gradient descent on the losses of batches, from wherever the phase was stopped."""
+        # AdamW without decay of biases and norms; the rate rises linearly, then falls along a cosine to a twentieth.
+        config, parameters = self.config, list(trained.parameters())
+        groups = [
+            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
+            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))
 
-    def _step(self, phase: str, trained: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(trained.parameters(), self.config.clip)
-        optimizer.step()
-        self.losses[phase].append(float(loss.detach()))
+        def factor(step: int) -> float:
+            if step < config.warm_up:
+                return (step + 1) / config.warm_up
+            done = (step - config.warm_up) / max(steps - config.warm_up, 1)
+            return 0.05 + 0.95 * 0.5 * (1 + float(np.cos(np.pi * min(done, 1.0))))
 
-    def _take_up(self, phase: str, parts: dict[str, Any]) -> None:
-        """Restore the parts of a phase that was stopped."""
-        self._since = time.perf_counter() - self.seconds
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        parts: dict[str, Any] = {"trained": trained, "optimizer": optimizer, "schedule": schedule}
+        since = time.perf_counter() - self.seconds
         if self._held and self._held["phase"] == phase:
             for name, part in parts.items():
                 part.load_state_dict(self._held[name])
-
-    def _keep(self, phase: str, parts: dict[str, Any]) -> None:
-        self.seconds = time.perf_counter() - self._since
-        states = {name: part.state_dict() for name, part in {"model": self.model, **parts}.items()}
-        if self._draft:
-            self._draft.write({"phase": phase, "losses": self.losses, "seconds": self.seconds, **states})
+        self.model.train()
+        for step, (loss_of, batch) in enumerate(batches):
+            if step < len(self.losses[phase]):
+                continue
+            loss = loss_of(*batch)
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(trained.parameters(), config.clip)
+            optimizer.step()
+            schedule.step()
+            self.losses[phase].append(float(loss.detach()))
+            if watch is not None:
+                watch(phase, step + 1, steps, {"loss": self.losses[phase][-1]})
+            self.seconds = time.perf_counter() - since
+            if (step + 1) % KEPT_EVERY == 0 and self._draft:
+                states = {name: part.state_dict() for name, part in {"model": self.model, **parts}.items()}
+                self._draft.write({"phase": phase, "losses": self.losses, "seconds": self.seconds, **states})
+        self.seconds = time.perf_counter() - since
+        self.model.eval()
 
 
 class Heads(nn.Module):
@@ -314,22 +321,17 @@ class Heads(nn.Module):
         """
         total = units.new_zeros(())
         for rows in features:
-            pooled = _pooled(rows, counts)
+            parts = rows.split(counts.tolist())  # of each picture; its mean and its maximum are read
+            pooled = torch.stack([torch.cat([part.mean(0), part.amax(0)]) for part in parts])
             total = total + functional.binary_cross_entropy_with_logits(self.units(pooled), units)
             total = total + functional.cross_entropy(self.emotion(pooled), emotions)
         return total / len(features)
 
 
-def _pooled(rows: Tensor, counts: Tensor) -> Tensor:
-    """Return the mean and the maximum of each picture's tokens, float (pictures, 2 * width)."""
-    parts = rows.split(counts.tolist())
-    return torch.stack([torch.cat([part.mean(0), part.amax(0)]) for part in parts])
-
-
 class Batches:
     """Draws batches; the same seed draws the same."""
 
-    def __init__(self, lessons: Lessons, config: SFTConfig) -> None:
+    def __init__(self, lessons: SFTDataset, config: SFTConfig) -> None:
         self.lessons, self.config = lessons, config
 
     def pictures(self, steps: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
@@ -341,7 +343,7 @@ class Batches:
             chosen = [pictures[int(rng.integers(len(pictures)))] for pictures in later]
             yield np.array(chosen), faces
 
-    def plays(self, steps: int) -> Iterator[list[Play]]:
+    def plays(self, steps: int) -> Iterator[list[Trajectory]]:
         """Yield trajectories."""
         rng = np.random.default_rng([self.config.seed, 1])
         for faces in self._faces(rng, steps, self.config.batch):
@@ -356,19 +358,19 @@ class Batches:
             yield order[:size]
             order = order[size:]
 
-    def _play(self, face: int, rng: np.random.Generator) -> Play:
+    def _play(self, face: int, rng: np.random.Generator) -> Trajectory:
         plays = self.lessons.plays[face]
         if len(plays) == 1 or rng.random() >= self.config.zoom_share:
             return plays[0]
         return plays[int(rng.integers(1, len(plays)))]
 
 
-def collate(plays: Sequence[Play], lessons: Lessons, image_id: int, pad: int) -> dict[str, Tensor]:
+def collate(plays: Sequence[Trajectory], lessons: SFTDataset, image_id: int, pad: int) -> dict[str, Tensor]:
     """Return the model's inputs for some trajectories, padded on the right, and their labels.
 
     Args:
         plays: Trajectories.
-        lessons: Lessons that they come from.
+        lessons: The data set that they come from.
         image_id: The placeholder's token.
         pad: The padding's token.
 
@@ -402,21 +404,6 @@ def _quick_products() -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def _optimizer(parameters: list[nn.Parameter], rate: float, decay: float) -> torch.optim.Optimizer:
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))
-
-
-def _rate(step: int, steps: int, warm_up: int) -> float:
-    if step < warm_up:
-        return (step + 1) / warm_up
-    done = (step - warm_up) / max(steps - warm_up, 1)
-    return 0.05 + 0.95 * 0.5 * (1 + float(np.cos(np.pi * min(done, 1.0))))
-
-
 def _save(model: Any, tokenizer: Any, source: Path, out: Path) -> None:
     """Write the model with the processors' files of the one that it began as."""
     with draft_files(out) as draft:
@@ -427,7 +414,7 @@ def _save(model: Any, tokenizer: Any, source: Path, out: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Build a small Qwen3-VL, teach it, and write it; see ``--help``."""
+    """Build a small Qwen3-VL, fine-tune it, and write it; see ``--help``."""
     options = _parser().parse_args(arguments)
     torch.set_num_threads(options.threads)
     out = Path(options.out)
@@ -435,7 +422,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     dataset = load_dataset("synthetic", None, "train", preset=options.preset, n=options.faces, cache=options.pictures)
     chosen = ("vision_steps", "vision_lr", "steps", "lr", "batch", "seed")
     config = SFTConfig(**{name: getattr(options, name) for name in chosen})
-    teach(start, dataset, out, config, lessons_dir=options.lessons, device=options.device, watch=_Progress())
+    finetune(start, dataset, out, config, lessons_dir=options.lessons, device=options.device, watch=_Progress())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from actfer_env.data.synthetic.samples import GENERATOR_VERSION
+from actfer_env._version import GENERATOR_VERSION
 from actfer_env.files import write_text_atomic
 
 OUT = Path(__file__).with_name("reference_scores.json")

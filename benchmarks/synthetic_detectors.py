@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from actfer_env._version import GENERATOR_VERSION
 from actfer_env.data import load_dataset
 from actfer_env.data.synthetic.faces import is_detectable
-from actfer_env.data.synthetic.samples import GENERATOR_VERSION
 from actfer_env.tools import make_detector
 from actfer_env.tools.detectors.simulated import SimulatedConfig
 

@@ -28,7 +28,7 @@ import numpy as np
 
 import actfer_env
 from actfer_env.data import load_dataset, prepare_dataset
-from actfer_env.envs.observations import Copier
+from actfer_env.envs.observations import BufferPool
 from actfer_env.tools import CacheConfig, FaceTools, ZoomConfig
 
 ENV_ID = "ActFER-MultiDiscrete-v0"
@@ -102,7 +102,7 @@ class Floor:
             side.play(1)
             spy.cut()
         self.turns, self.times = spy.turns[1:], []
-        self.arrays, self.copier, self.n, self.size = layout.arrays(n), Copier(layout, n), n, size
+        self.arrays, self.copier, self.n, self.size = layout.arrays(n), BufferPool(layout, n), n, size
 
     def turn(self, steps):
         start, held = time.perf_counter(), None

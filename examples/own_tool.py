@@ -1,7 +1,8 @@
 """Add your own tool, and check that it keeps the contract: here one that brightens a dark face.
 
 It works in conversations, rewards, reports, data for verl and its agent loop by its name alone. For the command line
-and for worker processes put it into a module that registers it: `actfer --import my_tools ...`, or `ACTFER_IMPORT`.
+and for worker processes put it into a module that registers it: `actfer --import my_tools ...`, or `ACTFER_IMPORT`. The
+commands `eval` and `data verl` then take `--tools detect_align,zoom_in,brighten`.
 """
 
 import numpy as np

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from actfer_env.envs.actions import Move
 from actfer_env.envs.face import ActFEREnv
 from actfer_env.envs.observations import Arrays, ObservationWriter
 from actfer_env.envs.panel import Panel
@@ -101,7 +100,24 @@ class GroupBlock:
         Raises:
             ImageError: a sample's picture cannot be read.
         """
-        return Turn(begun=[self._start(start) for start in starts if start.group in self.groups])
+        begun, env = [], self.env
+        for start in starts:
+            if start.group not in self.groups:
+                continue
+            place = start.group - self.groups.start
+            sample = env.dataset[start.sample]
+            name = f"{sample.id}#{start.number}"
+            members = [
+                Episode(sample, env.tools, env.config, group_id=name, member=member, seed=start.seed)
+                for member in range(self.group_size)
+            ]
+            rows = slice(place * self.group_size, (place + 1) * self.group_size)
+            self._writer.start(rows.start, members)
+            self._playing[rows] = [True] * self.group_size
+            self.active[rows] = True
+            self._episodes[place], self._left[place] = members, self.group_size
+            begun.append(Begun(start.group, sample.id, name))
+        return Turn(begun=begun)
 
     def turn(self, starts: Sequence[Start], actions: Any) -> Turn:
         """Begin groups, and play one turn of the active members of all others.
@@ -117,25 +133,35 @@ class GroupBlock:
             ValueError: an active member's action is not of the space; nothing was played then.
             ImageError: as `start`.
         """
-        moves = self._moves(actions, {start.group for start in starts})  # first: a wrong action plays nothing
+        # First the moves of active members, None for those whose actions are ignored: a wrong one plays nothing.
+        new, size = {start.group for start in starts}, self.group_size
+        begins = [group in new for group in self.groups]
+        moves = [
+            self.env.codec.decode(action) if playing and not begins[row // size] else None
+            for row, (action, playing) in enumerate(zip(self.env.codec.rows(actions), self._playing, strict=True))
+        ]
         turn = self.start(starts)
         count = len(self._playing)
         turn.messages, turn.violations, turn.tools = [None] * count, [None] * count, [None] * count
         turn.results = [None] * count
-        fresh = {begun.group for begun in turn.begun}
         for place, group in enumerate(self.groups):
-            if self._left[place] and group not in fresh:
-                self._play(place, moves, turn)
+            if not self._left[place] or begins[place]:
+                continue
+            for row, episode in enumerate(self._episodes[place], start=place * size):
+                move = moves[row]
+                if move is None:
+                    continue
+                result = move.play(episode)
+                self._writer.update(row, episode)
+                turn.messages[row], turn.violations[row] = result.message, result.violation
+                turn.tools[row], turn.results[row] = move.tool, episode.reading()
+                if result.done:
+                    self._playing[row] = self.active[row] = False
+                    self._left[place] -= 1
+            if not self._left[place]:
+                turn.over.append(group)
+                turn.rollouts += [episode.rollout(meta=self._meta) for episode in self._episodes[place]]
         return turn
-
-    def _moves(self, actions: Any, fresh: set[int]) -> list[Move | None]:
-        """Return the moves of the active members; None for those whose actions are ignored."""
-        decode, size = self.env.codec.decode, self.group_size
-        begins = [group in fresh for group in self.groups]
-        return [
-            decode(action) if playing and not begins[row // size] else None
-            for row, (action, playing) in enumerate(zip(self.env.codec.rows(actions), self._playing, strict=True))
-        ]
 
     def panels(self, scores: Sequence[tuple[Scores, int] | None]) -> list[RGB]:
         """Return a picture of every member's episode; `scores` and the place in them, where a group has ended."""
@@ -143,35 +169,3 @@ class GroupBlock:
         if len(episodes) < len(self._playing):
             raise RuntimeError("call reset() before render()")
         return [Panel().draw(e, *(one or ())) for e, one in zip(episodes, scores, strict=True)]
-
-    def _start(self, start: Start) -> Begun:
-        place, env = start.group - self.groups.start, self.env
-        sample = env.dataset[start.sample]
-        name = f"{sample.id}#{start.number}"
-        members = [
-            Episode(sample, env.tools, env.config, group_id=name, member=member, seed=start.seed)
-            for member in range(self.group_size)
-        ]
-        first = place * self.group_size
-        self._writer.start(first, members)
-        rows = slice(first, first + self.group_size)
-        self._playing[rows] = [True] * self.group_size
-        self.active[rows] = True
-        self._episodes[place], self._left[place] = members, self.group_size
-        return Begun(start.group, sample.id, name)
-
-    def _play(self, place: int, moves: Sequence[Move | None], turn: Turn) -> None:
-        for row, episode in enumerate(self._episodes[place], start=place * self.group_size):
-            move = moves[row]
-            if move is None:
-                continue
-            result = move.play(episode)
-            self._writer.update(row, episode)
-            turn.messages[row], turn.violations[row] = result.message, result.violation
-            turn.tools[row], turn.results[row] = move.tool, episode.reading()
-            if result.done:
-                self._playing[row] = self.active[row] = False
-                self._left[place] -= 1
-        if not self._left[place]:
-            turn.over.append(self.groups[place])
-            turn.rollouts += [episode.rollout(meta=self._meta) for episode in self._episodes[place]]

@@ -17,7 +17,7 @@ from actfer_env.boxes import Box
 from actfer_env.data import Dataset
 from actfer_env.envs.actions import Magnified
 from actfer_env.envs.face import ActFEREnv
-from actfer_env.envs.observations import Copier
+from actfer_env.envs.observations import BufferPool
 from actfer_env.envs.panel import show_window
 from actfer_env.envs.registration import arguments
 from actfer_env.episode import EpisodeConfig
@@ -127,14 +127,17 @@ class GroupVectorEnv(gym.vector.VectorEnv[Observations, Any, NDArray[Any]]):
         the boxes of Action Units and of zooms in the rollouts."""
         self.pending: list[Scores] = []
         """Scores of the groups that have ended since the last commit."""
-        self._copier = Copier(first.layout, self.num_envs)
+        self._pool = BufferPool(first.layout, self.num_envs)
         self._seed: int | None = None
         self._groups = 0
         self._ended: NDArray[np.bool_] = np.zeros(num_groups, bool)
         self._ready = False
         self._shown: list[tuple[Scores, int] | None] = [None] * self.num_envs
         self._names: NDArray[Any] = np.full((2, self.num_envs), None, object)
-        self._blocks = self._make_blocks(made, context)
+        self._blocks: LocalBlock | WorkerPool = LocalBlock(first, num_groups, group_size)
+        if num_workers:
+            sent = {**made, "dataset": first.dataset, "root": None, "split": None, "preset": None, "render_mode": None}
+            self._blocks = WorkerPool(first, sent, num_groups, group_size, num_workers, context)
 
     @property
     def dataset(self) -> Dataset:
@@ -173,11 +176,17 @@ class GroupVectorEnv(gym.vector.VectorEnv[Observations, Any, NDArray[Any]]):
         """
         if isinstance(seed, list):
             raise ValueError("give one seed for all groups: their samples come from one stream")
+        unknown = set(options or {}) - {"samples"}
+        if unknown:
+            raise ValueError(f"unknown reset option {min(unknown)!r}: use 'samples'")
+        samples = (options or {}).get("samples", [None] * self.num_groups)
+        if len(samples) != self.num_groups:
+            raise ValueError(f"{len(samples)} samples for {self.num_groups} groups: give one for each")
         if seed is not None:
             self._np_random, self._np_random_seed = gym.utils.seeding.np_random(seed)
             self._groups, self.pending, self._seed = 0, [], seed
         self._ready = False
-        turn = self._blocks.start(self._draw(range(self.num_groups), self._first_samples(options or {})))
+        turn = self._blocks.start(self._draw(range(self.num_groups), list(samples)))
         self._ready = True
         self._begin(turn)
         self._show()
@@ -198,18 +207,46 @@ class GroupVectorEnv(gym.vector.VectorEnv[Observations, Any, NDArray[Any]]):
             RuntimeError: `reset` was not called, or an error came since.
             ValueError: there is not one action for each environment, or an active member's is not of the space.
         """
+        # One turn of every active member; groups that ended in the step before begin anew.
         batch = self._checked(actions)
         starts = self._draw(np.flatnonzero(self._ended).tolist())
         self._ready = False
         turn = self._blocks.turn(starts, batch)
         self._begin(turn)
-        rewards, ends, said = np.zeros(self.num_envs), np.zeros((2, self.num_envs), bool), _said(turn)
-        scored = self._close(turn, rewards, ends) if turn.over else {}
-        restarts = bool(turn.over) and self.autoreset_mode is AutoresetMode.SAME_STEP
-        final = self._restart(turn.over, said | scored) if restarts else {}
+        rewards, terminated = np.zeros(self.num_envs), np.zeros(self.num_envs, bool)
+        truncated = terminated.copy()
+        played = np.array([tool is not None for tool in turn.tools], bool)
+        told = {"message": turn.messages, "violation": turn.violations, "tool": turn.tools, "result": turn.results}
+        info: dict[str, Any] = {name: np.array(values, object) for name, values in told.items()}
+        info |= {f"_{name}": played.copy() for name in told}
+
+        # The groups whose last member is done are scored.
+        if turn.over:
+            index = self._rows(turn.over)
+            there = self._mask(index)
+            if getattr(self.scorer, "grounded", False):
+                turn.rollouts = [ground(one, self.dataset[self.dataset.find(one.sample_id)], self.tools)
+                                 for one in turn.rollouts]  # fmt: skip
+            scores = self.scorer.score(turn.rollouts)
+            # Groups of one move no EMA: beyond the first their scores change nothing at the next commit, and a trainer
+            # that never commits must not fill the memory with them.
+            if self.group_size > 1 or not self.pending:
+                self.pending.append(scores)
+            self._ended[turn.over] = True
+            rewards[index] = scores.total
+            truncated[index] = [rollout.truncated for rollout in turn.rollouts]
+            terminated[index] = ~truncated[index]
+            if self.render_mode is not None:
+                for place, i in enumerate(index):
+                    self._shown[i] = (scores, place)
+            info |= self._scored(turn, scores, index, there)
+
+        # With SAME_STEP, new groups begin at once.
+        if turn.over and self.autoreset_mode is AutoresetMode.SAME_STEP:
+            info |= self._restart(turn.over, info)
         self._ready = True
         self._show()
-        return self._batch(), rewards, ends[0], ends[1], {**self._info(), **said, **scored, **final}
+        return self._batch(), rewards, terminated, truncated, {**self._info(), **info}
 
     def commit(self) -> None:
         """Move the scorer's EMA by one step, with every group that has ended since the last commit.
@@ -296,22 +333,6 @@ class GroupVectorEnv(gym.vector.VectorEnv[Observations, Any, NDArray[Any]]):
             )
         return dict(vars(self))
 
-    def _make_blocks(self, kwargs: dict[str, Any], context: str) -> LocalBlock | WorkerPool:
-        first, groups = self._template, (self.num_groups, self.group_size)
-        if self.num_workers == 0:
-            return LocalBlock(first, *groups)
-        sent = {**kwargs, "dataset": first.dataset, "root": None, "split": None, "preset": None, "render_mode": None}
-        return WorkerPool(first, sent, *groups, self.num_workers, context)
-
-    def _first_samples(self, options: dict[str, Any]) -> Sequence[int | str | None]:
-        unknown = set(options) - {"samples"}
-        if unknown:
-            raise ValueError(f"unknown reset option {min(unknown)!r}: use 'samples'")
-        samples = options.get("samples", [None] * self.num_groups)
-        if len(samples) != self.num_groups:
-            raise ValueError(f"{len(samples)} samples for {self.num_groups} groups: give one for each")
-        return list(samples)
-
     def _draw(self, groups: Sequence[int], chosen: Sequence[int | str | None] | None = None) -> list[Start]:
         """Draw the next samples; a chosen one takes its draw's place, so that those after it stay the same."""
         starts = []
@@ -340,26 +361,8 @@ class GroupVectorEnv(gym.vector.VectorEnv[Observations, Any, NDArray[Any]]):
         self._begin(self._blocks.start(self._draw(over)))
         return {"final_obs": final, "_final_obs": there, "final_info": info, "_final_info": there.copy()}
 
-    def _close(self, turn: Turn, rewards: NDArray[np.float64], ends: NDArray[np.bool_]) -> dict[str, Any]:
-        """Score the groups that end, write their rewards and ends, and return their info."""
-        index = self._rows(turn.over)
-        there = self._mask(index)
-        if getattr(self.scorer, "grounded", False):
-            turn.rollouts = [ground(one, self.dataset[self.dataset.find(one.sample_id)], self.tools)
-                             for one in turn.rollouts]  # fmt: skip
-        scores = self.scorer.score(turn.rollouts)
-        # Groups of one move no EMA: beyond the first their scores change nothing at the next commit, and a trainer
-        # that never commits must not fill the memory with them.
-        if self.group_size > 1 or not self.pending:
-            self.pending.append(scores)
-        self._ended[turn.over] = True
-        rewards[index] = scores.total
-        ends[1, index] = [rollout.truncated for rollout in turn.rollouts]
-        ends[0, index] = ~ends[1, index]
-        if self.render_mode is not None:
-            for place, i in enumerate(index):
-                self._shown[i] = (scores, place)
-
+    def _scored(self, turn: Turn, scores: Scores, index: NDArray[np.intp], there: NDArray[np.bool_]) -> dict[str, Any]:
+        """Return the info on groups that were scored; `index` and `there` are the rows of their members."""
         rollouts = np.full(self.num_envs, None, object)
         rollouts[index] = turn.rollouts
         terms: dict[str, Any] = {}
@@ -400,7 +403,7 @@ class GroupVectorEnv(gym.vector.VectorEnv[Observations, Any, NDArray[Any]]):
 
     def _batch(self) -> Observations:
         arrays = self._blocks.arrays
-        return self._copier.copy(arrays) if self.copy else dict(arrays)
+        return self._pool.copy(arrays) if self.copy else dict(arrays)
 
     def _info(self) -> dict[str, Any]:
         sample_ids, group_ids = self._names
@@ -433,15 +436,6 @@ def make_vector(num_envs: int, group_size: int = 1, **kwargs: Any) -> GroupVecto
     if group_size < 1 or num_envs % group_size:
         raise ValueError(f"num_envs {num_envs} is no multiple of group_size {group_size}")
     return GroupVectorEnv(None, num_envs // group_size, group_size, **kwargs)
-
-
-def _said(turn: Turn) -> dict[str, Any]:
-    played = np.array([tool is not None for tool in turn.tools], bool)
-    said = {"message": turn.messages, "violation": turn.violations, "tool": turn.tools, "result": turn.results}
-    return {
-        **{name: np.array(values, object) for name, values in said.items()},
-        **{f"_{name}": played.copy() for name in said},
-    }
 
 
 def _bounded(kwargs: dict[str, Any], max_episode_steps: int | None) -> dict[str, Any]:

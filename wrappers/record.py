@@ -59,14 +59,12 @@ class RecordRollouts(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructo
         """
         obs, reward, terminated, truncated, info = self.env.step(action)
         if "rollout" in info:
-            self.rollouts.append(self._distinct(info["rollout"]))
+            rollout: Rollout = info["rollout"]
+            member = (rollout.group_id, rollout.member)
+            self._seen[member] += 1
+            if self._seen[member] > 1:  # two plays are not one group
+                rollout = replace(rollout, group_id=f"{rollout.group_id}~{self._seen[member]}")
+            self.rollouts.append(rollout)
             if self._journal is not None:
                 self._journal.append(self.rollouts[-1].to_dict())
         return obs, reward, terminated, truncated, info
-
-    def _distinct(self, rollout: Rollout) -> Rollout:
-        """Give a group an id of its own where that id was kept before: two plays are not one group."""
-        member = (rollout.group_id, rollout.member)
-        self._seen[member] += 1
-        count = self._seen[member]
-        return rollout if count == 1 else replace(rollout, group_id=f"{rollout.group_id}~{count}")

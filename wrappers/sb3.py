@@ -98,7 +98,17 @@ class SB3GroupVecEnv(VecEnv):
         for i in np.flatnonzero(info["_tool"]):
             infos[i] = {name: info[name][i] for name in ("tool", "result", "message", "violation")}
         for i in np.flatnonzero(dones):
-            infos[i] |= self._end_info(info, int(i), float(rewards[i]))
+            rollout = info["rollout"][i]
+            infos[i] |= {
+                "rollout": rollout,
+                "sample_id": rollout.sample_id,
+                "reward_terms": {name: float(info["scores"][name][i]) for name in TERMS},
+                "advantage": float(info["advantage"][i]),
+                **{name: info[name][i] if info[f"_{name}"][i] else None for name in ("delta", "rule", "lambda")},
+                "terminal_observation": info["final_obs"][i],
+                "TimeLimit.truncated": False,
+                "episode": {"r": float(rewards[i]), "l": rollout.turns, "t": time.time() - self._start},
+            }
         return obs, rewards.astype(np.float32), dones, infos
 
     def close(self) -> None:
@@ -126,19 +136,6 @@ class SB3GroupVecEnv(VecEnv):
     def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
         """Return the panels of all members."""
         return self.envs.render() or [None] * self.num_envs
-
-    def _end_info(self, info: dict[str, Any], i: int, reward: float) -> dict[str, Any]:
-        rollout = info["rollout"][i]
-        return {
-            "rollout": rollout,
-            "sample_id": rollout.sample_id,
-            "reward_terms": {name: float(info["scores"][name][i]) for name in TERMS},
-            "advantage": float(info["advantage"][i]),
-            **{name: info[name][i] if info[f"_{name}"][i] else None for name in ("delta", "rule", "lambda")},
-            "terminal_observation": info["final_obs"][i],
-            "TimeLimit.truncated": False,
-            "episode": {"r": reward, "l": rollout.turns, "t": time.time() - self._start},
-        }
 
 
 class CollapseCallback(BaseCallback):

@@ -92,7 +92,13 @@ class WorkerPool:
         try:
             sent = kwargs if context == "fork" else _packed(kwargs)
             for share in self._shares:
-                self._launch(spawner, (sent, share, num_groups, group_size, memory))
+                ours, theirs = spawner.Pipe()
+                arguments = (theirs, sent, share, num_groups, group_size, memory)
+                process = spawner.Process(target=_serve, args=arguments, daemon=True)
+                process.start()
+                theirs.close()
+                self._pipes.append(ours)
+                self._processes.append(process)
             _results([self._receive(i) for i in range(num_workers)])
         except BaseException:
             self.close()
@@ -105,10 +111,14 @@ class WorkerPool:
 
     def turn(self, starts: Sequence[Start], actions: Any) -> Turn:
         """Play one turn; see `GroupBlock.turn`."""
-        everyone = range(len(self._pipes))
-        return Turn.joined(
-            self._ask(everyone, lambda i: ("turn", (self._of(i, starts), _part(actions, self._rows[i]))))
-        )
+
+        def request(i: int) -> Any:
+            rows = self._rows[i]
+            keyed = isinstance(actions, Mapping)
+            own = {key: values[rows] for key, values in actions.items()} if keyed else actions[rows]
+            return "turn", (self._of(i, starts), own)
+
+        return Turn.joined(self._ask(range(len(self._pipes)), request))
 
     def panels(self, scores: Sequence[tuple[Scores, int] | None]) -> list[RGB]:
         """Return a picture of every member's episode; see `GroupBlock.panels`."""
@@ -132,31 +142,20 @@ class WorkerPool:
     def _of(self, i: int, starts: Sequence[Start]) -> list[Start]:
         return [start for start in starts if start.group in self._shares[i]]
 
-    def _launch(self, spawner: Any, arguments: tuple[Any, ...]) -> None:
-        ours, theirs = spawner.Pipe()
-        process = spawner.Process(target=_serve, args=(theirs, *arguments), daemon=True)
-        process.start()
-        theirs.close()
-        self._pipes.append(ours)
-        self._processes.append(process)
-
     def _ask(self, workers: Sequence[int], request: Callable[[int], Any]) -> list[Any]:
         if not self._pipes:
             raise WorkerError("the worker processes have ended: make a new environment")
         try:
             for i in workers:
-                self._send(i, request(i))
+                try:
+                    self._pipes[i].send(request(i))
+                except OSError:
+                    self._fail(i)
             replies = [self._receive(i) for i in workers]
         except BaseException:  # such as Ctrl-C: a reply on its way would be taken for that to the next request
             self.close()
             raise
         return _results(replies)
-
-    def _send(self, i: int, request: Any) -> None:
-        try:
-            self._pipes[i].send(request)
-        except OSError:
-            self._fail(i)
 
     def _receive(self, i: int) -> tuple[Any, ...]:
         try:
@@ -196,12 +195,6 @@ def _packed(kwargs: Mapping[str, Any]) -> bytes:
     except Exception as error:
         raise ValueError(f"the arguments cannot be sent to worker processes ({error}); use num_workers=0") from error
     return packed
-
-
-def _part(actions: Any, rows: slice) -> Any:
-    if isinstance(actions, Mapping):
-        return {key: values[rows] for key, values in actions.items()}
-    return actions[rows]
 
 
 def _serve(

@@ -169,7 +169,11 @@ class ChatEpisode:
         if parsed.answer is not None and not self.done:
             self._answer(parsed.answer, parsed.boxes)
 
-        self._note(parsed)
+        # The record keeps what could not be read, and what was mended.
+        problems = [one.kind for one in (parsed.problem, *(call.problem for call in parsed.calls)) if one is not None]
+        if problems or parsed.notes:
+            entry = {"turn": len(self.texts) - 1} | ({"problem": problems[0]} if problems else {})
+            self._log.append(entry | ({"mended": list(parsed.notes)} if parsed.notes else {}))
         violations = tuple(call.violation for call in self.episode.calls[first_call:] if call.violation)
         if self.done and self.episode.truncated:
             self.outcome = "truncated"
@@ -281,16 +285,6 @@ class ChatEpisode:
 
     def _say(self, text: str) -> None:
         self.messages.append({"role": "user", "content": [text_part(text)]})
-
-    def _note(self, parsed: ParsedTurn) -> None:
-        problems = [parsed.problem, *(call.problem for call in parsed.calls)]
-        found = [problem.kind for problem in problems if problem is not None]
-        if not found and not parsed.notes:
-            return
-        entry: dict[str, Any] = {"turn": len(self.texts) - 1}
-        if found:
-            entry["problem"] = found[0]
-        self._log.append(entry | ({"mended": list(parsed.notes)} if parsed.notes else {}))
 
 
 def chat_tools(detector: Any = "auto", chat: ChatConfig | None = None, **kwargs: Any) -> FaceTools:

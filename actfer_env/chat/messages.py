@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import cv2
@@ -46,27 +47,24 @@ def native_calls(tool_calls: Any) -> list[Message]:
     Returns:
         Calls whose name and arguments are strings (no arguments are ``"{}"``); an id only where one was given.
     """
-    many = tool_calls if isinstance(tool_calls, list | tuple) else [tool_calls] if tool_calls else []
-    return [_native_call(call) for call in many]
-
-
-def _native_call(call: Any) -> Message:
-    call = call if isinstance(call, Mapping) else {}
-    function = call.get("function")
-    function = function if isinstance(function, Mapping) else {}
-    name, arguments = function.get("name"), function.get("arguments")
-    known = {} if call.get("id") is None else {"id": str(call["id"])}
-    written = {"name": name if isinstance(name, str) else "", "arguments": _arguments_text(arguments)}
-    return {**known, "type": "function", "function": written}
-
-
-def _arguments_text(arguments: Any) -> str:
-    if isinstance(arguments, str):
-        return arguments if arguments.strip() else "{}"
-    try:
-        return "{}" if arguments is None else json.dumps(arguments, default=str)
-    except (ValueError, RecursionError, TypeError):
-        return f"({type(arguments).__name__} that is no JSON)"
+    calls: list[Message] = []
+    for sent in tool_calls if isinstance(tool_calls, list | tuple) else [tool_calls] if tool_calls else []:
+        call = sent if isinstance(sent, Mapping) else {}
+        function: Any = call.get("function")
+        function = function if isinstance(function, Mapping) else {}
+        name, arguments = function.get("name"), function.get("arguments")
+        if not isinstance(arguments, str):
+            try:
+                arguments = "" if arguments is None else json.dumps(arguments, default=str)
+            except (ValueError, RecursionError, TypeError):
+                arguments = f"({type(arguments).__name__} that is no JSON)"
+        written = {
+            "name": name if isinstance(name, str) else "",
+            "arguments": arguments if arguments.strip() else "{}",
+        }
+        known = {} if call.get("id") is None else {"id": str(call["id"])}
+        calls.append({**known, "type": "function", "function": written})
+    return calls
 
 
 def count_images(messages: Sequence[Message]) -> int:
@@ -75,7 +73,14 @@ def count_images(messages: Sequence[Message]) -> int:
 
 
 def data_url(image: RGB) -> str:
-    """Return a picture as a data URL (PNG, lossless); uint8 (H, W, 3) RGB."""
+    """Return a picture as a data URL (PNG, lossless); uint8 (H, W, 3) RGB.
+
+    Args:
+        image: Picture, uint8 (H, W, 3) RGB.
+
+    Returns:
+        The URL, ASCII, that begins with "data:image/png;base64,".
+    """
     coded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1]
     return "data:image/png;base64," + base64.b64encode(coded.tobytes()).decode("ascii")
 
@@ -102,14 +107,14 @@ def to_openai(
         ValueError: placeholders and pictures differ in number.
     """
     _check(messages, images)
-    urls = iter(images)
+    urls = ({"type": "image_url", "image_url": {"url": data_url(image)}} for image in images)
     sent: list[Message] = []
     moved: list[dict[str, Any]] = []
     for message in (_said_by_user(message if reasoning else without_reasoning(message)) for message in messages):
         if moved and message["role"] != "tool":
             sent.append({"role": "user", "content": moved})
             moved = []
-        parts = [_openai_part(part, urls) for part in _parts(message)]
+        parts = [next(urls) if part["type"] == "image" else part for part in _parts(message)]
         if message["role"] == "assistant" and not parts and "tool_calls" not in message:
             continue
         if message["role"] == "tool" and not images_in_tool:
@@ -143,27 +148,26 @@ def to_transformers(messages: Sequence[Message], images: Sequence[RGB]) -> tuple
 
     Native calls get their arguments as mappings, as chat templates expect them; those that are no JSON stay text.
 
+    Args:
+        messages: Messages of a `ChatEpisode`.
+        images: Its pictures, uint8 (H, W, 3) RGB, in the order of their placeholders.
+
+    Returns:
+        The messages as chat templates take them, and the pictures as PIL images.
+
     Raises:
         ValueError: placeholders and pictures differ in number.
     """
     _check(messages, images)
-    return [_for_template(message) for message in messages], [Image.fromarray(i) for i in images]
-
-
-def _for_template(message: Message) -> Message:
-    calls = [
-        {**call, "function": {**call["function"], "arguments": _mapping(call["function"]["arguments"])}}
-        for call in native_calls(message.get("tool_calls"))
-    ]
-    return {**message, "content": _parts(message)} | ({"tool_calls": calls} if calls else {})
-
-
-def _mapping(arguments: str) -> Any:
-    try:
-        value = json.loads(arguments)
-    except (ValueError, RecursionError):
-        return arguments
-    return value if isinstance(value, dict) else arguments
+    told: list[Message] = []
+    for message in messages:
+        calls = native_calls(message.get("tool_calls"))
+        for call in calls:
+            with suppress(ValueError, RecursionError):
+                value = json.loads(call["function"]["arguments"])
+                call["function"]["arguments"] = value if isinstance(value, dict) else call["function"]["arguments"]
+        told.append({**message, "content": _parts(message)} | ({"tool_calls": calls} if calls else {}))
+    return told, [Image.fromarray(image) for image in images]
 
 
 def _check(messages: Sequence[Message], images: Sequence[RGB]) -> None:
@@ -174,12 +178,6 @@ def _check(messages: Sequence[Message], images: Sequence[RGB]) -> None:
 def _parts(message: Message) -> list[dict[str, Any]]:
     content = message.get("content") or []
     return [text_part(content)] if isinstance(content, str) else list(content)
-
-
-def _openai_part(part: dict[str, Any], images: Iterator[RGB]) -> dict[str, Any]:
-    if part["type"] != "image":
-        return part
-    return {"type": "image_url", "image_url": {"url": data_url(next(images))}}
 
 
 def _content(parts: list[dict[str, Any]]) -> Any:

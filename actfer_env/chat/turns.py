@@ -46,6 +46,11 @@ def with_reasoning(text: str, reasoning: str | None) -> str:
 
 
 def answer_text(emotion: str, aus: Iterable[int]) -> str:
-    """Return the turn that answers; Action Units are written in ascending order, each once."""
+    """Return the turn that answers; Action Units are written in ascending order, each once.
+
+    Args:
+        emotion: Label, one of `facs.EMOTIONS`.
+        aus: Numbers of Action Units, such as 12.
+    """
     units = [facs.format_au(au) for au in sorted(set(aus))]
     return f"<answer>{json.dumps({'emotion': emotion, 'aus': units})}</answer>"

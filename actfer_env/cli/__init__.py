@@ -32,7 +32,7 @@ app = typer.Typer(
 PRINTING = ("inspect", "envs", "doctor", "list", "check")
 """Commands whose result is what they print, not files."""
 _INTERRUPTED = 130
-"""What typer makes of a KeyboardInterrupt."""
+"""Exit code that typer makes of a KeyboardInterrupt."""
 _REPEATS = 10.0
 """Seconds in which a closed terminal's further signals are taken for the first one's echo."""
 

@@ -22,10 +22,12 @@ from actfer_env.cli.options import (
     SkipBrokenOption,
     SplitOption,
     TargetArgument,
+    ToolsOption,
     au_set_of,
     open_dataset,
+    tools_of,
 )
-from actfer_env.cli.output import complain, console, progress_bar, say
+from actfer_env.cli.output import complain, console, follow, progress_bar, say
 from actfer_env.errors import DataError
 
 if TYPE_CHECKING:
@@ -72,9 +74,7 @@ def data_check(
 
     config = CheckConfig(pictures, distance, number, workers)
     with progress_bar() as progress:
-        task = progress.add_task("pictures", total=None)
-        report = check_dataset(name, root, config, option_values(options or ()), lambda done, total: progress.update(
-            task, completed=done, total=total))  # fmt: skip
+        report = check_dataset(name, root, config, option_values(options or ()), follow(progress))
     if as_json:
         say(json.dumps(report.to_dict(), indent=2))
     else:
@@ -167,6 +167,7 @@ def data_verl(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
     preset: PresetOption = None,
     empty_aus: EmptyAUsOption = None,
     au_set: AUSetOption = None,
+    tools: ToolsOption = None,
     skip_broken: SkipBrokenOption = False,
 ) -> None:
     """Write a data set as parquet for verl, and check what was written."""
@@ -174,13 +175,16 @@ def data_verl(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
     from actfer_env.verl_plugin.rows import ParquetConfig, write_parquet
 
     config = ParquetConfig(shard_size=shard_size, images=images, number=number)  # type: ignore[arg-type]
-    episode = EpisodeConfig(au_set=au_set_of(au_set))
+    episode = EpisodeConfig(au_set=au_set_of(au_set), tools=tools_of(tools))
     dataset = open_dataset(target, split, skip_broken, empty_aus=empty_aus, preset=preset, number=number)
     for path in write_parquet(dataset, out, config, episode=episode):
         say(str(path))
     if au_set is not None:
         say(f"Action Units: {facs.format_au_set(episode.au_set)}; "
             f"give the agent loop the same, episode: {{au_set: {list(episode.au_set)}}}")  # fmt: skip
+    if tools is not None:
+        names = ", ".join(map(str, episode.tools))
+        say(f"tools: {names}; give the agent loop the same, episode: {{tools: [{names}]}}")
 
 
 def data_precompute(  # noqa: PLR0913, PLR0917  (each argument is an option of the command)
@@ -206,8 +210,7 @@ def data_precompute(  # noqa: PLR0913, PLR0917  (each argument is an option of t
     config = PrecomputeConfig(detector, shard_size, number, workers, part)
     make_detector(detector)  # a wrong one is refused before the bar appears
     with progress_bar() as progress:
-        task = progress.add_task("pictures", total=min(len(dataset), number or len(dataset)))
-        done = precompute(dataset, out, config, lambda so_far: progress.update(task, completed=so_far.total))
+        done = precompute(dataset, out, config, follow(progress))
     for line in done.failures:
         complain(line)
     say(f"{done.detected} detected ({done.faceless} without a face), {done.kept} known before, "
@@ -238,8 +241,8 @@ def data_prepare(  # noqa: PLR0913, PLR0917  (each argument is an option of the 
 
     The same command goes on where an interrupted one stopped.
     """
-    from actfer_env.agents.light.views import ViewConfig
     from actfer_env.data.prepared import prepare_dataset
+    from actfer_env.data.views import ViewConfig
     from actfer_env.splits import SPLITS
     from actfer_env.tools import make_detector
 
@@ -248,16 +251,8 @@ def data_prepare(  # noqa: PLR0913, PLR0917  (each argument is an option of the 
     datasets = [open_dataset(name, one, skip_broken, empty_aus=empty_aus, preset=preset, root=root) for one in splits]
     config = ViewConfig(image_size, face_size, crop_size, detector)
     with progress_bar() as progress:
-        task = progress.add_task("pictures", total=None)
-
-        def advance(done: int, total: int) -> None:
-            progress.update(task, completed=done, total=total)
-
-        made = prepare_dataset(datasets, out, config, number=number, workers=workers, advance=advance)
+        made = prepare_dataset(datasets, out, config, number=number, workers=workers, watch=follow(progress))
     views = made.views
-    say(f"{made.describe()}, {int((~views.found).sum())} without a face; {_size_of(out) / 2**20:,.0f} MiB")
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    say(f"{made.describe()}, {int((~views.found).sum())} without a face; {size / 2**20:,.0f} MiB")
     say(f"use it: prepared:{out.resolve()}")
-
-
-def _size_of(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -21,13 +21,15 @@ from actfer_env.cli.options import (
     SkipBrokenOption,
     SplitOption,
     TargetArgument,
+    ToolsOption,
     TurnsOption,
     ZoomsOption,
     au_set_of,
     open_dataset,
     reward_of,
+    tools_of,
 )
-from actfer_env.cli.output import complain, print_summary, progress_bar, say
+from actfer_env.cli.output import complain, follow, print_summary, progress_bar, say
 from actfer_env.errors import AgentError, DataError
 from actfer_env.files import check_writable, new_folder, write_text_atomic
 from actfer_env.packages import needs
@@ -64,6 +66,7 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
     detector: DetectorOption = "auto",
     max_turns: TurnsOption = None,
     max_zooms: ZoomsOption = None,
+    tools: ToolsOption = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens of a turn.")] = 1024,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
     seed: SeedOption = 0,
@@ -102,6 +105,8 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
         raise DataError("give one of --model and --agent")
     if agent is not None and (endpoint is not None or dry_run):
         raise DataError("--endpoint and --dry-run go with --model, not with --agent")
+    if agent is not None and tools is not None:
+        raise DataError("--tools goes with --model: the actions of --agent have ActFER's two tools")
     if agent is not None:
         _play_agent(agent, open_dataset(target, split, skip_broken, "test", empty_aus=empty_aus, preset=data_preset,
                                         number=number, root=root), out, embed,
@@ -114,8 +119,9 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
     chosen |= {} if coordinates is None else {"coordinates": coordinates}
     chat = ChatConfig(**chosen, schemas_in_prompt=endpoint is not None and not native_calls)
     episode = EpisodeConfig(
-        6 if max_turns is None else max_turns, 4 if max_zooms is None else max_zooms, au_set_of(au_set)
-    )
+        6 if max_turns is None else max_turns, 4 if max_zooms is None else max_zooms, au_set_of(au_set),
+        tools=tools_of(tools),
+    )  # fmt: skip
     config = EvalConfig(chat, episode, detector, number, repeats, reward_of(fields))
     dataset = open_dataset(target, split, skip_broken, "test", empty_aus=empty_aus, preset=data_preset, number=number,
                            root=root)  # fmt: skip
@@ -158,9 +164,8 @@ def _evaluate(agent: Any, dataset: Dataset, config: EvalConfig, out: Path, embed
 
     total = min(config.number or len(dataset), len(dataset)) * config.repeats
     with new_folder(out), progress_bar() as progress:
-        task = progress.add_task("conversations", total=total)
         try:
-            run = evaluate(agent, dataset, config, out, lambda done: progress.update(task, completed=done))
+            run = evaluate(agent, dataset, config, out, follow(progress))
         except AgentError as error:
             if error.run is None:
                 raise

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from actfer_env.cli.options import DetectorOption, OutOption
-from actfer_env.cli.output import complain, is_terminal, progress_bar, say
+from actfer_env.cli.output import complain, follow, is_terminal, progress_bar, say
 from actfer_env.errors import ImageError, plain
 from actfer_env.files import check_writable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from actfer_env.progress import Watch
 
 
 class Format(str, Enum):
@@ -59,9 +61,9 @@ def inspect(  # noqa: PLR0913, PLR0917  (each argument is an option of the comma
         check_writable(out)
     paths, failed = _find(images)
     show, done, faces = _printer(format_), 0, 0
-    with _progress(len(paths)) as advance:
+    with _progress() as watch:
         for number, one in enumerate(inspect_all(paths, config, workers=workers), 1):
-            advance(number)
+            watch("images", number, len(paths), {})
             if one.error:
                 complain(one.error)
                 failed += 1
@@ -115,14 +117,10 @@ def _row(cells: Iterable[Any]) -> str:
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """Give what moves a bar to the number of finished images.
-
-    There is no bar where the results themselves scroll by, or nobody looks.
-    """
+def _progress() -> Iterator[Watch]:
+    """Give what moves a bar; there is none where the results themselves scroll by, or nobody looks."""
     if is_terminal(sys.stdout) or not is_terminal(sys.stderr):
-        yield lambda done: None
+        yield lambda *progress: None
         return
     with progress_bar() as bar:
-        task = bar.add_task("images", total=total)
-        yield lambda done: bar.update(task, completed=done)
+        yield follow(bar)

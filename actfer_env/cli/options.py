@@ -57,6 +57,13 @@ AUSetOption = Annotated[
     str | None,
     typer.Option(metavar="SET", help="AUs that count: core (default), disfa, disfa12, facial_r1, or a list: 6,12."),
 ]
+ToolsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAMES", help="Tools that the policy may call: registered names, by commas.",
+        show_default="the two of ActFER",
+    ),
+]  # fmt: skip
 PresetOption = Annotated[
     str | None,
     typer.Option("--preset", "--data-preset", help="Of drawn faces: easy, standard, hard, mixed or subtle."),
@@ -127,6 +134,19 @@ def _load(name: str, root: Path | None, split: str | None, options: dict[str, An
 def au_set_of(text: str | None) -> tuple[int, ...]:
     """Return the Action Units of ``--au-set``; the default is the core set."""
     return facs.CORE_AUS if text is None else facs.parse_au_set(text)
+
+
+def tools_of(text: str | None) -> tuple[str, ...]:
+    """Return the names of ``--tools``; the default is ActFER's two tools.
+
+    Raises:
+        ToolError: a name is unknown, or given twice.
+    """
+    from actfer_env.tools.base import DEFAULT_TOOLS
+    from actfer_env.tools.toolkit import toolkit
+
+    names = DEFAULT_TOOLS if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
+    return tuple(toolkit(names))
 
 
 def reward_fields(given: Sequence[str], **named: Any) -> tuple[tuple[str, Any], ...]:

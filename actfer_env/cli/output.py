@@ -11,16 +11,17 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from actfer_env.evaluation import Run
+    from actfer_env.progress import Watch
 
 _SPELT = {"−": "-", "–": "-", "—": "-", "…": "...", "±": "+-", "×": "x", "→": "->", "≥": ">=", "≤": "<=",
           "‘": "'", "’": "'", "“": '"', "”": '"'}  # fmt: skip
 """Signs that some encodings lack -> how to write them there; any other becomes an escape such as \\u4e2d."""
 
 result_is_printed = True
-"""Whether the command's result is what it prints, so that output which is lost is an error."""
+"""True where the command's result is what it prints, so that output which is lost is an error."""
 
 
 class Stream:
@@ -139,6 +140,18 @@ def progress_bar() -> Any:
     # What goes to a file or pipe must not be led into the bar's terminal.
     stays = is_terminal(sys.stdout)
     return Bar(*columns, console=Console(stderr=True), transient=True, redirect_stdout=stays)
+
+
+def follow(progress: Any) -> Watch:
+    """Return a callback that moves a progress bar, a bar for each phase."""
+    tasks: dict[str, Any] = {}
+
+    def watch(phase: str, done: int, total: int, figures: Mapping[str, float]) -> None:
+        if phase not in tasks:
+            tasks[phase] = progress.add_task(phase, total=total)
+        progress.update(tasks[phase], completed=done, total=total)
+
+    return watch
 
 
 def print_summary(run: Run, au_set: Iterable[int] | None = None) -> None:

@@ -29,12 +29,12 @@ from actfer_env.cli.options import (
     open_dataset,
     reward_of,
 )
-from actfer_env.cli.output import complain, print_summary, progress_bar, say
+from actfer_env.cli.output import complain, follow, print_summary, progress_bar, say
 from actfer_env.errors import DataError
 from actfer_env.files import check_writable, write_text_atomic
 
 if TYPE_CHECKING:
-    from actfer_env.agents.light.agent import ExportFormat
+    from actfer_env.agents.light.export import ExportFormat
     from actfer_env.data import Dataset
     from actfer_env.evaluation import Run
     from actfer_env.evaluation.play import RolloutConfig
@@ -272,10 +272,8 @@ def play_and_report(
 
     check_writable(out)
     _check_kind(out)
-    total = min(config.number or len(dataset), len(dataset)) * config.group_size
     with progress_bar() as progress:
-        task = progress.add_task("episodes", total=total)
-        run = play_all(dataset, config, lambda name: progress.advance(task))
+        run = play_all(dataset, config, follow(progress))
     for failure in run.failures:
         complain(failure["error"])
     if not run.rollouts:

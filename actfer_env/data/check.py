@@ -8,7 +8,7 @@ import inspect
 import os
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain, product
@@ -25,6 +25,7 @@ from actfer_env.data.loaders.base import GONE, Edition, Info, differences
 from actfer_env.data.registry import DATASETS, call_loader, known_name
 from actfer_env.errors import ActFERError, DataError, ImageError
 from actfer_env.packages import needs
+from actfer_env.progress import Watch
 from actfer_env.sample import Sample
 from actfer_env.splits import SPLITS
 
@@ -133,7 +134,7 @@ class CheckReport:
 
 def check_dataset(
     name: str, root: str | os.PathLike[str] | None = None, config: CheckConfig | None = None,
-    options: Mapping[str, Any] | None = None, watch: Callable[[int, int], None] | None = None,
+    options: Mapping[str, Any] | None = None, watch: Watch | None = None,
 ) -> CheckReport:  # fmt: skip
     """Inspect a data set.
 
@@ -147,7 +148,7 @@ def check_dataset(
         root: Folder or file, for those that need one.
         config: Extent of the check.
         options: Options of its loader.
-        watch: Called with the pictures that were read so far, and all of them.
+        watch: Called after each picture with "pictures", how many were read, and how many there are.
 
     Returns:
         The report; the same for the same files.
@@ -180,14 +181,14 @@ def check_dataset(
     _hold_counts(report, samples)
     _hold_subjects(report, records)
     if config.pictures:
-        _check_pictures(report, records, samples, config, watch or (lambda done, total: None))
+        _check_pictures(report, records, samples, config, watch)
     report.findings.sort(key=lambda finding: not finding.fault)
     return report
 
 
 @dataclass
 class _Records:
-    """What the first pass keeps of each sample: a split's number, and of the whole the ids that come twice."""
+    """Notes of the first pass on each sample: a split's number, and of the whole the ids that come twice."""
 
     splits: NDArray[np.int8]
     names: tuple[str, ...]
@@ -211,7 +212,7 @@ def _load(name: str, place: str | None, options: dict[str, Any], config: CheckCo
 
 
 def _is_drawn(name: str) -> bool:
-    """Whether a data set has no end: it takes a split, and its samples are drawn by code."""
+    """Tell whether a data set has no end: it takes a split, and its samples are drawn by code."""
     loader = DATASETS.find(name)
     return "split" in inspect.signature(loader).parameters and not hasattr(loader, "info")
 
@@ -296,7 +297,7 @@ def _hold_subjects(report: CheckReport, records: _Records) -> None:
 
 def _check_pictures(
     report: CheckReport, records: _Records, samples: Sequence[Sample], config: CheckConfig,
-    watch: Callable[[int, int], None],
+    watch: Watch | None,
 ) -> None:  # fmt: skip
     """Read every picture; name the broken ones, and what is the same or nearly the same."""
     count = len(records.splits)
@@ -318,7 +319,8 @@ def _check_pictures(
             digests[index], readable[index] = np.void(digest), True
             if value is not None:
                 hashes[index], structured[index] = value, True
-        watch(at, len(todo))
+        if watch is not None:
+            watch("pictures", at, len(todo), {})
     report.add("broken pictures", True, broken, f"{_count(broken, 'picture')} that cannot be read: {_first(broken)}")
     first = _equal_files(report, records, samples, digests, readable)
     kept = np.flatnonzero(structured & first)

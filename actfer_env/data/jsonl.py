@@ -23,7 +23,7 @@ _KEYS = (
     "id", "dataset", "image", "question", "AUs", "labels", "description", "meta_info", "split", "prealigned",
     "au_boxes",
 )  # fmt: skip
-"""What a line may hold."""
+"""Keys that a line may hold."""
 _NEAR = {
     "labels": ("labels", "label", "emotion", "emotions", "emo", "expression", "expressions", "emotionlabel",
                "truelabel"),
@@ -36,7 +36,7 @@ _NEAR = {
 """Key -> how other projects spell it, in small letters without signs."""
 _BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
          (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))  # fmt: skip
-"""How a file begins -> its encoding; UTF-32's little-endian mark begins like UTF-16's, so it comes first."""
+"""First bytes of a file -> its encoding; UTF-32's little-endian mark begins like UTF-16's, so it comes first."""
 
 
 def load_jsonl(
@@ -240,7 +240,7 @@ def _meant(key: str, value: Any) -> Any:
 
 
 def _usable(key: str, value: Any) -> bool:
-    """Whether a value under a near name can be read: of a number and a name of a class, the name is taken."""
+    """Tell whether a value under a near name can be read: of a number and a name of a class, the name is taken."""
     try:
         _meant(key, value)
     except (TypeError, ValueError):
@@ -249,7 +249,7 @@ def _usable(key: str, value: Any) -> bool:
 
 
 def _like_label(key: str, value: Any) -> bool:
-    """Whether what stands under an unknown key looks like a label."""
+    """Tell whether what stands under an unknown key looks like a label."""
     if re.search(r"label|emo|expr|class|categor|target|unit|^aus?$|^gt$", _bare(key)):
         return True
     try:

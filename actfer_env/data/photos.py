@@ -72,7 +72,8 @@ def load_photos(
         if known is not None:
             yield replace(known, prealigned=known.prealigned or prealigned, split=known.split or splits[path])
             continue
-        unlisted[path] = _folder_label(folders[path]) if auto else None
+        named = filter(None, map(_emotion_of, reversed(folders[path])))
+        unlisted[path] = next(named, None) if auto else None
         yield Sample(
             id=path.name if base.is_file() else path.relative_to(base).as_posix(),
             source=path,
@@ -115,10 +116,6 @@ def _splits(paths: Sequence[Path], folders: dict[Path, tuple[str, ...]]) -> dict
     if not any(found.values()) and (named := file_splits(path.stem for path in paths)):
         return dict(zip(paths, named, strict=True))
     return found
-
-
-def _folder_label(folders: Sequence[str]) -> str | None:
-    return next((emotion for folder in reversed(folders) if (emotion := _emotion_of(folder))), None)
 
 
 def _emotion_of(folder: str) -> str | None:

@@ -80,19 +80,15 @@ def portrait() -> RGB:
 
 def _sample(index: int, config: PortraitConfig) -> Sample:
     name = f"portrait-{index:02d}"
-    quality = _quality(index, config)
+    quality = "poor" if index % config.poor_every == config.poor_every - 1 else "good"
+    if index % config.lost_every == config.lost_every - 1:
+        quality = "lost"
     source: Callable[[], RGB] = partial(_draw, index, quality, config) if index else portrait
     return Sample(
         id=name, source=source, emotion="happiness", aus=frozenset({6, 12, 25}),
         split=("train", "train", "val", "train", "train", "test")[index % 6],
         meta={"dataset": "portrait", "image": name, "quality": quality},
     )  # fmt: skip
-
-
-def _quality(index: int, config: PortraitConfig) -> str:
-    if index % config.lost_every == config.lost_every - 1:
-        return "lost"
-    return "poor" if index % config.poor_every == config.poor_every - 1 else "good"
 
 
 def _draw(index: int, quality: str, config: PortraitConfig) -> RGB:

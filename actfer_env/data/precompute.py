@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -18,14 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actfer_env.bounds import bounded, check_fields
+from actfer_env.data.references import reference, sample_of
 from actfer_env.errors import DataError, DetectorError, ImageError
 from actfer_env.files import sweep
 from actfer_env.plugins import Carrying, changes
+from actfer_env.progress import Watch
 from actfer_env.sample import Dataset, Sample
 from actfer_env.tools.detectors.base import Detector, make_detector
 from actfer_env.tools.detectors.cached import DetectionStore, Row, picture_digest
 from actfer_env.tools.orientation import detect_in
-from actfer_env.verl_plugin.rows import reference, sample_of
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def precompute(
     dataset: Dataset,
     folder: str | os.PathLike[str],
     config: PrecomputeConfig | None = None,
-    watch: Callable[[Precomputed], None] | None = None,
+    watch: Watch | None = None,
 ) -> Precomputed:
     """Detect every sample of a data set once; a later call goes on where this one stopped.
 
@@ -98,7 +99,7 @@ def precompute(
         dataset: A data set of `load_dataset`.
         folder: Folder to write; several data sets may share it, for one detector.
         config: Detector and sizes.
-        watch: Called with the counts so far after each shard.
+        watch: Called after each shard with "pictures", how many are done, how many there are, and the counts so far.
 
     Returns:
         The counts.
@@ -115,8 +116,9 @@ def precompute(
     try:
         for counts in _parallel(shards, dataset, store, config.workers):
             done.add(counts)
-            if watch:
-                watch(done)
+            if watch is not None:
+                names = ("detected", "kept", "prealigned", "faceless", "unread")
+                watch("pictures", done.total, sum(map(len, shards)), {name: getattr(done, name) for name in names})
     finally:  # workers that were killed leave drafts
         for bucket in store.folder.iterdir():
             sweep(bucket)
@@ -154,18 +156,15 @@ def _make(found: Sequence[Any], store: DetectionStore) -> Precomputed:
     samples = [sample if isinstance(sample, Sample) else sample_of(sample) for sample in found]
     wanted = [sample for sample in samples if not sample.prealigned]
     done = Precomputed(prealigned=len(samples) - len(wanted))
-    path = store.shard(store.bucket(samples[0].id), _signature(wanted))
+    # The shard's name changes with its samples and with their files.
+    name = hashlib.sha256(json.dumps([_state(sample) for sample in wanted]).encode()).hexdigest()[:24]
+    path = store.shard(store.bucket(samples[0].id), name)
     if not wanted or _whole(path, done):
         done.kept += len(wanted)
     else:
         detector = _detector(store.spec, changes())
         store.write(path, (row for sample in wanted for row in _row(sample, store, detector, done)))
     return done
-
-
-def _signature(samples: Sequence[Sample]) -> str:
-    """Return a shard's name, which changes with its samples and with their files."""
-    return hashlib.sha256(json.dumps([_state(sample) for sample in samples]).encode()).hexdigest()[:24]
 
 
 def _state(sample: Sample) -> list[Any]:
@@ -177,7 +176,7 @@ def _state(sample: Sample) -> list[Any]:
 
 
 def _whole(path: Path, done: Precomputed) -> bool:
-    """Whether a shard is there, can be read and lacks nothing; a broken one is removed, to be made again."""
+    """Tell whether a shard is there, can be read and lacks nothing; a broken one is removed, to be made again."""
     if not path.exists():
         return False
     try:

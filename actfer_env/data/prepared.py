@@ -25,11 +25,13 @@ from actfer_env.errors import DataError
 from actfer_env.files import expand
 from actfer_env.identity import refuse_other
 from actfer_env.images import RGB
+from actfer_env.prepare import prepared
+from actfer_env.progress import Watch
 from actfer_env.sample import Dataset, Sample, SampleSequence
 from actfer_env.splits import AUTO, SPLITS, lacks_split
 
 if TYPE_CHECKING:
-    from actfer_env.agents.light.views import PreparedImages, ViewConfig
+    from actfer_env.data.views import PreparedImages, ViewConfig
 
 PREPARED = Info(
     "prepared", "a prepared data set", "what 'actfer data prepare' wrote", (), "your own folder",
@@ -38,7 +40,7 @@ PREPARED = Info(
 
 def prepare_dataset(
     dataset: Dataset | Sequence[Dataset], folder: str | os.PathLike[str], config: ViewConfig | None = None, *,
-    number: int | None = None, workers: int | None = None, advance: Callable[[int, int], None] | None = None,
+    number: int | None = None, workers: int | None = None, watch: Watch | None = None,
 ) -> Dataset:  # fmt: skip
     """Keep the pictures of a data set in a folder, for `load_dataset("prepared:FOLDER")`.
 
@@ -50,7 +52,7 @@ def prepare_dataset(
         config: Sizes and detector; the defaults are those of the environments.
         number: Samples of each split, from the first on; None is all.
         workers: Processes; None is one for each core.
-        advance: Called with the number of samples done and their sum.
+        watch: Called with "pictures", how many samples are done, and how many there are.
 
     Returns:
         The data set of kept pictures.
@@ -59,8 +61,7 @@ def prepare_dataset(
         ImageError: a picture cannot be read.
         DataError: the folder holds something else, or cannot be written.
     """
-    from actfer_env.agents.light.views import ViewConfig, read_views, views_facts, write_views
-    from actfer_env.agents.prepare import prepared
+    from actfer_env.data.views import ViewConfig, read_views, views_facts, write_views  # it loads Pillow
 
     config, target = config or ViewConfig(), expand(folder)
     given = [dataset] if isinstance(dataset, Dataset) else list(dataset)
@@ -72,14 +73,8 @@ def prepare_dataset(
         kept = read_views(target)
         refuse_other(target, "data set", {name: kept.facts[name] for name in facts}, facts)
         return load_dataset("prepared", target)
-    count = sum(map(len, parts))
-    say = None if advance is None else partial(_of, advance, count)
-    write = partial(write_views, parts, config, facts, target.parent / f"{target.name}.parts", workers, say)
+    write = partial(write_views, parts, config, facts, target.parent / f"{target.name}.parts", workers, watch)
     return load_dataset("prepared", prepared(target.parent, target.name, write))
-
-
-def _of(advance: Callable[[int, int], None], count: int, done: int) -> None:
-    advance(done, count)
 
 
 def _by_split(dataset: Dataset, number: int | None) -> list[Dataset]:
@@ -104,7 +99,7 @@ def load_prepared(root: str | None, *, split: str | None = None, n: int | None =
     """
     if root is None:
         raise DataError("data set 'prepared' needs a folder: prepared:FOLDER, written by 'actfer data prepare'")
-    from actfer_env.agents.light.views import read_views
+    from actfer_env.data.views import read_views
 
     views = read_views(os.path.realpath(expand(root)))
     names = np.repeat([name or "" for name, _ in views.facts["splits"]], [size for _, size in views.facts["splits"]])

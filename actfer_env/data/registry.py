@@ -16,7 +16,7 @@ from actfer_env.sample import Dataset, Sample
 from actfer_env.splits import AUTO, SPLITS, lacks_split
 
 Loader: TypeAlias = Callable[..., Iterable[Sample]]
-"""What is registered for a data set: called as ``loader(root, **options)``, where `root` is a folder or file or None,
+"""Loader of a data set: called as ``loader(root, **options)``, where `root` is a folder or file or None,
 it returns the samples of all splits; a loader with a parameter `split` gets it, and returns that split alone. One that
 `loaders.base.described` marks also gets "auto", and what it returns has the split that was taken as `split`."""
 

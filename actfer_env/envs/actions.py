@@ -85,7 +85,11 @@ class ZoomBox(spaces.Box):
         """Return a random box, beside a mask one that was not magnified before."""
         while True:
             drawn = super().sample(None, probability)
-            if mask is None or _is_new(_corners(drawn), mask):
+            box = _corners(drawn)
+            if mask is None:
+                return drawn
+            sound = box.x1 < box.x2 and box.y1 < box.y2
+            if sound and not is_repeat(check_box(box, mask.zoom), mask.boxes, mask.zoom):
                 return drawn
 
 
@@ -353,10 +357,6 @@ def _index(value: Any, count: int, name: str) -> int:
 def _corners(box: Any) -> Box:
     """Return (cx, cy, w, h) as (x1, y1, x2, y2), clipped to the frame."""
     return Box.from_centre(*(float(value) for value in box)).clipped()
-
-
-def _is_new(box: Box, mask: Magnified) -> bool:
-    return box.x1 < box.x2 and box.y1 < box.y2 and not is_repeat(check_box(box, mask.zoom), mask.boxes, mask.zoom)
 
 
 def _emotion(value: Any) -> str:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from actfer_env.chat.config import ChatConfig
 from actfer_env.chat.episode import ChatEpisode, chat_tools
-from actfer_env.chat.messages import Message
 from actfer_env.data import Dataset
 from actfer_env.data.registry import as_dataset
 from actfer_env.envs.panel import Panel
@@ -193,11 +192,11 @@ class ActFERChatEnv(EpisodeEnv[str]):
 
 def as_text(messages: Any) -> str:
     """Return messages as "role: text" lines, each picture as ``<image>``."""
-    return "\n".join(f"{message['role']}: {_flat(message)}" for message in messages)
-
-
-def _flat(message: Message) -> str:
-    return " ".join("<image>" if part["type"] == "image" else str(part["text"]) for part in message["content"])
+    lines = []
+    for message in messages:
+        parts = ["<image>" if part["type"] == "image" else str(part["text"]) for part in message["content"]]
+        lines.append(f"{message['role']}: {' '.join(parts)}")
+    return "\n".join(lines)
 
 
 def escape(text: str) -> str:

@@ -19,7 +19,6 @@ from actfer_env.envs.reset import Choice, EpisodeEnv
 from actfer_env.episode import Episode, EpisodeConfig
 from actfer_env.images import RGB
 from actfer_env.rewards import UCGRPO, Scores, UCGRPOConfig
-from actfer_env.rollout import Rollout
 from actfer_env.tools import FaceTools
 from actfer_env.tools.align import check_size
 from actfer_env.tools.detectors import Detector
@@ -215,7 +214,8 @@ class ActFEREnv(EpisodeEnv[Any]):
         }  # fmt: skip
         reward = 0.0
         if episode.done:
-            rollout, self._scores = self._finish()
+            rollout = episode.rollout(meta={"aus_derived": True} if self.codec.derives_aus else None)
+            self._scores = self.scorer.score([rollout])
             terms = self._scores.terms(0)
             reward = terms["total"]
             info |= {"rollout": rollout, "reward_terms": terms, **self._scores.reading(0)}
@@ -256,10 +256,6 @@ class ActFEREnv(EpisodeEnv[Any]):
     def _show(self) -> None:
         if self.render_mode == "human":
             self.render()
-
-    def _finish(self) -> tuple[Rollout, Scores]:
-        rollout = self._running().rollout(meta={"aus_derived": True} if self.codec.derives_aus else None)
-        return rollout, self.scorer.score([rollout])
 
     def _info(self) -> dict[str, Any]:
         episode = self._running()

@@ -14,9 +14,12 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from actfer_env import facs
+from actfer_env._moved import old_names
 from actfer_env.envs.actions import ActionCodec
 from actfer_env.episode import Episode
 from actfer_env.images import RGB
+
+__getattr__ = old_names(__name__)
 
 Arrays = dict[str, NDArray[Any]]
 """Key of the observation -> its values, in a batch with a leading axis of n."""
@@ -63,7 +66,11 @@ class ObservationLayout:
         })  # fmt: skip
 
     def nbytes(self, n: int) -> int:
-        """Return the bytes that the arrays of n observations take in one block."""
+        """Return the bytes that the arrays of n observations take in one block.
+
+        Args:
+            n: Number of observations.
+        """
         return sum(_padded(n * prod(shape) * dtype.itemsize) for shape, dtype in self._fields.values())
 
     def arrays(self, n: int, block: Any = None) -> Arrays:
@@ -107,13 +114,27 @@ class ObservationWriter:
     def start(self, first: int, episodes: Sequence[Episode]) -> None:
         """Write the first observations of episodes over one sample into the rows from `first` on.
 
+        Args:
+            first: Row of the first episode.
+            episodes: Fresh episodes over one sample, for the rows from `first` on.
+
         Raises:
             ImageError: the sample's picture cannot be read; the rows are unchanged then.
         """
+        arrays = self.arrays
         picture = episodes[0].tools.overview(episodes[0].sample, self.layout.image_size)
-        self.arrays["image"][first : first + len(episodes)] = picture
+        arrays["image"][first : first + len(episodes)] = picture
         for row, episode in enumerate(episodes, start=first):
-            self._clear(row)
+            if self._face_shown[row]:  # what the row's last episode has left
+                arrays["face"][row] = 0
+                arrays["region_boxes"][row] = 0.0
+                self._face_shown[row] = False
+            if self._crops_shown[row]:
+                for pictures in self._crops[: self._crops_shown[row]]:
+                    pictures[row] = 0
+                arrays["crop_boxes"][row] = 0.0
+                arrays["crop_mask"][row] = 0
+                self._crops_shown[row] = 0
             self.update(row, episode)
 
     def update(self, row: int, episode: Episode) -> None:
@@ -124,39 +145,18 @@ class ObservationWriter:
             episode: Its episode, after the turn.
         """
         if not self._face_shown[row] and episode.alignment is not None:
-            self._show_face(row, episode)
-        if self._crops_shown[row] < len(episode.crops):
-            self._show_crops(row, episode)
-        self._state[row] = episode.view
-        self._turns[row] = episode.config.max_turns - episode.turn
-        self._masks[row] = self.codec.mask(episode)
-
-    def _clear(self, row: int) -> None:
-        arrays = self.arrays
-        if self._face_shown[row]:
-            arrays["face"][row] = 0
-            arrays["region_boxes"][row] = 0.0
-            self._face_shown[row] = False
-        if self._crops_shown[row]:
-            for pictures in self._crops[: self._crops_shown[row]]:
-                pictures[row] = 0
-            arrays["crop_boxes"][row] = 0.0
-            arrays["crop_mask"][row] = 0
-            self._crops_shown[row] = 0
-
-    def _show_face(self, row: int, episode: Episode) -> None:
-        assert episode.alignment is not None
-        self.arrays["face"][row] = episode.tools.face(episode.sample, episode.alignment, self.layout.face_size)
-        self.arrays["region_boxes"][row] = list(episode.alignment.regions.values())
-        self._face_shown[row] = True
-
-    def _show_crops(self, row: int, episode: Episode) -> None:
+            self.arrays["face"][row] = episode.tools.face(episode.sample, episode.alignment, self.layout.face_size)
+            self.arrays["region_boxes"][row] = list(episode.alignment.regions.values())
+            self._face_shown[row] = True
         for slot in range(self._crops_shown[row], len(episode.crops)):
             crop = episode.crops[slot]
             self._crops[slot][row] = self._checked(crop.image)
             self.arrays["crop_boxes"][row, slot] = crop.box
             self.arrays["crop_mask"][row, slot] = 1
         self._crops_shown[row] = len(episode.crops)
+        self._state[row] = episode.view
+        self._turns[row] = episode.config.max_turns - episode.turn
+        self._masks[row] = self.codec.mask(episode)
 
     def _checked(self, image: RGB) -> RGB:
         side = self.layout.crop_size
@@ -168,7 +168,7 @@ class ObservationWriter:
         return image
 
 
-class Copier:
+class BufferPool:
     """Copies batches; large ones into memory of earlier copies that nobody holds any more.
 
     To the caller every copy is memory of its own. Asking the system for fresh pages costs more than copying into
@@ -186,7 +186,7 @@ class Copier:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel without the blocks, which belong to copies given out here."""
-        return Copier, (self._layout, self._n)
+        return BufferPool, (self._layout, self._n)
 
     def copy(self, arrays: Mapping[str, NDArray[Any]]) -> Arrays:
         """Return arrays of their own memory with the same values."""

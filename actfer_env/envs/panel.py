@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from actfer_env import facs
 from actfer_env.episode import Episode, State
-from actfer_env.images import RGB
+from actfer_env.images import RGB, font
 from actfer_env.tools.align import Alignment
 
 if TYPE_CHECKING:
@@ -85,7 +85,15 @@ def draw_face(image: RGB, alignment: Alignment, side: int = 224) -> RGB:
 
 
 def box_colour(alignment: Alignment, box: Sequence[float]) -> Colour:
-    """Return a region's colour for that region's box, else the colour of free boxes."""
+    """Return a region's colour for that region's box, else the colour of free boxes.
+
+    Args:
+        alignment: Alignment of the face.
+        box: Box (x1, y1, x2, y2) in the aligned frame, shares in [0, 1].
+
+    Returns:
+        The colour, RGB from 0 to 255.
+    """
     for name, region in alignment.regions.items():
         if np.allclose(region, box, atol=1e-6):
             return REGION_COLOURS[name]
@@ -93,7 +101,12 @@ def box_colour(alignment: Alignment, box: Sequence[float]) -> Colour:
 
 
 def show_window(panel: RGB | None, fps: float = 2.0) -> None:
-    """Show a panel in a window, or close the window with None; without a display, say so once in the log."""
+    """Show a panel in a window, or close the window with None; without a display, say so once in the log.
+
+    Args:
+        panel: Picture, RGB uint8 (H, W, 3); None closes the window.
+        fps: Frames a second: how long the picture is waited for.
+    """
     if not _has_display():
         if panel is not None:
             _warn_no_display()
@@ -212,10 +225,8 @@ class Panel:
         pen.text((470, 368), shown, fill=colour, font=font(15))
         target = None if episode.sample.aus is None else episode.sample.aus & frozenset(episode.config.au_set)
         pen.text((470, 390), f"truth: {truth or 'unlabelled'}  {_units(target)}", fill=self.faint, font=font(13))
-        if terms is not None:
-            self._bars(pen, terms)
-
-    def _bars(self, pen: ImageDraw.ImageDraw, terms: Mapping[str, float]) -> None:
+        if terms is None:
+            return
         middle, unit = 720, 150
         for i, (name, value) in enumerate(terms.items()):
             y = 420 + i * 22
@@ -229,12 +240,6 @@ class Panel:
     def _title(self, pen: ImageDraw.ImageDraw, at: tuple[int, int], title: str, note: str) -> None:
         pen.text(at, title, fill=self.ink, font=font(15))
         pen.text((at[0] + pen.textlength(title, font=font(15)) + 10, at[1] + 2), note, fill=self.faint, font=font(13))
-
-
-@lru_cache(maxsize=16)
-def font(size: int) -> Any:
-    """Return Pillow's own font at a size in pixels; no font file is needed."""
-    return ImageFont.load_default(size)
 
 
 def _outline(picture: NDArray[Any], quad: NDArray[np.float64], colour: Colour, thick: int) -> None:

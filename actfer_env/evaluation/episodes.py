@@ -15,7 +15,7 @@ from actfer_env.evaluation.run import Run
 from actfer_env.rewards import TERMS
 from actfer_env.rewards.explain import explain_rollout
 from actfer_env.rollout import Rollout
-from actfer_env.tools.base import describe_call
+from actfer_env.tools.toolkit import describe_call
 
 VERDICTS: Mapping[str, str] = {
     "right": "right", "wrong": "wrong", "none": "no answer", "unlabelled": "no label to compare",

@@ -32,6 +32,7 @@ from actfer_env.identity import (
     same_picture,
     sample_facts,
 )
+from actfer_env.progress import Watch
 from actfer_env.rewards import UCGRPOConfig, au_f1
 from actfer_env.rollout import Rollout
 from actfer_env.tools.schema import tool_schemas
@@ -71,7 +72,7 @@ def evaluate(
     dataset: Dataset,
     config: EvalConfig | None = None,
     out: str | os.PathLike[str] | None = None,
-    advance: Callable[[int], None] | None = None,
+    watch: Watch | None = None,
 ) -> Run:
     """Play a data set with a language policy.
 
@@ -82,7 +83,7 @@ def evaluate(
         out: Folder in which every finished conversation is kept at once (`episodes.jsonl`). Called again with the
             same agent, data and config, `evaluate` plays only what is missing there. Labels may have been mended in
             between: kept answers are scored by the data set's labels of today. None keeps nothing.
-        advance: Called with the number of finished conversations, for a progress bar.
+        watch: Called after each conversation with "conversations", how many are finished, and how many there are.
 
     Returns:
         The run, in the data set's order, scored as one step of a fresh scorer. After Ctrl-C it holds what was
@@ -103,15 +104,15 @@ def evaluate(
     failures: list[dict[str, str]] = []
     refused: list[tuple[str, bool]] = []
     try:
-        for played, usage in agent.play(_missing(dataset, config, journal, failures, advance)):
+        for played, usage in agent.play(_missing(dataset, config, journal, failures, watch)):
             error, begun = _fault(played)
             if error is not None:
                 failures.append({"sample_id": played.episode.sample.id, "error": error})
                 refused.append((error, begun))
                 continue
             journal.keep(played.episode.rollout({"usage": asdict(usage)}), played.episode.sample)
-            if advance is not None:
-                advance(len(journal.kept))
+            if watch is not None:
+                watch("conversations", len(journal.kept), _count(dataset, config) * config.repeats, {})
         failures += _causes(journal, refused)
     except KeyboardInterrupt:
         failures.append({"sample_id": "", "error": "interrupted: run again to play what is missing"})
@@ -277,12 +278,12 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
 
 def _missing(
     dataset: Dataset, config: EvalConfig, journal: _Journal, failures: list[dict[str, str]],
-    advance: Callable[[int], None] | None,
+    watch: Watch | None,
 ) -> Iterator[ChatEpisode]:  # fmt: skip
     """Yield a fresh episode for every conversation that is not kept; unreadable pictures are listed and left out."""
     tools = chat_tools(config.detector, config.chat)
-    if advance is not None:
-        advance(len(journal.kept))
+    if watch is not None:
+        watch("conversations", len(journal.kept), _count(dataset, config) * config.repeats, {})
     for index in range(_count(dataset, config)):
         sample = dataset[index]
         for member in range(config.repeats):
@@ -315,6 +316,8 @@ def _to_run(
              "parsing": config.chat.parsing, "coordinates": config.chat.coordinates, "repeats": config.repeats,
              "max_turns": config.episode.max_turns, "max_zooms": config.episode.max_zooms,
              "au_set": facs.format_au_set(config.episode.au_set)}  # fmt: skip
+    if "tools" in config.episode.facts():
+        shown["tools"] = ", ".join(config.episode.toolkit)
     return finished_run(rollouts, dataset.arguments, shown, config.reward, failures)
 
 

@@ -20,7 +20,7 @@ PLUS_MINUS: dict[Spread, str] = {
     "interval": "± half of the 95 % interval (Student's t)",
     "error": "± one standard error",
 }
-"""What stands behind "±", in words, for the line that goes with a table."""
+"""Meaning of "±" in words, for the line that goes with a table."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,11 @@ class Interval:
 
     @classmethod
     def of(cls, values: Sequence[float] | NDArray[np.float64]) -> Interval:
-        """Return the interval of some values, such as those of several seeds; NaN is left out."""
+        """Return the interval of some values, such as those of several seeds; NaN is left out.
+
+        Args:
+            values: Values, float (n,).
+        """
         found = np.asarray(values, float)
         found = found[~np.isnan(found)]
         n = len(found)

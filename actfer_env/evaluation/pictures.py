@@ -17,9 +17,9 @@ from typing import Any, TypeAlias
 
 from PIL import Image
 
+from actfer_env._version import GENERATOR_VERSION
 from actfer_env.bounds import bounded, check_fields
 from actfer_env.data import Dataset, Sample, load_dataset
-from actfer_env.data.synthetic.samples import GENERATOR_VERSION
 from actfer_env.envs.panel import REGION_COLOURS, box_colour, draw_face, draw_original
 from actfer_env.errors import ActFERError
 from actfer_env.evaluation.run import PICTURE_FOLDER, Run
@@ -28,11 +28,11 @@ from actfer_env.identity import digest, listed
 from actfer_env.images import RGB, load_image, save_png
 from actfer_env.rollout import Rollout, ToolCall
 from actfer_env.tools.align import Alignment
-from actfer_env.tools.base import known_tool
+from actfer_env.tools.toolkit import known_tool
 from actfer_env.tools.zoom import ZoomConfig, crop_box
 
 _BROKEN = (ActFERError, OSError, AttributeError, LookupError, TypeError, ValueError)
-"""What a changed or foreign source may raise; the report then says so and goes on."""
+"""Errors that a changed or foreign source may raise; the report then says so and goes on."""
 
 
 @dataclass(frozen=True)
@@ -262,6 +262,10 @@ def _copy(sample: Sample, folder: Path) -> str:
 def stored_alignment(rollout: Rollout, image_size: tuple[int, int]) -> Alignment | None:
     """Return the alignment that a rollout stores, or None if it has none.
 
+    Args:
+        rollout: The rollout.
+        image_size: Width and height of its picture, pixels.
+
     Raises:
         ValueError: the picture has another size than the one that was aligned.
     """
@@ -292,7 +296,12 @@ def stratified(strata: Mapping[str, Hashable]) -> list[str]:
 
 
 def jpeg(pixels: RGB, quality: int) -> bytes:
-    """Return a picture as the bytes of a JPEG."""
+    """Return a picture as the bytes of a JPEG.
+
+    Args:
+        pixels: Picture, RGB uint8 (H, W, 3).
+        quality: JPEG quality, 1 to 95.
+    """
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=quality, optimize=True)
     return buffer.getvalue()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from actfer_env.data import Dataset
 from actfer_env.envs.face import ActFEREnv
 from actfer_env.errors import ActFERError, AgentError, DataError, DetectorError, ImageError, short
 from actfer_env.evaluation.run import Run, finished_run
+from actfer_env.progress import Watch
 from actfer_env.rewards import UCGRPOConfig
 from actfer_env.rollout import Rollout
 
@@ -84,7 +85,7 @@ def config_for(agents: Sequence[str], **given: Any) -> RolloutConfig:
     return RolloutConfig(agents=tuple(agents), **{**found, **{k: v for k, v in given.items() if v is not None}})
 
 
-def play(dataset: Dataset, config: RolloutConfig, advance: Callable[[str], None] | None = None) -> Run:
+def play(dataset: Dataset, config: RolloutConfig, watch: Watch | None = None) -> Run:
     """Play episodes over a data set.
 
     A sample whose picture cannot be read is left out and listed in the run's failures. An interrupt (Ctrl-C), or a
@@ -94,7 +95,7 @@ def play(dataset: Dataset, config: RolloutConfig, advance: Callable[[str], None]
     Args:
         dataset: The samples.
         config: Agents, group size and budgets.
-        advance: Called with the sample's id after every episode, for a progress bar.
+        watch: Called after each episode with "episodes", how many are over, and how many there are.
 
     Returns:
         The run, scored as one step of a fresh scorer.
@@ -107,14 +108,15 @@ def play(dataset: Dataset, config: RolloutConfig, advance: Callable[[str], None]
     env = make_env(dataset, config)
     rollouts: list[Rollout] = []
     failures: list[dict[str, str]] = []
+    total = min(config.number or len(dataset), len(dataset)) * config.group_size
     try:
-        for name, result in _episodes(env, dataset, config):
+        for done, (name, result) in enumerate(_episodes(env, dataset, config), start=1):
             if isinstance(result, ImageError):
                 failures.append({"sample_id": name, "error": str(result)})
             else:
                 rollouts.append(result)
-            if advance is not None:
-                advance(name)
+            if watch is not None:
+                watch("episodes", done, total, {})
     except KeyboardInterrupt:
         failures.append({"sample_id": "", "error": "interrupted: the samples after this were not played"})
     except (AgentError, DetectorError) as error:

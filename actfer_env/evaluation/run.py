@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 
 from actfer_env import facs
-from actfer_env._version import __version__
-from actfer_env.data.synthetic.samples import GENERATOR_VERSION
+from actfer_env._version import GENERATOR_VERSION, __version__
 from actfer_env.errors import ActFERError, DataError
 from actfer_env.files import write_text_atomic
 from actfer_env.rewards import TERMS, UCGRPO, Scores, UCGRPOConfig

@@ -11,10 +11,10 @@ from actfer_env.bounds import bounded, check_fields
 from actfer_env.errors import ActFERError
 
 Utility = Literal["contrastive", "fallback", "zoom", "none"]
-"""How the utility is formed: by contrast (ActFER eq. 12-14), by the fallback alone, by zooming alone, or not at all."""
+"""Form of the utility: by contrast (ActFER eq. 12-14), by the fallback alone, by zooming alone, or not at all."""
 
 FallbackOf = Literal["own", "unzoomed"]
-"""Whose answer the fallback judges: the rollout's own, or that of the group's members that did not zoom."""
+"""Answer that the fallback judges: the rollout's own, or that of the group's members that did not zoom."""
 
 
 class RewardError(ActFERError, ValueError):

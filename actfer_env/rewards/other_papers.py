@@ -45,7 +45,7 @@ class AnswerReward(ABC):
     std_ddof: int = bounded(1, choices=(0, 1))
     std_eps: float = bounded(1e-6, gt=0)
     grounded: ClassVar[bool] = False
-    """Whether the reward reads the boxes that `tools.au_areas.ground` adds to a rollout."""
+    """True where the reward reads the boxes that `tools.au_areas.ground` adds to a rollout."""
 
     def __post_init__(self) -> None:
         """Check every field."""

@@ -69,7 +69,7 @@ def measure_quality(texts: Sequence[str], script: str = "LATIN", broken: frozens
     scans = [_scan(text) for text in texts]
     prose = [text for _, text in scans]
     if broken is None:
-        broken = frozenset(i for i, (balanced, _) in enumerate(scans) if not balanced or not _beyond_thought(texts[i]))
+        broken = frozenset(i for i, (whole, _) in enumerate(scans) if not whole)
     return TextQuality(len(broken) / max(1, len(texts)), repeated_share(prose), foreign_share(prose, script))
 
 
@@ -136,9 +136,11 @@ def _in_script(letter: str, script: str) -> bool:
 def _scan(text: str) -> tuple[bool, str]:
     """Return whether a turn holds the form of one, and its prose.
 
-    Tags balance, what stands inside ``<think>`` being no tag, and every call holds a JSON object. The prose is the text
-    without tags and, if it holds the form, without tool calls.
+    Tags balance, what stands inside ``<think>`` being no tag, every call holds a JSON object, and there is more than a
+    thought at the head. The prose is the text without tags and, if tags and calls are right, without tool calls.
     """
+    thought, closed, rest = text.strip().partition("</think>")
+    acts = bool(rest.strip()) if closed and thought.startswith("<think>") else bool(text.strip())
     stack: list[str] = []
     prose: list[str] = []
     start = 0
@@ -155,17 +157,11 @@ def _scan(text: str) -> tuple[bool, str]:
             stack.append(name)
         elif not closing or not stack or stack.pop() != name:
             return False, _TAG.sub(" ", text)
-    return (False, _TAG.sub(" ", text)) if stack else (True, " ".join([*prose, text[start:]]))
-
-
-def _beyond_thought(text: str) -> str:
-    """Return what a turn holds beside a thought at its head."""
-    thought, closed, rest = text.strip().partition("</think>")
-    return rest.strip() if closed and thought.startswith("<think>") else text.strip()
+    return (False, _TAG.sub(" ", text)) if stack else (acts, " ".join([*prose, text[start:]]))
 
 
 def _is_object(body: str) -> bool:
-    """Whether a call's body holds a JSON object, as the parser looks for one."""
+    """Tell whether a call's body holds a JSON object, as the parser looks for one."""
     try:
         json.JSONDecoder().raw_decode(body[max(body.find("{"), 0) :])
     except (ValueError, RecursionError):

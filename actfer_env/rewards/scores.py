@@ -130,7 +130,14 @@ class Scores:
 
 
 def totals(task: Floats, structure: Floats, utility: Floats, quality: Floats) -> Floats:
-    """Return the sum of the terms, shape (n,), always added in the same order."""
+    """Return the sum of the terms, shape (n,), always added in the same order.
+
+    Args:
+        task: Task rewards, shape (n,).
+        structure: Structure terms, shape (n,).
+        utility: Utility terms, shape (n,).
+        quality: Quality terms, shape (n,).
+    """
     return task + structure + utility + quality
 
 

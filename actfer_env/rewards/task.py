@@ -9,7 +9,7 @@ from actfer_env.rewards.config import UCGRPOConfig
 from actfer_env.rollout import Rollout
 
 TaskCase = Literal["unanswered", "unlabelled", "aus_only", "right", "right_no_aus", "wrong", "wrong_no_aus"]
-"""Which line of the task reward applies; the ``_no_aus`` cases have no AU target, or do not use it."""
+"""Line of the task reward that applies; the ``_no_aus`` cases have no AU target, or do not use it."""
 
 
 def au_f1(predicted: Set[int] | None, target: Set[int]) -> float:
@@ -51,6 +51,10 @@ def task_reward(rollout: Rollout, config: UCGRPOConfig) -> float:
 
     Without AU target the AU term is dropped and the emotion counts alone; without emotion target the F1
     counts alone; with neither the reward is 0. Without an answer it is -gamma, whatever the target.
+
+    Args:
+        rollout: The rollout; its Action Units are sets of numbers.
+        config: The constants.
     """
     f1 = task_f1(rollout, config) or 0.0
     values: dict[TaskCase, float] = {

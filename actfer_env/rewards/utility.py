@@ -10,7 +10,7 @@ from actfer_env.rewards.config import UCGRPOConfig
 from actfer_env.rollout import Rollout
 
 Rule = Literal["neutral", "agreed", "missed", "overused", "fallback", "zoom", "none"]
-"""Where a rollout's utility comes from: the three outcomes of the contrast, a neutral one, or no contrast."""
+"""Origin of a rollout's utility: the three outcomes of the contrast, a neutral one, or no contrast."""
 
 _TOLERANCE = 1e-12
 
@@ -33,7 +33,12 @@ def contrast(task: Sequence[float], zoomed: Sequence[bool]) -> float | None:
 
 
 def phi(size: float, config: UCGRPOConfig) -> float:
-    """Return the penalty for ignoring a contrast of `size` >= 0; increasing, in [0, phi_scale]."""
+    """Return the penalty for ignoring a contrast of `size` >= 0; increasing, in [0, phi_scale].
+
+    Args:
+        size: Size of the contrast, at least 0.
+        config: The constants.
+    """
     return config.phi_scale * math.tanh(size / config.phi_width)
 
 
@@ -41,12 +46,22 @@ def lambda_factor(signed_ema: float, config: UCGRPOConfig) -> float:
     """Return ``1 + span (2 sigmoid(k U) - 1)``, in [1 - span, 1 + span] and increasing in U.
 
     With the default span of 0.5 this is ``0.5 + sigmoid(k U)``. Pass U for lambda_miss, -U for lambda_over.
+
+    Args:
+        signed_ema: U_e or -U_e, the emotion-wise EMA of contrasts.
+        config: The constants.
     """
     return 1.0 + config.ema_span * math.tanh(0.5 * config.ema_gain * signed_ema)
 
 
 def utility_rule(rollout: Rollout, delta: float | None, config: UCGRPOConfig) -> Rule:
-    """Return the rule that gives a rollout's utility, given its group's delta (None where undefined)."""
+    """Return the rule that gives a rollout's utility, given its group's delta (None where undefined).
+
+    Args:
+        rollout: The rollout.
+        delta: Contrast of its group, or None.
+        config: The constants.
+    """
     if config.utility == "zoom":
         return "zoom"
     if config.utility == "none":

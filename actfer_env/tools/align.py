@@ -6,30 +6,23 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from actfer_env import facs
 from actfer_env.boxes import Box
 from actfer_env.errors import DetectorError, ImageError, short
 from actfer_env.images import RGB, ImageSource, load_image
 from actfer_env.tools import geometry
-from actfer_env.tools.base import DETECT_ALIGN, Tool, ToolOutput, ViolationError, function_schema
 from actfer_env.tools.detectors import Detector, Face, make_detector
 from actfer_env.tools.orientation import find_faces
 from actfer_env.tools.regions import region_boxes
 from actfer_env.tools.sampling import sample_box
 from actfer_env.tools.template import TEMPLATE, FaceTemplate
-from actfer_env.tools.wire import Wire
-
-if TYPE_CHECKING:
-    from actfer_env.episode import Episode
-    from actfer_env.rollout import ToolCall
 
 FaceChoice: TypeAlias = int | tuple[float, float] | Literal["largest"]
-"""Which face: the largest (near ties go to the one nearest the centre), an index in order of size, or the face
+"""Choice of a face: the largest (near ties go to the one nearest the centre), an index in order of size, or the face
 whose box holds, or else lies nearest to, a point (x, y) in pixels."""
 
 
@@ -163,7 +156,12 @@ class Alignment:
 
     @classmethod
     def of_prealigned(cls, image_size: tuple[int, int], template: FaceTemplate = TEMPLATE) -> Alignment:
-        """Return the alignment of a picture that is an aligned face: it fills the frame, regions are the template's."""
+        """Return the alignment of a picture that is an aligned face: it fills the frame, regions are the template's.
+
+        Args:
+            image_size: Width and height of the picture, pixels.
+            template: Positions of the five landmarks.
+        """
         width, height = image_size
         scale = 1.0 / max(width, height)
         shift = ((1 - width * scale) / 2, (1 - height * scale) / 2)
@@ -279,63 +277,6 @@ def align(
     )  # fmt: skip
 
 
-class DetectAlign(Tool):
-    """The tool detect_align: finds the face and aligns it; once in an episode."""
-
-    name = DETECT_ALIGN
-    reading = ("faces", "index", "score", "box", "regions")
-    checked = True
-
-    def schema(self, wire: Wire) -> dict[str, Any]:
-        """Return the function schema; see `Tool`."""
-        del wire
-        what = "Find the face, bring it upright and to size, and get its four facial regions."
-        return function_schema(self.name, what, {})
-
-    def legal(self, episode: Episode) -> bool:
-        """Tell whether the face has not been looked for yet."""
-        return episode.detection == "not_called"
-
-    def refuse(self, episode: Episode) -> ViolationError:
-        """Return why there is nothing to look for."""
-        if episode.detection == "prealigned":
-            return ViolationError("the picture is an aligned face already", "illegal_order")
-        return ViolationError(f"{self.name} was called already", "repeated_call")
-
-    def run(self, episode: Episode, **arguments: Any) -> ToolOutput:
-        """Align the sample's face."""
-        del arguments
-        alignment = episode.tools.alignment(episode.sample)
-        if alignment is None:
-            told = "No face was found. Answer from the whole picture."
-            return ToolOutput(told, result={"faces": 0}, advise=False, searched=True)
-        many, side = alignment.faces, episode.wire.face
-        which = "one face" if many == 1 else f"face {alignment.index + 1} of {many} by size"
-        shown = (episode.tools.face(episode.sample, alignment, side),) if side else ()
-        return ToolOutput(f"Aligned {which}.", shown, result=alignment.to_dict(), searched=True, alignment=alignment)
-
-    def tell(self, output: ToolOutput, wire: Wire) -> dict[str, Any]:
-        """Return the boxes of the regions, None without a face."""
-        if output.alignment is None:
-            return {"regions": None}
-        return {"regions": {name: wire.write(box) for name, box in output.alignment.regions.items()}}
-
-    def guide(self, wire: Wire) -> str:
-        """Return when to align."""
-        del wire
-        return (
-            f"If you see a raw picture, call {self.name} once. It returns the upright face and the boxes of its four "
-            f"regions: {', '.join(facs.REGIONS)}."
-        )
-
-    def describe(self, call: ToolCall) -> str:
-        """Return how many faces there were."""
-        faces = call.result.get("faces", 0)
-        if faces > 1:
-            return f"aligned one of {faces} faces (the largest)"
-        return "aligned one face" if faces else "no face found"
-
-
 def check_size(size: int, name: str = "size") -> None:
     """Refuse a picture side outside 16 to 4096 pixels with a `ValueError`.
 
@@ -370,11 +311,8 @@ def _choose(ordered: list[Face], image_size: tuple[int, int], choice: FaceChoice
     if isinstance(choice, str) or not hasattr(choice, "__len__") or len(choice) != 2:
         raise DetectorError(f"unknown face {short(choice)}: use 'largest', an index, or a point (x, y) in pixels")
     point = choice
-    return min(range(len(ordered)), key=lambda i: (not _holds(ordered[i], point), _distance(ordered[i], point)))
-
-
-def _holds(face: Face, point: tuple[float, float]) -> bool:
-    return face.box[0] <= point[0] <= face.box[2] and face.box[1] <= point[1] <= face.box[3]
+    holds = [f.box[0] <= point[0] <= f.box[2] and f.box[1] <= point[1] <= f.box[3] for f in ordered]
+    return min(range(len(ordered)), key=lambda i: (not holds[i], _distance(ordered[i], point)))
 
 
 def _distance(face: Face, point: tuple[float, float]) -> float:

@@ -82,7 +82,7 @@ class FaceTools:
         """Start with nothing built and nothing kept."""
         cache = self._config
         self.detections = 0
-        """How often the detector was asked; "cached" reads an answer, and counts its own detections in `misses`."""
+        """Calls of the detector so far; "cached" reads an answer, and counts its own detections in `misses`."""
         self._detector: Detector | None = None
         self._lock = threading.RLock()
         self._images: _LRU[RGB] = _LRU(cache.images, cache.image_bytes, lambda image: image.nbytes)
@@ -141,8 +141,17 @@ class FaceTools:
             ImageError: the picture cannot be read.
             DetectorError: the detector lacks its extra or weights.
         """
+
+        def find() -> tuple[Alignment | None]:
+            image = self.image(sample)
+            size = (image.shape[1], image.shape[0])
+            if sample.prealigned:
+                return (Alignment.of_prealigned(size, self.template),)
+            self.detections += 1
+            return (align(detect_in(self.detector, sample, image), size, face=self.choice, template=self.template),)
+
         with self._lock:
-            return self._alignments.get(sample.key, lambda: (self._align(sample),))[0]
+            return self._alignments.get(sample.key, find)[0]
 
     def derived(self, key: Hashable, make: Callable[[], V]) -> V:
         """Return what was made under a key, or make and keep it; for what follows from a sample and its alignment."""
@@ -191,21 +200,14 @@ class FaceTools:
         Returns:
             The crop, with its picture uint8 (H, W, 3).
         """
+
+        def draw() -> Crop:
+            crop = crop_box(self.image(sample), alignment, box, region, self.zoom)
+            crop.image.setflags(write=False)
+            return crop
+
         with self._lock:
-            return self._crops.get((sample.key, box, region), lambda: self._draw(sample, alignment, box, region))
-
-    def _draw(self, sample: Sample, alignment: Alignment, box: Box, region: str | None) -> Crop:
-        crop = crop_box(self.image(sample), alignment, box, region, self.zoom)
-        _frozen(crop.image)
-        return crop
-
-    def _align(self, sample: Sample) -> Alignment | None:
-        image = self.image(sample)
-        size = (image.shape[1], image.shape[0])
-        if sample.prealigned:
-            return Alignment.of_prealigned(size, self.template)
-        self.detections += 1
-        return align(detect_in(self.detector, sample, image), size, face=self.choice, template=self.template)
+            return self._crops.get((sample.key, box, region), draw)
 
 
 def _frozen(image: RGB) -> RGB:

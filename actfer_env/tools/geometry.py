@@ -117,7 +117,14 @@ def box_to_transform(box: Sequence[float], width: float, height: float) -> Array
 
 
 def corners(box: Sequence[float]) -> Array:
-    """Return the four corners (4, 2) of a box, clockwise from the top left."""
+    """Return the four corners (4, 2) of a box, clockwise from the top left.
+
+    Args:
+        box: Box (x1, y1, x2, y2), in any coordinates.
+
+    Returns:
+        The corners, float64 (4, 2).
+    """
     x1, y1, x2, y2 = box
     return np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], np.float64)
 

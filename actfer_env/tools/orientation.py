@@ -120,7 +120,8 @@ def find_faces(detector: Detector, image: NDArray[np.uint8], config: Orientation
     mine = _merit(faces, seen, config)
     turns = TURNS if seen < config.sideways else (180,)
     # A face that fills the picture is found in copies with a border, at the first look; see `detectors.common.BORDERS`.
-    border = round(BORDERS[0] * max(small.shape[:2])) if faces and _fills(image, faces) else 0
+    filled = bool(faces) and _area(max(faces, key=_area)) > 0.25 * image.shape[0] * image.shape[1]
+    border = round(BORDERS[0] * max(small.shape[:2])) if filled else 0
     look = getattr(detector, "look", detector.detect) if faces else detector.detect
     bordered = np.pad(small, ((border, border), (border, border), (0, 0)), constant_values=GREY)
     turned = [_look(look, bordered, turn, config) for turn in turns]
@@ -230,11 +231,6 @@ def _look(
     faces = look(copy)
     seen = likeness(copy, faces, config)
     return (_merit(faces, seen, config) if seen >= config.least else -np.inf), turn, faces
-
-
-def _fills(image: NDArray[np.uint8], faces: Sequence[Face]) -> bool:
-    """Whether the largest face covers most of the picture."""
-    return _area(max(faces, key=_area)) > 0.25 * image.shape[0] * image.shape[1]
 
 
 def _merit(faces: Sequence[Face], seen: float, config: OrientationConfig) -> float:

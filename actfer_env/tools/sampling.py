@@ -60,12 +60,27 @@ def sample_box(
     inverse = geometry.invert(matrix)
     footprint = np.hypot(inverse[:, 0], inverse[:, 1])  # source pixels along x and y that one output pixel covers
     block = max(int(footprint.min() // (config.decimate_from / 2)), 1) if footprint.min() > config.decimate_from else 1
-    window, origin = _window(image, geometry.apply(inverse, geometry.corners((0, 0, *size))), footprint, block)
-    if window.size == 0:
+    # The part of the image that the box needs, its size a multiple of the block.
+    quad, margin = geometry.apply(inverse, geometry.corners((0, 0, *size))), np.ceil(2 * footprint) + 2
+    low = np.maximum(np.floor(quad.min(0) - margin), 0).astype(int) // block * block
+    high = np.minimum(np.ceil(quad.max(0) + margin), (image.shape[1], image.shape[0])).astype(int)
+    source = image[low[1] : max(high[1], low[1]), low[0] : max(high[0], low[0])]
+    if source.size == 0:
         return np.full((size[1], size[0], 3), config.fill, np.uint8)
-    source = _low_pass(window, footprint, block, config)
+    extra = [-source.shape[0] % block, -source.shape[1] % block]
+    if any(extra):
+        source = np.asarray(cv2.copyMakeBorder(source, 0, extra[0], 0, extra[1], cv2.BORDER_REPLICATE), np.uint8)
+    # The low-pass, where the result is coarser than the source: the mean of each block, then a blur.
+    if block > 1:
+        blocks = (source.shape[1] // block, source.shape[0] // block)
+        source = np.asarray(cv2.resize(source, blocks, interpolation=cv2.INTER_AREA), np.uint8)
+    sigma = config.blur * np.sqrt(np.maximum((footprint / block) ** 2 - 1, 0))
+    if sigma.max() >= 0.1:
+        source = np.asarray(
+            cv2.GaussianBlur(source, (0, 0), sigmaX=max(sigma[0], 1e-3), sigmaY=max(sigma[1], 1e-3)), np.uint8
+        )
     # From block pixels of the window to output pixels, with OpenCV's pixel centres at whole numbers.
-    to_source = np.array([[block, 0.0, origin[0]], [0.0, block, origin[1]]])
+    to_source = np.array([[block, 0.0, low[0]], [0.0, block, low[1]]], np.float64)
     matrix = geometry.compose(matrix, to_source)
     matrix[:, 2] += matrix[:, :2].sum(axis=1) * 0.5 - 0.5
     drawn = cv2.warpAffine(
@@ -77,31 +92,6 @@ def sample_box(
         borderValue=(config.fill,) * 3,
     )
     return np.asarray(drawn, np.uint8)
-
-
-def _window(
-    image: RGB, quad: NDArray[np.float64], footprint: NDArray[np.float64], block: int
-) -> tuple[RGB, tuple[int, int]]:
-    """Cut the part of the image that the quadrilateral needs, its size a multiple of `block`."""
-    margin = np.ceil(2 * footprint) + 2
-    low = np.maximum(np.floor(quad.min(0) - margin), 0).astype(int) // block * block
-    high = np.minimum(np.ceil(quad.max(0) + margin), (image.shape[1], image.shape[0])).astype(int)
-    window = image[low[1] : max(high[1], low[1]), low[0] : max(high[0], low[0])]
-    extra = [-window.shape[0] % block, -window.shape[1] % block]
-    if window.size and any(extra):
-        window = np.asarray(cv2.copyMakeBorder(window, 0, extra[0], 0, extra[1], cv2.BORDER_REPLICATE), np.uint8)
-    return window, (int(low[0]), int(low[1]))
-
-
-def _low_pass(window: RGB, footprint: NDArray[np.float64], block: int, config: ResamplingConfig) -> RGB:
-    if block > 1:
-        shape = (window.shape[1] // block, window.shape[0] // block)
-        window = np.asarray(cv2.resize(window, shape, interpolation=cv2.INTER_AREA), np.uint8)
-    sigma = config.blur * np.sqrt(np.maximum((footprint / block) ** 2 - 1, 0))
-    if sigma.max() < 0.1:
-        return window
-    blurred = cv2.GaussianBlur(window, (0, 0), sigmaX=max(sigma[0], 1e-3), sigmaY=max(sigma[1], 1e-3))
-    return np.asarray(blurred, np.uint8)
 
 
 def fit(image: RGB, side: int, *, bars: bool = True) -> RGB:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from actfer_env.tools.base import DEFAULT_TOOLS, DETECT_ALIGN, ZOOM_IN, ToolSpec, toolkit
+from actfer_env.tools.base import DEFAULT_TOOLS, DETECT_ALIGN, ZOOM_IN, ToolSpec
+from actfer_env.tools.toolkit import toolkit
 from actfer_env.tools.wire import Coordinates, Wire, coordinates_text, extent, from_unit, to_unit
 
 __all__ = [

@@ -12,7 +12,7 @@ from actfer_env.boxes import UNIT, Box, BoxError
 from actfer_env.errors import short
 
 Coordinates: TypeAlias = Literal["relative_1000", "pixels", "unit"]
-"""How a policy writes boxes: 0-1000 relative (Qwen3-VL), absolute pixels (Qwen2.5-VL), or 0-1."""
+"""Coordinates in which a policy writes boxes: 0-1000 relative (Qwen3-VL), absolute pixels (Qwen2.5-VL), or 0-1."""
 Frame: TypeAlias = Literal["face", "original"]
 """The picture that a box refers to: the aligned face, or the whole image."""
 
@@ -62,7 +62,12 @@ class Wire:
         return Box.parse(box, extent).shares(extent)
 
     def write(self, box: Sequence[float], frame: Any = "face") -> list[float]:
-        """Return a box of shares as the caller writes it: whole numbers except for "unit"."""
+        """Return a box of shares as the caller writes it: whole numbers except for "unit".
+
+        Args:
+            box: Box (x1, y1, x2, y2), shares of its picture.
+            frame: Picture that it refers to, "face" or "original".
+        """
         values = from_unit(box, self.coordinates, self.size(frame))
         return list(values) if self.coordinates == "unit" else [int(value) for value in values]
 
@@ -83,7 +88,12 @@ def coordinates_text(coordinates: Coordinates, size: tuple[int, int] | None = No
 
 
 def extent(coordinates: Coordinates, size: tuple[int, int]) -> tuple[float, float]:
-    """Return width and height, in a policy's coordinates, of a picture that it saw at `size` pixels."""
+    """Return width and height, in a policy's coordinates, of a picture that it saw at `size` pixels.
+
+    Args:
+        coordinates: Coordinates of the policy.
+        size: Width and height in pixels of the picture that it saw.
+    """
     sides = {"relative_1000": (1000, 1000), "pixels": size, "unit": (1, 1)}[coordinates]
     return float(sides[0]), float(sides[1])
 
@@ -100,7 +110,13 @@ def to_unit(box: Sequence[float], coordinates: Coordinates, size: tuple[int, int
 
 
 def from_unit(box: Sequence[float], coordinates: Coordinates, size: tuple[int, int]) -> Box:
-    """Convert a box from shares of the picture to the wire; rounded to whole numbers except for "unit"."""
+    """Convert a box from shares of the picture to the wire; rounded to whole numbers except for "unit".
+
+    Args:
+        box: Box (x1, y1, x2, y2), shares of its picture.
+        coordinates: Coordinates of the policy.
+        size: Width and height in pixels of the picture that it saw.
+    """
     if coordinates == "unit":
         return Box(*(round(value, 4) for value in box))
     return Box(*(float(round(value)) for value in Box(*box).scaled(extent(coordinates, size))))

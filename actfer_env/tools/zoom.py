@@ -6,24 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from actfer_env import facs
 from actfer_env.bounds import bounded, check_fields
 from actfer_env.boxes import UNIT, Box, BoxError, bounds_text, iou
-from actfer_env.errors import ImageError, LabelError, short
+from actfer_env.errors import ImageError, short
 from actfer_env.images import RGB, ImageSource, load_image
 from actfer_env.tools import geometry
 from actfer_env.tools.align import Alignment, check_size
-from actfer_env.tools.base import DETECT_ALIGN, ZOOM_IN, Tool, ToolOutput, ViolationError, function_schema
 from actfer_env.tools.sampling import sample_box
-from actfer_env.tools.wire import UNITS, Wire, box_list
-
-if TYPE_CHECKING:
-    from actfer_env.episode import Episode
-    from actfer_env.rollout import ToolCall
+from actfer_env.tools.wire import Wire, box_list
 
 
 @dataclass(frozen=True)
@@ -157,8 +152,11 @@ def resolve(
     """
     if frame not in FRAMES:
         raise BoxError(f"image {short(frame)} is unknown: boxes refer to 'face' or to 'original'")
+    if regions is not None and not isinstance(regions, str | list | tuple):
+        raise BoxError(f"regions must be a list of names, not {short(regions)}")
+    names = ([regions] if regions else []) if isinstance(regions, str) else regions or ()
     found: list[tuple[str | None, Box]] = [
-        (name, zoom_regions(alignment, config)[name]) for name in map(facs.parse_region, _name_list(regions))
+        (name, zoom_regions(alignment, config)[name]) for name in map(facs.parse_region, names)
     ]
     for box in box_list(boxes):
         if frame == "original":
@@ -211,15 +209,36 @@ def check_box(
 
 
 def crop_box(image: RGB, alignment: Alignment, box: Box, region: str | None = None, config: ZoomConfig = ZOOM) -> Crop:
-    """Draw one checked box."""
-    size = _crop_size(box, config)
+    """Draw one checked box.
+
+    Args:
+        image: The original, RGB uint8 (H, W, 3).
+        alignment: Alignment of its face.
+        box: Box in the aligned frame, as `check_box` returns it.
+        region: Name of the region that the box is, or None.
+        config: Size of the crop.
+
+    Returns:
+        The crop, with its picture uint8 (h, w, 3).
+    """
+    width, height = box[2] - box[0], box[3] - box[1]
+    longest = max(width, height)
+    size = max(round(config.size * width / longest), 1), max(round(config.size * height / longest), 1)
+    if config.stretch:
+        size = config.size, config.size
     inside = geometry.polygon_overlap(alignment.to_original(box), *alignment.image_size)
-    native = (box[2] - box[0]) / geometry.scale_of(alignment.transform) / size[0]
+    native = width / geometry.scale_of(alignment.transform) / size[0]
     return Crop(sample_box(image, alignment.transform, box, size), box, round(inside, 6), round(native, 6), region)
 
 
 def is_repeat(box: Box, earlier: Sequence[Box], config: ZoomConfig = ZOOM) -> bool:
-    """Tell whether a box was zoomed into before, up to `config.repeat_iou`."""
+    """Tell whether a box was zoomed into before, up to `config.repeat_iou`.
+
+    Args:
+        box: Box in the aligned frame.
+        earlier: Boxes in the aligned frame.
+        config: Its `repeat_iou` says from what overlap on two boxes are the same.
+    """
     return any(iou(box, other) >= config.repeat_iou for other in earlier)
 
 
@@ -235,14 +254,6 @@ def _to_face(box: Any, alignment: Alignment, extent: tuple[float, float]) -> Box
     return Box(float(low[0]), float(low[1]), float(high[0]), float(high[1]))
 
 
-def _name_list(regions: Any) -> list[Any]:
-    if regions is None or isinstance(regions, str):
-        return [regions] if regions else []
-    if not isinstance(regions, list | tuple):
-        raise BoxError(f"regions must be a list of names, not {short(regions)}")
-    return list(regions)
-
-
 def _fit(low: float, high: float, config: ZoomConfig) -> tuple[float, float]:
     """Pad, clip to the frame, and grow to the smallest side without leaving the frame."""
     pad = config.padding * (high - low)
@@ -251,97 +262,3 @@ def _fit(low: float, high: float, config: ZoomConfig) -> tuple[float, float]:
         return low, high
     start = min(max((low + high - config.min_side) / 2, 0.0), 1.0 - config.min_side)
     return start, start + config.min_side
-
-
-def _crop_size(box: Box, config: ZoomConfig) -> tuple[int, int]:
-    if config.stretch:
-        return config.size, config.size
-    width, height = box[2] - box[0], box[3] - box[1]
-    longest = max(width, height)
-    return max(round(config.size * width / longest), 1), max(round(config.size * height / longest), 1)
-
-
-class ZoomIn(Tool):
-    """The tool zoom_in: magnified crops of regions or boxes of the aligned face."""
-
-    name = ZOOM_IN
-    looks_closer = True
-    example: Mapping[str, Any] = {"regions": ["mouth-chin"]}
-    checked = True
-
-    def schema(self, wire: Wire) -> dict[str, Any]:
-        """Return the function schema; see `Tool`."""
-        most = UNITS[wire.coordinates][1]
-        number = {"type": "number", "minimum": 0} | ({} if most is None else {"maximum": most})
-        box = {"type": "array", "items": number, "minItems": 4, "maxItems": 4}
-        some = {"minItems": 1, "maxItems": wire.max_zooms}
-        return function_schema(self.name, "Magnify parts of the aligned face, by region names or by boxes.", {
-            "regions": {"type": "array", "items": {"type": "string", "enum": list(facs.REGIONS)}, **some,
-                        "description": "Names of facial regions to magnify."},
-            "boxes": {"type": "array", "items": box, **some,
-                      "description": f"Boxes [x1, y1, x2, y2] to magnify, {wire.words()}."},
-            "image": {"type": "string", "enum": list(FRAMES),
-                      "description": "The picture that the boxes refer to; the aligned face by default."},
-        })  # fmt: skip
-
-    def legal(self, episode: Episode) -> bool:
-        """Tell whether there is a face, and a zoom is left."""
-        return episode.alignment is not None and len(episode.crops) < episode.config.max_zooms
-
-    def refuse(self, episode: Episode) -> ViolationError:
-        """Return why no zoom is possible."""
-        if episode.alignment is not None:
-            return ViolationError(f"all {episode.config.max_zooms} zooms are used", "over_budget")
-        if episode.detection == "failed":
-            return ViolationError(f"{self.name} is impossible: no face was found", "illegal_order")
-        why = f"{self.name} needs an aligned face, and {DETECT_ALIGN} was not called yet"
-        return ViolationError(why, "illegal_order")
-
-    def run(  # type: ignore[override]
-        self, episode: Episode, regions: Any = None, boxes: Any = None, image: Any = "face"
-    ) -> ToolOutput:
-        """Draw the crops; none that was drawn before."""
-        alignment, zoom = episode.alignment, episode.tools.zoom
-        assert alignment is not None
-        try:
-            wanted = resolve(alignment, regions, boxes, image, zoom, episode.wire)
-        except LabelError as error:
-            raise ViolationError(str(error)) from error
-        if len(wanted) > 1 or wanted[0][0] not in episode.legal_regions():
-            new = [box for _, box in wanted]
-            if len(new) > episode.zooms_left:
-                why = f"{len(new)} zooms were asked for, {episode.zooms_left} are left"
-                raise ViolationError(why, "over_budget")
-            if any(is_repeat(box, [*episode.zoomed_boxes, *new[:i]], zoom) for i, box in enumerate(new)):
-                raise ViolationError("this region or box was magnified already", "repeated_call")
-        crops = tuple([episode.tools.crop(episode.sample, alignment, box, name) for name, box in wanted])
-        return ToolOutput(
-            f"Magnified {', '.join([crop.region or 'a box' for crop in crops])}.", tuple([c.image for c in crops]),
-            tuple([crop.box for crop in crops]), {"crops": [crop.to_dict() for crop in crops]}, crops=crops,
-        )  # fmt: skip
-
-    def tell(self, output: ToolOutput, wire: Wire) -> dict[str, Any]:
-        """Return the crops' regions and boxes."""
-        return {"crops": [{"region": crop.region, "box": wire.write(crop.box)} for crop in output.crops]}
-
-    def advice(self, regions: tuple[str, ...]) -> str:
-        """Return the name with the regions that are left."""
-        return f"{self.name} ({', '.join([*regions, 'or a new box'] if regions else ['a new box'])})"
-
-    def hint(self, arguments: Any, wire: Wire) -> str:
-        """Return how boxes are written."""
-        frame = arguments.get("image") if isinstance(arguments, Mapping) else None
-        return f" Boxes are [x1, y1, x2, y2], {wire.words(frame or 'face')}."
-
-    def guide(self, wire: Wire) -> str:
-        """Return when to zoom."""
-        del wire
-        return (
-            f"If a region could decide between emotions and the face is too small to tell, call {self.name} for it. It "
-            "magnifies the original picture, so it shows more only where the original holds more; a blurred or noisy "
-            "picture stays so. If the face is clear enough, do not zoom."
-        )
-
-    def describe(self, call: ToolCall) -> str:
-        """Return how many crops there were."""
-        return f"{len(call.boxes)} crop{'' if len(call.boxes) == 1 else 's'}"

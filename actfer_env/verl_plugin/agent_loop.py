@@ -16,7 +16,7 @@ from PIL import Image
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopOutput, AgentLoopWorker, register
 from verl.utils.tokenizer import get_processor_token_id
 
-from actfer_env.agents.qwen.conversation import Codec, Conversation
+from actfer_env.agents.qwen.conversation import Conversation, TokenCodec
 from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools
 from actfer_env.episode import EpisodeConfig
 from actfer_env.errors import DataError
@@ -34,9 +34,9 @@ def _tools(detector: str, chat: ChatConfig) -> FaceTools:
 
 
 @lru_cache(maxsize=4)
-def _codec(tokenizer: Any, image_processor: Any) -> Codec:
+def _codec(tokenizer: Any, image_processor: Any) -> TokenCodec:
     """Return the codec of this process: the sessions of a prompt see the same pictures."""
-    return Codec(tokenizer, image_processor)
+    return TokenCodec(tokenizer, image_processor)
 
 
 @lru_cache(maxsize=4)
@@ -204,7 +204,10 @@ class _Play:
         length = len(conversation.ids) - start
         logs = (self.logs + [0.0] * length)[:length] if self.logged else None
         rollout = json.dumps(conversation.episode.rollout().to_dict())
-        score = self._score(rollout) if self.loop.score_here else {}
+        score: dict[str, Any] = {}
+        if self.loop.score_here:
+            options = self.loop.config.reward.custom_reward_function.get("reward_kwargs") or {}
+            score = compute_score("", "", "", {"rollout": rollout}, **options)
         return AgentLoopOutput(
             reward_score=score.get("score"),
             prompt_ids=conversation.ids[:start], response_ids=conversation.ids[start:],
@@ -214,7 +217,3 @@ class _Play:
             extra_fields={**self.fields, "rollout": rollout, "tool_seconds": self.seconds, "turn_scores": [],
                           "tool_rewards": [], **({"reward_extra_info": score} if score else {})},
         )  # fmt: skip
-
-    def _score(self, rollout: str) -> dict[str, Any]:
-        options = self.loop.config.reward.custom_reward_function.get("reward_kwargs") or {}
-        return compute_score("", "", "", {"rollout": rollout}, **options)

@@ -71,7 +71,13 @@ def check_config(config: Any) -> None:
 
 
 def _config_problems(config: Any) -> Iterator[str]:
-    yield from _algorithm_problems(config.algorithm)
+    algorithm = config.algorithm
+    if algorithm.adv_estimator != "grpo":
+        yield f"{TRAINER} needs algorithm.adv_estimator=grpo, not {algorithm.adv_estimator}"
+    if algorithm.get("use_kl_in_reward", False):
+        yield f"{TRAINER} needs algorithm.use_kl_in_reward=False: set actor.use_kl_loss=True instead"
+    if (algorithm.get("filter_groups") or {}).get("enable", False):
+        yield f"{TRAINER} needs algorithm.filter_groups.enable=False: the filter would read pass 1 alone"
     try:
         split_options(config.get("ucgrpo"))
     except RewardError as error:
@@ -127,15 +133,11 @@ def check_agent_loop(path: str) -> None:
     mine = [one for one in listed if one.get("name") == AGENT]
     if len(mine) != 1:
         raise RewardError(f"{name}: {path} must hold one entry whose name is {AGENT}")
-    _check_entry(mine[0], path)
-
-
-def _check_entry(entry: Mapping[str, Any], path: str) -> None:
-    for name in entry:
-        if name not in _OWN:
-            raise RewardError(f"{path}: unknown field {name!r}: use one of {', '.join(sorted(_OWN))}")
-    _build(ChatConfig, entry.get("chat"), f"{path}: chat")
-    _build(EpisodeConfig, entry.get("episode"), f"{path}: episode")
+    for key in mine[0]:
+        if key not in _OWN:
+            raise RewardError(f"{path}: unknown field {key!r}: use one of {', '.join(sorted(_OWN))}")
+    _build(ChatConfig, mine[0].get("chat"), f"{path}: chat")
+    _build(EpisodeConfig, mine[0].get("episode"), f"{path}: episode")
 
 
 def _build(kind: Any, values: Any, where: str) -> None:
@@ -147,12 +149,3 @@ def _build(kind: Any, values: Any, where: str) -> None:
         kind(**(values or {}))
     except (ActFERError, TypeError, ValueError) as error:
         raise RewardError(f"{where}: {str(error).splitlines()[0]}") from error
-
-
-def _algorithm_problems(algorithm: Any) -> Iterator[str]:
-    if algorithm.adv_estimator != "grpo":
-        yield f"{TRAINER} needs algorithm.adv_estimator=grpo, not {algorithm.adv_estimator}"
-    if algorithm.get("use_kl_in_reward", False):
-        yield f"{TRAINER} needs algorithm.use_kl_in_reward=False: set actor.use_kl_loss=True instead"
-    if (algorithm.get("filter_groups") or {}).get("enable", False):
-        yield f"{TRAINER} needs algorithm.filter_groups.enable=False: the filter would read pass 1 alone"

@@ -16,11 +16,11 @@ from verl.workers.rollout.base import BaseRollout
 from verl.workers.rollout.replica import RolloutReplica, TokenOutput
 
 from actfer_env.agents.qwen.agent import QwenVLAgent
-from actfer_env.agents.qwen.conversation import Codec
-from actfer_env.agents.qwen.fast_vision import quicken
+from actfer_env.agents.qwen.conversation import TokenCodec
+from actfer_env.agents.qwen.fast_vision import use_fast_vision
 
 GATHER_SECONDS = 0.2
-"""How long requests wait for another one to share their batch; chosen here."""
+"""Time that requests wait for another one to share their batch; chosen here."""
 MAX_BATCH = 128
 """Sessions of a batch; chosen here."""
 
@@ -37,7 +37,7 @@ class _Request:
 
     @property
     def key(self) -> tuple[float, float]:
-        """What requests of one batch must share: temperature and top_p."""
+        """Settings that requests of one batch must share: temperature and top_p."""
         return float(self.params.get("temperature", 1.0)), float(self.params.get("top_p", 1.0))
 
     @property
@@ -59,9 +59,9 @@ class HFServer:
         self.sleeps = sleeps
         torch.set_num_threads(1)
         torch.manual_seed(seed)
-        quicken()
+        use_fast_vision()
         self.agent = QwenVLAgent(path, dtype="float32")
-        self.codec: Codec = self.agent.codec
+        self.codec: TokenCodec = self.agent.codec
         self.step, self.asleep = 0, False
         self.waiting: list[_Request] = []
         self.worker: asyncio.Task[None] | None = None

@@ -2,7 +2,7 @@
 
 import os
 
-from actfer_env.agents.qwen.fast_vision import quicken
+from actfer_env.agents.qwen.fast_vision import use_fast_vision
 from actfer_env.verl_plugin import cpu, frozen
 
 if os.environ.get("VERL_PLATFORM", "").lower() == "cpu":
@@ -11,5 +11,5 @@ from actfer_env.verl_plugin import agent_loop, trainer  # noqa: F401
 
 agent_loop.guard_pictures()
 cpu.register_rollout()
-quicken()
+use_fast_vision()
 frozen.install()

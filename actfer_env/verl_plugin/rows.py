@@ -5,9 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -15,12 +14,11 @@ from typing import Any, Literal
 from actfer_env import facs
 from actfer_env.bounds import bounded, check_fields
 from actfer_env.chat import ChatConfig, system_prompt, user_prompt
-from actfer_env.data.registry import load_dataset
+from actfer_env.data.references import picture_path, reference, sample_of
 from actfer_env.episode import EpisodeConfig
 from actfer_env.errors import DataError
 from actfer_env.files import draft_file, new_folder
 from actfer_env.packages import needs
-from actfer_env.plugins import changes
 from actfer_env.sample import Dataset, Sample
 
 AGENT = "actfer_agent"
@@ -82,7 +80,7 @@ def write_parquet(
     if sorted(target.glob("*.parquet")):
         raise DataError(f"{target} holds parquet files already: choose an empty folder")
     if config.images == "auto":
-        config = replace(config, images="path" if _is_file(dataset[0]) else "bytes")
+        config = replace(config, images="path" if picture_path(dataset[0]) is not None else "bytes")
     count = min(len(dataset), config.number or len(dataset))
     shards = []
     with new_folder(target):
@@ -120,43 +118,6 @@ def check_parquet(shards: list[Path]) -> int:
     return total
 
 
-def reference(sample: Sample, dataset: Dataset) -> dict[str, Any]:
-    """Return JSON values from which `sample_of` makes the sample again, in any process.
-
-    A picture in a file is named by its absolute path and carries its labels, so that no data set is loaded; any
-    other is named by its data set's arguments and its id.
-    """
-    if not _is_file(sample):
-        return {"dataset": dataset.arguments, "id": sample.id}
-    units = None if sample.aus is None else sorted(sample.aus)
-    return {
-        "id": sample.id, "path": _path(sample), "emotion": sample.emotion, "aus": units,
-        "prealigned": sample.prealigned, "meta": sample.meta,
-    }  # fmt: skip
-
-
-def sample_of(found: Mapping[str, Any] | str) -> Sample:
-    """Return the sample of a reference, or of its JSON text.
-
-    Raises:
-        DataError: the reference is malformed, or its data set has no such sample.
-    """
-    try:
-        data = json.loads(found) if isinstance(found, str) else dict(found)
-        if "path" not in data:
-            dataset = _dataset(json.dumps(data["dataset"], sort_keys=True), changes())
-            return dataset[dataset.find(data["id"])]
-        units = None if data["aus"] is None else frozenset(data["aus"])
-        return Sample(data["id"], data["path"], data["emotion"], units, None, data["prealigned"], data["meta"])
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise DataError(f"not a sample's reference ({error}): write the rows with 'actfer data verl'") from error
-
-
-@lru_cache(maxsize=8)
-def _dataset(arguments: str, registered: int) -> Dataset:
-    return load_dataset(**json.loads(arguments))
-
-
 def _rows(
     dataset: Dataset, start: int, stop: int, config: ParquetConfig, prompts: tuple[ChatConfig, EpisodeConfig]
 ) -> Iterator[dict[str, Any]]:
@@ -184,23 +145,15 @@ def _row(
 
 def _picture(sample: Sample, config: ParquetConfig) -> dict[str, Any]:
     if config.images == "path":
-        if not _is_file(sample):
+        path = picture_path(sample)
+        if path is None:
             raise DataError(f"sample {sample.id!r} lies in no file: write with --images bytes")
-        return {"image": _path(sample)}
+        return {"image": path}
     from PIL import Image
 
     buffer = io.BytesIO()
     Image.fromarray(sample.load()).save(buffer, "PNG")
     return {"bytes": buffer.getvalue()}
-
-
-def _is_file(sample: Sample) -> bool:
-    return isinstance(sample.source, str | os.PathLike)
-
-
-def _path(sample: Sample) -> str:
-    assert isinstance(sample.source, str | os.PathLike)
-    return str(Path(sample.source).resolve())
 
 
 def _schema(embedded: bool) -> Any:

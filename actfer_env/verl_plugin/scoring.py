@@ -195,6 +195,12 @@ class StepScorer:
 def write_step(folder: str | Path, step: int, rollouts: Sequence[Rollout], record: Mapping[str, Any]) -> None:
     """Write a step's rollouts (JSON lines) and what was made of them (JSON), so that anybody can audit it.
 
+    Args:
+        folder: Folder of the steps.
+        step: The policy update.
+        rollouts: Its rollouts.
+        record: JSON values: the scores, the advantages, the EMA before the step.
+
     Raises:
         DataError: the folder cannot be written.
     """

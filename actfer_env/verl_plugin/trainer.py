@@ -154,11 +154,8 @@ class UCGRPOTrainer(PPOTrainerSync):
 
     def _load_checkpoint(self) -> None:
         super()._load_checkpoint()
-        if self.global_steps > 0:
-            self.step_scorer.load(self._resumed_from())
-
-    def _resumed_from(self) -> Path:
         settings = self.config.trainer
-        if settings.resume_mode == "resume_path":
-            return Path(settings.resume_from_path)
-        return Path(settings.default_local_dir) / f"global_step_{self.global_steps}"
+        if self.global_steps > 0 and settings.resume_mode == "resume_path":
+            self.step_scorer.load(Path(settings.resume_from_path))
+        elif self.global_steps > 0:
+            self.step_scorer.load(Path(settings.default_local_dir) / f"global_step_{self.global_steps}")

@@ -129,7 +129,11 @@ def _regions(rollouts: Sequence[Rollout]) -> dict[str, float]:
 
 def _matches(chosen: Sequence[tuple[Rollout, str]]) -> tuple[float, float]:
     """Return the share of chosen regions that carry an AU, and of those chosen at random."""
-    carries = [(bool(_carried(rollout, name)), _chance(rollout)) for rollout, name in chosen if rollout.aus]
+    carries = []
+    for rollout, name in chosen:
+        if rollout.aus:
+            chance = float(np.mean([bool(_carried(rollout, one)) for one in facs.REGIONS]))
+            carries.append((bool(_carried(rollout, name)), chance))
     hits, luck = np.array(carries, float).reshape(-1, 2).T
     return (float(hits.mean()), float(luck.mean())) if carries else (float("nan"), float("nan"))
 
@@ -142,7 +146,3 @@ def zoomed_regions(rollout: Rollout) -> list[str]:
 
 def _carried(rollout: Rollout, region: str) -> frozenset[int]:
     return frozenset(au for au in rollout.aus or () if region in facs.AU_REGIONS.get(au, ()))
-
-
-def _chance(rollout: Rollout) -> float:
-    return float(np.mean([bool(_carried(rollout, name)) for name in facs.REGIONS]))

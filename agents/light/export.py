@@ -6,20 +6,19 @@ import json
 import warnings
 from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from actfer_env.agents.light.policy import ANSWER, REGIONS, LightPolicy, detail, to_input
+from actfer_env.agents.light.record import PolicyRecord
 from actfer_env.episode import State
 from actfer_env.errors import DataError
 from actfer_env.files import draft_file
 from actfer_env.packages import needs
 
-if TYPE_CHECKING:
-    from actfer_env.agents.light.agent import LightAgent
-
+ExportFormat = Literal["onnx", "torchscript"]
 INPUTS = ("image", "face", "crops", "crop_boxes", "crop_mask", "region_boxes", "state", "turns_left", "legal")
 OUTPUTS = ("tool", "emotion", "aus")
 _OPSET = 17
@@ -72,14 +71,11 @@ class ObservationPolicy(nn.Module):
         return tool, policy.emotion(hidden), policy.aus(hidden)
 
 
-def export_policy(agent: LightAgent, path: Path, format: str) -> Path:
+def export_policy(policy: LightPolicy, record: PolicyRecord, path: Path, format: str) -> Path:
     """Write a policy as one file; see `LightAgent.export`."""
-    from actfer_env.agents.light.agent import ExportFormat
-
     if format not in get_args(ExportFormat):
         raise DataError(f"unknown format {format!r}: use one of {', '.join(get_args(ExportFormat))}")
-    record = agent.record
-    module = ObservationPolicy(deepcopy(agent.policy), record.max_turns).eval().requires_grad_(False)
+    module = ObservationPolicy(deepcopy(policy), record.max_turns).eval().requires_grad_(False)
     config = json.dumps(record.to_dict())
     slots, n = max(record.max_zooms, 1), 2
     pictures = [torch.zeros((n, side, side, 3), dtype=torch.uint8) for side in (record.image_size, record.face_size)]

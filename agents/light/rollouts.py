@@ -27,7 +27,7 @@ from actfer_env.agents.light.policy import (
     Outputs,
     log_prob,
 )
-from actfer_env.agents.light.views import PreparedImages
+from actfer_env.data.views import PreparedImages
 from actfer_env.episode import State
 from actfer_env.rewards import Scores
 from actfer_env.rollout import Rollout

@@ -7,32 +7,24 @@ import inspect
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from actfer_env import facs
+from actfer_env.agents.light.settings import SessionConfig
 from actfer_env.data import Dataset, load_dataset, registered_datasets
 from actfer_env.data.registry import known_name
 from actfer_env.data.subset import subset
 from actfer_env.errors import DataError
 from actfer_env.splits import SPLITS
 
-if TYPE_CHECKING:
-    from actfer_env.agents.light.session import SessionConfig
-
-Splitting: TypeAlias = Literal["auto", "own", "subject", "share"]
-"""Where train, val and test come from: the data set's own splits; or its people, or its samples, drawn by a seed.
-"auto" takes the own ones where there are two at least, else people where all are known, else samples."""
-Balance: TypeAlias = Literal["auto", "draw", "none"]
-"""Whether samples of rare emotions are drawn as often as those of common ones; "auto": not of drawn faces."""
-
 TEST_SHARE, VAL_SHARE, RL_SHARE = 0.2, 0.13, 0.4
 """Shares of the samples (chosen here) for test, of the others for val where the data set has none, and of the training
 samples for UC-GRPO alone: those that the warm start has learned by heart would all be read right."""
 MOST_REPEATS = 10
-"""How often balanced drawing repeats a sample at most (chosen here)."""
+"""Most repeats of a sample in balanced drawing (chosen here)."""
 PARTS = ("train", "rl", "val", "test")
 
 
@@ -90,7 +82,8 @@ def training_data(config: SessionConfig) -> TrainingData:
     rows, how = _split(labels, usable, config)
     for name in rows:
         if len(rows[name]) > (sizes[name] or len(whole)):
-            rows[name] = _some(rows[name], sizes[name], drawn, config.split_seed)
+            order = np.random.default_rng(config.split_seed).permutation(rows[name])
+            rows[name] = rows[name][: sizes[name]] if drawn else np.sort(order[: sizes[name]])
     held = "test" if len(rows["test"]) else "val"
     notes.append(f"splits: {how}")
 
@@ -158,7 +151,7 @@ def _missing(classes: Mapping[str, Mapping[str, int]], held: str) -> list[str]:
 
 @dataclass(frozen=True)
 class _Labels:
-    """What splitting looks at: of n samples the emotion's index (-1 is none), the split, and who it shows."""
+    """Labels that splitting looks at: of n samples the emotion's index (-1 is none), the split, and who it shows."""
 
     emotion: NDArray[np.int64]
     split: NDArray[np.str_]
@@ -247,13 +240,6 @@ def _two(
 
 def _apart_note(rows: Mapping[str, NDArray[np.int64]]) -> str:
     return f"the warm start learns from {len(rows['train'])} samples, UC-GRPO from {len(rows['rl'])} others"
-
-
-def _some(rows: NDArray[np.int64], number: int, first: bool, seed: int) -> NDArray[np.int64]:
-    """Return some rows in their order: the first ones, or some at random."""
-    if first:
-        return rows[:number]
-    return np.sort(np.random.default_rng(seed).permutation(rows)[:number])
 
 
 def repeats(emotion: NDArray[np.int64]) -> NDArray[np.int64]:

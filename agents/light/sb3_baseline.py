@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from actfer_env._version import GENERATOR_VERSION
 from actfer_env.agents.light.evaluate import free_figures, task_of
 from actfer_env.agents.light.session import (
     RESULT,
@@ -27,7 +28,6 @@ from actfer_env.agents.light.session import (
     split_data,
 )
 from actfer_env.agents.light.trainer import LOG
-from actfer_env.data.synthetic.samples import GENERATOR_VERSION
 from actfer_env.files import write_text_atomic
 from actfer_env.packages import needs
 from actfer_env.rollout import Rollout

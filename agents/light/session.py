@@ -4,138 +4,50 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
 
-from actfer_env import facs
-from actfer_env.agents.base import Watch
+from actfer_env._version import GENERATOR_VERSION
 from actfer_env.agents.light.agent import CONFIG, PolicyRecord, write_policy
 from actfer_env.agents.light.evaluate import ZOOM_MODES, figures, hold_out
-from actfer_env.agents.light.policy import Features, LightPolicy, PolicyConfig
+from actfer_env.agents.light.policy import Features, LightPolicy
 from actfer_env.agents.light.rollouts import encode_all
-from actfer_env.agents.light.samples import (
-    Balance,
-    Splitting,
-    TrainingData,
-    is_sized,
-    repeats,
-    training_data,
-)
+from actfer_env.agents.light.samples import TrainingData, is_sized, repeats, training_data
+from actfer_env.agents.light.settings import PRESETS, SessionConfig
 from actfer_env.agents.light.trainer import (
     CHECKPOINT,
     Trainer,
-    TrainerConfig,
     check_begun,
     load_checkpoint,
     versions,
     weights_hash,
 )
-from actfer_env.agents.light.views import PreparedImages, ViewConfig, ViewTools, prepare, views_name
-from actfer_env.agents.light.warmstart import WarmStartConfig, warm_start
+from actfer_env.agents.light.warmstart import warm_start
 from actfer_env.agents.torch_files import save_atomic
-from actfer_env.bounds import bounded, check_fields
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.data.subset import subset
-from actfer_env.data.synthetic.samples import GENERATOR_VERSION
+from actfer_env.data.views import PreparedImages, ViewConfig, ViewTools, prepare, views_name
 from actfer_env.errors import DataError
 from actfer_env.files import check_writable, write_text_atomic
 from actfer_env.identity import as_json, dataset_facts, detector_facts, digest, refuse_other
+from actfer_env.progress import Watch
 from actfer_env.rewards import VARIANTS, UCGRPOConfig
 from actfer_env.rewards.other_papers import OTHER_REWARDS
 from actfer_env.wrappers.group_vec import GroupVectorEnv
 
+__all__ = [
+    "PRESETS", "SessionConfig", "SplitData", "cached_warm_start", "check_variant", "held_out", "known_features",
+    "measure", "policy_record", "read_result", "run", "session_facts", "split_data",
+]  # fmt: skip
 ENV_ID = "ActFER-MultiDiscrete-v0"
 WARM, RESULT = "warmstart.pt", "result.json"
 CACHE_VERSION = 1
 """Raised whenever the same settings give another warm start or other features."""
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class SessionConfig:
-    """One training run.
-
-    Attributes:
-        variant: Variant of the reward, a key of `rewards.VARIANTS` or of `OTHER_REWARDS`.
-        seed: Seed of weights, samples and actions.
-        train: Samples of the training split.
-        val: Samples of the validation split: for the warm start's rule, and for tuning.
-        test: Samples of the test split, for the figures; 0 takes those of val.
-        dataset: Registered name of the data set; the default is that of the benchmark tasks. Of a data set that is not
-            drawn `train`, `val` and `test` are the most samples to take of a split; `test` 0 takes all.
-        root: Folder or file of the data set, for those that need one.
-        data_preset: Preset of drawn faces; None is the data set's own.
-        split: Origin of train, val and test; see `samples.Splitting`.
-        split_seed: Seed of splits that are drawn.
-        balance: Whether rare emotions are drawn as often as common ones; see `samples.Balance`.
-        rl_share: Share of the training samples that are kept for UC-GRPO, and not shown to the warm start; 0 lets both
-            learn from all. None is 0 of drawn faces, and `samples.RL_SHARE` of others.
-        zoom_cost: See `UCGRPOConfig`.
-        outcome_gate: See `UCGRPOConfig`.
-        normalize_std: See `UCGRPOConfig`.
-        reward: Further fields of the reward.
-        max_zooms: Regions that an episode may magnify; fewer than four make the policy choose.
-        threads: Threads of torch; another number gives other bits.
-        views: Sizes of pictures.
-        policy: Sizes of the policy.
-        warm: Constants of the warm start.
-        trainer: Constants of the policy updates.
-    """
-
-    variant: str = "full"
-    seed: int = bounded(0, ge=0)
-    train: int = bounded(12_000, ge=1)
-    val: int = bounded(1_500, ge=1)
-    test: int = bounded(2_500, ge=0)
-    dataset: str = "synthetic-mixed"
-    root: str | None = None
-    data_preset: str | None = None
-    split: Splitting = "auto"
-    split_seed: int = bounded(0, ge=0)
-    balance: Balance = "auto"
-    rl_share: float | None = bounded(None, ge=0, lt=1)
-    zoom_cost: float = bounded(0.0, ge=0)
-    outcome_gate: bool = False
-    normalize_std: bool = True
-    reward: tuple[tuple[str, Any], ...] = ()
-    max_zooms: int = bounded(4, ge=0, le=len(facs.REGIONS))
-    threads: int = bounded(1, ge=1)
-    views: ViewConfig = field(default_factory=ViewConfig)
-    policy: PolicyConfig = field(default_factory=PolicyConfig)
-    warm: WarmStartConfig = field(default_factory=WarmStartConfig)
-    trainer: TrainerConfig = field(default_factory=TrainerConfig)
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-        for name, known in (("split", get_args(Splitting)), ("balance", get_args(Balance))):
-            if getattr(self, name) not in known:
-                raise DataError(f"{name}={getattr(self, name)!r} is unknown: use one of {', '.join(known)}")
-        switches = {"zoom_cost": 0.0, "outcome_gate": False, "normalize_std": True}
-        for name, value in dict(self.reward).items():
-            if name in switches and getattr(self, name) not in (switches[name], value):
-                raise DataError(f"{name} is given twice, as {getattr(self, name)} and as {value}: leave out one")
-
-    def rewards(self) -> UCGRPOConfig:
-        """Return the configuration of UC-GRPO's reward, whose task term also measures policies of other rewards."""
-        name = "full" if self.variant in OTHER_REWARDS else self.variant
-        switches = ("zoom_cost", "outcome_gate", "normalize_std")
-        own = {switch: getattr(self, switch) for switch in switches}
-        return UCGRPOConfig.variant(name, **{**own, **dict(self.reward)})
-
-
-PRESETS: dict[str, SessionConfig] = {
-    "smoke": SessionConfig(train=400, val=120, test=120, warm=WarmStartConfig(epochs=1, retries=0),
-                           trainer=TrainerConfig(steps=6, groups=8, group_size=4, save_every=3)),
-    "quick": SessionConfig(train=5_000, val=800, test=0, threads=2, warm=WarmStartConfig(epochs=7, retries=0),
-                           trainer=TrainerConfig(steps=150)),
-    "paper": SessionConfig(warm=WarmStartConfig(epochs=10), trainer=TrainerConfig(steps=300)),
-    "long": SessionConfig(warm=WarmStartConfig(epochs=10), trainer=TrainerConfig(steps=1_000, anneal=True)),
-}  # fmt: skip
-"""Sizes by name: a test of the parts, three minutes, the ablation, and one that lets the gate settle."""
 
 
 @dataclass
@@ -186,13 +98,12 @@ def split_data(
         dataset = load_dataset(config.dataset, config.root, split=split, n=n, **options)
     else:
         dataset = (data or training_data(config)).parts[split]
-    count = len(dataset)
 
-    def advance(done: int) -> None:
-        if done % 512 == 0 or done == count:
-            say(f"pictures of {split}: {done} of {count}")
+    def watch(phase: str, done: int, total: int, figures: Mapping[str, float]) -> None:
+        if done % 512 == 0 or done == total:
+            say(f"{phase} of {split}: {done} of {total}")
 
-    return SplitData(dataset, prepare(dataset, cache, config.views, workers=workers, advance=advance), config.views)
+    return SplitData(dataset, prepare(dataset, cache, config.views, workers=workers, watch=watch), config.views)
 
 
 def held_out(config: SessionConfig, cache: Path, say: Say = print, workers: int | None = None) -> tuple[str, SplitData]:

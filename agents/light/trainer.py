@@ -24,17 +24,16 @@ import numpy as np
 import torch
 
 from actfer_env import facs
-from actfer_env._version import __version__
-from actfer_env.agents.base import Watch
+from actfer_env._version import GENERATOR_VERSION, __version__
 from actfer_env.agents.light.board import TensorBoardLog
 from actfer_env.agents.light.policy import ANSWER, Features, LightPolicy, divergence, entropy, log_prob
 from actfer_env.agents.light.rollouts import Player, RolloutBatch
 from actfer_env.agents.torch_files import load_state, save_atomic
 from actfer_env.bounds import bounded, check_fields
-from actfer_env.data.synthetic.samples import GENERATOR_VERSION
 from actfer_env.errors import DataError
 from actfer_env.files import write_text_atomic
 from actfer_env.identity import as_json, dataset_facts, refuse_other
+from actfer_env.progress import Watch
 from actfer_env.rewards import UCGRPO
 from actfer_env.rewards.guards import collapse_figures, collapse_warnings
 from actfer_env.rewards.other_papers import reward_facts

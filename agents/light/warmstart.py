@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from actfer_env.agents.base import Watch
 from actfer_env.agents.light.policy import (
     ANSWER,
     DETECT,
@@ -22,9 +21,10 @@ from actfer_env.agents.light.policy import (
     Memory,
     PolicyConfig,
 )
-from actfer_env.agents.light.views import PreparedImages
 from actfer_env.bounds import bounded, check_fields
+from actfer_env.data.views import PreparedImages
 from actfer_env.episode import State
+from actfer_env.progress import Watch
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,14 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from actfer_env.agents.base import Usage
-from actfer_env.agents.qwen.conversation import CALL_END, Codec, Conversation, ModelError
+from actfer_env.agents.qwen.conversation import CALL_END, Conversation, ModelError, TokenCodec
+from actfer_env.agents.qwen.settings import SamplingConfig
 from actfer_env.agents.qwen.torchvision_guard import guard
-from actfer_env.bounds import bounded, check_fields
 from actfer_env.chat import ChatConfig, ChatEpisode
 from actfer_env.identity import model_facts
 from actfer_env.packages import needs
@@ -25,31 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["CALL_END", "DTYPES", "QwenVLAgent", "SamplingConfig", "load"]
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 """Precisions that a model is loaded in."""
-
-
-@dataclass(frozen=True)
-class SamplingConfig:
-    """Settings of the generation of turns; chosen here.
-
-    Attributes:
-        max_new_tokens: Most tokens of one turn.
-        temperature: 0 is greedy.
-        top_p: Nucleus, in (0, 1]; unused when greedy.
-        seed: Random seed of the sampling. Every turn has a random stream of its own, so that neither the batch nor a
-            stop and a second start changes what is drawn (on the CPU; a GPU's rounding depends on the batch).
-        stop_at_call: End a turn behind its first tool call.
-        max_length: Tokens of a whole conversation; a longer one ends with the outcome "too_long".
-    """
-
-    max_new_tokens: int = bounded(1024, ge=1)
-    temperature: float = bounded(0.0, ge=0)
-    top_p: float = bounded(1.0, gt=0, le=1)
-    seed: int = bounded(0, ge=0)
-    stop_at_call: bool = True
-    max_length: int = bounded(16_384, ge=2)
-
-    def __post_init__(self) -> None:
-        check_fields(self, ModelError)
 
 
 class QwenVLAgent:
@@ -87,7 +62,7 @@ class QwenVLAgent:
 
         self.sampling, self.batch_size = sampling or SamplingConfig(), batch_size
         self.identity: dict[str, Any] = {}
-        """What the model is: of a folder its files, of a hub's model its commit."""
+        """Identity of the model: of a folder its files, of a hub's model its commit."""
         if isinstance(model, str | os.PathLike):
             self.name = str(model)
             self.identity = model_facts(model) if Path(model).is_dir() else {}
@@ -96,16 +71,27 @@ class QwenVLAgent:
             self.name = type(model).__name__
         if commit := getattr(model.config, "_commit_hash", None):
             self.identity["commit"] = str(commit)
-        _bound_pixels(image_processor, min_pixels, max_pixels)
-        self.device, self.model = _placed(model, device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.codec = Codec(tokenizer, image_processor)
-        self.settings = {**asdict(self.sampling), "dtype": str(model.dtype), **self._picture_bounds()}
-        """What the turns depend on, as JSON values."""
+        size = dict(image_processor.size)
+        if min_pixels is not None:
+            size["shortest_edge"] = image_processor.min_pixels = min_pixels
+        if max_pixels is not None:
+            size["longest_edge"] = image_processor.max_pixels = max_pixels
+        image_processor.size = size
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            self.device = torch.device(device)
+            self.model: Any = model.to(self.device).eval()
+        except (RuntimeError, AssertionError) as error:  # torch's own words have many lines
+            raise ModelError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from error
+        self.codec = TokenCodec(tokenizer, image_processor)
+        bounds = {"min_pixels": size["shortest_edge"], "max_pixels": size["longest_edge"]}
+        self.settings = {**asdict(self.sampling), "dtype": str(model.dtype), **bounds}
+        """Settings that the turns depend on, as JSON values."""
         pixels = self.model.config.model_type.startswith("qwen2")
         self.chat = ChatConfig(
             coordinates="pixels" if pixels else "relative_1000", schemas_in_prompt=not self.codec.takes_tools
         )
-        """What fits the model: Qwen2.5-VL writes boxes in pixels, and its template has no tools."""
+        """Chat settings that fit the model: Qwen2.5-VL writes boxes in pixels, and its template has no tools."""
         self.forbidden = list(self.codec.forbidden)
         """Special tokens, which are never sampled."""
         self._stops, self._stop_texts = self.codec.stops(self.sampling.stop_at_call)
@@ -134,7 +120,14 @@ class QwenVLAgent:
 
     def _turn(self, active: list[tuple[Conversation, Usage]]) -> None:
         """Let every active conversation write one turn."""
-        room = [pair for pair in active if self._fits(pair[0])]
+        room, asked, most = [], self.sampling.max_new_tokens, self.sampling.max_length
+        for pair in active:
+            used, episode = len(pair[0].ids), pair[0].episode
+            if used + asked <= most:
+                room.append(pair)
+            else:
+                why = f"{used} tokens and {asked} more for a turn are beyond {most} (max_length)"
+                episode.stop("too_long", why)
         if not room:
             return
         start = time.perf_counter()
@@ -149,14 +142,6 @@ class QwenVLAgent:
             if len(ids) >= self.sampling.max_new_tokens and ids[-1] not in self._stops:
                 conversation.episode.note_cut()
 
-    def _fits(self, conversation: Conversation) -> bool:
-        fits = len(conversation.ids) + self.sampling.max_new_tokens <= self.sampling.max_length
-        if not fits:
-            asked, most = self.sampling.max_new_tokens, self.sampling.max_length
-            why = f"{len(conversation.ids)} tokens and {asked} more for a turn are beyond {most} (max_length)"
-            conversation.episode.stop("too_long", why)
-        return fits
-
     def write(self, conversations: Sequence[Conversation]) -> list[list[int]]:
         """Generate the next turn of some conversations, without playing it.
 
@@ -165,11 +150,11 @@ class QwenVLAgent:
         """
         import torch
 
-        from actfer_env.agents.qwen.sampling import drawing
+        from actfer_env.agents.qwen.sampling import sampling_chain
 
         batch = self.collate(conversations)
         streams = [self._stream(conversation) for conversation in conversations]
-        chain = drawing(self.sampling, len(self.codec.tokenizer), streams)
+        chain = sampling_chain(self.sampling, len(self.codec.tokenizer), streams)
         with torch.no_grad():
             out = self.model.generate(**batch, **self.generation_settings(), logits_processor=chain)
         tails = out[:, batch["input_ids"].shape[1] :].tolist()
@@ -243,20 +228,6 @@ class QwenVLAgent:
         seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:7], "big")
         return torch.Generator(self.device).manual_seed(seed)
 
-    def _picture_bounds(self) -> dict[str, int]:
-        size = self.codec.image_processor.size
-        return {"min_pixels": size["shortest_edge"], "max_pixels": size["longest_edge"]}
-
-
-def _placed(model: Any, device: str) -> tuple[Any, Any]:
-    """Return a device and the model on it, ready to be read."""
-    import torch
-
-    try:
-        return torch.device(device), model.to(torch.device(device)).eval()
-    except (RuntimeError, AssertionError) as error:  # torch's own words have many lines
-        raise ModelError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from error
-
 
 def load(source: str | os.PathLike[str], dtype: str = "auto") -> tuple[Any, Any, Any]:
     """Load a model, its tokenizer and its image processor.
@@ -298,12 +269,3 @@ def _quiet() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
-
-
-def _bound_pixels(processor: Any, least: int | None, most: int | None) -> None:
-    size = dict(processor.size)
-    if least is not None:
-        size["shortest_edge"] = processor.min_pixels = least
-    if most is not None:
-        size["longest_edge"] = processor.max_pixels = most
-    processor.size = size

@@ -14,12 +14,15 @@ from typing import Any
 
 import numpy as np
 
+from actfer_env._moved import old_names
 from actfer_env.agents.base import ChatTrajectory
 from actfer_env.chat import ChatEpisode
 from actfer_env.chat.messages import Message
 from actfer_env.errors import ActFERError
 from actfer_env.images import RGB
 from actfer_env.rewards.guards import picture_mismatch
+
+__getattr__ = old_names(__name__)
 
 _BASE: list[Message] = [{"role": "system", "content": "."}, {"role": "user", "content": "."}]
 _PROBE: dict[str, Any] = {
@@ -40,7 +43,7 @@ class ModelError(ActFERError, RuntimeError):
     """A model that cannot be loaded, or whose tokens and pictures do not fit together."""
 
 
-class Codec:
+class TokenCodec:
     """Turns messages and pictures into tokens and pixel values, with a Qwen-VL tokenizer and image processor.
 
     Args:
@@ -60,7 +63,7 @@ class Codec:
             raise ModelError(f"the tokenizer knows no {_IMAGE} or {_END}: use a Qwen-VL checkpoint")
         bare, asked = self._render(_BASE), self._render(_BASE, ask=True)
         self.opening = asked[len(bare) :]
-        """What the template writes at the head of an assistant turn."""
+        """Text that the template writes at the head of an assistant turn."""
         self.prefix = self.opening.split("\n", 1)[1]
         """The part of `opening` that belongs to the turn, such as an opening ``<think>``."""
         self._base = bare
@@ -72,7 +75,7 @@ class Codec:
         self._kept: dict[Any, tuple[Any, tuple[int, ...]]] = {}
         self._lock = threading.Lock()
         self.takes_tools = _PROBE["function"]["name"] in self._render(_BASE, [_PROBE])
-        """Whether the template writes the tools' schemas; that of Qwen2.5-VL does not."""
+        """True where the template writes the tools' schemas; that of Qwen2.5-VL does not."""
 
     def begin(self, messages: Sequence[Message], tools: list[dict[str, Any]], images: Sequence[RGB]) -> Chunk:
         """Return the tokens and pictures of a prompt, the opening of the first turn included."""
@@ -187,7 +190,7 @@ class Conversation(ChatTrajectory):
 
     Args:
         episode: A fresh episode.
-        codec: Codec of the model; shared.
+        codec: TokenCodec of the model; shared.
 
     Raises:
         ModelError: the model would not see the tools, or they are to be called natively.
@@ -199,7 +202,7 @@ class Conversation(ChatTrajectory):
         turns: (start, stop) of each written turn within `ids`.
     """
 
-    def __init__(self, episode: ChatEpisode, codec: Codec) -> None:
+    def __init__(self, episode: ChatEpisode, codec: TokenCodec) -> None:
         if episode.tools and not (codec.takes_tools or episode.chat.schemas_in_prompt):
             raise ModelError("the model's chat template has no tools: use ChatConfig(schemas_in_prompt=True)")
         if episode.chat.calls != "text":
@@ -227,14 +230,10 @@ class Conversation(ChatTrajectory):
         self.turns.append((start, len(self.ids)))
         step = self.episode.step(self._codec.decode(ids), prefix=self._codec.prefix)
         if not step.done:
-            self._close_turn(ids)
+            if not ids or ids[-1] != self._codec.end_id:  # a turn that stopped before its end, as behind a tool call
+                self.ids.append(self._codec.end_id)
+                self.written.append(False)
             self._add(self._codec.go_on(step.messages, step.images))
-
-    def _close_turn(self, ids: Sequence[int]) -> None:
-        """Add the end of a turn that stopped before it, such as behind a tool call."""
-        if not ids or ids[-1] != self._codec.end_id:
-            self.ids.append(self._codec.end_id)
-            self.written.append(False)
 
     def _add(self, chunk: Chunk) -> None:
         self.ids += chunk.ids
@@ -271,8 +270,13 @@ class Conversation(ChatTrajectory):
 
 def _safe(messages: Sequence[Message]) -> list[Message]:
     """Return messages whose texts cannot be read as special tokens: a tool may quote what the policy wrote."""
-    return [{**message, "content": [_safe_part(part) for part in message["content"]]} for message in messages]
-
-
-def _safe_part(part: dict[str, Any]) -> dict[str, Any]:
-    return part if part["type"] == "image" else {**part, "text": part["text"].replace("<|", "< |")}
+    return [
+        {
+            **message,
+            "content": [
+                part if part["type"] == "image" else {**part, "text": part["text"].replace("<|", "< |")}
+                for part in message["content"]
+            ],
+        }
+        for message in messages
+    ]

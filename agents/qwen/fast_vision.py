@@ -15,11 +15,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from actfer_env._moved import old_names
+
+__getattr__ = old_names(__name__)
+
 SHORT = 256
 """Patches of the largest picture that is padded on a GPU; chosen here."""
 
 
-def quicken() -> None:
+def use_fast_vision() -> None:
     """Replace both parts in transformers' classes; calling it again changes nothing.
 
     On a GPU only the attention is replaced, and only where pictures are short and attention is not flash attention.

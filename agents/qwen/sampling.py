@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
 
-if TYPE_CHECKING:
-    from actfer_env.agents.qwen.agent import SamplingConfig
+from actfer_env._moved import old_names
+from actfer_env.agents.qwen.settings import SamplingConfig
+
+__getattr__ = old_names(__name__)
 
 
 class KnownTokens(LogitsProcessor):
@@ -40,7 +41,7 @@ class OwnStreams(LogitsProcessor):
         return scores.float() - noise.log()
 
 
-def drawing(config: SamplingConfig, known: int, streams: Sequence[torch.Generator]) -> LogitsProcessorList:
+def sampling_chain(config: SamplingConfig, known: int, streams: Sequence[torch.Generator]) -> LogitsProcessorList:
     """Return the processors that make a greedy search draw as configured.
 
     Args:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from actfer_env import __version__, facs
-from actfer_env.data.synthetic.samples import GENERATOR_VERSION
+from actfer_env._version import GENERATOR_VERSION
 from actfer_env.files import write_text_atomic
 
 AUS = facs.CORE_AUS

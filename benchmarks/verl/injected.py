@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import sys
 from collections.abc import Sequence
 from functools import lru_cache
@@ -21,11 +22,12 @@ from typing import Any
 import _installed  # noqa: F401
 
 from actfer_env.chat import chat_tools
-from actfer_env.chat.turns import answer_text, look_texts
+from actfer_env.chat.turns import answer_text, call_text, look_texts
 from actfer_env.data import Dataset, Sample, load_dataset
 from actfer_env.errors import ActFERError, DataError
 from actfer_env.files import draft_file
 from actfer_env.rollout import read_rollouts
+from actfer_env.tools import DEFAULT_TOOLS, make_tool
 from actfer_env.verl_plugin.rows import write_parquet
 from actfer_env.verl_plugin.scoring import STATE_FILE
 
@@ -65,6 +67,21 @@ CONTRASTS = {"one session fails": 1.2, "all wrong": 0.0}
 FAILED = sum(does == FAILS for plan in GROUPS.values() for does in plan)
 
 
+def look() -> str:
+    """Return the turn that looks closer: zoom_in, or the first tool of the variable TOOLS that is not ActFER's.
+
+    Raises:
+        DataError: that tool does not count as looking closer.
+    """
+    own = [name for name in os.environ.get("TOOLS", "").split(",") if name and name not in DEFAULT_TOOLS]
+    if not own:
+        return look_texts(["mouth-chin"])[1]
+    tool = make_tool(own[0])
+    if not tool.looks_closer:
+        raise DataError(f"{tool.name} does not look closer: the numbers are of sessions that do")
+    return call_text(tool.name, **tool.example)
+
+
 def script(sample: Sample, does: str) -> list[str]:
     """Return the turns of a session.
 
@@ -74,7 +91,7 @@ def script(sample: Sample, does: str) -> list[str]:
     """
     wrong = "fear" if sample.emotion != "fear" else "anger"
     right = answer_text(str(sample.emotion), sample.aus or ()) if "right" in does else answer_text(wrong, ())
-    return [*look_texts(["mouth-chin"] if "zoom" in does else []), right]
+    return [*look_texts(), *([look()] if "zoom" in does else []), right]
 
 
 @lru_cache(maxsize=1)

@@ -16,7 +16,7 @@ import _installed  # noqa: F401
 import torch
 
 from actfer_env.agents.lessons import BRIEF_CHAT
-from actfer_env.agents.qwen.fast_vision import quicken
+from actfer_env.agents.qwen.fast_vision import use_fast_vision
 from actfer_env.agents.qwen.torchvision_guard import guard
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.episode import EpisodeConfig
@@ -51,7 +51,7 @@ def main() -> None:
     options = _options()
     torch.set_num_threads(options.threads)
     guard()
-    quicken()
+    use_fast_vision()
     from actfer_env.agents.qwen.agent import QwenVLAgent, SamplingConfig
 
     out = Path(options.out)

@@ -20,7 +20,7 @@ guard()
 
 from actfer_env.agents.lessons import prepare_lessons  # noqa: E402
 from actfer_env.agents.qwen.tiny import TinyQwenConfig, build  # noqa: E402
-from actfer_env.agents.sft import SFTConfig, teach  # noqa: E402
+from actfer_env.agents.sft import SFTConfig, finetune  # noqa: E402
 from actfer_env.data import load_dataset  # noqa: E402
 from actfer_env.errors import ActFERError  # noqa: E402
 
@@ -49,7 +49,7 @@ def teach_format(out: Path, steps: int, faces: int) -> float:
     dataset = load_dataset("synthetic", split="train", n=faces)
     prepare_lessons(dataset, blank, lessons, workers=1)  # here: other processes lack the two operators
     config = SFTConfig(vision_steps=0, steps=steps, batch=BATCH, lr=RATE, warm_up=WARM_UP, zoom_share=ZOOM_SHARE)
-    return teach(blank, dataset, out, config, lessons_dir=lessons)["turns"][-1]
+    return finetune(blank, dataset, out, config, lessons_dir=lessons)["turns"][-1]
 
 
 if __name__ == "__main__":

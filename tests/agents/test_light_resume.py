@@ -16,8 +16,8 @@ from actfer_env.agents.light import session  # noqa: E402
 from actfer_env.agents.light import trainer as trainer_module  # noqa: E402
 from actfer_env.agents.light.policy import LightPolicy, PolicyConfig  # noqa: E402
 from actfer_env.agents.light.trainer import Trainer, TrainerConfig  # noqa: E402
-from actfer_env.agents.light.views import ViewConfig, ViewTools, views_name  # noqa: E402
 from actfer_env.data import Sample, load_dataset, register_dataset  # noqa: E402
+from actfer_env.data.views import ViewConfig, ViewTools, views_name  # noqa: E402
 from actfer_env.errors import DataError  # noqa: E402
 from actfer_env.rewards import UCGRPOConfig  # noqa: E402
 from actfer_env.tools.detectors import simulated  # noqa: E402

@@ -14,17 +14,18 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'actfer-env[torch]'")
 pytest.importorskip("transformers", reason="needs transformers: pip install 'actfer-env[vlm]'")
 
-from actfer_env.agents import lessons, prepare  # noqa: E402
+from actfer_env import prepare  # noqa: E402
+from actfer_env.agents import lessons  # noqa: E402
 from actfer_env.agents.lessons import lessons_name, prepare_lessons, read_lessons  # noqa: E402
-from actfer_env.agents.light import session, views  # noqa: E402
-from actfer_env.agents.light.views import ViewConfig, views_name  # noqa: E402
-from actfer_env.agents.prepare import prepared, prepared_name, read_arrays, write_arrays  # noqa: E402
+from actfer_env.agents.light import session  # noqa: E402
 from actfer_env.agents.qwen.tiny import build  # noqa: E402
 from actfer_env.agents.torch_files import load_state, save_atomic  # noqa: E402
-from actfer_env.data import Dataset, load_dataset  # noqa: E402
+from actfer_env.data import Dataset, load_dataset, views  # noqa: E402
 from actfer_env.data.precompute import PrecomputeConfig, precompute  # noqa: E402
+from actfer_env.data.views import ViewConfig, views_name  # noqa: E402
 from actfer_env.errors import DataError  # noqa: E402
 from actfer_env.files import draft_file, draft_folder  # noqa: E402
+from actfer_env.prepare import prepared, prepared_name, read_arrays, write_arrays  # noqa: E402
 
 CONFIG = ViewConfig(crop_size=32)
 

@@ -108,7 +108,7 @@ def shown(agent: QwenVLAgent, sample: Sample) -> Conversation:
     return conversation
 
 
-def teach(agent: QwenVLAgent, demonstrations: list[Conversation]) -> None:
+def finetune(agent: QwenVLAgent, demonstrations: list[Conversation]) -> None:
     """Fit the demonstrations; the answer counts more than the calls, which never change."""
     rng = np.random.default_rng(0)
     optimiser = torch.optim.AdamW(agent.model.parameters())
@@ -152,7 +152,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> QwenVLAgent:
     build(folder, TinyQwenConfig(max_pixels=64 * 64, initializer_range=0.05))
     settings = SamplingConfig(max_new_tokens=48)
     agent = QwenVLAgent(folder, device="cpu", dtype="float32", batch_size=16, sampling=settings)
-    teach(agent, [shown(agent, sample) for sample in samples(160, seed=0)])
+    finetune(agent, [shown(agent, sample) for sample in samples(160, seed=0)])
     agent.model.generation_config.eos_token_id = agent._stops
     agent.model.generation_config.suppress_tokens = agent.forbidden
     agent.model.save_pretrained(folder)

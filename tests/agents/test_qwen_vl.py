@@ -122,16 +122,16 @@ def test_draws_depend_neither_on_the_batch_nor_on_a_second_start(
 
 
 def test_draws_follow_the_probabilities() -> None:
-    from actfer_env.agents.qwen.sampling import drawing
+    from actfer_env.agents.qwen.sampling import sampling_chain
 
     scores = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05, 0.0, 0.9]]))
-    chain = drawing(SamplingConfig(temperature=1.0, top_p=0.9), 5, [torch.Generator().manual_seed(0)])
+    chain = sampling_chain(SamplingConfig(temperature=1.0, top_p=0.9), 5, [torch.Generator().manual_seed(0)])
     drawn = torch.stack([chain(None, scores.clone()).argmax() for _ in range(4000)])
     shares = torch.bincount(drawn, minlength=6) / 4000
     # The last row is no token; of the others top_p keeps the first three, 0.95 in all.
     expected = torch.tensor([0.5 / 0.95, 0.3 / 0.95, 0.15 / 0.95, 0, 0, 0])
     torch.testing.assert_close(shares, expected, atol=0.025, rtol=0)
-    greedy = drawing(SamplingConfig(), 5, [])
+    greedy = sampling_chain(SamplingConfig(), 5, [])
     assert int(greedy(None, scores.clone()).argmax()) == 0
 
 

@@ -27,12 +27,12 @@ torch = pytest.importorskip("torch", reason="needs torch")
 pytest.importorskip("transformers", reason="needs transformers: pip install 'actfer-env[vlm]'")
 
 from actfer_env.agents import sft  # noqa: E402
-from actfer_env.agents.lessons import BRIEF_CHAT, Lessons, codec_of, lessons_name, prepare_lessons  # noqa: E402
+from actfer_env.agents.lessons import BRIEF_CHAT, SFTDataset, codec_of, lessons_name, prepare_lessons  # noqa: E402
 from actfer_env.agents.qwen.agent import QwenVLAgent, SamplingConfig, load  # noqa: E402
 from actfer_env.agents.qwen.conversation import ModelError  # noqa: E402
 from actfer_env.agents.qwen.fast_vision import _attend, _embed, _worth  # noqa: E402
 from actfer_env.agents.qwen.tiny import TinyQwenConfig, build  # noqa: E402
-from actfer_env.agents.sft import IGNORED, SFTConfig, collate, teach  # noqa: E402
+from actfer_env.agents.sft import IGNORED, SFTConfig, collate, finetune  # noqa: E402
 
 FEW = SFTConfig(vision_steps=12, vision_batch=8, steps=25, batch=8, lr=3e-3, warm_up=5)
 ZOOMS = len(facs.REGIONS)
@@ -44,17 +44,17 @@ def faces() -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def lessons(model: Path, faces: Dataset) -> Lessons:
+def lessons(model: Path, faces: Dataset) -> SFTDataset:
     return prepare_lessons(faces, model, model.parent / "lessons", workers=1)
 
 
 @pytest.fixture(scope="module")
-def taught(model: Path, faces: Dataset, lessons: Lessons) -> tuple[Path, dict[str, list[float]]]:
+def taught(model: Path, faces: Dataset, lessons: SFTDataset) -> tuple[Path, dict[str, list[float]]]:
     out = model.parent / "taught"
-    return out, teach(model, faces, out, FEW, lessons_dir=model.parent / "lessons")
+    return out, finetune(model, faces, out, FEW, lessons_dir=model.parent / "lessons")
 
 
-def test_a_lesson_is_the_conversation_that_an_episode_makes(faces: Dataset, model: Path, lessons: Lessons) -> None:
+def test_a_lesson_is_the_conversation_that_an_episode_makes(faces: Dataset, model: Path, lessons: SFTDataset) -> None:
     tokenizer = codec_of(model).tokenizer
     text = tokenizer.decode(lessons.plays[0][1].ids.tolist())
     region = facs.REGIONS[0]
@@ -64,7 +64,7 @@ def test_a_lesson_is_the_conversation_that_an_episode_makes(faces: Dataset, mode
     assert text.endswith(f"{answer_text(faces[0].emotion or '', faces[0].aus or ())}<|im_end|>")
 
 
-def test_only_what_the_policy_writes_carries_a_loss(model: Path, lessons: Lessons, faces: Dataset) -> None:
+def test_only_what_the_policy_writes_carries_a_loss(model: Path, lessons: SFTDataset, faces: Dataset) -> None:
     codec = codec_of(model)
     plays = [lessons.plays[0][0], lessons.plays[1][2]]
     batch = collate(plays, lessons, codec.image_id, codec.tokenizer.pad_token_id)
@@ -77,7 +77,7 @@ def test_only_what_the_policy_writes_carries_a_loss(model: Path, lessons: Lesson
     assert int((batch["input_ids"] == codec.image_id).sum()) == features == int(batch["mm_token_type_ids"].sum())
 
 
-def test_kept_pictures_are_those_of_the_image_processor(model: Path, lessons: Lessons, faces: Dataset) -> None:
+def test_kept_pictures_are_those_of_the_image_processor(model: Path, lessons: SFTDataset, faces: Dataset) -> None:
     codec = codec_of(model)
     from actfer_env.chat import ChatEpisode, chat_tools
 
@@ -86,7 +86,7 @@ def test_kept_pictures_are_those_of_the_image_processor(model: Path, lessons: Le
     np.testing.assert_allclose(lessons.pixels(lessons.plays[0][0].pictures[:1]), shown, atol=1e-6)
 
 
-def test_lessons_are_kept(model: Path, lessons: Lessons, faces: Dataset) -> None:
+def test_lessons_are_kept(model: Path, lessons: SFTDataset, faces: Dataset) -> None:
     again = prepare_lessons(faces, model, model.parent / "lessons", workers=1)
     np.testing.assert_array_equal(again.patches, lessons.patches)
     assert len(list((model.parent / "lessons").iterdir())) == 1
@@ -124,7 +124,7 @@ def test_lessons_of_no_model_and_in_no_folder_are_one_line(model: Path, faces: D
 
 
 def test_a_teaching_that_was_begun_otherwise_is_not_gone_on_with(
-    model: Path, faces: Dataset, lessons: Lessons, tmp_path: Path
+    model: Path, faces: Dataset, lessons: SFTDataset, tmp_path: Path
 ) -> None:
     def begin(name: str, given: Any, config: SFTConfig, data: Dataset = faces) -> None:
         def stop(phase: str, done: int, total: int, figures: Mapping[str, float]) -> None:
@@ -133,7 +133,7 @@ def test_a_teaching_that_was_begun_otherwise_is_not_gone_on_with(
 
         with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(sft, "KEPT_EVERY", 1)
-            teach(given, data, tmp_path / name, config, lessons_dir=model.parent / "lessons", watch=stop)
+            finetune(given, data, tmp_path / name, config, lessons_dir=model.parent / "lessons", watch=stop)
 
     few = replace(FEW, vision_steps=2, steps=1)
     begin("run", model, few)
@@ -143,11 +143,11 @@ def test_a_teaching_that_was_begun_otherwise_is_not_gone_on_with(
         (model, replace(few, lr=1.0), "lr is 1"),
     ):
         with pytest.raises(DataError, match=message) as caught:
-            teach(given, faces, tmp_path / "run", config, lessons_dir=tmp_path / "none")
+            finetune(given, faces, tmp_path / "run", config, lessons_dir=tmp_path / "none")
         assert "\n" not in str(caught.value) and not (tmp_path / "none").exists(), "refused before any work"
     (tmp_path / "run" / "teaching.pt").write_bytes(b"half")
     with pytest.raises(DataError, match=r"teaching\.pt is broken"):
-        teach(model, faces, tmp_path / "run", few)
+        finetune(model, faces, tmp_path / "run", few)
 
 
 def test_both_losses_fall(taught: tuple[Path, dict[str, list[float]]]) -> None:
@@ -157,22 +157,22 @@ def test_both_losses_fall(taught: tuple[Path, dict[str, list[float]]]) -> None:
     assert json.loads((taught[0] / "sft.json").read_text())["losses"]["turns"] == losses["turns"]
 
 
-def test_the_same_seed_gives_the_same_weights(model: Path, faces: Dataset, lessons: Lessons, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_weights(model: Path, faces: Dataset, lessons: SFTDataset, tmp_path: Path) -> None:
     few = replace(FEW, vision_steps=3, steps=3)
     kwargs: Any = {"lessons_dir": model.parent / "lessons"}
-    same = [teach(model, faces, tmp_path / name, few, **kwargs) for name in ("a", "b")]
-    other = teach(model, faces, tmp_path / "c", replace(few, seed=1), **kwargs)
+    same = [finetune(model, faces, tmp_path / name, few, **kwargs) for name in ("a", "b")]
+    other = finetune(model, faces, tmp_path / "c", replace(few, seed=1), **kwargs)
     hashes = [hashlib.sha256((tmp_path / n / "model.safetensors").read_bytes()).hexdigest() for n in "abc"]
     assert same[0] == same[1] != other
     assert hashes[0] == hashes[1] != hashes[2]
 
 
 def test_a_stopped_teaching_ends_like_one_that_was_not(
-    model: Path, faces: Dataset, lessons: Lessons, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, faces: Dataset, lessons: SFTDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few, kwargs = replace(FEW, vision_steps=3, steps=4), {"lessons_dir": model.parent / "lessons"}
     monkeypatch.setattr(sft, "KEPT_EVERY", 2)
-    whole = teach(model, faces, tmp_path / "whole", few, **kwargs)
+    whole = finetune(model, faces, tmp_path / "whole", few, **kwargs)
     for stop in (("vision", 3, 3), ("turns", 3, 4)):
 
         def interrupt(*progress: Any, stop: Any = stop) -> None:
@@ -180,10 +180,10 @@ def test_a_stopped_teaching_ends_like_one_that_was_not(
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            teach(model, faces, tmp_path / "stopped", few, watch=interrupt, **kwargs)
+            finetune(model, faces, tmp_path / "stopped", few, watch=interrupt, **kwargs)
     with pytest.raises(DataError, match=r"config\.seed is 1"):
-        teach(model, faces, tmp_path / "stopped", replace(few, seed=1), **kwargs)
-    assert teach(model, faces, tmp_path / "stopped", few, **kwargs) == whole
+        finetune(model, faces, tmp_path / "stopped", replace(few, seed=1), **kwargs)
+    assert finetune(model, faces, tmp_path / "stopped", few, **kwargs) == whole
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "stopped")]
     assert weights[0] == weights[1]
     assert not (tmp_path / "stopped" / "teaching.pt").exists()
@@ -195,7 +195,7 @@ def test_a_taught_model_is_evaluated_like_any_other(taught: tuple[Path, Any], fa
     assert all(rollout.texts for rollout in run.rollouts)
 
 
-def test_quick_vision_gives_the_same_features(model: Path, lessons: Lessons) -> None:
+def test_quick_vision_gives_the_same_features(model: Path, lessons: SFTDataset) -> None:
     from transformers.models.qwen3_vl import modeling_qwen3_vl as qwen
 
     tower = load(model, "float32")[0].model.visual

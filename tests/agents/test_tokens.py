@@ -19,7 +19,7 @@ torch = pytest.importorskip("torch", reason="needs torch")
 pytest.importorskip("transformers", reason="needs transformers: pip install 'actfer-env[vlm]'")
 
 from actfer_env.agents.qwen.agent import QwenVLAgent, SamplingConfig, load  # noqa: E402
-from actfer_env.agents.qwen.conversation import CALL_END, Codec, Conversation, ModelError  # noqa: E402
+from actfer_env.agents.qwen.conversation import CALL_END, Conversation, ModelError, TokenCodec  # noqa: E402
 from actfer_env.agents.qwen.tiny import TinyQwenConfig, build  # noqa: E402
 
 
@@ -29,13 +29,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def codec(folder: Path) -> Codec:
+def codec(folder: Path) -> TokenCodec:
     _, tokenizer, image_processor = load(folder, "float32")
-    return Codec(tokenizer, image_processor)
+    return TokenCodec(tokenizer, image_processor)
 
 
 @pytest.fixture
-def processor(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> Any:
+def processor(codec: TokenCodec, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Transformers' processor for pictures and text; that for videos needs torchvision, and no video is shown."""
     from transformers import Qwen3VLProcessor
 
@@ -54,7 +54,7 @@ def shown_by(processor: Any, played: ChatEpisode) -> Any:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_ids_and_pictures_are_those_of_transformers_processor(seed: int, codec: Codec, processor: Any) -> None:
+def test_ids_and_pictures_are_those_of_transformers_processor(seed: int, codec: TokenCodec, processor: Any) -> None:
     rng = np.random.default_rng(seed)
     played = episode(rng, drawn(rng, SHAPES[seed]), max_turns=12)
     conversation = Conversation(played, codec)
@@ -74,7 +74,7 @@ def test_ids_and_pictures_are_those_of_transformers_processor(seed: int, codec: 
     assert min(counts) == 1 and len(conversation.turns) == len(kept)
 
 
-def test_a_conversation_of_six_pictures_is_that_of_transformers_processor(codec: Codec, processor: Any) -> None:
+def test_a_conversation_of_six_pictures_is_that_of_transformers_processor(codec: TokenCodec, processor: Any) -> None:
     rng = np.random.default_rng(9)
     for shape in SHAPES:
         played = episode(rng, drawn(rng, shape))
@@ -85,7 +85,7 @@ def test_a_conversation_of_six_pictures_is_that_of_transformers_processor(codec:
         assert conversation.ids == shown_by(processor, played).input_ids[0].tolist()
 
 
-def drawn_turn(rng: np.random.Generator, codec: Codec) -> list[int]:
+def drawn_turn(rng: np.random.Generator, codec: TokenCodec) -> list[int]:
     """Tokens as an untaught model may draw them: calls, nonsense, nothing, special tokens, several stops."""
     kinds = [
         codec.encode(call_text("detect_align")), codec.encode(call_text("zoom_in", regions=["nose"])), [],
@@ -99,7 +99,7 @@ def drawn_turn(rng: np.random.Generator, codec: Codec) -> list[int]:
 
 
 @pytest.mark.parametrize("seed", range(25))
-def test_only_tokens_that_were_sampled_are_written(seed: int, codec: Codec) -> None:
+def test_only_tokens_that_were_sampled_are_written(seed: int, codec: TokenCodec) -> None:
     rng = np.random.default_rng(seed)
     played = episode(rng, drawn(rng, (64, 64)), max_turns=8)
     conversation = Conversation(played, codec)
@@ -117,7 +117,7 @@ def test_only_tokens_that_were_sampled_are_written(seed: int, codec: Codec) -> N
         conversation.check()
 
 
-def test_a_reply_without_room_goes_with_its_pictures(codec: Codec) -> None:
+def test_a_reply_without_room_goes_with_its_pictures(codec: TokenCodec) -> None:
     rng = np.random.default_rng(0)
     played = episode(rng, drawn(rng, (300, 200)))
     conversation = Conversation(played, codec)
@@ -131,7 +131,7 @@ def test_a_reply_without_room_goes_with_its_pictures(codec: Codec) -> None:
     conversation.check()
 
 
-def test_a_placeholder_too_many_names_the_sample(codec: Codec) -> None:
+def test_a_placeholder_too_many_names_the_sample(codec: TokenCodec) -> None:
     rng = np.random.default_rng(0)
     conversation = Conversation(episode(rng, drawn(rng, (97, 640))), codec)
     conversation.ids.append(codec.image_id)
@@ -172,7 +172,7 @@ def test_a_call_that_ends_in_several_tokens_ends_a_turn_by_its_text(folder: Path
     assert whole.generation_settings()["eos_token_id"] == [whole.codec.end_id]
 
 
-def test_an_answer_ends_at_its_own_end(codec: Codec) -> None:
+def test_an_answer_ends_at_its_own_end(codec: TokenCodec) -> None:
     rng = np.random.default_rng(1)
     played = episode(rng, drawn(rng, (64, 64)))
     conversation = Conversation(played, codec)

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from actfer_env import make_group_vec
-from actfer_env.agents.light import views as views_module
-from actfer_env.agents.light.views import ViewConfig
 from actfer_env.data import Dataset, load_dataset, prepare_dataset
+from actfer_env.data import views as views_module
+from actfer_env.data.views import ViewConfig
 from actfer_env.errors import ActFERError, DataError, ImageError
 from actfer_env.identity import dataset_facts
 

@@ -74,7 +74,7 @@ def test_a_copy_of_tools_has_a_cache_of_its_own():
 @WAYS
 def test_view_tools_keep_the_size_of_their_crops(again, tmp_path):
     pytest.importorskip("torch")
-    from actfer_env.agents.light.views import ViewConfig, ViewTools, prepare
+    from actfer_env.data.views import ViewConfig, ViewTools, prepare
 
     config = ViewConfig(crop_size=64, face_size=32, detector="simulated")
     made = ViewTools(FACES, prepare(FACES, tmp_path, config, workers=1), config)

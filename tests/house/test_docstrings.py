@@ -1,4 +1,4 @@
-"""Public docstrings begin with a noun or a verb, and so do the lines of their sections."""
+"""Docstrings begin with a noun or a verb; of public ones so do the lines of their sections."""
 
 import ast
 import re
@@ -36,13 +36,22 @@ def entries_of(text):
                 yield entry["names"], entry["text"]
 
 
+def docstrings(tree):
+    """The texts that stand alone: docstrings, private ones too, and those behind attributes and constants."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            yield node.lineno, node.value.value
+
+
 def faults(path):
     """One line for each docstring, or entry of its sections, that does not name its thing first."""
-    for node in public_nodes(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for line, text in docstrings(tree):
+        if QUESTION.match(text.lstrip()):
+            yield f"{path.relative_to(ROOT)}: line {line}: {text.splitlines()[0]}"
+    for node in public_nodes(tree):
         text = ast.get_docstring(node)
         name = f"{path.relative_to(ROOT)}: {getattr(node, 'name', 'module')}"
-        if text and QUESTION.match(text):
-            yield f"{name}: {text.splitlines()[0]}"
         for names, entry in entries_of(text or ""):
             asks = QUESTION.match(entry.capitalize()) and not entry.lower().startswith("whether ")
             if HEADLESS.match(entry) or asks:
@@ -50,7 +59,7 @@ def faults(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_public_docstrings_name_their_thing_first(path):
+def test_docstrings_name_their_thing_first(path):
     assert list(faults(path)) == []
 
 
@@ -59,6 +68,7 @@ def test_a_docstring_that_asks_and_an_entry_without_a_head_are_noticed(tmp_path,
     text = '"""Where it lies.\n\nArgs:\n    seed: of the data set.\n    side: Pixels of a side.\n"""\n'
     (tmp_path / "one.py").write_text(text + 'def _own():\n    """What it does."""\n')
     assert list(faults(tmp_path / "one.py")) == [
-        "one.py: module: Where it lies.",
+        "one.py: line 1: Where it lies.",
+        "one.py: line 8: What it does.",
         "one.py: module: seed: of the data set.",
     ]

@@ -8,6 +8,8 @@ import sys
 import pytest
 from helpers import ROOT
 
+from actfer_env._moved import RENAMED
+
 HEAVY = {"torch", "transformers", "verl", "insightface", "onnxruntime", "matplotlib", "openai"}
 FOLDERS = ("actfer_env", "agents", "wrappers")
 PURE = ("facs.py", "episode.py", "rollout.py", "errors.py", "tools", "rewards")
@@ -62,3 +64,13 @@ def test_help_loads_nothing_heavy_and_no_image_library():
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     )
     assert not loaded & (HEAVY | {"cv2", "skimage", "PIL"})
+
+
+@pytest.mark.parametrize("module", RENAMED)
+def test_definitions_are_found_under_their_old_names(module):
+    found = pytest.importorskip(module, reason="needs an extra of the package", exc_type=ImportError)
+    for old, new in RENAMED[module].items():
+        with pytest.warns(DeprecationWarning, match=f"{old} is now {new}"):
+            assert getattr(found, old) is getattr(found, new)
+    with pytest.raises(AttributeError, match="no attribute 'never_was'"):
+        found.never_was  # noqa: B018

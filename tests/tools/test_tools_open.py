@@ -266,14 +266,14 @@ def test_the_agent_loop_of_verl_plays_it(own: Any, tmp_path: Path, monkeypatch: 
     from types import SimpleNamespace
 
     from actfer_env.agents.qwen.agent import load
-    from actfer_env.agents.qwen.conversation import Codec
+    from actfer_env.agents.qwen.conversation import TokenCodec
     from actfer_env.agents.qwen.tiny import TinyQwenConfig, build
     from actfer_env.verl_plugin.agent_loop import ActFERAgentLoop
     from actfer_env.verl_plugin.rows import reference
     from actfer_env.verl_plugin.scoring import compute_score
 
     _, tokenizer, image_processor = load(build(tmp_path / "model", TinyQwenConfig()), "float32")
-    codec = Codec(tokenizer, image_processor)
+    codec = TokenCodec(tokenizer, image_processor)
     turns = iter((DETECT, BRIGHTEN, answer_text("fear", ())))
 
     class Scripted:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import importlib.util
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from helpers import VERL_CHECKS, VERL_EXAMPLE
+from helpers import ROOT, VERL_CHECKS, VERL_EXAMPLE
 
 from actfer_env.agents.lessons import BRIEF_CHAT
 from actfer_env.chat import ChatEpisode, chat_tools
-from actfer_env.data import Sample
+from actfer_env.data import Sample, load_dataset
+from actfer_env.episode import EpisodeConfig
 from actfer_env.errors import DataError
 from actfer_env.files import write_text_atomic
+from actfer_env.rollout import Rollout, read_rollouts
 from actfer_env.verl_plugin.scoring import STATE_FILE, StepScorer, write_step
 
 
@@ -33,14 +39,29 @@ def samples(injected: Any) -> list[Sample]:
     return injected.choose()
 
 
-def rows(injected: Any, samples: list[Sample]) -> tuple[list[str], list[dict[str, str]]]:
+@pytest.fixture
+def own_tool(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, ...]]:
+    """The tools of a run with examples/own_tool.py, as the smoke test is told of them."""
+    from actfer_env.tools.toolkit import TOOLS
+
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    monkeypatch.delitem(sys.modules, "own_tool", raising=False)
+    importlib.import_module("own_tool")
+    monkeypatch.setenv("TOOLS", "detect_align,zoom_in,brighten")
+    yield "detect_align", "zoom_in", "brighten"
+    TOOLS._known.pop("brighten", None)
+
+
+def rows(
+    injected: Any, samples: list[Sample], config: EpisodeConfig | None = None
+) -> tuple[list[str], list[dict[str, str]]]:
     """Play every session that does not fail; return prompts and the agent loop's fields."""
     tools, uids, fields = chat_tools("auto", BRIEF_CHAT), [], []
     for sample, (group, plan) in zip(samples, injected.GROUPS.items(), strict=True):
         for member, does in enumerate(plan):
             if does == injected.FAILS:
                 continue
-            episode = ChatEpisode(sample, tools, BRIEF_CHAT, member=member)
+            episode = ChatEpisode(sample, tools, BRIEF_CHAT, config, member=member)
             for text in injected.script(sample, does):
                 episode.step(text)
             uids.append(group)
@@ -48,10 +69,12 @@ def rows(injected: Any, samples: list[Sample]) -> tuple[list[str], list[dict[str
     return uids, fields
 
 
-def store(injected: Any, samples: list[Sample], run: Path, before: Path) -> dict[str, Any]:
+def store(
+    injected: Any, samples: list[Sample], run: Path, before: Path, config: EpisodeConfig | None = None
+) -> dict[str, Any]:
     """Score a step behind two others as verl's trainer does, four rows of padding at its end; return its record."""
     scorer = StepScorer()
-    uids, fields = rows(injected, samples)
+    uids, fields = rows(injected, samples, config)
     for _ in range(2):
         scorer.score(uids, fields, [False] * len(uids))
     scorer.save(before)
@@ -69,6 +92,50 @@ def store(injected: Any, samples: list[Sample], run: Path, before: Path) -> dict
 def test_the_hand_made_numbers_are_the_librarys(injected: Any, samples: list[Sample], tmp_path: Path) -> None:
     store(injected, samples, tmp_path / "run", tmp_path / "before")
     injected.check(tmp_path / "run", 3, tmp_path / "before" / STATE_FILE)
+
+
+def test_the_numbers_are_the_same_for_a_tool_of_ones_own_that_looks_closer(
+    injected: Any, samples: list[Sample], own_tool: tuple[str, ...], tmp_path: Path
+) -> None:
+    store(injected, samples, tmp_path / "run", tmp_path / "before", EpisodeConfig(tools=own_tool))
+    injected.check(tmp_path / "run", 3, tmp_path / "before" / STATE_FILE)
+    played = read_rollouts(tmp_path / "run" / "rollouts" / "step_000003.jsonl")
+    assert {call.name for rollout in played for call in rollout.tool_calls} == {"detect_align", "brighten"}
+
+
+def test_the_agent_loop_plays_the_script_with_a_tool_of_ones_own(
+    injected: Any, samples: list[Sample], own_tool: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if importlib.util.find_spec("verl") is None:  # verl looks at its environment when it is imported
+        pytest.skip("needs verl: pip install 'actfer-env[verl]'")
+    monkeypatch.setenv("VERL_PLATFORM", "cpu")
+    monkeypatch.syspath_prepend(str(VERL_CHECKS))
+    import yaml
+    from injected_loop import InjectedAgentLoop
+    from teach_format import MODEL
+
+    from actfer_env.agents.qwen.agent import load
+    from actfer_env.agents.qwen.conversation import TokenCodec
+    from actfer_env.agents.qwen.tiny import build
+    from actfer_env.chat import ChatConfig
+    from actfer_env.data.references import reference
+
+    _, tokenizer, image_processor = load(build(tmp_path / "model", MODEL), "float32")
+    entry = yaml.safe_load((VERL_EXAMPLE / "agent_loop_cpu.yaml").read_text())[1]
+    loop = InjectedAgentLoop.__new__(InjectedAgentLoop)
+    loop.rollout_config = SimpleNamespace(prompt_length=128, response_length=512)
+    loop.codec, loop.threads, loop.score_here = TokenCodec(tokenizer, image_processor), None, False
+    loop.chat, loop.turn_tokens = ChatConfig(**entry["chat"]), entry["turn_tokens"]
+    loop.limits = EpisodeConfig(**{**entry["episode"], "max_zooms": 1, "tools": list(own_tool)})
+    loop.tools = chat_tools("auto", loop.chat)
+    whole = load_dataset("synthetic", split="train", n=500)
+    info = {"sample": json.dumps(reference(samples[0], whole)), "index": 0}
+    assert next(iter(injected.GROUPS.values()))[0] == injected.ZOOM_RIGHT
+    output = asyncio.run(loop.run({}, extra_info=info, session_id=0, global_steps=4, uid="u"))
+    rollout = Rollout.from_dict(json.loads(output.extra_fields["rollout"]))
+    assert [call.name for call in rollout.tool_calls] == ["detect_align", "brighten"] and rollout.zoomed
+    assert rollout.correct and not rollout.violations
+    assert len(output.multi_modal_data["images"]) == 3  # the raw one, the face, the brighter face
 
 
 def test_one_face_is_not_found_and_the_others_are(samples: list[Sample], injected: Any) -> None:

@@ -303,6 +303,15 @@ def test_the_script_asks_for_as_many_pictures_as_its_conversations_have(tmp_path
         assert f"max_zooms: {zooms}" in (tmp_path / "out" / "agent_loop.yaml").read_text()
 
 
+def test_the_script_gives_the_agent_loop_other_tools(tmp_path: Path) -> None:
+    import yaml
+
+    for settings, tools in (({}, None), ({"TOOLS": "detect_align,brighten"}, ["detect_align", "brighten"])):
+        command_of(tmp_path, LOOP=str(VERL_EXAMPLE / "agent_loop_cpu.yaml"), **settings)
+        loops = yaml.safe_load((tmp_path / "out" / "agent_loop.yaml").read_text())
+        assert [loop["episode"].get("tools") for loop in loops] == [tools] * 2
+
+
 def test_the_script_names_whole_paths_and_the_logger(tmp_path: Path) -> None:
     command = command_of(tmp_path)
     assert f"actor_rollout_ref.model.path={tmp_path / 'sft'}" in command

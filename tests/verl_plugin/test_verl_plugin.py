@@ -190,7 +190,7 @@ def the_loop(tmp_path_factory: pytest.TempPathFactory) -> Any:
     os.environ.setdefault("VERL_PLATFORM", "cpu")
 
     from actfer_env.agents.qwen.agent import load
-    from actfer_env.agents.qwen.conversation import Codec
+    from actfer_env.agents.qwen.conversation import TokenCodec
     from actfer_env.agents.qwen.tiny import TinyQwenConfig, build
     from actfer_env.chat import ChatConfig, chat_tools
     from actfer_env.episode import EpisodeConfig
@@ -199,7 +199,7 @@ def the_loop(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = build(tmp_path_factory.mktemp("tiny") / "model", TinyQwenConfig())
     _, tokenizer, image_processor = load(folder, "float32")
     made = ActFERAgentLoop.__new__(ActFERAgentLoop)
-    made.tokenizer, made.codec = tokenizer, Codec(tokenizer, image_processor)
+    made.tokenizer, made.codec = tokenizer, TokenCodec(tokenizer, image_processor)
     made.rollout_config = SimpleNamespace(prompt_length=8192, response_length=4096)
     made.chat, made.limits, made.turn_tokens, made.score_here = ChatConfig(), EpisodeConfig(), 1024, False
     made.tools, made.threads = chat_tools("simulated", made.chat), None

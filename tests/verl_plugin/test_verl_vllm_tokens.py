@@ -59,14 +59,14 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     from verl.workers.rollout.utils import qwen2_5_vl_dedup_image_tokens
 
     from actfer_env.agents.qwen.agent import QwenVLAgent
-    from actfer_env.agents.qwen.conversation import Codec, Conversation
+    from actfer_env.agents.qwen.conversation import Conversation, TokenCodec
     from actfer_env.agents.qwen.tiny import TinyQwenConfig, build
 
     work = tmp_path_factory.mktemp("vllm")
     # Heads of 32, the least that vLLM's kernels for the CPU take.
     model = build(work / "model", TinyQwenConfig(hidden=128, vision_hidden=64, max_pixels=512 * 512))
     agent, processor = QwenVLAgent(model, device="cpu", dtype="float32"), hf_processor(str(model))
-    codec = Codec(processor.tokenizer, processor.image_processor)  # as the agent loop makes it
+    codec = TokenCodec(processor.tokenizer, processor.image_processor)  # as the agent loop makes it
     cases, found = [], []
     for seed, shape in enumerate(SHAPES):
         rng = np.random.default_rng(seed)

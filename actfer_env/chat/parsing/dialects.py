@@ -43,7 +43,36 @@ _STATED = re.compile(
 
 def foreign_calls(text: str) -> list[dict[str, Any]]:
     """Return the calls of a text in another model's notation as ``{"name", "arguments"}``; often none."""
-    return _xml_calls(text) or _glm_calls(text) or _mistral_calls(text)
+    calls: list[dict[str, Any]] = []
+
+    # <function=NAME> or <invoke name="NAME">; each ends at its closing tag or where the next begins.
+    opened = list(_FUNCTION.finditer(text))
+    for number, tag in enumerate(opened):
+        body = text[tag.end() : opened[number + 1].start() if number + 1 < len(opened) else len(text)]
+        end = _FUNCTION_END.search(body)
+        body = body[: end.start()] if end else body
+        found = _keyed(body, list(_PARAMETER.finditer(body)), "</parameter>")
+        calls.append({"name": tag[1], "arguments": found or body.strip() or {}})
+    if calls:
+        return calls
+
+    # NAME <arg_key>KEY</arg_key><arg_value>VALUE</arg_value>
+    keys = list(_ARGUMENT.finditer(text))
+    name = text[: keys[0].start()].strip() if keys else ""
+    if re.fullmatch(r"[\w.-]{1,80}", name):
+        return [{"name": name, "arguments": _keyed(text, keys, "</arg_value>")}]
+
+    # [TOOL_CALLS]NAME[ARGS]{...}; what stands inside the arguments of one is no other.
+    last = 0
+    for mark in _MISTRAL.finditer(text):
+        if mark.start() < last:
+            continue
+        try:
+            arguments, last = json.JSONDecoder().raw_decode(text, mark.end())
+        except (ValueError, RecursionError):
+            break
+        calls.append({"name": mark[1], "arguments": arguments})
+    return calls
 
 
 def without_marks(text: str) -> str:
@@ -76,26 +105,6 @@ def json_values(text: str, decoder: json.JSONDecoder) -> list[Any]:
     return values
 
 
-def _xml_calls(text: str) -> list[dict[str, Any]]:
-    opened = list(_FUNCTION.finditer(text))
-    calls = []
-    for number, tag in enumerate(opened):
-        body = text[tag.end() : opened[number + 1].start() if number + 1 < len(opened) else len(text)]
-        end = _FUNCTION_END.search(body)
-        body = body[: end.start()] if end else body
-        found = _keyed(body, list(_PARAMETER.finditer(body)), "</parameter>")
-        calls.append({"name": tag[1], "arguments": found or body.strip() or {}})
-    return calls
-
-
-def _glm_calls(text: str) -> list[dict[str, Any]]:
-    keys = list(_ARGUMENT.finditer(text))
-    name = text[: keys[0].start()].strip() if keys else ""
-    if not re.fullmatch(r"[\w.-]{1,80}", name):
-        return []
-    return [{"name": name, "arguments": _keyed(text, keys, "</arg_value>")}]
-
-
 def _keyed(body: str, keys: list[re.Match[str]], end: str) -> dict[str, Any]:
     """Return the arguments whose keys were found in a body; a value ends at its tag or at the next key."""
     found = {}
@@ -111,19 +120,6 @@ def _value(text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return text
-
-
-def _mistral_calls(text: str) -> list[dict[str, Any]]:
-    calls, last = [], 0
-    for mark in _MISTRAL.finditer(text):
-        if mark.start() < last:
-            continue
-        try:
-            arguments, last = json.JSONDecoder().raw_decode(text, mark.end())
-        except (ValueError, RecursionError):
-            break
-        calls.append({"name": mark[1], "arguments": arguments})
-    return calls
 
 
 def literal(text: str) -> Any:

@@ -36,7 +36,8 @@ from actfer_env.chat.parsing.dialects import (
 from actfer_env.chat.parsing.json_text import as_number, check_depth, documented_arguments, json_hooks, read_object
 from actfer_env.chat.parsing.parsed import ParsedAnswer, ParsedCall, ParsedTurn, ProblemError, Repairs
 from actfer_env.errors import short
-from actfer_env.tools.base import DEFAULT_TOOLS, Toolkit, ToolSpec, toolkit
+from actfer_env.tools.base import DEFAULT_TOOLS, ToolSpec
+from actfer_env.tools.toolkit import Toolkit, toolkit
 
 _TAG = re.compile(r"<(/?)(think|tool_call|answer)>")
 _NO_UNITS = ("none", "n/a", "[]")
@@ -132,29 +133,22 @@ class _Parser:
         opened: re.Match[str] | None = None
         last = 0
         for tag in _TAG.finditer(rest):
+            closes = opened is not None and tag[1] and tag[2] == opened[2]
             if opened is None:
                 self._stray(rest[last : tag.start()])
-                opened = self._opening(tag)
-            elif tag[1] and tag[2] == opened[2]:
-                blocks.append((opened[2], rest[opened.end() : tag.start()]))
-                opened = None
             else:
-                self.mend("closed_tag", "unclosed_tag", f"<{opened[2]}> is not closed")
+                if not closes:
+                    self.mend("closed_tag", "unclosed_tag", f"<{opened[2]}> is not closed")
                 blocks.append((opened[2], rest[opened.end() : tag.start()]))
-                opened = self._opening(tag)
-            last = tag.end()
+            if tag[1] and not closes:
+                self.mend("closed_tag", "unclosed_tag", f"</{tag[2]}> without <{tag[2]}>")
+            opened, last = None if tag[1] else tag, tag.end()
         if opened is not None:
             self.mend("closed_tag", "unclosed_tag", f"<{opened[2]}> is not closed")
             blocks.append((opened[2], rest[opened.end() :]))
         elif blocks:
             self._stray(rest[last:])
         return [block for block in blocks if block[0] != "think"]
-
-    def _opening(self, tag: re.Match[str]) -> re.Match[str] | None:
-        if not tag[1]:
-            return tag
-        self.mend("closed_tag", "unclosed_tag", f"</{tag[2]}> without <{tag[2]}>")
-        return None
 
     def _stray(self, text: str) -> None:
         if text.strip():
@@ -226,7 +220,7 @@ class _Parser:
             return ParsedCall("", json.dumps(value, default=str)[:200], problem=error.problem)
 
     def _call_of(self, value: dict[str, Any]) -> ParsedCall:
-        """Return the call of an object with "name" and "arguments", in their documented names and types."""
+        """Return the call of an object with "name" and "arguments", in their documented names and types if lenient."""
         function = value.get("function")
         if self.lenient and "name" not in value and isinstance(function, dict | str):
             self.notes.append("renamed")
@@ -244,10 +238,7 @@ class _Parser:
         if isinstance(arguments, str) and self.lenient and "{" in arguments:
             self.notes.append("nested_json")
             arguments = read_object(arguments, self.repairs)
-        return self._documented(value["name"], {} if arguments is None else arguments)
-
-    def _documented(self, name: str, arguments: Any) -> ParsedCall:
-        """Return a call under the tool's own name and with the arguments of its schema, where lenient."""
+        name, arguments = value["name"], {} if arguments is None else arguments
         plain = name.strip().lower().replace("-", "_").replace(" ", "_")
         if self.lenient and name not in self.tools and plain in self.tools:
             self.notes.append("renamed")
@@ -308,12 +299,8 @@ class _Parser:
         if self.config.preset_spec.aus == "reasoning":
             units = [unit for group in _AU_GROUP.findall(thinking) for unit in _AU.findall(group)]
         if self.config.preset_spec.canvas:
-            boxes = _boxes(thinking, self.config.preset_spec.canvas)
+            side = self.config.preset_spec.canvas  # boxes become shares of the picture
+            rows = [[as_number(part.strip()) for part in body.split(",")] for body in _BBOX.findall(thinking)]
+            found = [row for row in rows if len(row) == 4 and None not in row]
+            boxes = tuple(Box(*row).shares((side, side)) for row in found)  # type: ignore[arg-type]
         return ParsedTurn(answer=ParsedAnswer(label[:80], units), boxes=boxes)
-
-
-def _boxes(thinking: str, canvas: int) -> tuple[Box, ...]:
-    """Return the boxes that a reasoning names on a canvas, as shares of the picture."""
-    rows = [[as_number(part.strip()) for part in body.split(",")] for body in _BBOX.findall(thinking)]
-    found = [row for row in rows if len(row) == 4 and None not in row]
-    return tuple(Box(*row).shares((canvas, canvas)) for row in found)  # type: ignore[arg-type]

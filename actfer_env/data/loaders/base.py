@@ -35,10 +35,10 @@ from actfer_env.sample import Sample, SampleSequence
 from actfer_env.splits import AUTO, lacks_split
 
 Totals: TypeAlias = Literal["auto", "exact", "ignore"]
-"""How the counts are held to the official ones: "auto" warns of a part of the data set and refuses more pictures of a
+"""Comparison of counts with the official ones: "auto" warns of a part of the data set and refuses more pictures of a
 class than it has, which no part can show; "exact" refuses any difference; "ignore" asks nothing."""
 Missing: TypeAlias = Literal["raise", "skip", "keep"]
-"""What is done about a listed picture that is not there: refuse, leave out with a warning, or keep without a look."""
+"""Treatment of a listed picture that is not there: refuse, leave out with a warning, or keep without a look."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -456,11 +456,12 @@ def collect(
     samples = RowSamples(info, edition)
     samples.left_out = Counter() if left_out is None else left_out
     samples.split = split
-    samples.pack(_wanted(samples, _there(samples, rows, missing)))
+    samples.pack(_wanted(samples, rows, missing))
     if not samples.counts:
         raise DataError(f"{info.title} has no picture to give: {samples.first_gone or 'its folders are empty'}")
     if samples.first_gone:
-        warn(f"{info.title}: {_many(samples.left_out[GONE], 'listed picture')} left out; {samples.first_gone}")
+        gone = samples.left_out[GONE]
+        warn(f"{info.title}: {gone:,} listed picture{'' if gone == 1 else 's'} left out; {samples.first_gone}")
     counted = Counter({part: sum(classes.values()) for part, classes in samples.counts.items() if part})
     if samples.split is not None and not len(samples):
         raise DataError(lacks_split(info.name, samples.split, counted))
@@ -469,22 +470,17 @@ def collect(
     return samples
 
 
-def _there(samples: RowSamples, rows: Iterable[Row], missing: Missing) -> Iterator[Row]:
-    """Yield the rows whose pictures are there; found ones, which no list names, need no look."""
+def _wanted(samples: RowSamples, rows: Iterable[Row], missing: Missing) -> Iterator[Row]:
+    """Count the rows whose pictures are there, check their Action Units, and yield those of the wanted split."""
     for row in rows:
-        if missing == "keep" or row.file is None or os.path.isfile(row.path):  # noqa: PTH113  (a million of them)
-            yield row
+        # Found pictures, which no list names, need no look.
+        if missing != "keep" and row.file is not None and not os.path.isfile(row.path):  # noqa: PTH113  (a million)
+            gone = f"{row.file}, line {row.line}: {row.path} is not there"
+            if missing == "raise":
+                raise DataError(f"{gone}; put it there, or leave such lines out by missing='skip'")
+            samples.left_out[GONE] += 1
+            samples.first_gone = samples.first_gone or gone
             continue
-        gone = f"{row.file}, line {row.line}: {row.path} is not there"
-        if missing == "raise":
-            raise DataError(f"{gone}; put it there, or leave such lines out by missing='skip'")
-        samples.left_out[GONE] += 1
-        samples.first_gone = samples.first_gone or gone
-
-
-def _wanted(samples: RowSamples, rows: Iterable[Row]) -> Iterator[Row]:
-    """Count the rows, check their Action Units, and yield those of the wanted split."""
-    for row in rows:
         if samples.split == AUTO:
             samples.split = None if row.split is None else "train"
         if isinstance(row.aus, str):
@@ -538,7 +534,3 @@ def _hold(info: Info, edition: Edition, samples: RowSamples, totals: Totals) -> 
 def warn(text: str) -> None:
     """Warn the user in one line."""
     warnings.warn(text, UserWarning, stacklevel=4)
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"

@@ -265,29 +265,23 @@ def _subject(folder: Path, subject: str) -> NDArray[np.int8]:
         path = folder / f"{subject}_au{unit}.txt"
         if not path.is_file():
             raise DataError(f"{path} is not there: DISFA has a file for each of AU {', '.join(map(str, AUS))}")
-        column = _column(path)
-        if columns and len(column) != len(columns[0]):
-            refuse(path, len(column), f"{len(column)} frames, but {len(columns[0])} in {subject}_au{AUS[0]}.txt")
-        columns.append(column)
+        values: list[int] = []
+        for line, text in read_lines(path):  # "frame,intensity", frames counting from 1
+            frame, comma, value = text.partition(",")
+            if not comma:
+                refuse(path, line, f"{short(text)} is no line such as '1,0' (frame, intensity)")
+            if value.strip() not in ("0", "1", "2", "3", "4", "5"):
+                refuse(path, line, f"intensity {short(value.strip())} is not 0 to 5")
+            if frame.strip() != str(len(values) + 1):
+                refuse(path, line, f"frame {short(frame.strip())} where {len(values) + 1} should stand; "
+                       "frames count from 1, the frame comes first")  # fmt: skip
+            values.append(int(value))
+        if not values:
+            refuse(path, None, "no lines")
+        if columns and len(values) != len(columns[0]):
+            refuse(path, len(values), f"{len(values)} frames, but {len(columns[0])} in {subject}_au{AUS[0]}.txt")
+        columns.append(np.array(values, np.int8))
     return np.stack(columns, axis=1)
-
-
-def _column(path: Path) -> NDArray[np.int8]:
-    """Read lines of "frame,intensity", frames counting from 1."""
-    values: list[int] = []
-    for line, text in read_lines(path):
-        frame, comma, value = text.partition(",")
-        if not comma:
-            refuse(path, line, f"{short(text)} is no line such as '1,0' (frame, intensity)")
-        if value.strip() not in ("0", "1", "2", "3", "4", "5"):
-            refuse(path, line, f"intensity {short(value.strip())} is not 0 to 5")
-        if frame.strip() != str(len(values) + 1):
-            refuse(path, line, f"frame {short(frame.strip())} where {len(values) + 1} should stand; "
-                   "frames count from 1, the frame comes first")  # fmt: skip
-        values.append(int(value))
-    if not values:
-        refuse(path, None, "no lines")
-    return np.array(values, np.int8)
 
 
 def _trial(trial: Path) -> tuple[dict[str, int], NDArray[np.int8]]:

@@ -1,8 +1,8 @@
 """Drawn faces with exact labels: the data sets "synthetic" and "synthetic-mixed"."""
 
+from actfer_env._version import GENERATOR_VERSION
 from actfer_env.data.synthetic.presets import PRESETS, Difficulty, SyntheticConfig
 from actfer_env.data.synthetic.samples import (
-    GENERATOR_VERSION,
     IDENTITIES,
     PRIOR,
     SIZES,

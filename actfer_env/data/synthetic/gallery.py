@@ -14,13 +14,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image, ImageDraw
 
 from actfer_env import facs
+from actfer_env._version import GENERATOR_VERSION
 from actfer_env.bounds import bounded, check_fields
 from actfer_env.data.synthetic.faces import RENDERED_AUS, Expression, Identity, Light, Pose, render_face
 from actfer_env.data.synthetic.presets import SyntheticConfig
-from actfer_env.data.synthetic.samples import GENERATOR_VERSION, draw_spec
-from actfer_env.envs.panel import font
+from actfer_env.data.synthetic.samples import draw_spec
 from actfer_env.files import write_text_atomic
-from actfer_env.images import RGB, save_png
+from actfer_env.images import RGB, font, save_png
 
 BACKDROP = (196, 202, 208)
 LETTERS = "ABCDE"

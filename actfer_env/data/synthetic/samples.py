@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from actfer_env import facs
+from actfer_env._version import GENERATOR_VERSION
 from actfer_env.data.synthetic.faces import (
     RENDERED_AUS,
     Background,
@@ -36,9 +37,6 @@ from actfer_env.data.synthetic.presets import PRESETS, Difficulty, SyntheticConf
 from actfer_env.errors import DataError
 from actfer_env.images import RGB
 from actfer_env.sample import Sample, SampleSequence
-
-GENERATOR_VERSION = 2
-"""Raised whenever the same index would give another picture or label; benchmark results name it."""
 
 SIZES: Mapping[str, int] = MappingProxyType({"train": 20_000, "val": 2_500, "test": 5_000})
 """Samples in each split, if `n` is left out."""

@@ -34,7 +34,7 @@ FORMAT = 1
 ABOUT = "detector.json"
 """Name of the file that says whose detections a folder holds."""
 PRECOMPUTE = "actfer data precompute DATASET --detector DETECTOR --out FOLDER"
-"""How to fill a folder, for messages."""
+"""Command that fills a folder, for messages."""
 
 _TABLE = "CREATE TABLE faces (sample TEXT, picture TEXT, faces TEXT, PRIMARY KEY (sample, picture)) WITHOUT ROWID"
 

@@ -25,9 +25,9 @@ from actfer_env.tools.detectors.common import Image, NetworkDetector
 from actfer_env.tools.detectors.hardware import CPU, CUDA, hardware, offers_gpu
 
 INSTALL = 'pip install "actfer-env[insightface]"'
-"""How to install the extra, for messages."""
+"""Command that installs the extra, for messages."""
 OFFLINE = "without a network, put the pack's *.onnx into a folder and use 'insightface:/that/folder'"
-"""How to use a pack without a download, for messages."""
+"""Cure where a pack cannot be downloaded, for messages."""
 
 _DETECTOR_OUTPUTS = (9, 15)  # score, box and key points at three or five strides
 _STRIDE = 32

@@ -78,45 +78,36 @@ class MTCNNDetector(NetworkDetector):
 
     def _detect(self, image: Image) -> list[Face]:
         work, scale = resize_long_side(image, self.config.detect_size)
-        boxes = self._refine(work, self._propose(work))
+        boxes = _square(self._propose(work))
+        if len(boxes):  # the second net throws most of them out, and moves the others
+            scores, regression = nets.refine_net(_patches(work, boxes, 24))
+            keep = scores > self.config.thresholds[1]
+            boxes, scores = _regress(boxes[keep], regression[keep]), scores[keep]
+            boxes = boxes[non_maximum_suppression(boxes, scores, self.config.nms[2])]
         return [map_face(face, scale) for face in self._output(work, boxes)]
 
     def _propose(self, work: Image) -> Boxes:
-        levels = [self._propose_level(level, work.shape) for level in self._pyramid(work)]
-        if not levels:
-            return np.empty((0, 4))
-        boxes, scores = (np.concatenate(part) for part in zip(*levels, strict=True))
-        return boxes[non_maximum_suppression(boxes, scores, self.config.nms[1])]
-
-    def _pyramid(self, work: Image) -> list[Image]:
+        """Run the first net over a pyramid of smaller copies, and return the boxes that it proposes."""
         height, width = work.shape[:2]
         first, step = _CELL / self.config.min_face, self.config.scale_factor
         count = max(0, 1 + int(np.log(_CELL / (first * min(height, width))) / np.log(step)))
-        levels = [work]
+        source, proposed = work, list[tuple[Boxes, Scores]]()
         for scale in first * step ** np.arange(count):
             size = int(np.ceil(width * scale)), int(np.ceil(height * scale))
-            # From the second level on the first one is the source: far less to read than the working image.
-            level = cv2.resize(levels[:2][-1], size, interpolation=cv2.INTER_AREA)
-            levels.append(level.astype(np.uint8, copy=False))
-        return levels[1:]
-
-    def _propose_level(self, level: Image, shape: tuple[int, ...]) -> tuple[Boxes, Scores]:
-        probability, regression = nets.proposal_net(_normalize(level))
-        rows, columns = np.nonzero(probability > self.config.thresholds[0])
-        scores = probability[rows, columns]
-        corner = np.stack([columns, rows], axis=1) * float(_STRIDE)
-        boxes = _regress(np.hstack([corner, corner + _CELL]), regression[rows, columns])
-        keep = non_maximum_suppression(boxes, scores, self.config.nms[0])
-        return boxes[keep] * np.tile([shape[1] / level.shape[1], shape[0] / level.shape[0]], 2), scores[keep]
-
-    def _refine(self, work: Image, boxes: Boxes) -> Boxes:
-        boxes = _square(boxes)
-        if not len(boxes):
-            return boxes
-        scores, regression = nets.refine_net(_patches(work, boxes, 24))
-        keep = scores > self.config.thresholds[1]
-        boxes, scores = _regress(boxes[keep], regression[keep]), scores[keep]
-        return boxes[non_maximum_suppression(boxes, scores, self.config.nms[2])]
+            level = cv2.resize(source, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+            if source is work:  # from the second level on the first one is the source: far less to read
+                source = level
+            probability, regression = nets.proposal_net(_normalize(level))
+            rows, columns = np.nonzero(probability > self.config.thresholds[0])
+            scores = probability[rows, columns]
+            corner = np.stack([columns, rows], axis=1) * float(_STRIDE)
+            boxes = _regress(np.hstack([corner, corner + _CELL]), regression[rows, columns])
+            keep = non_maximum_suppression(boxes, scores, self.config.nms[0])
+            proposed.append((boxes[keep] * np.tile([width / level.shape[1], height / level.shape[0]], 2), scores[keep]))
+        if not proposed:
+            return np.empty((0, 4))
+        boxes, scores = (np.concatenate(part) for part in zip(*proposed, strict=True))
+        return boxes[non_maximum_suppression(boxes, scores, self.config.nms[1])]
 
     def _output(self, work: Image, boxes: Boxes) -> list[Face]:
         boxes = _square(boxes)

@@ -143,7 +143,12 @@ class AutoDetector:
         return self._real
 
     def detect_sample(self, sample: Sample, image: NDArray[np.uint8]) -> list[Face]:
-        """Return the faces of a sample."""
+        """Return the faces of a sample.
+
+        Args:
+            sample: The sample.
+            image: Its picture, RGB uint8 (H, W, 3).
+        """
         if sample.annotate is not None:
             return self._drawn.detect_sample(sample, image)
         return detect_in(self._photos(), sample, image)

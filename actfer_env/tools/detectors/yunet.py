@@ -23,7 +23,7 @@ GET_WEIGHTS = (
     "download face_detection_yunet_2023mar.onnx from github.com/opencv/opencv_zoo "
     "(models/face_detection_yunet) and use 'yunet:/path/to/it.onnx'"
 )
-"""How to get the weights, for messages."""
+"""Command that gets the weights, for messages."""
 
 
 class YuNetDetector(NetworkDetector):

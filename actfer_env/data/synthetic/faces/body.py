@@ -68,7 +68,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class _Glow:
-    """How the light falls on the body: sideways gradient, level and tint."""
+    """Light on the body: sideways gradient, level and tint."""
 
     side: float
     level: float

@@ -53,7 +53,7 @@ class Hand:
 
 @dataclass(frozen=True)
 class _Lit:
-    """What all parts of a hand share."""
+    """Sizes and colours that all parts of a hand share."""
 
     skin: Array
     light: Light

@@ -171,7 +171,7 @@ def spread(cells: Array, shape: tuple[int, int]) -> Array:
 
 
 _TINT, _DEPTH = (0.01, -0.085, -0.075), (-0.13, -0.17, -0.16)
-"""What a blush and a shadow add to each channel, as shares of the skin's colour."""
+"""Changes of each channel by a blush and by a shadow, as shares of the skin's colour."""
 
 
 def _skin(who: Identity, level: int) -> Array:

@@ -21,6 +21,7 @@ from actfer_env.errors import DataError
 from actfer_env.files import draft_folder
 from actfer_env.identity import digest
 from actfer_env.plugins import Carrying
+from actfer_env.progress import Watch
 
 T = TypeVar("T")
 LAYOUT_VERSION = 2
@@ -61,7 +62,11 @@ def prepared(folder: str | os.PathLike[str], name: str, write: Callable[[Path], 
 
 
 def in_processes(
-    n: int, make: Callable[[Sequence[int]], list[T]], workers: int | None, advance: Callable[[int], None] | None
+    n: int,
+    make: Callable[[Sequence[int]], list[T]],
+    workers: int | None,
+    watch: Watch | None,
+    phase: str = "pictures",
 ) -> list[T]:
     """Return what is made of the samples 0 to n - 1, in their order.
 
@@ -69,7 +74,8 @@ def in_processes(
         n: Samples, at least 1.
         make: Called with some indices, in another process; returns one value for each.
         workers: Processes; None is one for each core.
-        advance: Called with the number of samples done, for a progress bar.
+        watch: Called with the phase, how many samples are done, and how many there are.
+        phase: Name of the work for `watch`.
     """
     from joblib import Parallel, delayed
 
@@ -78,8 +84,8 @@ def in_processes(
     made: list[T] = []
     for part in Parallel(min(workers or os.cpu_count() or 1, len(chunks)), return_as="generator")(map(some, chunks)):
         made += part
-        if advance is not None:
-            advance(len(made))
+        if watch is not None:
+            watch(phase, len(made), n, {})
     return made
 
 
@@ -92,14 +98,30 @@ def _single_threaded(make: Callable[[Sequence[int]], list[T]], chunk: Sequence[i
 
 
 def write_arrays(folder: Path, arrays: Mapping[str, NDArray[Any]], facts: Any = None) -> None:
-    """Write arrays, and what is no array as JSON values, into a folder for `read_arrays`."""
+    """Write arrays, and what is no array as JSON values, into a folder for `read_arrays`.
+
+    Args:
+        folder: Folder that is there, a draft.
+        arrays: File name without its ending -> array of any shape and dtype but object.
+        facts: JSON values.
+    """
     for name, values in arrays.items():
         np.save(folder / f"{name}.npy", values, allow_pickle=False)
     (folder / FACTS).write_text(json.dumps(facts, allow_nan=False), encoding="utf-8")
 
 
 def new_array(folder: Path, name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    """Return an array of zeros that lies in a file, for `read_arrays`; filling it takes no memory of its own."""
+    """Return an array of zeros that lies in a file, for `read_arrays`; filling it takes no memory of its own.
+
+    Args:
+        folder: Folder that is there, a draft.
+        name: File name without its ending.
+        shape: Shape of the array.
+        dtype: Its dtype.
+
+    Returns:
+        The array, mapped from the file; flush it when it is filled.
+    """
     made: NDArray[Any] = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, shape)
     return made
 

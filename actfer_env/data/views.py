@@ -7,6 +7,7 @@ see `actfer_env.data.prepared`.
 
 from __future__ import annotations
 
+# Longer than 400 lines: what a folder holds is written, read and shown in one place, so that the three agree.
 import hashlib
 import json
 import os
@@ -23,7 +24,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actfer_env import facs
-from actfer_env.agents.prepare import (
+from actfer_env.bounds import bounded, check_fields
+from actfer_env.boxes import Box
+from actfer_env.errors import DataError
+from actfer_env.files import draft_file
+from actfer_env.identity import as_json, dataset_facts, detector_facts, refuse_other
+from actfer_env.images import RGB
+from actfer_env.prepare import (
     FACTS,
     LAYOUT_VERSION,
     in_processes,
@@ -35,13 +42,8 @@ from actfer_env.agents.prepare import (
     read_facts,
     write_arrays,
 )
-from actfer_env.bounds import bounded, check_fields
-from actfer_env.boxes import Box
-from actfer_env.data import Dataset, Sample
-from actfer_env.errors import DataError
-from actfer_env.files import draft_file
-from actfer_env.identity import as_json, dataset_facts, detector_facts, refuse_other
-from actfer_env.images import RGB
+from actfer_env.progress import Watch
+from actfer_env.sample import Dataset, Sample
 from actfer_env.tools import FaceTools
 from actfer_env.tools.align import Alignment
 from actfer_env.tools.face_tools import CacheConfig
@@ -142,7 +144,14 @@ class PreparedImages:
         return _Each(self.records, _crop_facts)
 
     def take(self, rows: NDArray[np.int64]) -> PreparedImages:
-        """Return some of them, without a copy of the pictures."""
+        """Return some of them, without a copy of the pictures.
+
+        Args:
+            rows: Indices of the samples, int (m,).
+
+        Returns:
+            Their pictures and facts, in the order of the indices.
+        """
         parts = {name: getattr(self, name) for name in _ARRAYS}
         small = {name: values[rows] for name, values in parts.items() if name not in _PICTURES}
         large: dict[str, Any] = {name: _Rows(parts[name], rows) for name in _PICTURES}
@@ -203,7 +212,7 @@ class _Rows:
 
 
 class _Each(Sequence[Any]):
-    """What is made of each record, when it is asked for."""
+    """Values made of the records, each when it is asked for."""
 
     def __init__(self, records: Sequence[dict[str, Any]], make: Callable[[dict[str, Any]], Any]) -> None:
         self._records, self._make = records, make
@@ -253,7 +262,7 @@ def _hash(name: str) -> np.uint64:
 
 def prepare(
     dataset: Dataset, folder: str | os.PathLike[str], config: ViewConfig | None = None, *, workers: int | None = None,
-    advance: Callable[[int], None] | None = None,
+    watch: Watch | None = None,
 ) -> PreparedImages:  # fmt: skip
     """Draw a data set's pictures, or read them where an earlier call has left them.
 
@@ -262,7 +271,7 @@ def prepare(
         folder: Folder of all prepared data sets; each has a folder of its own, named by what it holds.
         config: Sizes and detector.
         workers: Processes; default is one for each core.
-        advance: Called with the number of samples drawn, for a progress bar.
+        watch: Called with "pictures", how many samples are drawn, and how many there are.
 
     Raises:
         ImageError: a picture cannot be read.
@@ -276,7 +285,7 @@ def prepare(
         return kept
     facts = views_facts([dataset], config)
     name = prepared_name("views", VIEWS_VERSION, facts)
-    write = partial(write_views, [dataset], config, facts, Path(folder) / f"{name}.parts", workers, advance)
+    write = partial(write_views, [dataset], config, facts, Path(folder) / f"{name}.parts", workers, watch)
     return read_views(prepared(folder, name, write))
 
 
@@ -295,7 +304,7 @@ def views_facts(datasets: Sequence[Dataset], config: ViewConfig) -> dict[str, An
 
 def write_views(
     datasets: Sequence[Dataset], config: ViewConfig, facts: Mapping[str, Any], parts: Path, workers: int | None,
-    advance: Callable[[int], None] | None, draft: Path,
+    watch: Watch | None, draft: Path,
 ) -> None:  # fmt: skip
     """Make the pictures of data sets, and write them into a folder as one.
 
@@ -307,7 +316,7 @@ def write_views(
         facts: Facts of `views_facts`.
         parts: Folder of the parts.
         workers: Processes; None is one for each core.
-        advance: Called with the number of samples done.
+        watch: Called with "pictures", how many samples are done, and how many there are.
         draft: An empty folder.
 
     Raises:
@@ -315,7 +324,7 @@ def write_views(
     """
     sizes = [len(dataset) for dataset in datasets]
     n, mark = sum(sizes), prepared_name("part", VIEWS_VERSION, facts)
-    done = in_processes(n, partial(_make_part, datasets, config, parts, mark), workers, advance)
+    done = in_processes(n, partial(_make_part, datasets, config, parts, mark), workers, watch)
     if parts.is_dir():  # what a run with other settings has left does not belong to this one
         wanted = set(done)
         for path in parts.iterdir():
@@ -478,15 +487,32 @@ class ViewTools(FaceTools):
         """Return the sample's alignment, or None if no face was found."""
         index = self._at(sample)
         with self._lock:
-            return self._alignments.get(index, lambda: (self._views.alignments[index],))[0]
+            return self._alignments.get(index, lambda: (_alignment(self._views.records[index]),))[0]
 
     def overview(self, sample: Sample, side: int) -> RGB:
-        """Return the sample's picture in a square."""
+        """Return the sample's picture in a square.
+
+        Args:
+            sample: A sample of the data set.
+            side: Side of the square, pixels.
+
+        Returns:
+            The picture, RGB uint8 (side, side, 3); read-only.
+        """
         image = self._views.image[self._at(sample)]
         return image if len(image) == side else super().overview(sample, side)
 
     def face(self, sample: Sample, alignment: Alignment, side: int) -> RGB:
-        """Return the sample's aligned face."""
+        """Return the sample's aligned face.
+
+        Args:
+            sample: A sample of the data set.
+            alignment: Its alignment.
+            side: Side of the result, pixels.
+
+        Returns:
+            The face, RGB uint8 (side, side, 3); read-only.
+        """
         face = self._views.face[self._at(sample)]
         return face if len(face) == side else super().face(sample, alignment, side)
 
@@ -494,14 +520,14 @@ class ViewTools(FaceTools):
         """Return the crop of a region as it was prepared, or draw that of a box."""
         if region is None:
             return super().crop(sample, alignment, box, region)
-        index = self._at(sample)
-        with self._lock:
-            return self._crops.get((index, region), lambda: self._kept(index, region))
+        index, place = self._at(sample), facs.REGIONS.index(region)
 
-    def _kept(self, index: int, region: str) -> Crop:
-        place = facs.REGIONS.index(region)
-        where, inside, native = self._views.crop_facts[index][place]
-        return Crop(self._views.crops[index][place], where, inside, native, region)
+        def kept() -> Crop:
+            where, inside, native = _crop_facts(self._views.records[index])[place]
+            return Crop(self._views.crops[index][place], where, inside, native, region)
+
+        with self._lock:
+            return self._crops.get((index, region), kept)
 
     def _at(self, sample: Sample) -> int:
         index = self._index.get(sample.id)
