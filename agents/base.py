@@ -25,7 +25,8 @@ class Agent(Protocol):
     An agent whose answers do not depend on pictures says so by an attribute ``looks = False``: tables and reports then
     show them as a script's, never as a reading. One that was trained in an environment of certain sizes may have a
     method ``check(env)``, which raises a `DataError` where an environment does not fit; `actfer_env.evaluation.play`
-    calls it first.
+    calls it first. Facts about its last answer may stand in an attribute ``meta``, a dict of JSON values: `play` keeps
+    them in the rollout's.
     """
 
     def reset(self, n: int) -> None:

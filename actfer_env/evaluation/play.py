@@ -10,7 +10,7 @@ import gymnasium as gym
 
 from actfer_env import facs
 from actfer_env.agents import Agent, make_agent
-from actfer_env.agents.registry import trained_in
+from actfer_env.agents.registry import env_for
 from actfer_env.bounds import bounded, check_fields
 from actfer_env.data import Dataset
 from actfer_env.envs.face import ActFEREnv
@@ -70,16 +70,16 @@ class RolloutConfig:
 
 
 def config_for(agents: Sequence[str], **given: Any) -> RolloutConfig:
-    """Return settings that are those of the environment that the agents were trained in, unless they are given.
+    """Return settings that are those of the environment that the agents want, unless they are given.
 
     Args:
-        agents: Agent specs; only trained ones, such as "light:FOLDER", bring settings.
+        agents: Agent specs; trained ones, such as "light:FOLDER", bring those of their training, toolkits a picture size.
         **given: fields of `RolloutConfig`; None leaves one to the agents, or to its default.
 
     Raises:
-        DataError: an agent cannot be loaded, or two were trained in different environments.
+        DataError: an agent cannot be loaded, or two want different environments.
     """
-    found = trained_in(agents)
+    found = env_for(agents)
     found = {"env_id" if name == "id" else name: value for name, value in found.items()}
     return RolloutConfig(agents=tuple(agents), **{**found, **{k: v for k, v in given.items() if v is not None}})
 
@@ -176,7 +176,7 @@ def _episodes(
             player = member % len(players)
             try:
                 rollout = play_episode(env, players[player], options, config.seed)
-                meta = {**rollout.meta, "agent": config.agents[player]}
+                meta = {**rollout.meta, **getattr(players[player], "meta", {}), "agent": config.agents[player]}
                 if config.agents[player].endswith(":truth"):
                     meta["answer"] = "label"
                 yield name, replace(rollout, meta=meta)

@@ -349,7 +349,7 @@ def test_a_policy_of_fewer_zooms_brings_its_budget_along(folder, tmp_path):
     agent.save_pretrained(tmp_path / "two")
     config = config_for((f"light:{tmp_path / 'two'}",), number=4)
     assert config.max_zooms == 2 and len(play(FACES, config).rollouts) == 4
-    with pytest.raises(DataError, match=r"was trained with max_zooms 4, light:.*two with 2: play them in runs"):
+    with pytest.raises(DataError, match=r"plays with max_zooms 4, light:.*two with 2: play them in runs"):
         config_for((f"light:{folder}", f"light:{tmp_path / 'two'}"))
 
 
