@@ -55,8 +55,10 @@ def invert(transform: ArrayLike) -> Array:
         The inverse, float64 (2, 3).
     """
     matrix = np.asarray(transform, np.float64)
-    linear = np.linalg.inv(matrix[:, :2])
-    return np.column_stack([linear, -linear @ matrix[:, 2]])
+    inverse = np.empty((2, 3))
+    inverse[:, :2] = linear = np.linalg.inv(matrix[:, :2])
+    inverse[:, 2] = -linear @ matrix[:, 2]
+    return inverse
 
 
 def compose(outer: ArrayLike, inner: ArrayLike) -> Array:
@@ -70,8 +72,10 @@ def compose(outer: ArrayLike, inner: ArrayLike) -> Array:
         Their product, float64 (2, 3).
     """
     first, second = np.asarray(inner, np.float64), np.asarray(outer, np.float64)
-    linear = second[:, :2] @ first[:, :2]
-    return np.column_stack([linear, second[:, :2] @ first[:, 2] + second[:, 2]])
+    product = np.empty((2, 3))
+    product[:, :2] = second[:, :2] @ first[:, :2]
+    product[:, 2] = second[:, :2] @ first[:, 2] + second[:, 2]
+    return product
 
 
 def apply(transform: ArrayLike, points: ArrayLike) -> Array:
@@ -134,7 +138,7 @@ def polygon_overlap(polygon: ArrayLike, width: float, height: float) -> float:
         The share, 0 to 1.
     """
     points = np.asarray(polygon, np.float64)
-    if (points >= 0).all() and (points <= (width, height)).all():
+    if all(0 <= x <= width and 0 <= y <= height for x, y in points.tolist()):
         return 1.0
     whole = _area(points)
     for axis, bound, keep_below in ((0, 0.0, False), (0, width, True), (1, 0.0, False), (1, height, True)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -56,18 +57,23 @@ def sample_box(
     Returns:
         uint8 (height, width, 3). Parts outside the original are flat grey.
     """
-    matrix = geometry.compose(geometry.box_to_transform(box, *size), transform)
+    # Plain floats: for two by three numbers NumPy's calls would cost as much as drawing a small crop.
+    (a, b, c), (d, e, f) = transform.tolist()
+    sx, sy = size[0] / (box[2] - box[0]), size[1] / (box[3] - box[1])
+    matrix = np.array([[sx * a, sx * b, sx * c - box[0] * sx], [sy * d, sy * e, sy * f - box[1] * sy]])
     inverse = geometry.invert(matrix)
-    footprint = np.hypot(inverse[:, 0], inverse[:, 1])  # source pixels along x and y that one output pixel covers
-    block = max(int(footprint.min() // (config.decimate_from / 2)), 1) if footprint.min() > config.decimate_from else 1
-    window, origin = _window(image, geometry.apply(inverse, geometry.corners((0, 0, *size))), footprint, block)
+    footprint = np.hypot(inverse[:, 0], inverse[:, 1]).tolist()  # source pixels along x and y of one output pixel
+    covers = min(footprint)
+    block = max(int(covers // (config.decimate_from / 2)), 1) if covers > config.decimate_from else 1
+    quad = geometry.apply(inverse, geometry.corners((0, 0, *size)))
+    window, origin = _window(image, quad.tolist(), footprint, block)
     if window.size == 0:
         return np.full((size[1], size[0], 3), config.fill, np.uint8)
     source = _low_pass(window, footprint, block, config)
     # From block pixels of the window to output pixels, with OpenCV's pixel centres at whole numbers.
-    to_source = np.array([[block, 0.0, origin[0]], [0.0, block, origin[1]]])
-    matrix = geometry.compose(matrix, to_source)
-    matrix[:, 2] += matrix[:, :2].sum(axis=1) * 0.5 - 0.5
+    (shift_x, shift_y), ((a, b, c), (d, e, f)) = (matrix[:, :2] @ origin).tolist(), matrix.tolist()
+    a, b, c, d, e, f = a * block, b * block, shift_x + c, d * block, e * block, shift_y + f
+    matrix = np.array([[a, b, c + ((a + b) * 0.5 - 0.5)], [d, e, f + ((d + e) * 0.5 - 0.5)]])
     drawn = cv2.warpAffine(
         source,
         matrix,
@@ -80,25 +86,29 @@ def sample_box(
 
 
 def _window(
-    image: RGB, quad: NDArray[np.float64], footprint: NDArray[np.float64], block: int
-) -> tuple[RGB, tuple[int, int]]:
-    """Cut the part of the image that the quadrilateral needs, its size a multiple of `block`."""
-    margin = np.ceil(2 * footprint) + 2
-    low = np.maximum(np.floor(quad.min(0) - margin), 0).astype(int) // block * block
-    high = np.minimum(np.ceil(quad.max(0) + margin), (image.shape[1], image.shape[0])).astype(int)
-    window = image[low[1] : max(high[1], low[1]), low[0] : max(high[0], low[0])]
+    image: RGB, quad: Sequence[Sequence[float]], footprint: Sequence[float], block: int
+) -> tuple[RGB, NDArray[np.float64]]:
+    """Cut the part of the image that the quadrilateral needs, its size a multiple of `block`; return it and its corner."""
+    ends = []
+    for axis, side in ((0, image.shape[1]), (1, image.shape[0])):
+        places, margin = [point[axis] for point in quad], math.ceil(2 * footprint[axis]) + 2
+        low = max(math.floor(min(places) - margin), 0) // block * block
+        ends.append((low, max(min(math.ceil(max(places) + margin), side), low)))
+    (left, right), (top, bottom) = ends
+    window = image[top:bottom, left:right]
     extra = [-window.shape[0] % block, -window.shape[1] % block]
     if window.size and any(extra):
         window = np.asarray(cv2.copyMakeBorder(window, 0, extra[0], 0, extra[1], cv2.BORDER_REPLICATE), np.uint8)
-    return window, (int(low[0]), int(low[1]))
+    return window, np.array([left, top], np.float64)
 
 
-def _low_pass(window: RGB, footprint: NDArray[np.float64], block: int, config: ResamplingConfig) -> RGB:
+def _low_pass(window: RGB, footprint: Sequence[float], block: int, config: ResamplingConfig) -> RGB:
     if block > 1:
         shape = (window.shape[1] // block, window.shape[0] // block)
         window = np.asarray(cv2.resize(window, shape, interpolation=cv2.INTER_AREA), np.uint8)
-    sigma = config.blur * np.sqrt(np.maximum((footprint / block) ** 2 - 1, 0))
-    if sigma.max() < 0.1:
+    shares = [pixels / block for pixels in footprint]
+    sigma = [config.blur * math.sqrt(max(share * share - 1, 0)) for share in shares]
+    if max(sigma) < 0.1:
         return window
     blurred = cv2.GaussianBlur(window, (0, 0), sigmaX=max(sigma[0], 1e-3), sigmaY=max(sigma[1], 1e-3))
     return np.asarray(blurred, np.uint8)

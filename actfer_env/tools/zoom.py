@@ -214,7 +214,7 @@ def crop_box(image: RGB, alignment: Alignment, box: Box, region: str | None = No
     """Draw one checked box."""
     size = _crop_size(box, config)
     inside = geometry.polygon_overlap(alignment.to_original(box), *alignment.image_size)
-    native = (box[2] - box[0]) / geometry.scale_of(alignment.transform) / size[0]
+    native = (box[2] - box[0]) / alignment.scale / size[0]
     return Crop(sample_box(image, alignment.transform, box, size), box, round(inside, 6), round(native, 6), region)
 
 
