@@ -57,26 +57,25 @@ def sample_box(
     Returns:
         uint8 (height, width, 3). Parts outside the original are flat grey.
     """
-    # Plain floats: for two by three numbers NumPy's calls would cost as much as drawing a small crop.
     (a, b, c), (d, e, f) = transform.tolist()
     sx, sy = size[0] / (box[2] - box[0]), size[1] / (box[3] - box[1])
-    matrix = np.array([[sx * a, sx * b, sx * c - box[0] * sx], [sy * d, sy * e, sy * f - box[1] * sy]])
-    inverse = geometry.invert(matrix)
-    footprint = np.hypot(inverse[:, 0], inverse[:, 1]).tolist()  # source pixels along x and y of one output pixel
-    covers = min(footprint)
-    block = max(int(covers // (config.decimate_from / 2)), 1) if covers > config.decimate_from else 1
-    quad = geometry.apply(inverse, geometry.corners((0, 0, *size)))
-    window, origin = _window(image, quad.tolist(), footprint, block)
+    matrix = (sx * a, sx * b, sx * c - box[0] * sx), (sy * d, sy * e, sy * f - box[1] * sy)
+    inverse = geometry.inverse_rows(matrix)
+    footprint = [math.hypot(row[0], row[1]) for row in inverse]  # source pixels along x and y of one output pixel
+    block = int(min(footprint) // (config.decimate_from / 2)) if min(footprint) > config.decimate_from else 1
+    quad = geometry.corners_under(inverse, (0.0, 0.0, *size))
+    window, origin = _window(image, quad, footprint, block)
     if window.size == 0:
         return np.full((size[1], size[0], 3), config.fill, np.uint8)
     source = _low_pass(window, footprint, block, config)
     # From block pixels of the window to output pixels, with OpenCV's pixel centres at whole numbers.
-    (shift_x, shift_y), ((a, b, c), (d, e, f)) = (matrix[:, :2] @ origin).tolist(), matrix.tolist()
-    a, b, c, d, e, f = a * block, b * block, shift_x + c, d * block, e * block, shift_y + f
-    matrix = np.array([[a, b, c + ((a + b) * 0.5 - 0.5)], [d, e, f + ((d + e) * 0.5 - 0.5)]])
+    (a, b, c), (d, e, f) = matrix
+    c, f = a * origin[0] + b * origin[1] + c, d * origin[0] + e * origin[1] + f
+    a, b, d, e = a * block, b * block, d * block, e * block
+    to_output = np.array([[a, b, c + ((a + b) * 0.5 - 0.5)], [d, e, f + ((d + e) * 0.5 - 0.5)]])
     drawn = cv2.warpAffine(
         source,
-        matrix,
+        to_output,
         size,
         flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_CONSTANT,
@@ -87,8 +86,8 @@ def sample_box(
 
 def _window(
     image: RGB, quad: Sequence[Sequence[float]], footprint: Sequence[float], block: int
-) -> tuple[RGB, NDArray[np.float64]]:
-    """Cut the part of the image that the quadrilateral needs, its size a multiple of `block`; return it and its corner."""
+) -> tuple[RGB, tuple[int, int]]:
+    """Return the part of the image that the quadrilateral needs, its size a multiple of `block`, and its corner."""
     ends = []
     for axis, side in ((0, image.shape[1]), (1, image.shape[0])):
         places, margin = [point[axis] for point in quad], math.ceil(2 * footprint[axis]) + 2
@@ -99,7 +98,7 @@ def _window(
     extra = [-window.shape[0] % block, -window.shape[1] % block]
     if window.size and any(extra):
         window = np.asarray(cv2.copyMakeBorder(window, 0, extra[0], 0, extra[1], cv2.BORDER_REPLICATE), np.uint8)
-    return window, np.array([left, top], np.float64)
+    return window, (left, top)
 
 
 def _low_pass(window: RGB, footprint: Sequence[float], block: int, config: ResamplingConfig) -> RGB:

@@ -213,7 +213,7 @@ def check_box(
 def crop_box(image: RGB, alignment: Alignment, box: Box, region: str | None = None, config: ZoomConfig = ZOOM) -> Crop:
     """Draw one checked box."""
     size = _crop_size(box, config)
-    inside = geometry.polygon_overlap(alignment.to_original(box), *alignment.image_size)
+    inside = geometry.polygon_overlap(geometry.corners_under(alignment.inverse.tolist(), box), *alignment.image_size)
     native = (box[2] - box[0]) / alignment.scale / size[0]
     return Crop(sample_box(image, alignment.transform, box, size), box, round(inside, 6), round(native, 6), region)
 
