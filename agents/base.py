@@ -26,7 +26,9 @@ class Agent(Protocol):
     show them as a script's, never as a reading. One that was trained in an environment of certain sizes may have a
     method ``check(env)``, which raises a `DataError` where an environment does not fit; `actfer_env.evaluation.play`
     calls it first. Facts about its last answer may stand in an attribute ``meta``, a dict of JSON values: `play` keeps
-    them in the rollout's.
+    them in the rollout's. One that draws at random may have ``random_state()``, a dict of JSON values, and
+    ``set_random_state(state)``: a run that was killed then goes on with the same draws. What it is, such as a digest of
+    its weights, may stand in ``identity``: a run goes on with the same agent alone.
     """
 
     def reset(self, n: int) -> None:

@@ -55,9 +55,9 @@ def make_agent(
         spec: "random", "random:unmasked", or a mode of trajectory ("full", "simplified", "degraded", "blind"), which
             answers "neutral", with ":truth" the data set's own label, or with ":EMOTION" that emotion; "light:FOLDER",
             what `actfer train` wrote, or "sb3:FILE", a model of Stable-Baselines3, both with ":sample" to draw actions
-            by `seed`; a toolkit that reads faces: "pyfeat", "emotiefflib", "deepface", "libreface", "openface3", with what
-            it takes behind a colon (`actfer_env.agents.toolkits`); a registered agent; or "module:Class", any class with the `Agent` protocol, which is called with
-            the action space and with those of `dataset`, `seed` and `au_set` that it accepts.
+            by `seed`; a toolkit that reads faces ("pyfeat", "emotiefflib", "deepface", "libreface", "openface3"; see
+            `actfer_env.agents.toolkits`); a registered agent; or "module:Class", any class with the `Agent` protocol,
+            which is called with the action space and with those of `dataset`, `seed` and `au_set` that it accepts.
         action_space: The environment's single action space.
         dataset: The data set that is played.
         seed: Fixes a random agent's draws.

@@ -1,7 +1,7 @@
 """Toolkits of facial expression analysis as agents: detect and align, then answer what the toolkit reads in the face.
 
-They are one-shot baselines: none of them zooms. Each is called as its own documentation calls it, and is imported when it
-is asked for. What each answers, its licence and how to install it: docs/evaluate.md.
+They are one-shot baselines: none of them zooms. Each is called as its own documentation calls it, and is imported when
+it is asked for. What each answers, its licence and how to install it: docs/evaluate.md.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from actfer_env.tools.schema import DETECT_ALIGN
 SIDE = 320
 """Side in pixels at which a toolkit is shown pictures (chosen here): the face itself then has about 220 of them."""
 PRESENT, INTENSE = 0.5, 2.0
-"""Least probability, and least intensity from 0 to 5, of a unit that counts as active: py-feat's own evaluation and that
-of OpenFace 3 take the first, the protocol of DISFA the second."""
+"""Least probability, and least intensity from 0 to 5, of a unit that counts as active: the evaluations of py-feat and
+OpenFace 3 take the first, the protocol of DISFA the second."""
 _KEPT = 1024
 
 
@@ -174,7 +174,7 @@ class DeepFace(Toolkit):
 
 
 class LibreFace(Toolkit):
-    """LibreFace's `get_facial_attributes`; the argument is the folder of its weights, "weights_libreface" if left out."""
+    """LibreFace's `get_facial_attributes`; the argument is the weights' folder, "weights_libreface" if left out."""
 
     name, module, finds_faces = "libreface", "libreface", True
     install = "pip install libreface actfer-env, in an environment of their own with Python 3.10 or 3.11"
@@ -236,8 +236,8 @@ class ToolkitAgent:
 
     Where no face was found it reads the raw picture. A toolkit that looks for no face itself is shown the part of the
     aligned face that its four regions span, about what a detector's box holds. A toolkit without Action Units answers
-    those of the emotion's prototype, and such rollouts are marked as derived. Where the toolkit finds no face, the answer
-    is "neutral" without units.
+    those of the emotion's prototype, and such rollouts are marked as derived. Where the toolkit finds no face, the
+    answer is "neutral" without units.
 
     Args:
         action_space: The single action space of an environment of this package.
@@ -252,6 +252,11 @@ class ToolkitAgent:
         self._codec = codec_for(action_space, au_set)
         self._read: dict[bytes, Reading | None] = {}
         self._warned = False
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What reads: the toolkit's version and argument."""
+        return {"toolkit": self.toolkit.name, "version": self.toolkit.version, "argument": self.toolkit.argument}
 
     env_arguments: ClassVar[dict[str, Any]] = {"image_size": SIDE, "face_size": SIDE}
     """Arguments of `gym.make` by which the toolkit sees enough pixels."""
@@ -301,8 +306,8 @@ class ToolkitAgent:
                 raise AgentError(f"{self.toolkit.name} cannot read a face ({type(error).__name__}: {why})") from error
             if found is None and not self._warned:
                 self._warned = True
-                warnings.warn(f"{self.toolkit.name} finds no face in a picture: it is answered with 'neutral', and so are "
-                              "others; meta['toolkit'] of each rollout tells", UserWarning, stacklevel=5)  # fmt: skip
+                text = "finds no face in a picture: it is answered with 'neutral', and so are others"
+                warnings.warn(f"{self.toolkit.name} {text}; meta['toolkit'] of each rollout tells", UserWarning, 5)
             self._read[key] = found
             if len(self._read) > _KEPT:
                 del self._read[next(iter(self._read))]

@@ -1,7 +1,7 @@
 """The packages of the toolkits themselves, where they are installed, each with a small random model as its weights.
 
-Their weights come from the network and are not here, so the answers mean nothing: what is tested is the call, the order of
-the channels, and the spelling of what comes back.
+Their weights come from the network and are not here, so the answers mean nothing: what is tested is the call, the order
+of the channels, and the spelling of what comes back.
 """
 
 import sys
@@ -32,7 +32,7 @@ def check(spec):
 
 
 def save_onnx(path, in_shape, out_classes, nhwc=False):
-    """Write a network of one layer that answers by the mean of each channel; the last node is a Gemm, as EmotiEffLib's."""
+    """Write a network of one layer over the mean of each channel; its last node is a Gemm, as EmotiEffLib needs it."""
     onnx = pytest.importorskip("onnx")
     from onnx import TensorProto, helper, numpy_helper
 

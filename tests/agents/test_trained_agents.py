@@ -144,6 +144,16 @@ def test_draws_follow_the_seed(folder):
     assert len({str(one) for one in said(members[:6])}) > 1
 
 
+def test_draws_go_on_from_a_stored_state(folder):
+    obs, info = make_group_vec("ActFER-MultiDiscrete-v0", 8, 1, dataset=FACES).reset(seed=0)
+    agent, other = (LightAgent.load(folder, sample=True, seed=seed) for seed in (0, 1))
+    agent.act(obs, info)
+    other.set_random_state(json.loads(json.dumps(agent.random_state())))
+    for _ in range(2):
+        assert agent.act(obs, info).tolist() == other.act(obs, info).tolist()
+    assert LightAgent.load(folder).random_state() == {} and agent.identity == LightAgent.load(folder).identity
+
+
 def observations(agent, count=12):
     """Batches of observations at the beginning, after detection, and after zooms."""
     venv = make_group_vec("ActFER-MultiDiscrete-v0", count, 1, dataset=FACES)
