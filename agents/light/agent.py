@@ -21,7 +21,17 @@ from actfer_env import facs
 from actfer_env._version import __version__
 from actfer_env.agents.base import Batch, is_batch, join
 from actfer_env.agents.light.card import CARD, model_card
-from actfer_env.agents.light.policy import ANSWER, DETECT, REGIONS, TOOLS, Decisions, LightPolicy, Memory, PolicyConfig
+from actfer_env.agents.light.policy import (
+    ANSWER,
+    DETECT,
+    REGIONS,
+    TOOLS,
+    Decisions,
+    LightPolicy,
+    Memory,
+    PolicyConfig,
+    check_sides,
+)
 from actfer_env.agents.light.rollouts import choose_actions, crop_regions
 from actfer_env.agents.light.trainer import CHECKPOINT, weights_hash
 from actfer_env.agents.torch_files import load_state, packed_bytes, unpacked_bytes
@@ -125,7 +135,8 @@ class LightAgent:
         """
         place = Path(folder)
         record = read_record(place)
-        policy, path = LightPolicy(PolicyConfig(**record.policy)), place / WEIGHTS
+        sides = record.image_size, record.face_size, record.crop_size
+        policy, path = LightPolicy(PolicyConfig(**record.policy), sides), place / WEIGHTS
         if not path.is_file():
             raise DataError(f"{path} is missing: copy the whole folder again, or train again")
         state = load_state(path, cure="copy the whole folder again, or train again")
@@ -321,6 +332,7 @@ def _check_record(record: PolicyRecord) -> None:
         raise ValueError(f"au_set must be {facs.format_au_set(facs.CORE_AUS)}")
     try:
         PolicyConfig(**record.policy)
+        check_sides((record.image_size, record.face_size, record.crop_size))
     except SettingsError as error:
         raise ValueError(str(error).partition(":")[0]) from error
 

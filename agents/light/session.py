@@ -15,13 +15,15 @@ from actfer_env import facs
 from actfer_env.agents.base import Watch
 from actfer_env.agents.light.agent import CONFIG, PolicyRecord, write_policy
 from actfer_env.agents.light.evaluate import ZOOM_MODES, figures, hold_out
-from actfer_env.agents.light.policy import Features, LightPolicy, PolicyConfig
+from actfer_env.agents.light.policy import Features, LightPolicy, PolicyConfig, check_sides
 from actfer_env.agents.light.rollouts import encode_all
 from actfer_env.agents.light.samples import (
     Balance,
     Splitting,
     TrainingData,
+    class_weights,
     is_sized,
+    named_weights,
     repeats,
     training_data,
 )
@@ -71,7 +73,7 @@ class SessionConfig:
         data_preset: Preset of drawn faces; None is the data set's own.
         split: Origin of train, val and test; see `samples.Splitting`.
         split_seed: Seed of splits that are drawn.
-        balance: Whether rare emotions are drawn as often as common ones; see `samples.Balance`.
+        balance: How rare emotions are made up for; see `samples.Balance`.
         rl_share: Share of the training samples that are kept for UC-GRPO, and not shown to the warm start; 0 lets both
             learn from all. None is 0 of drawn faces, and `samples.RL_SHARE` of others.
         zoom_cost: See `UCGRPOConfig`.
@@ -111,6 +113,7 @@ class SessionConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        check_sides(self.views.sides)
         for name, known in (("split", get_args(Splitting)), ("balance", get_args(Balance))):
             if getattr(self, name) not in known:
                 raise DataError(f"{name}={getattr(self, name)!r} is unknown: use one of {', '.join(known)}")
@@ -232,7 +235,7 @@ def run(
         result = read_result(folder / RESULT)
         check_result(folder, result, facts)
         if not (folder / CONFIG).exists() and (folder / CHECKPOINT).exists():  # of an older version
-            policy = LightPolicy(config.policy)
+            policy = LightPolicy(config.policy, config.views.sides)
             policy.load_state_dict(load_checkpoint(folder / CHECKPOINT)["policy"])
             write_policy(folder, policy, policy_record(config, result))
         return result
@@ -254,7 +257,7 @@ def run(
     told = picture_notes(train.views)
     for note in told:
         say(note)
-    policy, skill = cached_warm_start(config, train, val, cache, watch, data.balanced)
+    policy, skill = cached_warm_start(config, train, val, cache, watch, data.balanced, data.weighted)
     say(f"warm start: good pictures {skill['good_never']:.3f} without, {skill['good_always']:.3f} with zoom; "
         f"poor ones {skill['poor_never']:.3f}, {skill['poor_always']:.3f}")  # fmt: skip
 
@@ -279,7 +282,10 @@ def run(
         "warm": skill, "figures": shown, "weights": weights_hash(trainer.policy), "facts": facts,
     }  # fmt: skip
     if data.facts:
-        result["data"] = {**data.facts, "notes": [*data.notes, *told], "good": "labels" if labelled(held) else "focus"}
+        result["data"] = {
+            **data.facts, **({"weights": named_weights(train.views.emotion)} if data.weighted else {}),
+            "notes": [*data.notes, *told], "good": "labels" if labelled(held) else "focus",
+        }  # fmt: skip
     write_policy(folder, trainer.policy, policy_record(config, result))
     write_text_atomic(folder / RESULT, json.dumps(result, indent=1) + "\n")
     return result
@@ -425,6 +431,7 @@ def cached_warm_start(
     cache: Path,
     watch: Watch | None = None,
     balanced: bool = False,
+    weighted: bool = False,
 ) -> tuple[LightPolicy, dict[str, float]]:
     """Return the warm start of a seed and its skill, trained if it is not in the cache.
 
@@ -435,11 +442,12 @@ def cached_warm_start(
     """
     warm = config.warm if labelled(train) else replace(config.warm, sharp_only=False)
     again = repeats(train.views.emotion) if balanced else None
-    policy = LightPolicy(config.policy)
+    weights = class_weights(np.asarray(train.views.emotion)) if weighted else None
+    policy = LightPolicy(config.policy, config.views.sides)
     shapes = [(name, tuple(value.shape)) for name, value in policy.state_dict().items()]
     facts = [
         CACHE_VERSION, versions(), *(views_name(part.dataset, part.config) for part in (train, val)), config.threads,
-        config.seed, asdict(warm), asdict(config.policy), shapes, balanced,
+        config.seed, asdict(warm), asdict(config.policy), shapes, "weights" if weighted else balanced,
     ]  # fmt: skip
     path = cache / f"warm-{digest(facts)}-{WARM}"
     if path.exists():
@@ -448,7 +456,7 @@ def cached_warm_start(
         if not train.views.coded.any():
             policy.leave_aus()
         return policy.eval(), kept["skill"]
-    policy, skill = warm_start(train.views, val.views, warm, config.seed, config.policy, watch, again)
+    policy, skill = warm_start(train.views, val.views, warm, config.seed, config.policy, watch, again, weights)
     save_atomic(path, {"policy": policy.state_dict(), "skill": skill})
     return policy, skill
 
