@@ -107,7 +107,7 @@ class SB3Agent:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What the model itself is: its file's digest, where it was read from one."""
+        """Digest of the model's file, where it was read from one."""
         path = Path(self.name)
         return {"file": file_facts(path)["digest"]} if path.is_file() else {}
 

@@ -55,7 +55,7 @@ class Toolkit:
     """A toolkit that reads one picture; its package is imported when it is made.
 
     Args:
-        argument: What stands behind the colon of the agent's spec; each toolkit says what it takes.
+        argument: Text behind the colon of the agent's spec; each toolkit says what it takes.
 
     Raises:
         DataError: the package is missing, or the argument is wrong.
@@ -255,7 +255,7 @@ class ToolkitAgent:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What reads: the toolkit's version and argument."""
+        """Name, version and argument of the toolkit."""
         return {"toolkit": self.toolkit.name, "version": self.toolkit.version, "argument": self.toolkit.argument}
 
     env_arguments: ClassVar[dict[str, Any]] = {"image_size": SIDE, "face_size": SIDE}

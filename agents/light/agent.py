@@ -182,7 +182,7 @@ class LightAgent:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What the policy itself is: a digest of its weights."""
+        """Digest of the weights, which tells the policy from others."""
         return {"weights": self.record.weights}
 
     def random_state(self) -> dict[str, Any]:

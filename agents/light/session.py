@@ -73,7 +73,7 @@ class SessionConfig:
         data_preset: Preset of drawn faces; None is the data set's own.
         split: Origin of train, val and test; see `samples.Splitting`.
         split_seed: Seed of splits that are drawn.
-        balance: How rare emotions are made up for; see `samples.Balance`.
+        balance: Way in which rare emotions are made up for; see `samples.Balance`.
         rl_share: Share of the training samples that are kept for UC-GRPO, and not shown to the warm start; 0 lets both
             learn from all. None is 0 of drawn faces, and `samples.RL_SHARE` of others.
         zoom_cost: See `UCGRPOConfig`.
