@@ -22,7 +22,10 @@ class Agent(Protocol):
     An agent whose answers do not depend on pictures says so by an attribute ``looks = False``: tables and reports then
     show them as a script's, never as a reading. One that was trained in an environment of certain sizes may have a
     method ``check(env)``, which raises a `DataError` where an environment does not fit; `actfer_env.evaluation.play`
-    calls it first.
+    calls it first. Facts about its last answer may stand in an attribute ``meta``, a dict of JSON values: `play` keeps
+    them in the rollout's. One that draws at random may have ``random_state()``, a dict of JSON values, and
+    ``set_random_state(state)``: a run that was killed then goes on with the same draws. What it is, such as a digest of
+    its weights, may stand in ``identity``: a run goes on with the same agent alone.
     """
 
     def reset(self, n: int) -> None:

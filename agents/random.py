@@ -41,6 +41,14 @@ class RandomAgent:
     def reset(self, n: int) -> None:
         """Nothing to prepare; the random stream goes on."""
 
+    def random_state(self) -> dict[str, Any]:
+        """Return where the random stream stands, as JSON values."""
+        return dict(self._rng.bit_generator.state)
+
+    def set_random_state(self, state: dict[str, Any]) -> None:
+        """Go on from a state of `random_state`."""
+        self._rng.bit_generator.state = state
+
     def act(self, obs: Batch, info: Batch) -> Any:
         """Return random actions; see `Agent.act`."""
         return join([self._draw(row) for row in rows(obs)], obs)

@@ -26,6 +26,9 @@ seed=..., au_set=...)``."""
 AGENTS: Registry[AgentFactory] = Registry("agent", "actfer_env.agents", DataError)
 """The agents by name."""
 
+TOOLKIT_AGENTS = ("pyfeat", "emotiefflib", "deepface", "libreface", "openface3")
+"""The agents that a toolkit of `actfer_env.agents.toolkits` answers for."""
+
 
 def register_agent(name: str, factory: AgentFactory, *, replace: bool = False) -> None:
     """Make an agent known by name to `make_agent`, here and in workers that start from here.
@@ -52,8 +55,9 @@ def make_agent(
         spec: "random", "random:unmasked", or a mode of trajectory ("full", "simplified", "degraded", "blind"), which
             answers "neutral", with ":truth" the data set's own label, or with ":EMOTION" that emotion; "light:FOLDER",
             what `actfer train` wrote, or "sb3:FILE", a model of Stable-Baselines3, both with ":sample" to draw actions
-            by `seed`; a registered agent; or "module:Class", any class with the `Agent` protocol, which is called with
-            the action space and with those of `dataset`, `seed` and `au_set` that it accepts.
+            by `seed`; a toolkit that reads faces ("pyfeat", "emotiefflib", "deepface", "libreface", "openface3"; see
+            `actfer_env.agents.toolkits`); a registered agent; or "module:Class", any class with the `Agent` protocol,
+            which is called with the action space and with those of `dataset`, `seed` and `au_set` that it accepts.
         action_space: The environment's single action space.
         dataset: The data set that is played.
         seed: Fixes a random agent's draws.
@@ -67,23 +71,24 @@ def make_agent(
     return factory(argument, action_space, dataset=dataset, seed=seed, au_set=au_set)
 
 
-def trained_in(specs: Sequence[str]) -> dict[str, Any]:
-    """Return the arguments of `gym.make` of the environment that agents were trained in; `id` is the environment's.
+def env_for(specs: Sequence[str]) -> dict[str, Any]:
+    """Return the arguments of `gym.make` that agents want: those of their training; `id` is the environment's.
 
     Args:
-        specs: The agents; those that were not trained want nothing.
+        specs: The agents; those that were trained, and toolkits, want something.
 
     Raises:
-        DataError: one cannot be loaded, or two were trained in different environments.
+        DataError: one cannot be loaded, or two want different environments.
     """
     found: dict[str, Any] = {}
     first: dict[str, str] = {}
     for spec in dict.fromkeys(specs):
         name, _, argument = spec.partition(":")
         factory = AGENTS.find(name) if name in AGENTS else None
-        for key, value in factory.load(argument).env_arguments.items() if isinstance(factory, _Trained) else ():
+        wanted = factory.env_arguments(argument) if isinstance(factory, _Trained | _Reader) else {}
+        for key, value in wanted.items():
             if found.setdefault(key, value) != value:
-                raise DataError(f"{first[key]} was trained with {key} {found[key]}, {spec} with {value}: "
+                raise DataError(f"{first[key]} plays with {key} {found[key]}, {spec} with {value}: "
                                 "play them in runs of their own")  # fmt: skip
             first.setdefault(key, spec)
     return found
@@ -117,12 +122,36 @@ class _Trained:
             raise DataError("a trained agent needs its folder or file: light:FOLDER or sb3:FILE")
         return self._read(place, sample=argument.endswith(":sample"), seed=seed)
 
+    def env_arguments(self, argument: str) -> dict[str, Any]:
+        """Return the arguments of `gym.make` of the training."""
+        return dict(self.load(argument).env_arguments)
+
     def __call__(
         self, argument: str, space: gym.Space[Any], *, dataset: Dataset, seed: int, au_set: tuple[int, ...]
     ) -> Agent:
         agent: Any = self.load(argument, seed)
         agent.check_space(space, au_set)
         return agent
+
+
+class _Reader:
+    """The factory of a toolkit's agent."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def env_arguments(self, argument: str) -> dict[str, Any]:
+        """Return the arguments of `gym.make` by which it sees enough pixels."""
+        from actfer_env.agents.toolkits import ToolkitAgent
+
+        return ToolkitAgent.env_arguments
+
+    def __call__(
+        self, argument: str, space: gym.Space[Any], *, dataset: Dataset, seed: int, au_set: tuple[int, ...]
+    ) -> Agent:
+        from actfer_env.agents.toolkits import ToolkitAgent, open_toolkit
+
+        return ToolkitAgent(space, open_toolkit(self._name, argument), au_set)
 
 
 def _light(folder: str, **options: Any) -> Any:
@@ -182,6 +211,8 @@ def _made(
 register_agent("random", _random)
 register_agent("light", _Trained(_light))
 register_agent("sb3", _Trained(_sb3))
+for _name in TOOLKIT_AGENTS:
+    register_agent(_name, _Reader(_name))
 for _mode in get_args(Mode):
     register_agent(_mode, partial(_scripted, _mode))
 AGENTS.seal()

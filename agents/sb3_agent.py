@@ -18,8 +18,10 @@ from gymnasium import spaces
 
 from actfer_env import facs
 from actfer_env.agents.base import Batch, is_batch
+from actfer_env.agents.torch_files import packed_bytes, unpacked_bytes
 from actfer_env.agents.trained import check_trained, observed_sizes
 from actfer_env.errors import DataError, short
+from actfer_env.identity import file_facts
 from actfer_env.packages import needs
 
 _ENVS = {"MultiDiscrete": "ActFER-MultiDiscrete-v0", "Discrete": "ActFER-Discrete-v0"}
@@ -103,6 +105,29 @@ class SB3Agent:
             raise DataError(f"the policy in {self.name} acts in {short(mine)}, the environment in {short(space)}: "
                             f"play it in {known or 'the environment of its training'}{units}")  # fmt: skip
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Digest of the model's file, where it was read from one."""
+        path = Path(self.name)
+        return {"file": file_facts(path)["digest"]} if path.is_file() else {}
+
+    def random_state(self) -> dict[str, Any]:
+        """Return where the random streams stand, as JSON values; nothing where no action is drawn."""
+        if not self.sample:
+            return {}
+        kind, keys, *rest = self._numpy
+        spaces_too = _streams(self.model.action_space)
+        return {"torch": packed_bytes(self._torch), "numpy": [kind, keys.tolist(), *rest],
+                "space": [stream.bit_generator.state for stream in spaces_too]}  # fmt: skip
+
+    def set_random_state(self, state: dict[str, Any]) -> None:
+        """Go on from a state of `random_state`."""
+        if self.sample:
+            kind, keys, *rest = state["numpy"]
+            self._torch, self._numpy = unpacked_bytes(state["torch"]), (kind, np.array(keys, np.uint32), *rest)
+            for stream, place in zip(_streams(self.model.action_space), state["space"], strict=True):
+                stream.bit_generator.state = place
+
     def reset(self, n: int) -> None:
         """Do nothing: the observation tells all, and the draws go on."""
 
@@ -132,6 +157,12 @@ class SB3Agent:
                 self._torch, self._numpy = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002
                 np.random.set_state(before)  # noqa: NPY002
         return actions
+
+
+def _streams(space: Any) -> list[np.random.Generator]:
+    """Return the random streams of an action space, of which DQN's exploration draws."""
+    inner = [stream for part in getattr(space, "spaces", ()) for stream in _streams(part)]
+    return [space.np_random, *inner]
 
 
 def _algorithm(path: Path) -> Any:

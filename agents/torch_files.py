@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from actfer_env.errors import DataError
 from actfer_env.files import write_bytes_atomic
@@ -44,3 +46,13 @@ def load_state(path: Path, *, fault: str = "broken", delete: Path | None = None,
     except Exception as error:
         cure = cure or f"delete {delete or path} and run again"
         raise DataError(f"{path} is {fault} ({type(error).__name__}): {cure}") from error
+
+
+def packed_bytes(values: Tensor) -> str:
+    """Return a tensor of uint8, such as a generator's state, as text for JSON."""
+    return base64.b64encode(values.numpy().tobytes()).decode("ascii")
+
+
+def unpacked_bytes(text: str) -> Tensor:
+    """Return the tensor of `packed_bytes`."""
+    return torch.frombuffer(bytearray(base64.b64decode(text)), dtype=torch.uint8)

@@ -9,30 +9,18 @@ with `--look` the pictures are links to one file, and the loader looks for each.
 from __future__ import annotations
 
 import argparse
-import resource
 import tempfile
 import time
 import warnings
 from pathlib import Path
 
 import numpy as np
+from machine import private, resident
 
 from actfer_env.data import load_dataset
 from actfer_env.data.duplicates import near_pairs
 
 COLUMNS = "subDirectory_filePath,face_x,face_y,face_width,face_height,facial_landmarks,expression,valence,arousal"
-
-
-def memory() -> float:
-    """Resident memory of this process, in MB."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * resource.getpagesize() / 2**20
-
-
-def private() -> float:
-    """Memory of this process that is its own: without the pages of files, which the system may drop, in MB."""
-    fields = dict(line.split(":") for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines())
-    return int(fields["RssAnon"].split()[0]) / 2**10
 
 
 def write_list(folder: Path, rows: int) -> None:
@@ -63,11 +51,11 @@ def main() -> None:
                 next(handle)
                 for line in handle:
                     (folder / line.split(",")[0]).hardlink_to(folder / "one.jpg")
-        before, own, start = memory(), private(), time.process_time()
+        before, own, start = resident(), private(), time.process_time()
         dataset = load_dataset("affectnet", folder, "train", totals="ignore", missing="raise" if look else "keep")
         seconds = time.process_time() - start
         print(f"index of {len(dataset):,} rows: {seconds:.1f} s, {private() - own:.0f} MB of its own, "
-              f"{memory() - before:.0f} MB with the pages of its file")  # fmt: skip
+              f"{resident() - before:.0f} MB with the pages of its file")  # fmt: skip
         places = np.random.default_rng(1).integers(0, rows, 2000)
         start = time.process_time()
         names = [dataset[int(place)].id for place in places]

@@ -1,23 +1,23 @@
 """Milliseconds of detect_align and zoom_in beside the bare library calls on the same image, by turns in one run.
 
 python benchmarks/tools.py                                     # mtcnn on the astronaut portrait
+python benchmarks/tools.py --zoom                              # zoom_in of four regions alone
 python benchmarks/tools.py --image photo.jpg --scrfd scrfd_500m_bnkps.onnx --yunet yunet.onnx
 """
 
 from __future__ import annotations
 
 import argparse
-import platform
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from machine import describe
 
 from actfer_env import facs
 from actfer_env.data.portrait import portrait
@@ -95,7 +95,7 @@ def zooming(args: argparse.Namespace, image: np.ndarray) -> None:
     result = by_turns(sides, args.repeats)
     ours = result["zoom_in of four regions"]
     for name, value in result.items():
-        print(f"{name:28} {value:7.3f} ms   over it {ours - value:+.3f} ms")
+        print(f"{name:28} {value:7.3f} ms   over it {ours - value:+.3f} ms   ratio {ours / value:.2f}")
 
 
 def main() -> None:
@@ -104,15 +104,16 @@ def main() -> None:
     parser.add_argument("--scrfd", help="an InsightFace detector, .onnx")
     parser.add_argument("--yunet", help="YuNet, .onnx")
     parser.add_argument("--repeats", type=int, default=60)
+    parser.add_argument("--zoom", action="store_true", help="measure zoom_in alone")
     args = parser.parse_args()
     image = load_image(args.image) if args.image else portrait()
     scale = LONG_SIDE / max(image.shape[:2])
     image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("actfer-env", "numpy", "opencv-python"))
-    print(f"{platform.machine()}, {cv2.getNumberOfCPUs()} cores, Python {platform.python_version()}, {versions}")
+    print(describe("actfer-env", "numpy", "opencv-python"))
     print(f"image {image.shape[1]} x {image.shape[0]}, median of {args.repeats} runs by turns")
     with tempfile.TemporaryDirectory() as folder:
-        detection(args, image, Path(folder))
+        if not args.zoom:
+            detection(args, image, Path(folder))
     zooming(args, image)
 
 

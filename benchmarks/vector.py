@@ -13,18 +13,15 @@ everything in the cache a call is no more than a look-up; "drawing" draws each a
 
 import argparse
 import multiprocessing
-import os
-import platform
-import resource
 import tempfile
 import time
-from importlib import metadata
 from pathlib import Path
 from statistics import median
 
 import cv2
 import gymnasium as gym
 import numpy as np
+from machine import describe, peak, resident
 
 import actfer_env
 from actfer_env.data import load_dataset, prepare_dataset
@@ -198,14 +195,34 @@ class Timed:
         return timed
 
 
+class Clock:
+    """Wall and CPU time since it was made."""
+
+    def __init__(self):
+        self.wall, self.cpu = time.perf_counter(), time.process_time()
+
+    def rates(self, steps):
+        """Return the steps a second, and the steps a second of CPU time, which other work on the machine spares."""
+        return steps / (time.perf_counter() - self.wall), steps / (time.process_time() - self.cpu)
+
+
 def from_the_first_step(n, steps, dataset):
-    """Return the steps a second of n environments over faces that they have not seen, with their making."""
-    start, count = time.perf_counter(), max(1, steps // n)
+    """Return the rates of n environments over faces that they have not seen, with their making."""
+    clock, count = Clock(), max(1, steps // n)
     side = Side(actfer_env.make_group_vec(ENV_ID, n, 1, dataset=dataset))
     side.play(count)
-    rate = n * count / (time.perf_counter() - start)
+    rates = clock.rates(n * count)
     side.envs.close()
-    return rate
+    return rates
+
+
+def kept_rate(n, steps, dataset):
+    """Return the rates over faces that are all in the cache."""
+    side = Side(actfer_env.make_group_vec(ENV_ID, n, 1, dataset=dataset))
+    side.play(max(20, 12 * len(dataset) // n))
+    clock, count = Clock(), steps // n
+    side.play(count)
+    return clock.rates(n * count)
 
 
 def prepared(args):
@@ -215,25 +232,25 @@ def prepared(args):
         start = time.perf_counter()
         prepare_dataset(dataset, Path(folder) / "faces")
         print(f"\nprepared: {args.samples} faces in {time.perf_counter() - start:.1f} s")
-        name = f"prepared:{folder}/faces"
-        print(f"{'steps/s from the first step':28} {'1 environment':>14} {'256 environments':>17}")
+        name, steps, both = f"prepared:{folder}/faces", 20_000, (1, 256)
         fresh = load_dataset("synthetic", seed=1)
-        rates = {"fresh faces": [from_the_first_step(n, steps, fresh) for n, steps in ((1, 300), (256, 1024))]}
-        rates["prepared"] = [from_the_first_step(n, 20_000, name) for n in (1, 256)]
-        rates["kept faces"] = [kept_rate(n, dataset) for n in (1, 256)]
-        for what, (one, many) in rates.items():
-            print(f"  {what:26} {one:14,.0f} {many:17,.0f}")
+        rates = {
+            "fresh faces": [from_the_first_step(n, count, fresh) for n, count in ((1, 300), (256, 1024))],
+            "prepared": [from_the_first_step(n, steps, name) for n in both],
+            "kept faces": [kept_rate(n, steps, dataset) for n in both],
+        }
         with multiprocessing.get_context("spawn").Pool(2) as pool:
-            both = pool.starmap(from_the_first_step, [(256, 20_000, name)] * 2)
-        print(f"  two processes on one folder, 256 environments each: {both[0]:,.0f} and {both[1]:,.0f}", flush=True)
-
-
-def kept_rate(n, dataset):
-    """Return the steps a second over faces that are all in the cache."""
-    side = Side(actfer_env.make_group_vec(ENV_ID, n, 1, dataset=dataset))
-    side.play(max(20, 12 * len(dataset) // n))
-    count = 20_000 // n
-    return n * count / side.play(count)
+            pairs = {n: pool.starmap(from_the_first_step, [(n, steps, name)] * 2) for n in both}
+        for place in range(2):
+            rates[f"prepared, process {place + 1} of 2"] = [pairs[n][place] for n in both]
+        print(f"{'steps/s from the first step':28} {'1 environment':>22} {'256 environments':>22}")
+        for what, cells in rates.items():
+            print(f"  {what:26} " + " ".join(f"{wall:10,.0f} ({cpu:8,.0f})" for wall, cpu in cells))
+        over = [rates["prepared"][place][1] / rates["kept faces"][place][1] for place in range(2)]
+        print(
+            f"  prepared over kept, CPU time: {over[0]:.2f} and {over[1]:.2f}; in parentheses steps/s of CPU time",
+            flush=True,
+        )
 
 
 def soak(args, dataset, tools):
@@ -249,12 +266,7 @@ def soak(args, dataset, tools):
             spent += side.play(16)
             side.envs.commit()
         rate = part // 16 * 16 * side.envs.num_envs / spent
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(f"  {rate:9,.0f} steps/s   {resident():7.1f} MiB resident   {memory:7.1f} MiB at most")
-
-
-def resident():
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+        print(f"  {rate:9,.0f} steps/s   {resident():7.1f} MiB resident   {peak():7.1f} MiB at most")
 
 
 def main():
@@ -268,10 +280,7 @@ def main():
     parser.add_argument("--soak", type=int, default=0, metavar="STEPS", help="play that many steps instead")
     args = parser.parse_args()
     cv2.setNumThreads(1)
-    names = ("actfer-env", "gymnasium", "numpy", "opencv-python")
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in names)
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}")
-    print(f"load before the start: {', '.join(f'{value:.2f}' for value in os.getloadavg())}")
+    print(describe("actfer-env", "gymnasium", "numpy", "opencv-python"))
     dataset, tools = load_dataset("synthetic", n=args.samples), FaceTools(zoom=ZoomConfig(size=48, stretch=True))
     if args.prepared:
         prepared(args)

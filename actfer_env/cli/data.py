@@ -77,6 +77,8 @@ def data_check(
         report = check_dataset(name, root, config, option_values(options or ()), follow(progress))
     if as_json:
         say(json.dumps(report.to_dict(), indent=2))
+    elif [finding.kind for finding in report.findings] == ["cannot be loaded"]:
+        complain(report.findings[0].text)  # there is nothing to tell of it
     else:
         _print_report(report)
     if not report.ok:
@@ -141,7 +143,7 @@ def _print_report(report: CheckReport) -> None:
         table.add_row(f"[{style}]{word}[/]", escape(finding.text))
     out.print(table)
     faults = sum(finding.fault for finding in report.findings)
-    out.print("no faults" if report.ok else f"{faults} kind{'' if faults == 1 else 's'} of faults")
+    out.print("no faults" if report.ok else "one kind of fault" if faults == 1 else f"{faults} kinds of faults")
 
 
 def gallery(

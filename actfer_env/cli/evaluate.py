@@ -92,7 +92,7 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
 ) -> None:
     """Evaluate a vision-language model; what is finished is kept, and the same command goes on where it stopped.
 
-    With --agent a policy plays instead, once from the beginning.
+    With --agent a policy plays instead; it goes on likewise.
 
     Pictures leave this machine only with --endpoint, and go to that address alone. Its key is read from
     OPENAI_API_KEY.
@@ -154,7 +154,7 @@ def _play_agent(agent: str, dataset: Dataset, out: Path, embed: bool, **given: A
     from actfer_env.evaluation.play import config_for
 
     config = config_for(tuple(part.strip() for part in agent.split(",")), **given)
-    play_and_report(dataset, config, out, embed, summary=True)
+    play_and_report(dataset, config, out, embed, evaluation=True)
 
 
 def _evaluate(agent: Any, dataset: Dataset, config: EvalConfig, out: Path, embed: bool) -> None:

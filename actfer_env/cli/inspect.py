@@ -72,6 +72,8 @@ def inspect(  # noqa: PLR0913, PLR0917  (each argument is an option of the comma
                 show(record)
             done += 1
             faces += sum(record["found"] for record in one.records)
+    if not done and failed == 1:
+        raise typer.Exit(1)  # its one line tells all
     complain(f"detector {detector}: {done} images read, {faces} faces looked at; {failed} failed")
     if not done:
         raise typer.Exit(1)

@@ -254,37 +254,45 @@ def _given(detector: str, au_set: str | None) -> dict[str, Any]:
 
 
 def play_and_report(
-    dataset: Dataset, config: RolloutConfig, out: Path, embed: bool = False, summary: bool = False
+    dataset: Dataset, config: RolloutConfig, out: Path, embed: bool = False, evaluation: bool = False
 ) -> None:
     """Play episodes, print their figures, and write the run and its report.
+
+    What was killed goes on with the same command.
 
     Args:
         dataset: The samples.
         config: Agents and budgets.
         out: The folder.
         embed: Copy the pictures into it.
-        summary: Write the figures to summary.json too.
+        evaluation: Keep what is finished, as an evaluation does, and write the figures to summary.json too; else a run
+            that is complete is replaced by the next.
 
     Raises:
         DataError: no episode could be played, or the folder cannot be written.
     """
+    from actfer_env.evaluation.journal import forget
     from actfer_env.evaluation.play import play as play_all
 
     check_writable(out)
-    _check_kind(out)
+    if not evaluation:
+        _check_kind(out)
     with progress_bar() as progress:
-        run = play_all(dataset, config, follow(progress))
+        run = play_all(dataset, config, follow(progress), out, evaluation=evaluation)
     for failure in run.failures:
         complain(failure["error"])
     if not run.rollouts:
         raise DataError("no episode could be played")
     _write(run, dataset, out, embed)
-    if summary:
+    stopped = any(not failure["sample_id"] for failure in run.failures)  # it ended before the last sample
+    if evaluation:
         from actfer_env.evaluation import summarize
 
         figures = summarize(run.rollouts, run.scores, run.au_set)
         write_text_atomic(out / "summary.json", json.dumps(figures.to_dict(), indent=1) + "\n")
-    if any(not failure["sample_id"] for failure in run.failures):  # it ended before the last sample
+    elif not stopped:
+        forget(out)
+    if stopped:
         raise typer.Exit(1)
 
 
@@ -306,7 +314,7 @@ def _write(run: Run, dataset: Dataset, out: Path, embed: bool = False) -> None:
 
 def _check_kind(out: Path) -> None:
     """Keep rollouts out of the folder of an evaluation, and say so when an earlier run is replaced."""
-    from actfer_env.evaluation.evaluate import SETTINGS
+    from actfer_env.evaluation.journal import SETTINGS
 
     if (out / SETTINGS).exists():
         raise DataError(f"{out} holds an evaluation: choose another folder with --out")

@@ -41,7 +41,12 @@ SplittingOption = Annotated[
 ]
 SplitSeedOption = Annotated[int, typer.Option(min=0, help="Seed of splits that are drawn.")]
 BalanceOption = Annotated[
-    str, typer.Option(help="draw (rare emotions as often as common ones), none, or auto: draw but of drawn faces.")
+    str,
+    typer.Option(help="draw (rare emotions as often as common ones), weights (in the warm start's loss), none, or "
+                 "auto: draw but of drawn faces."),
+]  # fmt: skip
+SizesOption = Annotated[
+    str, typer.Option(metavar="RAW,FACE,CROP", help="Sides of the pictures in pixels: multiples of 16, 8 and 8.")
 ]
 RLShareOption = Annotated[
     float | None,
@@ -74,6 +79,7 @@ def train(  # noqa: PLR0913, PLR0917  (each argument is an option of the command
     split_seed: SplitSeedOption = 0,
     balance: BalanceOption = "auto",
     rl_share: RLShareOption = None,
+    sizes: SizesOption = "96,64,48",
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that draw; all cores if left out.")] = None,
 ) -> None:
     """Train a light inspection policy with UC-GRPO on drawn faces or a data set, and measure it on held-out people.
@@ -85,7 +91,8 @@ def train(  # noqa: PLR0913, PLR0917  (each argument is an option of the command
 
     session.check_variant(variant)
     config = replace(
-        data_of(light_preset(preset), dataset, root, split, data_preset, detector, split_seed, balance, rl_share),
+        data_of(light_preset(preset), dataset, root, split, data_preset, detector, split_seed, balance, rl_share,
+                sizes),
         variant=variant, seed=seed, zoom_cost=zoom_cost or 0.0, outcome_gate=outcome_gate,
         normalize_std=not no_std, max_zooms=max_zooms, reward=reward_fields(fields, zoom_cost=zoom_cost),
     )  # fmt: skip
@@ -119,6 +126,7 @@ def ablate(  # noqa: PLR0913, PLR0917  (each argument is an option of the comman
     split_seed: SplitSeedOption = 0,
     balance: BalanceOption = "auto",
     rl_share: RLShareOption = None,
+    sizes: SizesOption = "96,64,48",
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
 ) -> None:
     """Train variants x seeds in parallel and write tables and learning curves; finished runs are not made again."""
@@ -130,7 +138,8 @@ def ablate(  # noqa: PLR0913, PLR0917  (each argument is an option of the comman
 
     names = tuple(part.strip() for part in variants.split(",") if part.strip()) or (*VARIANTS, WARM_START)
     config = replace(
-        data_of(light_preset(preset), dataset, root, split, data_preset, detector, split_seed, balance, rl_share),
+        data_of(light_preset(preset), dataset, root, split, data_preset, detector, split_seed, balance, rl_share,
+                sizes),
         zoom_cost=zoom_cost or 0.0, max_zooms=max_zooms, reward=reward_fields(fields, zoom_cost=zoom_cost),
     )  # fmt: skip
     check_writable(out)
@@ -165,16 +174,20 @@ def light_preset(name: str) -> Any:
 
 def data_of(  # noqa: PLR0913, PLR0917  (each argument is an option of the commands)
     config: Any, dataset: str | None, root: Path | None, split: str, data_preset: str | None, detector: str,
-    split_seed: int, balance: str, rl_share: float | None,
+    split_seed: int, balance: str, rl_share: float | None, sizes: str,
 ) -> Any:  # fmt: skip
     """Return a preset on the data that the options name."""
     from actfer_env.tools import make_detector
 
     make_detector(detector)  # a wrong one is refused before any work
+    try:
+        raw, face, crop = map(int, sizes.split(","))
+    except ValueError as error:
+        raise DataError(f"--sizes {sizes!r} must be three whole numbers, such as 96,64,48") from error
     return replace(
         config, dataset=dataset or config.dataset, root=None if root is None else str(root.expanduser()), split=split,
         data_preset=data_preset, split_seed=split_seed, balance=balance, rl_share=rl_share,
-        views=replace(config.views, detector=detector),
+        views=replace(config.views, detector=detector, image_size=raw, face_size=face, crop_size=crop),
     )  # fmt: skip
 
 

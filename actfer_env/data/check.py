@@ -158,6 +158,8 @@ def check_dataset(
     """
     config, place = config or CheckConfig(), None if root is None else os.fspath(root)
     name = known_name(name)
+    if name.startswith("prepared:") and root is None:
+        name, _, place = name.partition(":")
     loader = DATASETS.find(name)
     info: Info | None = getattr(loader, "info", None)
     found = os.path.realpath(place) if place is not None and Path(place).exists() else place

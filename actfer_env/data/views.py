@@ -72,6 +72,11 @@ class ViewConfig:
     def __post_init__(self) -> None:
         check_fields(self)
 
+    @property
+    def sides(self) -> tuple[int, int, int]:
+        """Sides of the raw picture, the face and the crops."""
+        return self.image_size, self.face_size, self.crop_size
+
     def tools(self) -> FaceTools:
         """Return fresh tools of these sizes that keep next to nothing."""
         zoom = ZoomConfig(size=self.crop_size, stretch=True)

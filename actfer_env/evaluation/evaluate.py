@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
-import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,21 +13,17 @@ import numpy as np
 from actfer_env import facs
 from actfer_env.bounds import bounded, check_fields
 from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools, system_prompt, user_prompt
-from actfer_env.data import Dataset, Sample
+from actfer_env.data import Dataset
 from actfer_env.episode import EpisodeConfig
 from actfer_env.errors import AgentError, DataError, ImageError
 from actfer_env.evaluation.intervals import bootstrap
-from actfer_env.evaluation.run import RUN_FILE, Run, finished_run
-from actfer_env.files import Journal, write_text_atomic
+from actfer_env.evaluation.journal import JOURNAL, SETTINGS, EpisodeJournal, relabelled
+from actfer_env.evaluation.run import Run, finished_run
 from actfer_env.identity import (
     as_json,
     dataset_facts,
     detector_facts,
     digest,
-    listed,
-    refuse_other,
-    same_picture,
-    sample_facts,
 )
 from actfer_env.progress import Watch
 from actfer_env.rewards import UCGRPOConfig, au_f1
@@ -40,7 +33,9 @@ from actfer_env.tools.schema import tool_schemas
 if TYPE_CHECKING:
     from actfer_env.agents.base import ChatAgent
 
-JOURNAL, SETTINGS = "episodes.jsonl", "eval.json"
+__all__ = [
+    "JOURNAL", "SETTINGS", "Difference", "EvalConfig", "compare", "evaluate", "fresh_episodes", "relabelled",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -99,8 +94,8 @@ def evaluate(
     """
     config = config or EvalConfig()
     settings = _settings(agent, dataset, config)
-    journal = _Journal(None if out is None else Path(out), settings)
-    journal.compare(dataset, config)
+    journal = EpisodeJournal(None if out is None else Path(out), settings)
+    journal.compare(dataset, _count(dataset, config), config.repeats, config.episode)
     failures: list[dict[str, str]] = []
     refused: list[tuple[str, bool]] = []
     try:
@@ -151,7 +146,7 @@ def _fault(played: Any) -> tuple[str | None, bool]:
     return error, getattr(played, "begun", True)
 
 
-def _causes(journal: _Journal, refused: list[tuple[str, bool]]) -> list[dict[str, str]]:
+def _causes(journal: EpisodeJournal, refused: list[tuple[str, bool]]) -> list[dict[str, str]]:
     """Return a line for each cause on the server's side that ended most conversations: no policy was measured then.
 
     Raises:
@@ -174,110 +169,8 @@ def _causes(journal: _Journal, refused: list[tuple[str, bool]]) -> list[dict[str
     ]  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _Kept:
-    """A finished conversation, and what its sample showed."""
-
-    rollout: Rollout
-    sample: dict[str, Any]
-
-    @property
-    def key(self) -> tuple[str, int]:
-        return self.rollout.sample_id, self.rollout.member
-
-    @classmethod
-    def from_dict(cls, record: dict[str, Any]) -> _Kept:
-        return cls(Rollout.from_dict(record), record.get("sample", {}))
-
-
-class _Journal:
-    """Finished rollouts by (sample, member), in memory and appended to a file."""
-
-    def __init__(self, folder: Path | None, settings: dict[str, Any]) -> None:
-        self.kept: dict[tuple[str, int], Rollout] = {}
-        self._pictures: dict[str, dict[str, Any]] = {}
-        self._folder, self._file = folder, None
-        if folder is not None:
-            _claim(folder, settings)
-            self._file = Journal(folder / JOURNAL, _Kept.from_dict, key=lambda one: one.key)
-            for one in self._file.read():
-                self.kept[one.key] = one.rollout
-                self._pictures[one.rollout.sample_id] = one.sample
-
-    def keep(self, rollout: Rollout, sample: Sample) -> None:
-        """Keep a rollout, and what its sample showed; it is on the disk when this returns."""
-        if (rollout.sample_id, rollout.member) in self.kept:
-            return
-        self.kept[rollout.sample_id, rollout.member] = rollout
-        if self._file is not None:
-            self._file.append({**rollout.to_dict(), "sample": sample_facts(sample)})
-
-    def compare(self, dataset: Dataset, config: EvalConfig) -> None:
-        """Compare what was kept with the samples of today: pictures must be the same, mended labels are taken over.
-
-        Raises:
-            DataError: a picture has changed since its conversation was kept.
-        """
-        if not self.kept:
-            return
-        changed: list[str] = []
-        mended: list[str] = []
-        for sample in (dataset[index] for index in range(_count(dataset, config))):
-            keys = [key for key in ((sample.id, member) for member in range(config.repeats)) if key in self.kept]
-            if keys and not _same(self._pictures[sample.id], sample):
-                changed.append(sample.id)
-            today = {key: relabelled(self.kept[key], sample, config.episode) for key in keys}
-            if any(self.kept[key] is not rollout for key, rollout in today.items()):
-                mended.append(sample.id)
-            self.kept |= today
-        if changed:
-            raise DataError(f"{listed(changed)}: the picture has changed since its conversation was kept in "
-                            f"{self._folder}: choose another folder, or put the old picture back")  # fmt: skip
-        if mended:
-            warnings.warn(f"{listed(mended)}: labels have changed since; the kept answers are scored by the "
-                          "new ones", UserWarning, stacklevel=3)  # fmt: skip
-
-    def leave(self) -> None:
-        """Leave no trace of an evaluation of which nothing could be kept."""
-        if self._folder is not None and not self.kept:
-            (self._folder / SETTINGS).unlink(missing_ok=True)
-            with suppress(OSError):  # it is not there, or holds other things
-                self._folder.rmdir()
-
-
-def _same(kept: Mapping[str, Any], sample: Sample) -> bool:
-    return kept.get("prealigned", sample.prealigned) == sample.prealigned and same_picture(
-        kept.get("picture", {}), sample
-    )
-
-
-def relabelled(rollout: Rollout, sample: Sample, config: EpisodeConfig) -> Rollout:
-    """Return a rollout with its sample's labels of today; the same object where they are the old ones."""
-    aus = None if sample.aus is None else sample.aus & config.known_aus
-    if (rollout.emotion, rollout.aus) == (sample.emotion, aus):
-        return rollout
-    dropped = [facs.format_au(unit) for unit in sorted((sample.aus or frozenset()) - config.known_aus)]
-    return replace(rollout, emotion=sample.emotion, aus=aus, meta={**rollout.meta, "dropped_aus": dropped})
-
-
-def _claim(folder: Path, settings: dict[str, Any]) -> None:
-    """Write the settings into a new folder; refuse a folder of other settings."""
-    path, journal = folder / SETTINGS, folder / JOURNAL
-    if (folder / RUN_FILE).exists() and not path.exists():
-        raise DataError(f"{folder} holds a run of another kind: choose another folder")
-    begun = journal.exists() and journal.stat().st_size > 0
-    if not (begun and path.exists()):
-        write_text_atomic(path, json.dumps(settings, indent=1) + "\n")
-        return
-    try:
-        found = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{path} is broken ({error}): delete it or choose another folder") from error
-    refuse_other(folder, "evaluation", found, settings)
-
-
 def _missing(
-    dataset: Dataset, config: EvalConfig, journal: _Journal, failures: list[dict[str, str]],
+    dataset: Dataset, config: EvalConfig, journal: EpisodeJournal, failures: list[dict[str, str]],
     watch: Watch | None,
 ) -> Iterator[ChatEpisode]:  # fmt: skip
     """Yield a fresh episode for every conversation that is not kept; unreadable pictures are listed and left out."""
@@ -298,7 +191,7 @@ def _missing(
 
 def fresh_episodes(dataset: Dataset, config: EvalConfig) -> Iterator[ChatEpisode]:
     """Yield every conversation of an evaluation, unplayed; unreadable pictures are left out."""
-    return _missing(dataset, config, _Journal(None, {}), [], None)
+    return _missing(dataset, config, EpisodeJournal(None, {}), [], None)
 
 
 def _count(dataset: Dataset, config: EvalConfig) -> int:
@@ -306,8 +199,9 @@ def _count(dataset: Dataset, config: EvalConfig) -> int:
 
 
 def _to_run(
-    journal: _Journal, dataset: Dataset, config: EvalConfig, settings: dict[str, Any], failures: list[dict[str, str]]
-) -> Run:
+    journal: EpisodeJournal, dataset: Dataset, config: EvalConfig, settings: dict[str, Any],
+    failures: list[dict[str, str]],
+) -> Run:  # fmt: skip
     names = [dataset[index].id for index in range(_count(dataset, config))]
     keys = [(name, member) for name in names for member in range(config.repeats)]
     rollouts = tuple(journal.kept[key] for key in keys if key in journal.kept)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 
 from actfer_env import facs
 from actfer_env.agents import Agent, make_agent
-from actfer_env.agents.registry import trained_in
+from actfer_env.agents.registry import env_for
 from actfer_env.bounds import bounded, check_fields
 from actfer_env.data import Dataset
 from actfer_env.envs.face import ActFEREnv
 from actfer_env.errors import ActFERError, AgentError, DataError, DetectorError, ImageError, short
+from actfer_env.evaluation.journal import ROLLOUT_SETTINGS, SETTINGS, EpisodeJournal
 from actfer_env.evaluation.run import Run, finished_run
+from actfer_env.identity import as_json, dataset_facts, detector_facts
 from actfer_env.progress import Watch
 from actfer_env.rewards import UCGRPOConfig
 from actfer_env.rollout import Rollout
@@ -71,21 +75,24 @@ class RolloutConfig:
 
 
 def config_for(agents: Sequence[str], **given: Any) -> RolloutConfig:
-    """Return settings that are those of the environment that the agents were trained in, unless they are given.
+    """Return settings that are those of the environment that the agents want, unless they are given.
 
     Args:
-        agents: Agent specs; only trained ones, such as "light:FOLDER", bring settings.
+        agents: Agent specs; trained ones, such as "light:FOLDER", bring those of their training, toolkits a size.
         **given: fields of `RolloutConfig`; None leaves one to the agents, or to its default.
 
     Raises:
-        DataError: an agent cannot be loaded, or two were trained in different environments.
+        DataError: an agent cannot be loaded, or two want different environments.
     """
-    found = trained_in(agents)
+    found = env_for(agents)
     found = {"env_id" if name == "id" else name: value for name, value in found.items()}
     return RolloutConfig(agents=tuple(agents), **{**found, **{k: v for k, v in given.items() if v is not None}})
 
 
-def play(dataset: Dataset, config: RolloutConfig, watch: Watch | None = None) -> Run:
+def play(
+    dataset: Dataset, config: RolloutConfig, watch: Watch | None = None,
+    out: str | os.PathLike[str] | None = None, *, evaluation: bool = False,
+) -> Run:  # fmt: skip
     """Play episodes over a data set.
 
     A sample whose picture cannot be read is left out and listed in the run's failures. An interrupt (Ctrl-C), or a
@@ -95,37 +102,74 @@ def play(dataset: Dataset, config: RolloutConfig, watch: Watch | None = None) ->
     Args:
         dataset: The samples.
         config: Agents, group size and budgets.
-        watch: Called after each episode with "episodes", how many are over, and how many there are.
+        watch: Called after each episode with "episodes", how many are over, and how many there are; at once for those
+            that were kept.
+        out: Folder in which every finished episode is kept at once. Called again with the same agents, data and config,
+            `play` goes on there: what comes out is what would have come out without a stop. None keeps nothing.
+        evaluation: Keep the episodes as `evaluate` does, with its file of settings; else as those of an unfinished run,
+            which `actfer_env.evaluation.journal.forget` deletes when the run is stored.
 
     Returns:
         The run, scored as one step of a fresh scorer.
 
     Raises:
         DetectorError: the detector lacks its extra or weights, or fails on the first sample.
-        DataError: an agent is unknown, or was trained in another environment.
+        DataError: an agent is unknown, or was trained in another environment; the folder holds episodes of other
+            settings, or a kept sample's picture has changed.
         AgentError: an agent returned what is no action, in the first episode.
     """
     env = make_env(dataset, config)
-    rollouts: list[Rollout] = []
     failures: list[dict[str, str]] = []
-    total = min(config.number or len(dataset), len(dataset)) * config.group_size
+    count = min(config.number or len(dataset), len(dataset))
+    players = _players(env, dataset, config)
+    journal = open_journal(dataset, config, players, out, evaluation)
+    base = env.unwrapped
+    assert isinstance(base, ActFEREnv)
+    told = any(spec.endswith(":truth") for spec in config.agents)
+    journal.compare(dataset, count, config.group_size, base.config, told=told)
+    for place, state in journal.draws.items():
+        players[int(place)].set_random_state(state)  # type: ignore[attr-defined]
     try:
-        for done, (name, result) in enumerate(_episodes(env, dataset, config), start=1):
+        for done, (name, result) in enumerate(_episodes(env, dataset, config, players, journal), start=1):
             if isinstance(result, ImageError):
                 failures.append({"sample_id": name, "error": str(result)})
-            else:
-                rollouts.append(result)
             if watch is not None:
-                watch("episodes", done, total, {})
+                watch("episodes", done, count * config.group_size, {})
     except KeyboardInterrupt:
         failures.append({"sample_id": "", "error": "interrupted: the samples after this were not played"})
     except (AgentError, DetectorError) as error:
-        if not rollouts:
+        if not journal.kept:
             raise
         failures.append({"sample_id": "", "error": f"{error}; the samples after this were not played"})
     finally:
         env.close()
+        journal.leave()
+    keys = ((dataset[index].id, member) for index in range(count) for member in range(config.group_size))
+    rollouts = [journal.kept[key] for key in keys if key in journal.kept]
     return finished_run(rollouts, dataset.arguments, config.settings(), config.reward, failures)
+
+
+def open_journal(
+    dataset: Dataset, config: RolloutConfig, players: Sequence[Agent], out: str | os.PathLike[str] | None,
+    evaluation: bool,
+) -> EpisodeJournal:  # fmt: skip
+    """Return the journal of a folder; see `play`.
+
+    How many samples are played, and the constants of the reward, are left open: both may change on the way.
+    """
+    if out is None:
+        return EpisodeJournal(None, {})
+    settings = {key: value for key, value in asdict(config).items() if key not in ("detector", "number", "reward")}
+    try:
+        detector = detector_facts(config.detector)
+    except DetectorError:  # it is not needed where pictures are kept or aligned; else the first detection raises
+        detector = {"spec": config.detector}
+    facts = as_json({
+        **settings, "identity": [getattr(player, "identity", {}) for player in players],
+        "dataset": dataset_facts(dataset), "detector": detector,
+    })  # fmt: skip
+    # Not synchronised: what a power cut takes is quickly played again.
+    return EpisodeJournal(Path(out), facts, SETTINGS if evaluation else ROLLOUT_SETTINGS, sync=False)
 
 
 def make_env(dataset: Dataset, config: RolloutConfig, render_mode: str | None = None) -> gym.Env[Any, Any]:
@@ -168,23 +212,28 @@ def play_episode(env: gym.Env[Any, Any], agent: Agent, options: dict[str, Any], 
 
 
 def _episodes(
-    env: gym.Env[Any, Any], dataset: Dataset, config: RolloutConfig
+    env: gym.Env[Any, Any], dataset: Dataset, config: RolloutConfig, players: Sequence[Agent], journal: EpisodeJournal
 ) -> Iterator[tuple[str, Rollout | ImageError]]:
-    players = _players(env, dataset, config)
     for index in range(min(config.number or len(dataset), len(dataset))):
-        name = dataset[index].id
+        sample = dataset[index]
         for member in range(config.group_size):
-            options = {"sample": index, "group": name, "member": member}
-            player = member % len(players)
+            if (sample.id, member) in journal.kept:
+                yield sample.id, journal.kept[sample.id, member]
+                continue
+            options = {"sample": index, "group": sample.id, "member": member}
+            place = member % len(players)
+            player = players[place]
             try:
-                rollout = play_episode(env, players[player], options, config.seed)
-                meta = {**rollout.meta, "agent": config.agents[player]}
-                if config.agents[player].endswith(":truth"):
-                    meta["answer"] = "label"
-                yield name, replace(rollout, meta=meta)
+                rollout = play_episode(env, player, options, config.seed)
             except ImageError as error:
-                yield name, error
+                yield sample.id, error
                 break
+            meta = {**rollout.meta, **getattr(player, "meta", {}), "agent": config.agents[place]}
+            if config.agents[place].endswith(":truth"):
+                meta["answer"] = "label"
+            state = player.random_state() if hasattr(player, "set_random_state") else None  # type: ignore[attr-defined]
+            journal.keep(replace(rollout, meta=meta), sample, {str(place): state} if state else None)
+            yield sample.id, journal.kept[sample.id, member]
 
 
 def _players(env: gym.Env[Any, Any], dataset: Dataset, config: RolloutConfig) -> list[Agent]:

@@ -72,6 +72,11 @@ class Alignment:
         return geometry.invert(self.transform)
 
     @cached_property
+    def scale(self) -> float:
+        """Length of one pixel of the original in the aligned frame."""
+        return geometry.scale_of(self.transform)
+
+    @cached_property
     def roll(self) -> float:
         """Degrees in (-180, 180] by which the face is turned in the picture, clockwise; 0 is upright."""
         return float(np.degrees(np.arctan2(self.inverse[1, 0], self.inverse[0, 0])))

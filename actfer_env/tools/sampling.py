@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -56,42 +57,60 @@ def sample_box(
     Returns:
         uint8 (height, width, 3). Parts outside the original are flat grey.
     """
-    matrix = geometry.compose(geometry.box_to_transform(box, *size), transform)
-    inverse = geometry.invert(matrix)
-    footprint = np.hypot(inverse[:, 0], inverse[:, 1])  # source pixels along x and y that one output pixel covers
-    block = max(int(footprint.min() // (config.decimate_from / 2)), 1) if footprint.min() > config.decimate_from else 1
-    # The part of the image that the box needs, its size a multiple of the block.
-    quad, margin = geometry.apply(inverse, geometry.corners((0, 0, *size))), np.ceil(2 * footprint) + 2
-    low = np.maximum(np.floor(quad.min(0) - margin), 0).astype(int) // block * block
-    high = np.minimum(np.ceil(quad.max(0) + margin), (image.shape[1], image.shape[0])).astype(int)
-    source = image[low[1] : max(high[1], low[1]), low[0] : max(high[0], low[0])]
-    if source.size == 0:
+    (a, b, c), (d, e, f) = transform.tolist()
+    sx, sy = size[0] / (box[2] - box[0]), size[1] / (box[3] - box[1])
+    matrix = (sx * a, sx * b, sx * c - box[0] * sx), (sy * d, sy * e, sy * f - box[1] * sy)
+    inverse = geometry.inverse_rows(matrix)
+    footprint = [math.hypot(row[0], row[1]) for row in inverse]  # source pixels along x and y of one output pixel
+    block = int(min(footprint) // (config.decimate_from / 2)) if min(footprint) > config.decimate_from else 1
+    quad = geometry.corners_under(inverse, (0.0, 0.0, *size))
+    window, origin = _window(image, quad, footprint, block)
+    if window.size == 0:
         return np.full((size[1], size[0], 3), config.fill, np.uint8)
-    extra = [-source.shape[0] % block, -source.shape[1] % block]
-    if any(extra):
-        source = np.asarray(cv2.copyMakeBorder(source, 0, extra[0], 0, extra[1], cv2.BORDER_REPLICATE), np.uint8)
-    # The low-pass, where the result is coarser than the source: the mean of each block, then a blur.
-    if block > 1:
-        blocks = (source.shape[1] // block, source.shape[0] // block)
-        source = np.asarray(cv2.resize(source, blocks, interpolation=cv2.INTER_AREA), np.uint8)
-    sigma = config.blur * np.sqrt(np.maximum((footprint / block) ** 2 - 1, 0))
-    if sigma.max() >= 0.1:
-        source = np.asarray(
-            cv2.GaussianBlur(source, (0, 0), sigmaX=max(sigma[0], 1e-3), sigmaY=max(sigma[1], 1e-3)), np.uint8
-        )
+    source = _low_pass(window, footprint, block, config)
     # From block pixels of the window to output pixels, with OpenCV's pixel centres at whole numbers.
-    to_source = np.array([[block, 0.0, low[0]], [0.0, block, low[1]]], np.float64)
-    matrix = geometry.compose(matrix, to_source)
-    matrix[:, 2] += matrix[:, :2].sum(axis=1) * 0.5 - 0.5
+    (a, b, c), (d, e, f) = matrix
+    c, f = a * origin[0] + b * origin[1] + c, d * origin[0] + e * origin[1] + f
+    a, b, d, e = a * block, b * block, d * block, e * block
+    to_output = np.array([[a, b, c + ((a + b) * 0.5 - 0.5)], [d, e, f + ((d + e) * 0.5 - 0.5)]])
     drawn = cv2.warpAffine(
         source,
-        matrix,
+        to_output,
         size,
         flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=(config.fill,) * 3,
     )
     return np.asarray(drawn, np.uint8)
+
+
+def _window(
+    image: RGB, quad: Sequence[Sequence[float]], footprint: Sequence[float], block: int
+) -> tuple[RGB, tuple[int, int]]:
+    """Return the part of the image that the quadrilateral needs, its size a multiple of `block`, and its corner."""
+    ends = []
+    for axis, side in ((0, image.shape[1]), (1, image.shape[0])):
+        places, margin = [point[axis] for point in quad], math.ceil(2 * footprint[axis]) + 2
+        low = max(math.floor(min(places) - margin), 0) // block * block
+        ends.append((low, max(min(math.ceil(max(places) + margin), side), low)))
+    (left, right), (top, bottom) = ends
+    window = image[top:bottom, left:right]
+    extra = [-window.shape[0] % block, -window.shape[1] % block]
+    if window.size and any(extra):
+        window = np.asarray(cv2.copyMakeBorder(window, 0, extra[0], 0, extra[1], cv2.BORDER_REPLICATE), np.uint8)
+    return window, (left, top)
+
+
+def _low_pass(window: RGB, footprint: Sequence[float], block: int, config: ResamplingConfig) -> RGB:
+    if block > 1:
+        shape = (window.shape[1] // block, window.shape[0] // block)
+        window = np.asarray(cv2.resize(window, shape, interpolation=cv2.INTER_AREA), np.uint8)
+    shares = [pixels / block for pixels in footprint]
+    sigma = [config.blur * math.sqrt(max(share * share - 1, 0)) for share in shares]
+    if max(sigma) < 0.1:
+        return window
+    blurred = cv2.GaussianBlur(window, (0, 0), sigmaX=max(sigma[0], 1e-3), sigmaY=max(sigma[1], 1e-3))
+    return np.asarray(blurred, np.uint8)
 
 
 def fit(image: RGB, side: int, *, bars: bool = True) -> RGB:

@@ -226,8 +226,8 @@ def crop_box(image: RGB, alignment: Alignment, box: Box, region: str | None = No
     size = max(round(config.size * width / longest), 1), max(round(config.size * height / longest), 1)
     if config.stretch:
         size = config.size, config.size
-    inside = geometry.polygon_overlap(alignment.to_original(box), *alignment.image_size)
-    native = width / geometry.scale_of(alignment.transform) / size[0]
+    inside = geometry.polygon_overlap(geometry.corners_under(alignment.inverse.tolist(), box), *alignment.image_size)
+    native = width / alignment.scale / size[0]
     return Crop(sample_box(image, alignment.transform, box, size), box, round(inside, 6), round(native, 6), region)
 
 

@@ -21,7 +21,7 @@ from actfer_env.agents.light.policy import ANSWER, DETECT, REGIONS, TOOLS, Decis
 from actfer_env.agents.light.record import CONFIG, WEIGHTS, PolicyRecord, read_record, write_policy
 from actfer_env.agents.light.rollouts import choose_actions, crop_regions
 from actfer_env.agents.light.trainer import weights_hash
-from actfer_env.agents.torch_files import load_state
+from actfer_env.agents.torch_files import load_state, packed_bytes, unpacked_bytes
 from actfer_env.agents.trained import check_trained, observed_sizes
 from actfer_env.boxes import Box
 from actfer_env.envs.actions import CODECS, ActionCodec, DictActions, Move
@@ -76,7 +76,8 @@ class LightAgent:
         """
         place = Path(folder)
         record = read_record(place)
-        policy, path = LightPolicy(PolicyConfig(**record.policy)), place / WEIGHTS
+        sides = record.image_size, record.face_size, record.crop_size
+        policy, path = LightPolicy(PolicyConfig(**record.policy), sides), place / WEIGHTS
         if not path.is_file():
             raise DataError(f"{path} is missing: copy the whole folder again, or train again")
         state = load_state(path, cure="copy the whole folder again, or train again")
@@ -119,6 +120,20 @@ class LightAgent:
         if not any(codec.space == space for codec in self._codecs.values()):
             raise DataError(f"the policy in {self.name} cannot act in {short(space)}: "
                             "play it in ActFER-v0, ActFER-MultiDiscrete-v0 or ActFER-Discrete-v0")  # fmt: skip
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Digest of the weights, which tells the policy from others."""
+        return {"weights": self.record.weights}
+
+    def random_state(self) -> dict[str, Any]:
+        """Return where the random stream stands, as JSON values; nothing where no action is drawn."""
+        return {} if self._generator is None else {"torch": packed_bytes(self._generator.get_state())}
+
+    def set_random_state(self, state: dict[str, Any]) -> None:
+        """Go on from a state of `random_state`."""
+        if self._generator is not None:
+            self._generator.set_state(unpacked_bytes(state["torch"]))
 
     def reset(self, n: int) -> None:
         """Do nothing: the observation tells all, and the draws go on."""

@@ -38,7 +38,7 @@ def write_examples(config: SessionConfig, folder: Path, cache: Path, *, groups: 
         DataError: the folder has no checkpoint, or cannot be written.
     """
     state, reward = load_checkpoint(folder / CHECKPOINT), config.rewards()
-    policy = LightPolicy(config.policy)
+    policy = LightPolicy(config.policy, config.views.sides)
     policy.load_state_dict(state["policy"])
     _, held = held_out(config, cache, lambda text: None)
     groups = min(groups, len(held.dataset))

@@ -7,6 +7,7 @@ pixels alone: quality, sample and label are no inputs.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from actfer_env import facs
 from actfer_env.bounds import bounded, check_fields
 from actfer_env.episode import State
+from actfer_env.errors import SettingsError
 
 REGIONS, EMOTIONS, AUS = len(facs.REGIONS), len(facs.EMOTIONS), len(facs.CORE_AUS)
 TOOLS = REGIONS + 2
@@ -48,14 +50,20 @@ class PolicyConfig:
         check_fields(self)
 
 
+Sides: TypeAlias = tuple[int, int, int]
+"""Sides of the raw picture, the aligned face and the crops, pixels."""
+SIDES: Sides = (96, 64, 48)
+"""Those of the environments."""
+
+
 @dataclass
 class Memory:
     """The pictures of n episodes' samples, and what has been shown of them.
 
     Attributes:
-        image: uint8 (n, 96, 96, 3).
-        face: uint8 (n, 64, 64, 3).
-        crops: uint8 (n, 4, 48, 48, 3).
+        image: uint8 (n, 96, 96, 3), or of other `Sides`.
+        face: uint8 (n, 64, 64, 3), likewise.
+        crops: uint8 (n, 4, 48, 48, 3), likewise.
         has_image: bool (n,), rows in use.
         has_face: bool (n,).
         has_crop: bool (n, 4), of any member.
@@ -101,18 +109,36 @@ class Outputs:
     aus: Tensor
 
 
+def check_sides(sides: Sides) -> None:
+    """Refuse sides of pictures that the encoders cannot halve; see `LightPolicy`.
+
+    Raises:
+        SettingsError: names the first.
+    """
+    for name, side, step in zip(("image_size", "face_size", "crop_size"), sides, (16, 8, 8), strict=True):
+        if side % step or side < 2 * step:
+            raise SettingsError(f"{name} must be a multiple of {step} and at least {2 * step} for the light policy, "
+                                f"got {side}")  # fmt: skip
+
+
 class LightPolicy(nn.Module):
     """Encoders of the raw picture, the face and the crops; a gate (tools and regions), and heads that read.
 
     Args:
         config: Sizes.
+        sides: Sides of the raw picture, the face and the crops in pixels: multiples of 16, 8 and 8.
+
+    Raises:
+        SettingsError: a side is no such multiple, or below 32, 16 and 16.
     """
 
-    def __init__(self, config: PolicyConfig | None = None) -> None:
+    def __init__(self, config: PolicyConfig | None = None, sides: Sides = SIDES) -> None:
         super().__init__()
         self.config = c = config or PolicyConfig()
-        self.image, self.face = encoder(c.channels // 2, 48, c.picture), encoder(c.channels, 64, c.picture)
-        self.crop = encoder(c.channels + c.channels // 3, 48, 2 * c.region)
+        check_sides(sides)
+        raw, face, crop = sides
+        self.image, self.face = encoder(c.channels // 2, raw // 2, c.picture), encoder(c.channels, face, c.picture)
+        self.crop = encoder(c.channels + c.channels // 3, crop, 2 * c.region)
         self.regions = nn.ModuleList(
             nn.Sequential(nn.Linear(2 * c.region, c.region), nn.ReLU()) for _ in range(REGIONS)
         )

@@ -13,7 +13,7 @@ import torch
 from actfer_env import facs
 from actfer_env._version import __version__
 from actfer_env.agents.light.card import CARD, model_card
-from actfer_env.agents.light.policy import LightPolicy, PolicyConfig
+from actfer_env.agents.light.policy import LightPolicy, PolicyConfig, check_sides
 from actfer_env.agents.light.trainer import CHECKPOINT
 from actfer_env.episode import EpisodeConfig
 from actfer_env.errors import DataError, SettingsError
@@ -110,6 +110,7 @@ def _check_record(record: PolicyRecord) -> None:
         raise ValueError(f"au_set must be {facs.format_au_set(facs.CORE_AUS)}")
     try:
         PolicyConfig(**record.policy)
+        check_sides((record.image_size, record.face_size, record.crop_size))
     except SettingsError as error:
         raise ValueError(str(error).partition(":")[0]) from error
 

@@ -24,7 +24,12 @@ TEST_SHARE, VAL_SHARE, RL_SHARE = 0.2, 0.13, 0.4
 """Shares of the samples (chosen here) for test, of the others for val where the data set has none, and of the training
 samples for UC-GRPO alone: those that the warm start has learned by heart would all be read right."""
 MOST_REPEATS = 10
-"""Most repeats of a sample in balanced drawing (chosen here)."""
+"""Most repeats of a sample in balanced drawing, and the most that a rare emotion weighs, the commonest being 1 (chosen
+here)."""
+WEIGHTED = (
+    "emotions are drawn as often as they come in the data; in the warm start's loss each weighs by the inverse of its "
+    f"number, a rare one at most {MOST_REPEATS} times as much as the commonest; UC-GRPO does not weigh"
+)
 PARTS = ("train", "rl", "val", "test")
 
 
@@ -36,6 +41,7 @@ class TrainingData:
         parts: "train" (the warm start's), "rl" (those of UC-GRPO), "val" and "test"; parts may be the same samples.
         held: The part that measures, "test" or "val".
         balanced: Whether rare emotions are drawn as often as common ones.
+        weighted: Whether rare emotions weigh more in the warm start's loss.
         notes: Remarks for the user, a line each.
         facts: Choice of the samples, and their counts, as JSON values; empty for drawn faces.
     """
@@ -45,6 +51,7 @@ class TrainingData:
     balanced: bool = False
     notes: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    weighted: bool = False
 
 
 def is_sized(name: str) -> bool:
@@ -106,12 +113,14 @@ def training_data(config: SessionConfig) -> TrainingData:
     if balanced:
         notes.append("emotions are drawn equally often, in the warm start and in UC-GRPO: a rare one's samples come "
                      f"again, up to {MOST_REPEATS} times")  # fmt: skip
+    elif config.balance == "weights":
+        notes.append(WEIGHTED)
     elif not drawn:
         notes.append("emotions are drawn as often as they come in the data")
     facts = {"splitting": how, "samples": counts, "classes": classes, "balanced": balanced, "rl_share": share,
              "notes": notes}  # fmt: skip
     return TrainingData({name: subset(whole, rows[name]) for name in PARTS if len(rows[name])}, held, balanced,
-                        tuple(notes), facts)  # fmt: skip
+                        tuple(notes), facts, config.balance == "weights")  # fmt: skip
 
 
 def _drawn_data(config: SessionConfig) -> TrainingData:
@@ -124,8 +133,11 @@ def _drawn_data(config: SessionConfig) -> TrainingData:
     held, balanced, notes = "test" if config.test else "val", config.balance == "draw", []
     if balanced:
         notes.append(f"emotions are drawn equally often: a rare one's samples come again, up to {MOST_REPEATS} times")
+    weighted = config.balance == "weights"
+    if weighted:
+        notes.append(WEIGHTED)
     if not config.rl_share:
-        return TrainingData({**parts, "rl": parts["train"]}, held, balanced, tuple(notes))
+        return TrainingData({**parts, "rl": parts["train"]}, held, balanced, tuple(notes), weighted=weighted)
     whole = parts["train"]
     rows = dict(zip(("train", "rl"), _two(_Labels.of(whole), np.arange(len(whole)), config.rl_share, config.split_seed),
                     strict=True))  # fmt: skip
@@ -133,7 +145,7 @@ def _drawn_data(config: SessionConfig) -> TrainingData:
         if not len(taken):
             raise DataError(f"none of {len(whole)} training samples is left for {name}: choose another rl_share")
     parts |= {name: subset(whole, taken) for name, taken in rows.items()}
-    return TrainingData(parts, held, balanced, (*notes, _apart_note(rows)))
+    return TrainingData(parts, held, balanced, (*notes, _apart_note(rows)), weighted=weighted)
 
 
 def _missing(classes: Mapping[str, Mapping[str, int]], held: str) -> list[str]:
@@ -240,6 +252,22 @@ def _two(
 
 def _apart_note(rows: Mapping[str, NDArray[np.int64]]) -> str:
     return f"the warm start learns from {len(rows['train'])} samples, UC-GRPO from {len(rows['rl'])} others"
+
+
+def class_weights(emotion: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return a weight for each emotion, float32 (8,): by the inverse of its number, 1 for the commonest.
+
+    Args:
+        emotion: int (k,), indices into `facs.EMOTIONS`; others are not counted.
+    """
+    counts = np.bincount(emotion[emotion >= 0], minlength=len(facs.EMOTIONS))
+    weights = counts.max() / np.maximum(counts, 1)
+    return np.minimum(weights, MOST_REPEATS).astype(np.float32)
+
+
+def named_weights(emotion: NDArray[np.int64]) -> dict[str, float]:
+    """Return the weight of each emotion by its name, for a result."""
+    return dict(zip(facs.EMOTIONS, (round(value, 4) for value in class_weights(emotion).tolist()), strict=True))
 
 
 def repeats(emotion: NDArray[np.int64]) -> NDArray[np.int64]:

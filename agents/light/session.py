@@ -16,7 +16,14 @@ from actfer_env.agents.light.agent import CONFIG, PolicyRecord, write_policy
 from actfer_env.agents.light.evaluate import ZOOM_MODES, figures, hold_out
 from actfer_env.agents.light.policy import Features, LightPolicy
 from actfer_env.agents.light.rollouts import encode_all
-from actfer_env.agents.light.samples import TrainingData, is_sized, repeats, training_data
+from actfer_env.agents.light.samples import (
+    TrainingData,
+    class_weights,
+    is_sized,
+    named_weights,
+    repeats,
+    training_data,
+)
 from actfer_env.agents.light.settings import PRESETS, SessionConfig
 from actfer_env.agents.light.trainer import (
     CHECKPOINT,
@@ -143,7 +150,7 @@ def run(
         result = read_result(folder / RESULT)
         check_result(folder, result, facts)
         if not (folder / CONFIG).exists() and (folder / CHECKPOINT).exists():  # of an older version
-            policy = LightPolicy(config.policy)
+            policy = LightPolicy(config.policy, config.views.sides)
             policy.load_state_dict(load_checkpoint(folder / CHECKPOINT)["policy"])
             write_policy(folder, policy, policy_record(config, result))
         return result
@@ -165,7 +172,7 @@ def run(
     told = picture_notes(train.views)
     for note in told:
         say(note)
-    policy, skill = cached_warm_start(config, train, val, cache, watch, data.balanced)
+    policy, skill = cached_warm_start(config, train, val, cache, watch, data.balanced, data.weighted)
     say(f"warm start: good pictures {skill['good_never']:.3f} without, {skill['good_always']:.3f} with zoom; "
         f"poor ones {skill['poor_never']:.3f}, {skill['poor_always']:.3f}")  # fmt: skip
 
@@ -190,7 +197,10 @@ def run(
         "warm": skill, "figures": shown, "weights": weights_hash(trainer.policy), "facts": facts,
     }  # fmt: skip
     if data.facts:
-        result["data"] = {**data.facts, "notes": [*data.notes, *told], "good": "labels" if labelled(held) else "focus"}
+        result["data"] = {
+            **data.facts, **({"weights": named_weights(train.views.emotion)} if data.weighted else {}),
+            "notes": [*data.notes, *told], "good": "labels" if labelled(held) else "focus",
+        }  # fmt: skip
     write_policy(folder, trainer.policy, policy_record(config, result))
     write_text_atomic(folder / RESULT, json.dumps(result, indent=1) + "\n")
     return result
@@ -336,6 +346,7 @@ def cached_warm_start(
     cache: Path,
     watch: Watch | None = None,
     balanced: bool = False,
+    weighted: bool = False,
 ) -> tuple[LightPolicy, dict[str, float]]:
     """Return the warm start of a seed and its skill, trained if it is not in the cache.
 
@@ -346,11 +357,12 @@ def cached_warm_start(
     """
     warm = config.warm if labelled(train) else replace(config.warm, sharp_only=False)
     again = repeats(train.views.emotion) if balanced else None
-    policy = LightPolicy(config.policy)
+    weights = class_weights(np.asarray(train.views.emotion)) if weighted else None
+    policy = LightPolicy(config.policy, config.views.sides)
     shapes = [(name, tuple(value.shape)) for name, value in policy.state_dict().items()]
     facts = [
         CACHE_VERSION, versions(), *(views_name(part.dataset, part.config) for part in (train, val)), config.threads,
-        config.seed, asdict(warm), asdict(config.policy), shapes, balanced,
+        config.seed, asdict(warm), asdict(config.policy), shapes, "weights" if weighted else balanced,
     ]  # fmt: skip
     path = cache / f"warm-{digest(facts)}-{WARM}"
     if path.exists():
@@ -359,7 +371,7 @@ def cached_warm_start(
         if not train.views.coded.any():
             policy.leave_aus()
         return policy.eval(), kept["skill"]
-    policy, skill = warm_start(train.views, val.views, warm, config.seed, config.policy, watch, again)
+    policy, skill = warm_start(train.views, val.views, warm, config.seed, config.policy, watch, again, weights)
     save_atomic(path, {"policy": policy.state_dict(), "skill": skill})
     return policy, skill
 

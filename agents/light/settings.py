@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
 
 from actfer_env import facs
-from actfer_env.agents.light.policy import PolicyConfig
+from actfer_env.agents.light.policy import PolicyConfig, check_sides
 from actfer_env.agents.light.trainer import TrainerConfig
 from actfer_env.agents.light.warmstart import WarmStartConfig
 from actfer_env.bounds import bounded, check_fields
@@ -18,8 +18,9 @@ from actfer_env.rewards.other_papers import OTHER_REWARDS
 Splitting: TypeAlias = Literal["auto", "own", "subject", "share"]
 """Origin of train, val and test: the data set's own splits; or its people, or its samples, drawn by a seed.
 "auto" takes the own ones where there are two at least, else people where all are known, else samples."""
-Balance: TypeAlias = Literal["auto", "draw", "none"]
-"""Drawing of rare emotions as often as common ones, or not; "auto": not of drawn faces."""
+Balance: TypeAlias = Literal["auto", "draw", "weights", "none"]
+"""Way in which rare emotions are made up for: their samples are drawn as often as those of common ones, or they weigh
+more in the warm start's loss; "auto" draws, but not of drawn faces."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,9 @@ class SessionConfig:
             drawn `train`, `val` and `test` are the most samples to take of a split; `test` 0 takes all.
         root: Folder or file of the data set, for those that need one.
         data_preset: Preset of drawn faces; None is the data set's own.
-        split: Origin of train, val and test; see `samples.Splitting`.
+        split: Origin of train, val and test; see `Splitting`.
         split_seed: Seed of splits that are drawn.
-        balance: Whether rare emotions are drawn as often as common ones; see `samples.Balance`.
+        balance: Way in which rare emotions are made up for; see `Balance`.
         rl_share: Share of the training samples that are kept for UC-GRPO, and not shown to the warm start; 0 lets both
             learn from all. None is 0 of drawn faces, and `samples.RL_SHARE` of others.
         zoom_cost: See `UCGRPOConfig`.
@@ -78,6 +79,7 @@ class SessionConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        check_sides(self.views.sides)
         for name, known in (("split", get_args(Splitting)), ("balance", get_args(Balance))):
             if getattr(self, name) not in known:
                 raise DataError(f"{name}={getattr(self, name)!r} is unknown: use one of {', '.join(known)}")

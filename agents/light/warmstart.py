@@ -95,6 +95,7 @@ def first_decisions(n: int, max_turns: int = 6) -> Decisions:
 def warm_start(
     views: PreparedImages, held_out: PreparedImages, config: WarmStartConfig, seed: int,
     sizes: PolicyConfig | None = None, watch: Watch | None = None, again: np.ndarray | None = None,
+    weights: np.ndarray | None = None,
 ) -> tuple[LightPolicy, dict[str, float]]:  # fmt: skip
     """Train a policy on scripted trajectories.
 
@@ -106,13 +107,16 @@ def warm_start(
         sizes: Sizes of the policy.
         watch: Called after each epoch with "warm start" and its mean loss.
         again: int (m,), samples that come once more in each pass, for the balance of emotions.
+        weights: float32 (8,), weight of each emotion in the loss.
 
     Returns:
         The policy, and what it can do: accuracy with and without zoom on good and on poor pictures.
     """
     torch.manual_seed(seed)
-    policy, rng = LightPolicy(sizes), np.random.default_rng(seed)
+    sides = views.image.shape[1], views.face.shape[1], views.crops.shape[2]
+    policy, rng = LightPolicy(sizes, sides), np.random.default_rng(seed)
     rows = np.arange(len(views)) if again is None else np.concatenate([np.arange(len(views)), again])
+    weigh = None if weights is None else torch.from_numpy(weights)
     if not views.coded.any():
         policy.leave_aus()
     for attempt in range(config.retries + 1):
@@ -124,7 +128,7 @@ def warm_start(
             order, total = rows[rng.permutation(len(rows))], 0.0
             for start in range(0, len(order), config.batch):
                 batch = np.sort(order[start : start + config.batch])
-                loss = _loss(policy, views, batch, config, rng)
+                loss = _loss(policy, views, batch, config, rng, weigh)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -140,8 +144,9 @@ def warm_start(
 
 
 def _loss(
-    policy: LightPolicy, views: PreparedImages, batch: np.ndarray, config: WarmStartConfig, rng: np.random.Generator
-) -> Tensor:
+    policy: LightPolicy, views: PreparedImages, batch: np.ndarray, config: WarmStartConfig, rng: np.random.Generator,
+    weigh: Tensor | None,
+) -> Tensor:  # fmt: skip
     """Return the cloning loss: detect first, then zoom or answer as the script does, and read right in either case."""
     memory = _varied(memory_of(views, batch), rng)
     n = len(batch)
@@ -168,7 +173,7 @@ def _loss(
         bits = bits + _units(near, units[seen & coded])
     if not taught.any():
         return 0.1 * tool
-    emotion = nn.functional.cross_entropy(out.emotion[taught], label[taught])
+    emotion = nn.functional.cross_entropy(out.emotion[taught], label[taught], weigh)
     return emotion + 0.1 * tool + config.au_weight * bits
 
 

@@ -10,17 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from actfer_env import facs
+
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'actfer-env[torch]'")
 
 from actfer_env.agents.light.agent import LightAgent  # noqa: E402
 from actfer_env.agents.light.policy import PolicyConfig  # noqa: E402
-from actfer_env.agents.light.samples import apart, repeats, training_data  # noqa: E402
+from actfer_env.agents.light.samples import apart, class_weights, repeats, training_data  # noqa: E402
 from actfer_env.agents.light.session import PRESETS, SessionConfig, run, session_facts, split_data  # noqa: E402
 from actfer_env.agents.light.trainer import TrainerConfig  # noqa: E402
 from actfer_env.agents.light.warmstart import WarmStartConfig  # noqa: E402
 from actfer_env.data import load_dataset, prepare_dataset  # noqa: E402
 from actfer_env.data.views import ViewConfig  # noqa: E402
-from actfer_env.errors import DataError  # noqa: E402
+from actfer_env.errors import DataError, SettingsError  # noqa: E402
+from actfer_env.evaluation.play import config_for, play  # noqa: E402
 
 SMALL = replace(
     PRESETS["smoke"], train=200, val=60, test=0, dataset="jsonl",
@@ -182,6 +185,28 @@ def test_a_run_on_a_prepared_folder_has_the_same_weights(
         split_data("train", 0, replace(kept, views=ViewConfig(crop_size=32)), tmp_path / "cache")
 
 
+def test_class_weights_and_other_picture_sizes_are_stated_and_play(tmp_path: Path) -> None:
+    emotion = np.array([0] * 40 + [1] * 10 + [2] * 2 + [-1] * 3)
+    assert class_weights(emotion).tolist() == [1, 4, 10, 10, 10, 10, 10, 10]  # at most ten times the commonest
+    root = manifest(tmp_path / "data")
+    config = replace(SMALL, root=root, balance="weights", views=ViewConfig(64, 48, 32))
+    said = list[str]()
+    result = run(config, tmp_path / "run", tmp_path / "cache", said.append, workers=1)
+    assert any("each weighs by the inverse of its number" in line for line in said)
+    assert not result["data"]["balanced"] and set(result["data"]["weights"]) == set(facs.EMOTIONS)
+    plain = run(replace(config, balance="none"), tmp_path / "plain", tmp_path / "cache", said.append, workers=1)
+    assert "weights" not in plain["data"] and plain["weights"] != result["weights"]
+    agent = LightAgent.load(tmp_path / "run")
+    assert [agent.env_arguments[name] for name in ("image_size", "face_size", "crop_size")] == [64, 48, 32]
+    assert len(play(load_dataset("jsonl", root), config_for((f"light:{tmp_path / 'run'}",), number=2)).rollouts) == 2
+
+
+def test_sides_that_the_policy_cannot_halve_are_refused() -> None:
+    for name, sides in (("image_size", (90, 64, 48)), ("face_size", (96, 60, 48)), ("crop_size", (96, 64, 20))):
+        with pytest.raises(SettingsError, match=f"{name} must be a multiple of .* and at least"):
+            replace(SMALL, views=ViewConfig(*sides))
+
+
 def test_facts_of_drawn_faces_are_those_of_older_runs() -> None:
     facts = session_facts(replace(PRESETS["smoke"], train=4, val=2, test=2))
     assert set(facts["data"]) == {"train", "val", "test"}
@@ -189,7 +214,7 @@ def test_facts_of_drawn_faces_are_those_of_older_runs() -> None:
 
 
 def test_unknown_choices_are_refused() -> None:
-    for field, value in (("split", "person"), ("balance", "weights")):
+    for field, value in (("split", "person"), ("balance", "weight")):
         with pytest.raises(DataError, match=f"{field}='{value}' is unknown: use one of"):
             replace(SMALL, **{field: value})
     with pytest.raises(DataError, match="has splits of its own"):

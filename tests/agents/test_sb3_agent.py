@@ -1,5 +1,6 @@
 """Policies of Stable-Baselines3 as agents: the algorithm is found, and the actions are the model's own."""
 
+import json
 import shutil
 import zipfile
 
@@ -76,6 +77,18 @@ def test_draws_follow_the_seed_and_leave_other_streams_alone(saved):
     assert draws[1] != draws[2] or name == "DQN"  # greedy but for a small share
     assert torch.equal(before[0], torch.get_rng_state())
     assert np.array_equal(before[1], np.random.get_state()[1])  # noqa: NPY002
+
+
+def test_draws_go_on_from_a_stored_state(saved):
+    _, _, path, env_id = saved
+    envs = make_sb3_vec(env_id, 6, 2, dataset=FACES, **SIZES).envs
+    obs, info = envs.reset(seed=0)
+    agent, other = (SB3Agent.load(path, sample=True, seed=seed) for seed in (0, 1))
+    agent.act(obs, info)
+    other.set_random_state(json.loads(json.dumps(agent.random_state())))
+    for _ in range(3):
+        assert np.array(agent.act(obs, info)).tolist() == np.array(other.act(obs, info)).tolist()
+    assert SB3Agent.load(path).random_state() == {} and agent.identity["file"]
 
 
 def test_frozen_members_of_a_group_are_no_trouble(saved):

@@ -144,6 +144,16 @@ def test_draws_follow_the_seed(folder):
     assert len({str(one) for one in said(members[:6])}) > 1
 
 
+def test_draws_go_on_from_a_stored_state(folder):
+    obs, info = make_group_vec("ActFER-MultiDiscrete-v0", 8, 1, dataset=FACES).reset(seed=0)
+    agent, other = (LightAgent.load(folder, sample=True, seed=seed) for seed in (0, 1))
+    agent.act(obs, info)
+    other.set_random_state(json.loads(json.dumps(agent.random_state())))
+    for _ in range(2):
+        assert agent.act(obs, info).tolist() == other.act(obs, info).tolist()
+    assert LightAgent.load(folder).random_state() == {} and agent.identity == LightAgent.load(folder).identity
+
+
 def observations(agent, count=12):
     """Batches of observations at the beginning, after detection, and after zooms."""
     venv = make_group_vec("ActFER-MultiDiscrete-v0", count, 1, dataset=FACES)
@@ -349,7 +359,7 @@ def test_a_policy_of_fewer_zooms_brings_its_budget_along(folder, tmp_path):
     agent.save_pretrained(tmp_path / "two")
     config = config_for((f"light:{tmp_path / 'two'}",), number=4)
     assert config.max_zooms == 2 and len(play(FACES, config).rollouts) == 4
-    with pytest.raises(DataError, match=r"was trained with max_zooms 4, light:.*two with 2: play them in runs"):
+    with pytest.raises(DataError, match=r"plays with max_zooms 4, light:.*two with 2: play them in runs"):
         config_for((f"light:{folder}", f"light:{tmp_path / 'two'}"))
 
 

@@ -3,15 +3,20 @@
 import io
 import subprocess
 import sys
+from itertools import pairwise
 
+import cv2
 import gymnasium as gym
 import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
+from typer.testing import CliRunner
 
 from actfer_env.agents.person import PersonAgent, StopPlayingError
+from actfer_env.cli import app
 from actfer_env.data import load_dataset
+from actfer_env.envs import panel
 from actfer_env.errors import DataError
 from actfer_env.evaluation import read_run
 from actfer_env.evaluation.play import play_episode
@@ -112,3 +117,20 @@ def test_nothing_is_written_where_nothing_was_finished(tmp_path):
     done = run("d\nq\n", tmp_path / "out")
     assert done.returncode == 1 and done.stderr == "actfer: no episode was finished: nothing is written\n"
     assert not (tmp_path / "out").exists()
+
+
+def test_a_window_shows_each_turn_and_closes(tmp_path, monkeypatch):
+    """A double of cv2's window: what `--window` shows, in what order, and that it goes again."""
+    shown, closed = [], []
+    monkeypatch.setattr(panel, "_has_display", lambda: True)
+    monkeypatch.setattr(cv2, "imshow", lambda name, picture: shown.append((name, picture.copy())))
+    monkeypatch.setattr(cv2, "waitKey", lambda ms: -1)
+    monkeypatch.setattr(cv2, "getWindowProperty", lambda *_: float(bool(shown)))
+    monkeypatch.setattr(cv2, "destroyWindow", closed.append)
+    words = ["play", "synthetic", "--preset", "easy", "--window", "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, words, input="d\nz mouth\na happiness 6 12\n")
+    assert result.exit_code == 0, result.output
+    assert len(shown) == 4 and {name for name, _ in shown} == {"actfer_env"}  # the raw picture, and each turn
+    assert all(picture.shape == (540, 960, 3) and picture.dtype == np.uint8 for _, picture in shown)
+    assert all((one != two).any() for (_, one), (_, two) in pairwise(shown))
+    assert closed == ["actfer_env"] and (tmp_path / "out" / "report.html").exists()

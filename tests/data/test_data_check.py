@@ -188,3 +188,20 @@ def test_the_public_photos_have_no_person_in_two_splits():
     report = check_dataset("facial_expressions", shared_path("facial_expressions"), CheckConfig(pictures=False))
     assert report.ok and sum(sum(classes.values()) for classes in report.counts.values()) == 1922
     assert all(min(classes.values()) > 0 for classes in report.counts.values())
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["rafdb", "--root", "nowhere"], "nowhere: no such folder; data set 'rafdb' needs one with"),
+        (["rafdb"], "data set 'rafdb' needs root=FOLDER"),
+        (["photos", "--root", "nowhere"], "nowhere: no such file or folder"),
+        (["prepared:nowhere"], "nowhere holds no prepared data set"),
+        (["synthetic", "--root", "nowhere"], "takes no root"),
+    ],
+)
+def test_a_data_set_that_cannot_be_loaded_is_one_line(words, text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run(*words)
+    assert result.exit_code == 1 and result.stdout == ""
+    assert text in result.stderr and result.stderr.count("\n") == 1

@@ -14,6 +14,7 @@ from actfer_env import facs
 from actfer_env.errors import DetectorError, ImageError, LabelError
 from actfer_env.tools import Alignment, BoxError, Face, ZoomConfig, detect_align, detect_align_batch, geometry, zoom_in
 from actfer_env.tools.align import TEMPLATE, align
+from actfer_env.tools.sampling import SAMPLING, sample_box
 from actfer_env.tools.zoom import check_box
 
 UNIT = st.floats(0, 1)
@@ -211,3 +212,43 @@ def test_a_huge_photo_costs_no_quality(image):
     huge = cv2.resize(image, (4096, 4096), interpolation=cv2.INTER_CUBIC)
     zoomed, _ = compare(huge, (1792, 1000), 1408, REGION_BOXES[3])
     assert zoomed >= 0.95
+
+
+def drawn_by_arrays(image, transform, box, size):
+    """What `sample_box` draws, written with NumPy's linear algebra."""
+    matrix = geometry.compose(geometry.box_to_transform(box, *size), transform)
+    inverse = geometry.invert(matrix)
+    pixels = np.hypot(inverse[:, 0], inverse[:, 1])
+    block = max(int(pixels.min() // (SAMPLING.decimate_from / 2)), 1) if pixels.min() > SAMPLING.decimate_from else 1
+    quad, margin = geometry.apply(inverse, geometry.corners((0, 0, *size))), np.ceil(2 * pixels) + 2
+    low = np.maximum(np.floor(quad.min(0) - margin), 0).astype(int) // block * block
+    high = np.maximum(np.minimum(np.ceil(quad.max(0) + margin), image.shape[1::-1]).astype(int), low)
+    source = image[low[1] : high[1], low[0] : high[0]]
+    if not source.size:
+        return np.full((size[1], size[0], 3), SAMPLING.fill, np.uint8)
+    extra = [-source.shape[0] % block, -source.shape[1] % block]
+    source = cv2.copyMakeBorder(source, 0, extra[0], 0, extra[1], cv2.BORDER_REPLICATE)
+    if block > 1:
+        shape = (source.shape[1] // block, source.shape[0] // block)
+        source = cv2.resize(source, shape, interpolation=cv2.INTER_AREA)
+    sigma = SAMPLING.blur * np.sqrt(np.maximum((pixels / block) ** 2 - 1, 0))
+    if sigma.max() >= 0.1:
+        source = cv2.GaussianBlur(source, (0, 0), sigmaX=max(sigma[0], 1e-3), sigmaY=max(sigma[1], 1e-3))
+    matrix = geometry.compose(matrix, np.array([[block, 0.0, low[0]], [0.0, block, low[1]]]))
+    matrix[:, 2] += matrix[:, :2].sum(axis=1) * 0.5 - 0.5
+    return cv2.warpAffine(source, matrix, size, borderMode=cv2.BORDER_CONSTANT, borderValue=(SAMPLING.fill,) * 3)
+
+
+def test_plain_floats_draw_the_same_pixels_as_arrays():
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (300, 400, 3), np.uint8)
+    for case in range(60):
+        image = np.ascontiguousarray(noise[: rng.integers(20, 300), : rng.integers(20, 400)])
+        angle, scale = rng.normal(0, 0.5) * (case % 3 > 0), 1 / np.exp(rng.uniform(np.log(15), np.log(2000)))
+        c, s = scale * np.cos(angle), scale * np.sin(angle)
+        transform = np.array([[c, -s, rng.uniform(-0.5, 0.9)], [s, c, rng.uniform(-0.5, 0.9)]])
+        x, y, width, height = *rng.uniform(0, 0.7, 2), *rng.uniform(0.05, 0.3, 2)
+        box, size = (x, y, x + width, y + height), [(48, 48), (224, 117), (16, 30)][case % 3]
+        np.testing.assert_array_equal(
+            sample_box(image, transform, box, size), drawn_by_arrays(image, transform, box, size)
+        )

@@ -64,3 +64,17 @@ def test_share_inside_by_hand():
     assert geometry.polygon_overlap([[0, -1], [1, 0], [0, 1], [-1, 0]], 10, 10) == pytest.approx(0.25)
     assert geometry.polygon_overlap(geometry.corners((20, 20, 30, 30)), 10, 10) == 0
     assert geometry.polygon_overlap(geometry.corners((2, 2, 3, 3)), 10, 10) == 1
+
+
+def test_plain_floats_agree_with_arrays():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        matrix = rng.normal(size=(2, 3)) * [[1.0], [rng.choice([0.01, 1.0, 100.0])]]
+        rows, box = matrix.tolist(), sorted(rng.uniform(size=4).tolist())
+        np.testing.assert_allclose(geometry.inverse_rows(rows), geometry.invert(matrix), rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(
+            geometry.corners_under(rows, box), geometry.apply(matrix, geometry.corners(box)), atol=1e-9
+        )
+    assert geometry.inverse_rows([[0.0, 2.0, 1.0], [4.0, 0.0, 8.0]]) == ((0.0, 0.25, -2.0), (0.5, 0.0, -0.5))
+    with pytest.raises(ZeroDivisionError):
+        geometry.inverse_rows([[1.0, 2.0, 0.0], [2.0, 4.0, 0.0]])

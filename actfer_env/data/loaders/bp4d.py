@@ -53,9 +53,13 @@ def load_bp4d(
     present, and 9 unknown: a frame in which one of the wanted units is unknown has no AU target (`aus` is None), for
     unknown is not absent; its known units stand in `meta["known_aus"]`, unit -> 0 or 1.
 
-    The layout of the frames and the folds are not official: frames are looked for in folders SUBJECT/TASK at any depth,
-    by the number in their names; the 41 subjects are dealt to `folds` folds in turn. The official number of frames
-    could not be verified and is not compared.
+    Frames are looked for in folders SUBJECT/TASK at any depth, by the number in their names; the 41 subjects are dealt
+    to `folds` folds in turn, which is no published list.
+
+    Verified in published code that reads the data (that of ME-GraphAU and of others): the tables' folder and names, the
+    first line ("0" over the frames, then the units), people, tasks, SUBJECT/TASK/FRAME.jpg, and 9 for what was not
+    coded. Not verified on the data themselves, which need a licence: whether all tables have the same units, how the
+    frames' names are padded, and the official number of frames, which is not compared.
 
     Args:
         root: The folder with AUCoding/.
