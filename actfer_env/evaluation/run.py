@@ -66,6 +66,12 @@ class Run:
         stored = self.settings.get("au_set")
         return None if stored is None else facs.parse_au_set(stored)
 
+    @property
+    def price(self) -> tuple[float, float]:
+        """Price of a million tokens read and written, in any currency; 0 where none was given."""
+        read, written = self.settings.get("price") or (0.0, 0.0)
+        return float(read), float(written)
+
     def scorer(self) -> UCGRPO:
         """Return the scorer as it stood before this run."""
         scorer = UCGRPO(self.reward)
