@@ -53,6 +53,7 @@ class EvalConfig:
         number: Samples, from the first on; None is all.
         repeats: Conversations of each sample, which form a query group.
         reward: Constants of the reward.
+        price: Price of a million tokens read and written; kept with the run, for its cost.
     """
 
     chat: ChatConfig = field(default_factory=ChatConfig)
@@ -61,6 +62,7 @@ class EvalConfig:
     number: int | None = bounded(None, ge=1)
     repeats: int = bounded(1, ge=1)
     reward: UCGRPOConfig = field(default_factory=UCGRPOConfig)
+    price: tuple[float, float] = bounded((0.0, 0.0), ge=0)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -314,7 +316,8 @@ def _to_run(
     shown = {"agent": settings["agent"], **sampling, "detector": config.detector, "preset": config.chat.preset,
              "parsing": config.chat.parsing, "coordinates": config.chat.coordinates, "repeats": config.repeats,
              "max_turns": config.episode.max_turns, "max_zooms": config.episode.max_zooms,
-             "au_set": facs.format_au_set(config.episode.au_set)}  # fmt: skip
+             "au_set": facs.format_au_set(config.episode.au_set),
+             **({"price": list(config.price)} if any(config.price) else {})}  # fmt: skip
     return finished_run(rollouts, dataset.arguments, shown, config.reward, failures)
 
 

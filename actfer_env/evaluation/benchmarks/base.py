@@ -1,4 +1,4 @@
-"""Benchmarks by name: their parts, labels and notes. Each part is played as any data set and leaves a run of its own."""
+"""Benchmarks by name: their parts, labels and notes. A part is played as any data set, and leaves a run of its own."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def _fea20k(root: Path) -> Benchmark:
         "have one; an item without an answer has 0",
         "Facial-R1's paper names these metrics; its FEA-20K table could not be read, so no row is printed beside yours",
     )
-    return Benchmark("fea20k", "FEA-20K (Facial-R1's format)", tuple(parts), ("facial_r1", "disfa"),
+    return Benchmark("fea20k", "FEA-20K (Facial-R1's format)", tuple(parts), ("facial_r1", "core", "disfa"),
                      facs.FACIAL_R1_AUS, notes=notes)  # fmt: skip
 
 
@@ -184,7 +184,8 @@ def open_benchmark(name: str, root: Path | None, number: int | None = None) -> B
     if name not in BENCHMARKS:
         raise DataError(f"unknown benchmark {name!r}: use one of {', '.join(BENCHMARKS)}")
     if root is None or not root.exists():
-        raise DataError(f"--benchmark {name} needs --root FOLDER with its data" + (f"; {root} is not there" * bool(root)))
+        gone = f"; {root} is not there" if root else ""
+        raise DataError(f"--benchmark {name} needs --root FOLDER with its data{gone}")
     found = BENCHMARKS[name](root)
     if number is None:
         return found
