@@ -11,15 +11,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from actfer_env import facs
 from actfer_env.bounds import bounded, check_fields
 from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools, system_prompt, user_prompt
 from actfer_env.data import Dataset, Sample
 from actfer_env.episode import EpisodeConfig
 from actfer_env.errors import AgentError, DataError, ImageError
-from actfer_env.evaluation.intervals import bootstrap
+from actfer_env.evaluation.comparison import Difference, compare
 from actfer_env.evaluation.run import RUN_FILE, Run, finished_run
 from actfer_env.files import Journal, write_text_atomic
 from actfer_env.identity import (
@@ -32,12 +30,14 @@ from actfer_env.identity import (
     same_picture,
     sample_facts,
 )
-from actfer_env.rewards import UCGRPOConfig, au_f1
+from actfer_env.rewards import UCGRPOConfig
 from actfer_env.rollout import Rollout
 from actfer_env.tools.schema import tool_schemas
 
 if TYPE_CHECKING:
     from actfer_env.agents.base import ChatAgent
+
+__all__ = ["Difference", "EvalConfig", "compare", "evaluate", "fresh_episodes", "relabelled"]
 
 JOURNAL, SETTINGS = "episodes.jsonl", "eval.json"
 
@@ -319,81 +319,3 @@ def _to_run(
              "au_set": facs.format_au_set(config.episode.au_set),
              **({"price": list(config.price)} if any(config.price) else {})}  # fmt: skip
     return finished_run(rollouts, dataset.arguments, shown, config.reward, failures)
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One metric of two runs over the same samples.
-
-    Attributes:
-        metric: Its name.
-        n: Samples that both runs have.
-        first: The first run's mean.
-        second: The second run's mean.
-        difference: Second minus first.
-        low: Lower end of the 95 % bootstrap interval over samples.
-        high: Upper end.
-    """
-
-    metric: str
-    n: int
-    first: float
-    second: float
-    difference: float
-    low: float
-    high: float
-
-
-_METRICS: Mapping[str, Callable[[Rollout], float | None]] = {
-    "accuracy": lambda rollout: None if rollout.correct is None else float(rollout.correct),
-    "au_instance_f1": lambda rollout: None if rollout.aus is None else _au_score(rollout),
-    "zoom_ratio": lambda rollout: float(rollout.zoomed),
-    "violation_rate": lambda rollout: float(bool(rollout.violations)),
-    "turns": lambda rollout: float(rollout.turns),
-}
-
-
-def compare(first: Run, second: Run, *, draws: int = 2000, seed: int = 0) -> tuple[Difference, ...]:
-    """Compare two runs on the samples that both have, pair by pair; repeats of a sample are averaged first.
-
-    Args:
-        first: The baseline.
-        second: The other run.
-        draws: Bootstrap draws over samples.
-        seed: Random seed of the draws.
-
-    Raises:
-        DataError: the runs share no sample.
-    """
-    found = []
-    for metric, value in _METRICS.items():
-        one, two = _by_sample(first, value), _by_sample(second, value)
-        shared = sorted(one.keys() & two.keys())
-        if shared:
-            pairs = np.array([(one[name], two[name]) for name in shared])
-            found.append(_difference(metric, pairs, draws, seed))
-    if not found:
-        raise DataError("the two runs share no sample: compare runs of the same data set")
-    return tuple(found)
-
-
-def _difference(metric: str, pairs: np.ndarray, draws: int, seed: int) -> Difference:
-    gaps = pairs[:, 1] - pairs[:, 0]
-    first, second = pairs.mean(0)
-    ends = bootstrap(gaps, draws, seed)
-    return Difference(metric, len(pairs), float(first), float(second), float(gaps.mean()), *ends)
-
-
-def _by_sample(run: Run, value: Callable[[Rollout], float | None]) -> dict[str, float]:
-    values: dict[str, list[float]] = {}
-    for rollout in run.rollouts:
-        number = value(rollout)
-        if number is not None:
-            values.setdefault(rollout.sample_id, []).append(number)
-    return {name: float(np.mean(many)) for name, many in values.items()}
-
-
-def _au_score(rollout: Rollout) -> float:
-    if rollout.predicted_emotion is None:
-        return 0.0
-    return au_f1(rollout.predicted_aus or frozenset(), rollout.aus or frozenset())

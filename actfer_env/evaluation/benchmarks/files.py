@@ -1,12 +1,10 @@
-"""Tables as files: Markdown, CSV, LaTeX, JSON and HTML."""
+"""A benchmark's tables as files: Markdown, CSV, LaTeX, JSON and HTML."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,13 +12,12 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from actfer_env.errors import DataError
-from actfer_env.evaluation.benchmarks.layout import Table, benchmark_tables
+from actfer_env.evaluation.benchmarks.layout import benchmark_tables
+from actfer_env.evaluation.table_files import Table, csv_text, latex, markdown
 from actfer_env.files import write_text_atomic
 
 TABLE = "table"
 """Name of the files, without their endings."""
-_LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
-          "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--", "’": "'"}  # fmt: skip
 
 
 def write_benchmark(folder: str | os.PathLike[str], figures: Mapping[str, Any]) -> list[Path]:
@@ -67,45 +64,6 @@ def read_benchmark(folder: str | os.PathLike[str]) -> dict[str, Any]:
         raise DataError(f"{path}: not a benchmark's table ({error})") from error
 
 
-def markdown(tables: Iterable[Table], title: str, notes: Sequence[str] = ()) -> str:
-    """Return tables as a page of Markdown."""
-    lines = [f"# {title}", ""]
-    for table in tables:
-        lines += [f"## {table.title}", "", _line((table.head, *table.columns)),
-                  _line(["---", *["---:"] * len(table.columns)])]  # fmt: skip
-        lines += [_line((_marked(row.name, row.marks), *row.cells)) for row in table.rows]
-        lines += ["", *(f"{number}. {note}" for number, note in enumerate(table.notes, 1)), *[""] * bool(table.notes)]
-    if notes:
-        lines += ["## Notes", "", *(f"- {note}" for note in notes), ""]
-    return "\n".join(lines)
-
-
-def csv_text(table: Table) -> str:
-    """Return a table as CSV: name, kind of row, and a column for each of the table's; empty where nothing is known."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([table.head, "kind", *table.columns, "notes"])
-    for row in table.rows:
-        notes = "; ".join(table.notes[mark - 1] for mark in row.marks)
-        writer.writerow([row.name, row.kind, *("" if cell == "–" else cell for cell in row.cells), notes])
-    return stream.getvalue()
-
-
-def latex(table: Table) -> str:
-    """Return a table in LaTeX, for the package booktabs."""
-    lines = [rf"% {table.title}", rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}", r"\toprule",
-             _cells((table.head, *table.columns)), r"\midrule"]  # fmt: skip
-    kinds = [row.kind for row in table.rows]
-    for at, row in enumerate(table.rows):
-        if at and kinds[at] != kinds[at - 1]:
-            lines.append(r"\midrule")
-        marks = "" if not row.marks else f"$^{{{','.join(map(str, row.marks))}}}$"
-        lines.append(f"{_escaped(row.name)}{marks} & " + _cells(row.cells))
-    lines += [r"\bottomrule", r"\end{tabular}"]
-    lines += [rf"% {number}: {note}" for number, note in enumerate(table.notes, 1)]
-    return "\n".join(lines) + "\n"
-
-
 def _page(figures: Mapping[str, Any], tables: Sequence[Table]) -> str:
     text = _environment().get_template("benchmark.html.j2").render(figures=figures, tables=tables, heat=_heat)
     return text.encode("utf-8", "replace").decode("utf-8")
@@ -116,22 +74,6 @@ def _heat(cells: Sequence[str]) -> list[float]:
     counts = [int(cell) for cell in cells]
     total = sum(counts) or 1
     return [round(count / total, 3) for count in counts]
-
-
-def _line(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def _marked(name: str, marks: Sequence[int]) -> str:
-    return name + (f" [{', '.join(map(str, marks))}]" if marks else "")
-
-
-def _cells(cells: Iterable[str]) -> str:
-    return " & ".join(map(_escaped, cells)) + r" \\"
-
-
-def _escaped(text: str) -> str:
-    return "".join(_LATEX.get(sign, sign) for sign in text)
 
 
 @lru_cache(maxsize=1)

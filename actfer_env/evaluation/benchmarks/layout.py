@@ -3,44 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from actfer_env import facs
 from actfer_env.evaluation.benchmarks.published import FERBENCH_COLUMNS, TAG_COLUMNS
+from actfer_env.evaluation.table_files import PUBLISHED, Table, TableRow
 from actfer_env.evaluation.tables import DASH
-
-OWN, PUBLISHED = "yours", "published"
-"""Kinds of rows."""
-
-
-@dataclass(frozen=True)
-class TableRow:
-    """A row: its name, a cell for each column, its kind, and the numbers of its notes."""
-
-    name: str
-    cells: tuple[str, ...]
-    kind: str = OWN
-    marks: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table.
-
-    Attributes:
-        title: Heading.
-        head: Heading of the first column.
-        columns: Headings of the others.
-        rows: Rows, of `columns`' length.
-        notes: Notes of the rows, numbered from 1.
-    """
-
-    title: str
-    head: str
-    columns: tuple[str, ...]
-    rows: tuple[TableRow, ...]
-    notes: tuple[str, ...] = ()
 
 
 def benchmark_tables(figures: Mapping[str, Any]) -> list[Table]:
