@@ -84,11 +84,11 @@ def load_ferbench(root: str | None, *, part: Part = "rafdb", missing: Missing = 
     """Read the data set "ferbench": one of FERBench's four test sets, by its own list or from the official folders.
 
     The list (`rafdb_qa.json` and its like, also below `eval_rafdb/data/` as in the benchmark's repository) names the
-    pictures by paths such as /RAF-DB/aligned/test_0001_aligned.jpg, which are looked for below the root; its question
-    is asked where the chat preset is "ferbench". Without a list, the data set's own folder below the root is read by
-    its own loader, and the question names the labels in the benchmark's order.
+    pictures by paths such as /RAF-DB/aligned/test_0001_aligned.jpg, which are looked for below the root; its prompt is
+    asked where the chat preset is "ferbench". Without a list, the data set's own folder below the root is read by its
+    own loader, and that preset's prompt names the labels in the benchmark's order and spelling.
 
-    `meta` holds "set" and "question".
+    `meta` holds "set", "candidate_labels" and, by the list, "prompt".
 
     Args:
         root: The folder with the lists, the data sets, or both.
@@ -152,7 +152,8 @@ def _listed(root: Path, path: Path, part: str, missing: Missing) -> list[Sample]
             picture = root / written
         samples.append(Sample(
             id=written, source=picture, emotion=item["true_label"], split=spec.split, prealigned=spec.prealigned,
-            meta={"dataset": "ferbench", "set": part, "image": plain(str(picture)), "question": item["prompt"]},
+            meta={"dataset": "ferbench", "set": part, "image": plain(str(picture)), "prompt": item["prompt"],
+                  "candidate_labels": list(spec.labels)},
         ))  # fmt: skip
     if gone and missing == "skip":
         warn(f"FERBench's {spec.title}: {gone:,} listed pictures are not there and left out")
@@ -184,11 +185,9 @@ def _find(root: Path, written: str, spec: FERBenchSet) -> Path | None:
 
 
 def _official(root: Path, part: str, missing: Missing) -> list[Sample]:
-    from actfer_env.chat import ChatConfig, user_prompt
-
     spec, folder = FERBENCH_SETS[part], _folder_of(root, part)
     if folder is None:
         raise DataError(f"{root} has neither {spec.file} nor a folder {spec.folders[0]}/ for FERBench's {spec.title}")
-    question = user_prompt(ChatConfig(preset="ferbench"), emotions=spec.labels)
+    own = {"set": part, "candidate_labels": list(spec.labels)}
     found = _LOADERS[part](str(folder), split=spec.split, missing=missing)
-    return [replace(sample, meta={**sample.meta, "set": part, "question": question}) for sample in found]
+    return [replace(sample, meta={**sample.meta, **own}) for sample in found]
