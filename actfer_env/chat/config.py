@@ -33,7 +33,7 @@ class Preset:
         bars: Whether black bars fill the square beside a picture that is not square; without them the shorter side
             is shorter.
         exclude: Emotions that the answer cannot be.
-        own_prompt: A sample's own prompt (``meta["prompt"]``) is asked whole where it has one, or else the preset's with
+        own_prompt: A sample's own prompt (``meta["prompt"]``) is asked whole where it has one; else the preset's with
             the sample's own labels (``meta["candidate_labels"]``).
         source: Origin of the format.
     """
