@@ -109,8 +109,8 @@ def _fea20k(figures: Mapping[str, Any]) -> list[Table]:
 
 def _items(figures: Mapping[str, Any]) -> Table:
     """Return what became of the items, and what they cost."""
-    columns = ("items", "official", "could not be run", "no answer", "other label", "with a parse failure",
-               "parse failures", "zoomed", "tokens read", "tokens written", "cost")  # fmt: skip
+    columns = ("items", "official", "could not be run", "no answer", "other label", "parse failures",
+               "parse failures, %", "zoomed, %", "tokens read", "tokens written", "cost")  # fmt: skip
     rows = []
     for part in (*figures["parts"].values(), {"title": "all", "official": None, **figures["pooled"]}):
         cost = part["cost"] or {}
