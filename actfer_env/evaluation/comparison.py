@@ -45,7 +45,7 @@ class Difference:
 
     @property
     def clear(self) -> bool:
-        """Whether the interval lies on one side of 0."""
+        """True where the interval lies on one side of 0."""
         return self.low > 0 or self.high < 0
 
 
@@ -106,7 +106,7 @@ def check_same_samples(runs: Sequence[Run], names: Sequence[str]) -> None:
 
     Args:
         runs: The runs; the first is the baseline.
-        names: What to call them in messages.
+        names: Their names in messages.
 
     Raises:
         DataError: a run is of another data set, has other samples, or had other labels than the first.

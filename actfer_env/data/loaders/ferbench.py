@@ -28,7 +28,7 @@ class FERBenchSet:
         count: Items of the benchmark.
         labels: Labels in the benchmark's order and spelling.
         file: Name of its list of items.
-        folders: Where people keep its data set, below the root.
+        folders: Names under which people keep its data set, below the root.
         moved: Beginnings of the paths in the list -> places where the official editions have these pictures.
         split: Split of the data set from which the items come.
         prealigned: The listed pictures are faces already.

@@ -32,7 +32,7 @@ class Part:
         labels: Emotions that an answer may be, in the set's order; empty where emotions are not scored.
         spelled: The same labels as the set's own files spell them.
         count: Official number of items, or None where it is not known.
-        facts: What else tells this part from another: a digest of the list of its items, as JSON values.
+        facts: Digest of the list of its items, as JSON values, where there is one.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Benchmark:
         asked: Action Units that the policy is asked for.
         compatible: Whether FERBench's own scorer stands beside the strict one.
         published: Published rows.
-        notes: What to know before comparing with them.
+        notes: Caveats for who compares with them.
     """
 
     name: str

@@ -16,7 +16,7 @@ class PublishedRow:
         name: The system.
         values: Column -> percentage; what was not reported is left out.
         source: Table from which the row was taken.
-        notes: What to know before comparing.
+        notes: Caveats for who compares with it.
     """
 
     name: str

@@ -78,7 +78,7 @@ class FERBenchScores:
         unknown: Answers in which the rule finds no label; wrong.
         accuracy: Share of right answers.
         macro_f1: Mean over all labels that occur as target or answer, among them `UNKNOWN` with an F1 of 0.
-        averaged: How many labels that is.
+        averaged: Number of these labels.
         f1: F1 of each label that is a target.
     """
 
