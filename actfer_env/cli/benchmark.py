@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from actfer_env.evaluation import EvalConfig
     from actfer_env.evaluation.benchmarks import Benchmark, Part
 
-FACTS = "benchmark.json"
-
 
 def open_benchmark(name: str, root: Path | None, number: int | None, against: Path | None) -> Benchmark:
     """Open a benchmark, and say what of it is there.
@@ -96,9 +94,11 @@ def play_benchmark(
 
 def _claim(out: Path, benchmark: Benchmark) -> None:
     """Write what the folder is for; refuse a folder of another benchmark, or of other lists of items."""
+    from actfer_env.evaluation.export import BENCHMARK_FILE
+
     facts: dict[str, Any] = {"benchmark": benchmark.name}
     facts |= {part.name: dict(part.facts) for part in benchmark.parts if part.facts}
-    path = out / FACTS
+    path = out / BENCHMARK_FILE
     if path.exists():
         try:
             found = dict(json.loads(path.read_text(encoding="utf-8")))

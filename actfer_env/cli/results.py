@@ -52,31 +52,34 @@ def compare(
     for table in tables:
         _show(table)
     if out is not None:
-        from actfer_env.evaluation.table_files import csv_text, latex, markdown
+        from actfer_env.evaluation.table_files import Table, TableRow, csv_text, latex, markdown
+
+        every = tuple(TableRow(name, (row.name, *row.cells)) for name, table in zip(differences, tables, strict=True)
+                      for row in table.rows)  # fmt: skip
 
         head = {"schema": 1, "baseline": names[0], "draws": draws, "seed": seed}
         data = head | {"differences": {name: [asdict(row) for row in rows] for name, rows in differences.items()}}
         texts = {
             "json": json.dumps(data, indent=1) + "\n", "md": markdown(tables, "Comparison of runs", [_NOTE]),
-            "csv": "".join(csv_text(table) for table in tables), "tex": "\n".join(latex(table) for table in tables),
+            "csv": csv_text(Table("", "run", ("metric", *_COLUMNS), every)), "tex": "\n".join(map(latex, tables)),
         }  # fmt: skip
         for ending, text in texts.items():
             write_text_atomic(out / f"compare.{ending}", text)
         say(f"written: {out / 'compare.json'}, .md, .csv, .tex")
 
 
+_COLUMNS = ("samples", "baseline", "run", "difference", "low", "high", "")
 _NOTE = "intervals: 95 %, paired bootstrap over samples; * where the interval does not hold 0"
 
 
 def _table(first: str, second: str, rows: tuple[Difference, ...]) -> Table:
     from actfer_env.evaluation.table_files import Table, TableRow
 
-    columns = ("samples", first, second, "difference", "low", "high", "")
     cells = [(str(row.n), *(f"{value:.4g}" for value in (row.first, row.second)),
               *(f"{value:+.4g}" for value in (row.difference, row.low, row.high)), "*" if row.clear else "")
              for row in rows]  # fmt: skip
     names = [row.metric.replace("_", " ").replace("f1", "F1").replace("au ", "AU ") for row in rows]
-    return Table(f"{second} against {first}", "metric", columns,
+    return Table(f"{second} against {first}", "metric", _COLUMNS,
                  tuple(TableRow(name, cell) for name, cell in zip(names, cells, strict=True)))  # fmt: skip
 
 

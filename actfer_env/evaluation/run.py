@@ -38,12 +38,12 @@ class Rollouts(tuple[Rollout, ...]):
     __slots__ = ()
 
     def to_pandas(self) -> Any:
-        """Return a `pandas.DataFrame` of a row for each rollout; see `evaluation.export.rollouts_frame`.
+        """Return a `pandas.DataFrame` of a row for each rollout; see `evaluation.frames.rollouts_frame`.
 
         Raises:
             DataError: pandas is not installed.
         """
-        from actfer_env.evaluation.export import rollouts_frame
+        from actfer_env.evaluation.frames import rollouts_frame
 
         return rollouts_frame(self)
 
@@ -120,7 +120,7 @@ class Run:
         Raises:
             DataError: pandas is not installed.
         """
-        from actfer_env.evaluation.export import rollouts_frame
+        from actfer_env.evaluation.frames import rollouts_frame
 
         return rollouts_frame(self.rollouts, self.scores, self.au_set)
 

@@ -136,8 +136,8 @@ def _tag(root: Path) -> Benchmark:
         STRICT_NOTE,
         "seven classes: items of contempt are left out",
         "TAG counts 3,517 items of FERPlus; the two published files of votes give other numbers, by how ties are taken",
-        "AU IoU: mean overlap of the boxes in the reasoning with those of active units, by --preset tag, where the "
-        "labels name units",
+        "AU IoU: mean overlap of the boxes in the reasoning with those of active units, by --preset tag; these sets "
+        "name no units, and TAG takes its from a detector, so there is none here unless the labels have them",
     )
     return Benchmark("tag", "Seven classes (TAG)", tuple(parts), published=TAG_ROWS, notes=notes)
 

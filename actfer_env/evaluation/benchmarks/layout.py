@@ -89,14 +89,15 @@ def _tag(figures: Mapping[str, Any]) -> list[Table]:
 def _fea20k(figures: Mapping[str, Any]) -> list[Table]:
     parts, pooled = figures["parts"], figures["pooled"]
     name = next(iter(pooled["units"]), None)
-    columns = ("items", "accuracy", "macro-F1", "AU F1, mean of units", "AU F1, mean of items", "ROUGE-L", "described")
+    columns = ("items", "accuracy", "macro-F1", "AU F1, mean of units", "AU F1, mean of items", "AU IoU",
+               "ROUGE-L", "described")  # fmt: skip
     rows = []
     for part in (*parts.values(), {"title": "all", **pooled}):
         strict, units = part["strict"] or {}, part["units"].get(name) or {}
         rows.append(TableRow(part["title"], (
             str(part["items"]), percent(strict.get("accuracy")), percent(strict.get("macro_f1")),
-            percent(units.get("mean_f1")), percent(units.get("image_f1")), percent(part["rouge_l"]),
-            str(part["described"]),
+            percent(units.get("mean_f1")), percent(units.get("image_f1")), percent(part["au_iou"]),
+            percent(part["rouge_l"]), str(part["described"]),
         )))  # fmt: skip
     tables = [Table(f"{figures['title']}: {_agent(figures)}", "file", columns, tuple(rows))]
     if name is not None:
