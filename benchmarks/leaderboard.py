@@ -73,7 +73,8 @@ python -m benchmarks.leaderboard add out/seed0 out/seed1 --task ActFER-Quality-v
 python -m benchmarks.leaderboard page
 ```
 
-For `ActFER-Cost-v0` play with `--set zoom_cost=0.1`. Give the command that others can run; say what it needs.
+For `ActFER-Cost-v0` play with `--set zoom_cost=0.1`. Give the command that others can run, and say by
+`--needs` what it takes beside the package.
 """
 
 
@@ -105,7 +106,7 @@ def write(found: dict[str, Any]) -> Path:
     return path
 
 
-def add(runs: list[str], task: str, system: str, command: str) -> Path:
+def add(runs: list[str], task: str, system: str, command: str, needs: str | None = None) -> Path:
     """Turn finished runs, one a seed, into a result."""
     values: dict[str, list[float | None]] = {name: [] for name in METRICS}
     counts = set()
@@ -122,7 +123,7 @@ def add(runs: list[str], task: str, system: str, command: str) -> Path:
         raise SystemExit(f"the runs have different numbers of samples: {sorted(counts)}")
     versions = {"actfer-env": run.version, "python": platform.python_version()}
     facts = {"samples": counts.pop(), "seeds": len(runs), "generator": run.generator, "version": versions,
-             "machine": machine()}  # fmt: skip
+             "machine": machine(), **({"needs": needs} if needs else {})}  # fmt: skip
     return write(result(task, system, command, values, **facts))
 
 
@@ -182,7 +183,8 @@ def page() -> str:
 def origin(one: dict[str, Any]) -> str:
     """Return which command made a row, where, with which versions."""
     versions = ", ".join(f"{name} {value}" for name, value in one["version"].items())
-    return f"`{one['command']}`: {one['machine']}; generator {one['generator']}, {versions}"
+    needs = f", where {one['needs']}" if "needs" in one else ""
+    return f"`{one['command']}`{needs}: {one['machine']}; generator {one['generator']}, {versions}"
 
 
 def main() -> None:
@@ -192,11 +194,12 @@ def main() -> None:
     adding.add_argument("runs", nargs="+")
     for name in ("--task", "--system", "--command"):
         adding.add_argument(name, required=True)
+    adding.add_argument("--needs", help="What the command needs, where it is not in the package.")
     commands.add_parser("reference")
     commands.add_parser("page")
     given = parser.parse_args()
     if given.what == "add":
-        print(add(given.runs, given.task, given.system, given.command))
+        print(add(given.runs, given.task, given.system, given.command, given.needs))
     elif given.what == "reference":
         print(*reference(), sep="\n")
     write_text_atomic(PAGE, page())
