@@ -101,7 +101,9 @@ def without_time(figures: dict[str, Any]) -> dict[str, Any]:
     return {**figures, "parts": parts, "pooled": pooled}
 
 
-def test_ferbench_by_an_endpoint_killed_in_the_middle_and_resumed(ferbench: Path, tmp_path: Path) -> None:
+def test_ferbench_by_an_endpoint_killed_in_the_middle_and_resumed(
+    ferbench: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("openai", reason="needs openai: pip install 'actfer-env[api]'")
     log, out = tmp_path / "requests", tmp_path / "out"
     options = ["eval", "--benchmark", "ferbench", "--root", ferbench, "--model", "m", "--preset", "ferbench",
@@ -120,6 +122,9 @@ def test_ferbench_by_an_endpoint_killed_in_the_middle_and_resumed(ferbench: Path
     with served(log, port=port):
         assert actfer(*options, *address, "--out", out) == 0
         assert len(log.read_text().splitlines()) == asked + (8 - kept) + 8 + 14  # nothing was asked twice
+        assert actfer(*options, *address, "--dry-run") == 0
+        dry = capsys.readouterr().out.splitlines()[-1]
+        assert dry.startswith("37 conversations, about 37 calls, ") and not dry.endswith("cost 0.00; nothing was sent")
         whole = tmp_path / "whole"
         assert actfer(*options, *address, "--out", whole) == 0
     figures = read_benchmark(out)
@@ -132,6 +137,9 @@ def test_ferbench_by_an_endpoint_killed_in_the_middle_and_resumed(ferbench: Path
     # 37 answers at 100 and 10 tokens, at 1,000 and 10,000 a million.
     assert (pooled["cost"]["calls"], pooled["cost"]["prompt_tokens"]) == (37, 3700)
     assert pooled["cost"]["cost"] == pytest.approx(37 * (0.1 + 0.1))
+    used = json.loads((out / "rafdb" / "summary.json").read_text())["cost"]
+    assert (used["calls"], used["completion_tokens"], used["cost"]) == (7, 70, pytest.approx(7 * 0.2))
+    assert "used:     7 calls, 700 tokens read, 70 written, cost 1.40" in capsys.readouterr().out
     # "I cannot tell" has no label by either rule, and FERBench reads "surprise" in a thought of RAF-DB's.
     assert 0 < pooled["no_answer"] == pooled["ferbench"]["unknown"] == pooled["parse_failures"]
     assert pooled["parse_failure_rate"] == pytest.approx(pooled["parse_failures"] / 37)
