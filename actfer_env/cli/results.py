@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -52,19 +54,21 @@ def compare(
     for table in tables:
         _show(table)
     if out is not None:
-        from actfer_env.evaluation.table_files import Table, TableRow, csv_text, latex, markdown
+        from actfer_env.evaluation.table_files import latex, markdown
 
-        every = tuple(TableRow(name, (row.name, *row.cells)) for name, table in zip(differences, tables, strict=True)
-                      for row in table.rows)  # fmt: skip
-
+        rows = [{"run": name, **asdict(row)} for name, found_rows in differences.items() for row in found_rows]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
         head = {"schema": 1, "baseline": names[0], "draws": draws, "seed": seed}
         data = head | {"differences": {name: [asdict(row) for row in rows] for name, rows in differences.items()}}
         texts = {
             "json": json.dumps(data, indent=1) + "\n", "md": markdown(tables, "Comparison of runs", [_NOTE]),
-            "csv": csv_text(Table("", "run", ("metric", *_COLUMNS), every)), "tex": "\n".join(map(latex, tables)),
+            "csv": text.getvalue(), "tex": "\n".join(map(latex, tables)),
         }  # fmt: skip
-        for ending, text in texts.items():
-            write_text_atomic(out / f"compare.{ending}", text)
+        for ending, content in texts.items():
+            write_text_atomic(out / f"compare.{ending}", content)
         say(f"written: {out / 'compare.json'}, .md, .csv, .tex")
 
 

@@ -113,6 +113,10 @@ def test_the_command_writes_a_table_for_papers(tmp_path: Path, capsys: pytest.Ca
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         f"compare.{e}" for e in ("json", "md", "csv", "tex")
     }
+    first = (tmp_path / "out/compare.csv").read_text().splitlines()
+    assert first[0] == "run,metric,n,first,second,difference,low,high" and first[1].endswith(
+        ",accuracy,4,0.5,0.5,0.0,0.0,0.0"
+    )
     with pytest.raises(DataError, match="lacks 1 of its 4"):
         app([*words[:2], str(tmp_path / "c")], standalone_mode=False)
     assert not app([*words[:2], str(tmp_path / "c"), "--shared"], standalone_mode=False)
