@@ -16,7 +16,8 @@ from actfer_env.files import check_writable, write_text_atomic
 from actfer_env.identity import refuse_other
 
 if TYPE_CHECKING:
-    from actfer_env.evaluation import EvalConfig
+    from actfer_env.data import Dataset
+    from actfer_env.evaluation import EvalConfig, Run
     from actfer_env.evaluation.benchmarks import Benchmark, Part
 
 
@@ -48,6 +49,13 @@ def open_benchmark(name: str, root: Path | None, number: int | None, against: Pa
     return found
 
 
+def one_part(dataset: Dataset) -> Benchmark:
+    """Return a data set as a benchmark without a name, which is played into its folder itself and has no tables."""
+    from actfer_env.evaluation.benchmarks import Benchmark, Part
+
+    return Benchmark("", "", (Part("", dataset.name, dataset),))
+
+
 def config_of(part: Part, config: EvalConfig) -> EvalConfig:
     """Return the settings of one test set: its labels are the emotions that an answer may name."""
     return replace(config, episode=replace(config.episode, emotions=part.labels)) if part.labels else config
@@ -59,7 +67,7 @@ def play_benchmark(
     """Play every test set into a folder of its own, and write the tables when all are played.
 
     Args:
-        benchmark: The benchmark, opened.
+        benchmark: The benchmark, opened; or one of `one_part`.
         out: The folder.
         play: Plays a set into a folder, and leaves a run there; what is finished in it is not played again.
         against: Folder of another run's tables; gives each emotion's gain.
@@ -70,9 +78,13 @@ def play_benchmark(
     from actfer_env.evaluation import read_run
     from actfer_env.evaluation.benchmarks import add_gain, benchmark_figures, read_benchmark, write_benchmark
 
+    if not benchmark.name:
+        play(benchmark.parts[0], out)
+        return
     check_writable(out)
     _claim(out, benchmark)
-    runs, failed = {}, False
+    runs: dict[str, Run] = {}
+    failed = False
     for part in benchmark.parts:
         say(f"\n{part.title}")
         try:

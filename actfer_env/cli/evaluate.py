@@ -106,7 +106,7 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
     OPENAI_API_KEY.
     """
     from actfer_env.chat import ChatConfig
-    from actfer_env.cli.benchmark import config_of, open_benchmark, play_benchmark
+    from actfer_env.cli.benchmark import config_of, one_part, open_benchmark, play_benchmark
     from actfer_env.episode import EpisodeConfig
     from actfer_env.evaluation import EvalConfig
 
@@ -116,36 +116,29 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
         raise DataError("--endpoint and --dry-run go with --model, not with --agent")
     if (target is None) == (benchmark is None):
         raise DataError("give a data set, or --benchmark with --root")
-    opened = None if benchmark is None else open_benchmark(benchmark, root, number, against)
-    number = number if opened is None else None
-
-    def dataset_of(name: str) -> Dataset:
-        return open_dataset(name, split, skip_broken, "test", empty_aus=empty_aus, preset=data_preset, number=number,
-                            root=root)  # fmt: skip
-
+    if benchmark is not None:
+        opened = open_benchmark(benchmark, root, number, against)
+    else:
+        opened = one_part(open_dataset(str(target), split, skip_broken, "test", empty_aus=empty_aus,
+                                       preset=data_preset, number=number, root=root))  # fmt: skip
     if agent is not None:
         given: dict[str, Any] = {
             "group_size": repeats, "detector": None if detector == "auto" else detector, "number": number,
             "seed": seed, "max_turns": max_turns, "max_zooms": max_zooms, "reward": reward_of(fields),
             "au_set": None if au_set is None else au_set_of(au_set),
         }  # fmt: skip
-        if opened is None:
-            _play_agent(agent, dataset_of(str(target)), out, embed, **given)
-        else:
-            play_benchmark(opened, out, lambda part, place: _play_agent(agent, part.dataset, place, embed, **given),
-                           against)  # fmt: skip
+        play_benchmark(opened, out, lambda part, place: _play_agent(agent, part.dataset, place, embed, **given),
+                       against)  # fmt: skip
         return
     assert model is not None
     chosen: dict[str, Any] = {"preset": preset, "parsing": parsing, "calls": "native" if native_calls else "text"}
     chosen |= {} if coordinates is None else {"coordinates": coordinates}
     chat = ChatConfig(**chosen, schemas_in_prompt=endpoint is not None and not native_calls)
-    units = au_set_of(au_set) if au_set is not None or opened is None else opened.asked
+    units = opened.asked if au_set is None else au_set_of(au_set)
     episode = EpisodeConfig(6 if max_turns is None else max_turns, 4 if max_zooms is None else max_zooms, units)
     config = EvalConfig(chat, episode, detector, number, repeats, reward_of(fields), price)
-    dataset = None if opened is not None else dataset_of(str(target))
     if dry_run:
-        _estimate([(part.dataset, config_of(part, config)) for part in opened.parts] if opened else
-                  [(dataset, config)], price)  # fmt: skip
+        _estimate([(part.dataset, config_of(part, config)) for part in opened.parts], price)
         return
     check_writable(out)
     if endpoint is None:
@@ -164,11 +157,8 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
             endpoint, model, concurrency=batch, max_tokens=max_new_tokens, temperature=temperature, seed=seed,
             images_in_tool=images_in_tool, token_budget=token_budget, cache=None if cache is None else str(cache),
         ))  # fmt: skip
-    if opened is None:
-        _evaluate(chatter, dataset, config, out, embed)
-    else:
-        play_benchmark(opened, out, lambda part, place: _evaluate(
-            chatter, part.dataset, config_of(part, config), place, embed), against)  # fmt: skip
+    play_benchmark(opened, out, lambda part, place: _evaluate(
+        chatter, part.dataset, config_of(part, config), place, embed), against)  # fmt: skip
 
 
 def _play_agent(agent: str, dataset: Dataset, out: Path, embed: bool, **given: Any) -> None:
@@ -215,7 +205,7 @@ def _evaluate(agent: Any, dataset: Dataset, config: EvalConfig, out: Path, embed
         raise typer.Exit(1)
 
 
-def _estimate(parts: Sequence[tuple[Any, EvalConfig]], price: tuple[float, float]) -> None:
+def _estimate(parts: Sequence[tuple[Dataset, EvalConfig]], price: tuple[float, float]) -> None:
     from actfer_env.agents.endpoint import estimate
     from actfer_env.evaluation.costs import Cost
     from actfer_env.evaluation.evaluate import fresh_episodes

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +51,8 @@ class Difference:
         return self.low > 0 or self.high < 0
 
 
-_METRICS: Mapping[str, Callable[[Rollout], float | None]] = {
+_Value: TypeAlias = Callable[[Rollout], float | None]
+_METRICS: Mapping[str, _Value] = {
     "accuracy": lambda rollout: None if rollout.correct is None else float(rollout.correct),
     "au_instance_f1": lambda rollout: None if rollout.aus is None else _au_score(rollout),
     "zoom_ratio": lambda rollout: float(rollout.zoomed),
@@ -77,10 +80,9 @@ def compare(first: Run, second: Run, *, draws: int = 2000, seed: int = 0) -> tup
         DataError: the runs share no sample.
     """
     found: dict[str, Difference] = {}
-    prices = first.price, second.price
-    metrics = {name: (value, value) for name, value in _METRICS.items()}
-    if any(map(any, prices)):
-        metrics["cost"] = tuple(lambda rollout, price=price: _cost(rollout, price) for price in prices)  # type: ignore[assignment]
+    metrics: dict[str, tuple[_Value, _Value]] = {name: (value, value) for name, value in _METRICS.items()}
+    if any((*first.price, *second.price)):
+        metrics["cost"] = partial(_cost, price=first.price), partial(_cost, price=second.price)
     for metric, (one_value, other_value) in metrics.items():
         one, two = _by_sample(first, one_value), _by_sample(second, other_value)
         shared = sorted(one.keys() & two.keys())
@@ -150,7 +152,7 @@ def _difference(metric: str, pairs: NDArray[np.float64], draws: int, seed: int) 
     return Difference(metric, len(pairs), float(first), float(second), float(gaps.mean()), *ends)
 
 
-def _by_sample(run: Run, value: Callable[[Rollout], float | None]) -> dict[str, float]:
+def _by_sample(run: Run, value: _Value) -> dict[str, float]:
     values: dict[str, list[float]] = {}
     for rollout in run.rollouts:
         number = value(rollout)
@@ -159,7 +161,7 @@ def _by_sample(run: Run, value: Callable[[Rollout], float | None]) -> dict[str, 
     return {name: float(np.mean(many)) for name, many in values.items()}
 
 
-_Counts = Callable[[Rollout], NDArray[np.float64] | None]
+_Counts: TypeAlias = Callable[[Rollout], NDArray[np.float64] | None]
 """Returns float (3, classes) of one rollout: hits, targets and answers; None where it has no target."""
 
 

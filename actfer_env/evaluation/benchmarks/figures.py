@@ -158,7 +158,7 @@ def _figures(benchmark: Benchmark, items: Sequence[Item], labels: Sequence[str],
         "other_label": sum(item.answer is not None and item.answer not in labels for item in labelled),
         "parse_failure_rate": failed / len(items) if items else None,
         "strict": asdict(strict) if labelled else None,
-        "ferbench": asdict(ferbench_scores(*map(list, zip(*read, strict=True)))) if read else None,
+        "ferbench": asdict(ferbench_scores([one for one, _ in read], [two for _, two in read])) if read else None,
         "units": {
             name: asdict(unit_scores([item.units or frozenset() for item in coded],
                                      [item.answered_units for item in coded], facs.AU_SETS[name]))
