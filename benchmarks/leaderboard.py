@@ -31,6 +31,8 @@ TASKS = {
     "ActFER-Quality-v0": "Drawn faces, half of them in pictures where a zoom shows little that is new. A conversation "
     "on the same pictures counts as well.",
     "ActFER-Cost-v0": "The same pictures; an episode that zooms pays 0.1.",
+    "ActFER-Budget1-v0": "Drawn faces of the preset `subtle`; one crop, so that where to look matters.",
+    "ActFER-Budget2-v0": "The same with two crops.",
 }
 """Task -> what it is, in the order of the page."""
 METRICS = {"task": "task reward", "accuracy": "accuracy", "macro_f1": "macro-F1", "au_f1": "AU F1", "zoom": "zoomed"}
@@ -166,6 +168,8 @@ def page() -> str:
     results, lines = read_results(), [HEAD]
     for task, words in TASKS.items():
         rows = [one for one in results if one["task"] == task]
+        if not rows:
+            continue
         rows.sort(key=lambda one: -np.mean(one["metrics"]["task"]))
         heads = ["system", *METRICS.values(), "samples", "seeds", "made by"]
         lines += [f"## {task}", "", words, "", "| " + " | ".join(heads) + " |",
@@ -176,7 +180,9 @@ def page() -> str:
             last = (f"{one['samples']:,}", str(one["seeds"]), str(origins.index(origin(one)) + 1))
             lines.append("| " + " | ".join([one["system"], *cells, *last]) + " |")
         lines += ["", *(f"{number}. {words}" for number, words in enumerate(origins, 1)), ""]
-    lines += ["## Missing", "", *(f"- {line}" for line in MISSING), "", TAIL]
+    empty = [f"`{task}`" for task in TASKS if task not in {one["task"] for one in results}]
+    missing = [*MISSING, *([f"Any row of {', '.join(empty)}."] if empty else [])]
+    lines += ["## Missing", "", *(f"- {line}" for line in missing), "", TAIL]
     return "\n".join(lines)
 
 
