@@ -70,10 +70,12 @@ FACIAL_R1_AUS: tuple[int, ...] = (*range(1, 3), *range(4, 8), *range(9, 21), *ra
 AU_SETS = MappingProxyType({
     "core": CORE_AUS,
     "disfa": DISFA_AUS,
+    "disfa7": (1, 2, 4, 6, 12, 25, 26),
     "disfa12": (1, 2, 4, 5, 6, 9, 12, 15, 17, 20, 25, 26),
     "facial_r1": FACIAL_R1_AUS,
 })  # fmt: skip
-"""Name -> Action Units: the default, DISFA's eight of the tables and all twelve that it annotates, Facial-R1's."""
+"""Name -> Action Units: the default; DISFA's eight of the tables, seven of them (others average without AU9), and all
+twelve that it annotates; Facial-R1's."""
 
 _EYE, _BROW, _NOSE, _MOUTH = REGIONS[1], REGIONS[0], REGIONS[2], REGIONS[3]
 AU_REGIONS = MappingProxyType({

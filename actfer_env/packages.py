@@ -13,11 +13,13 @@ PACKAGES = {
     "mtcnn": "core", "insightface": "insightface", "onnxruntime": "insightface", "torch": "torch",
     "matplotlib": "torch", "tensorboard": "torch", "stable-baselines3": "sb3", "transformers": "vlm", "openai": "api",
     "pyarrow": "verl", "verl": "verl", "imagehash": "data", "datasets": "data",
+    "scikit-learn": "tables", "pandas": "tables", "rouge-score": "tables",
 }  # fmt: skip
 """Distribution -> the extra that brings it."""
 
-_MODULES = {"cv2": "opencv-python", "skimage": "scikit-image", "PIL": "pillow",
-            "stable_baselines3": "stable-baselines3", "sb3_contrib": "sb3-contrib"}  # fmt: skip
+_MODULES = {"cv2": "opencv-python", "skimage": "scikit-image", "PIL": "pillow", "sklearn": "scikit-learn",
+            "rouge_score": "rouge-score", "stable_baselines3": "stable-baselines3",
+            "sb3_contrib": "sb3-contrib"}  # fmt: skip
 _EXTRAS = {**PACKAGES, "sb3-contrib": "sb3", "onnx": "insightface"}
 _OPENCV = {"libGL.": "libgl1", "libgthread-": "libglib2.0-0", "libglib-": "libglib2.0-0", "libSM.": "libsm6",
            "libXext.": "libxext6", "libXrender.": "libxrender1"}  # fmt: skip

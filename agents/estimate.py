@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from actfer_env.chat import ChatEpisode
 from actfer_env.chat.turns import look_texts
+from actfer_env.evaluation.costs import token_cost
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,7 @@ def estimate(
             calls += 1
             prompt += _size(episode)
             episode.step(text)
-    cost = (prompt * price_in + calls * written * price_out) / 1e6
-    return Estimate(count, calls, prompt, calls * written, cost)
+    return Estimate(count, calls, prompt, calls * written, token_cost(prompt, calls * written, (price_in, price_out)))
 
 
 def _script(episode: ChatEpisode) -> Sequence[str]:

@@ -1,6 +1,7 @@
 """Small trees in the official layouts of published data sets, with made-up pictures."""
 
 import io
+import json
 import shutil
 from functools import lru_cache
 from pathlib import Path
@@ -11,6 +12,9 @@ from PIL import Image
 EMOTIONS = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
 RAF = ("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral")
 SFEW = ("Angry", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise")
+FERPLUS = ("angry", "contempt", "disgust", "fear", "happy", "neutral", "sad", "surprise")
+SHORT = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "angry", "contempt")
+"""EMOTIONS as FERPlus spells them in FERBench."""
 VOTES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
 DISFA_AUS = (1, 2, 4, 5, 6, 9, 12, 15, 17, 20, 25, 26)
 
@@ -146,6 +150,21 @@ def sfew(root):
         for emotion in SFEW:
             for number in range(2):
                 write(root / f"{part}_Aligned_Faces/{emotion}/film_{number}.png")
+
+
+def ferbench(root):
+    """FERBench: RAF-DB and FERPlus with the benchmark's lists, AffectNet and SFEW as official folders alone."""
+    rafdb(root / "RAF-DB"), ferplus_folders(root / "FERPlus"), affectnet_csv(root / "AffectNet")
+    sfew(root / "SFEW-2.0")
+    sets = {
+        "rafdb": [(f"/RAF-DB/aligned/test_{n:05d}_aligned.jpg", RAF[n - 1], RAF) for n in range(7, 0, -1)],
+        "ferplus": [(f"/FERPlus/test/{emotion}/fer{16 + n:07d}.png", label, FERPLUS)
+                    for n, (emotion, label) in enumerate(zip(EMOTIONS, SHORT, strict=True))],
+    }  # fmt: skip
+    for name, items in sets.items():
+        records = [{"image_path": path, "true_label": label, "prompt": f"Which of {', '.join(labels)} is it?",
+                    "candidate_labels": list(labels)} for path, label, labels in items]  # fmt: skip
+        text(root / f"eval_{name}/data/{name}_qa.json", json.dumps(records))
 
 
 def intensities(frame):

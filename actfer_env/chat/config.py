@@ -33,6 +33,8 @@ class Preset:
         bars: Whether black bars fill the square beside a picture that is not square; without them the shorter side
             is shorter.
         exclude: Emotions that the answer cannot be.
+        own_prompt: A sample's own prompt (``meta["prompt"]``) is asked whole where it has one; else the preset's with
+            the sample's own labels (``meta["candidate_labels"]``).
         source: Origin of the format.
     """
 
@@ -43,6 +45,7 @@ class Preset:
     side: int = 0
     bars: bool = True
     exclude: tuple[str, ...] = ()
+    own_prompt: bool = False
     source: str = "ActFER, section 3"
 
 
@@ -51,7 +54,8 @@ CHAT_PRESETS: Mapping[str, Preset] = MappingProxyType({
     "facial_r1": Preset(False, "label", "reasoning", source="Facial-R1: think, then one word; AUs in parentheses"),
     "tag": Preset(False, "label", "none", canvas=512, side=224, bars=False, exclude=("contempt",),
                   source="TAG, section 5.1: 224 x 224, shape kept; boxes on a 512 canvas inside the reasoning"),
-    "ferbench": Preset(False, "label", "none", side=224, source="UniFER / FERBench: one pass, 224 x 224"),
+    "ferbench": Preset(False, "label", "none", side=224, own_prompt=True,
+                       source="UniFER / FERBench: one pass, 224 x 224, the item's own prompt"),
 })  # fmt: skip
 """Ways of asking by name; those without tools are the other papers' passive baselines."""
 

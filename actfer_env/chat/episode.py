@@ -238,7 +238,9 @@ class ChatEpisode:
             image = episode.tools.image(self.sample)
             picture = fit(image, spec.side, bars=spec.bars) if spec.side else _bounded(image, self.chat.image_side)
             episode.wire = self._wire((picture.shape[1], picture.shape[0]))
-        question = user_prompt(self.chat, regions, episode.config.emotions)
+        own = self.sample.meta if spec.own_prompt else {}
+        labels = own.get("candidate_labels") or episode.config.emotions
+        question = str(own.get("prompt") or user_prompt(self.chat, regions, labels))
         self.messages += [
             {"role": "system", "content": [text_part(system_prompt(self.chat, episode.config))]},
             {"role": "user", "content": [image_part(), text_part(question)]},

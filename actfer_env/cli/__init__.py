@@ -15,7 +15,7 @@ import typer
 
 from actfer_env import plugins
 from actfer_env._version import __version__
-from actfer_env.cli import data, evaluate, info, inspect, output, play, train
+from actfer_env.cli import data, evaluate, info, inspect, output, play, results, train
 from actfer_env.cli.output import complain, lost_output, open_streams, say
 from actfer_env.errors import ActFERError
 from actfer_env.packages import explain
@@ -29,7 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # click's plain help cuts no option's name, in any width and encoding
 )
 
-PRINTING = ("inspect", "envs", "doctor", "list", "check")
+PRINTING = ("inspect", "envs", "doctor", "list", "check", "compare")
 """Commands whose result is what they print, not files."""
 _INTERRUPTED = 130
 """Exit code that typer makes of a KeyboardInterrupt."""
@@ -73,6 +73,8 @@ for command in (play.demo, play.rollout, play.play, play.report):
     app.command()(command)
 app.command(name="export-policy")(play.export_policy)
 app.command(name="eval")(evaluate.evaluate_)
+app.command()(results.compare)
+app.command()(results.export)
 for command in (train.train, train.ablate, inspect.inspect, info.envs, info.doctor):
     app.command()(command)
 

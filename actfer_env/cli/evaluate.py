@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +20,6 @@ from actfer_env.cli.options import (
     SeedOption,
     SkipBrokenOption,
     SplitOption,
-    TargetArgument,
     ToolsOption,
     TurnsOption,
     ZoomsOption,
@@ -35,12 +34,16 @@ from actfer_env.files import check_writable, new_folder, write_text_atomic
 from actfer_env.packages import needs
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from actfer_env.data import Dataset
     from actfer_env.evaluation import EvalConfig
 
 
 def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the command)
-    target: TargetArgument,
+    target: Annotated[
+        str | None, typer.Argument(help="A folder, an image, a .jsonl file, or a registered data set.")
+    ] = None,
     model: Annotated[
         str | None, typer.Option(help="A model's folder or hub name; with --endpoint its name there.")
     ] = None,
@@ -89,15 +92,24 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
     skip_broken: SkipBrokenOption = False,
     embed: EmbedOption = False,
     root: RootOption = None,
+    benchmark: Annotated[
+        str | None, typer.Option(help="Instead of a data set, with --root: ferbench, disfa, tag or fea20k.")
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Another --out folder of the benchmark: F1 gain of each emotion over it.")
+    ] = None,
 ) -> None:
     """Evaluate a vision-language model; what is finished is kept, and the same command goes on where it stopped.
 
-    With --agent a policy plays instead; it goes on likewise.
+    With --agent a policy plays instead; it goes on likewise. With --benchmark each of its test sets is played into
+    a folder of its own below --out, and table.json, .md, .csv, .tex and .html stand beside them; --number is then
+    that of each set, spread evenly over it.
 
     Pictures leave this machine only with --endpoint, and go to that address alone. Its key is read from
     OPENAI_API_KEY.
     """
     from actfer_env.chat import ChatConfig
+    from actfer_env.cli.benchmark import config_of, one_part, open_benchmark, play_benchmark
     from actfer_env.episode import EpisodeConfig
     from actfer_env.evaluation import EvalConfig
 
@@ -107,26 +119,33 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
         raise DataError("--endpoint and --dry-run go with --model, not with --agent")
     if agent is not None and tools is not None:
         raise DataError("--tools goes with --model: the actions of --agent have ActFER's two tools")
+    if (target is None) == (benchmark is None):
+        raise DataError("give a data set, or --benchmark with --root")
+    if benchmark is not None:
+        opened = open_benchmark(benchmark, root, number, against)
+    else:
+        opened = one_part(open_dataset(str(target), split, skip_broken, "test", empty_aus=empty_aus,
+                                       preset=data_preset, number=number, root=root))  # fmt: skip
     if agent is not None:
-        _play_agent(agent, open_dataset(target, split, skip_broken, "test", empty_aus=empty_aus, preset=data_preset,
-                                        number=number, root=root), out, embed,
-                    group_size=repeats, detector=None if detector == "auto" else detector, number=number, seed=seed,
-                    max_turns=max_turns, max_zooms=max_zooms, reward=reward_of(fields),
-                    au_set=None if au_set is None else au_set_of(au_set))  # fmt: skip
+        given: dict[str, Any] = {
+            "group_size": repeats, "detector": None if detector == "auto" else detector, "number": number,
+            "seed": seed, "max_turns": max_turns, "max_zooms": max_zooms, "reward": reward_of(fields),
+            "au_set": None if au_set is None else au_set_of(au_set),
+        }  # fmt: skip
+        play_benchmark(opened, out, lambda part, place: _play_agent(agent, part.dataset, place, embed, **given),
+                       against)  # fmt: skip
         return
     assert model is not None
     chosen: dict[str, Any] = {"preset": preset, "parsing": parsing, "calls": "native" if native_calls else "text"}
     chosen |= {} if coordinates is None else {"coordinates": coordinates}
     chat = ChatConfig(**chosen, schemas_in_prompt=endpoint is not None and not native_calls)
+    units = opened.asked if au_set is None else au_set_of(au_set)
     episode = EpisodeConfig(
-        6 if max_turns is None else max_turns, 4 if max_zooms is None else max_zooms, au_set_of(au_set),
-        tools=tools_of(tools),
-    )  # fmt: skip
-    config = EvalConfig(chat, episode, detector, number, repeats, reward_of(fields))
-    dataset = open_dataset(target, split, skip_broken, "test", empty_aus=empty_aus, preset=data_preset, number=number,
-                           root=root)  # fmt: skip
+        6 if max_turns is None else max_turns, 4 if max_zooms is None else max_zooms, units, tools=tools_of(tools)
+    )
+    config = EvalConfig(chat, episode, detector, number, repeats, reward_of(fields), price)
     if dry_run:
-        _estimate(dataset, config, price)
+        _estimate([(part.dataset, config_of(part, config)) for part in opened.parts], price)
         return
     check_writable(out)
     if endpoint is None:
@@ -145,7 +164,8 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
             endpoint, model, concurrency=batch, max_tokens=max_new_tokens, temperature=temperature, seed=seed,
             images_in_tool=images_in_tool, token_budget=token_budget, cache=None if cache is None else str(cache),
         ))  # fmt: skip
-    _evaluate(chatter, dataset, config, out, embed)
+    play_benchmark(opened, out, lambda part, place: _evaluate(
+        chatter, part.dataset, config_of(part, config), place, embed), against)  # fmt: skip
 
 
 def _play_agent(agent: str, dataset: Dataset, out: Path, embed: bool, **given: Any) -> None:
@@ -159,6 +179,7 @@ def _play_agent(agent: str, dataset: Dataset, out: Path, embed: bool, **given: A
 
 def _evaluate(agent: Any, dataset: Dataset, config: EvalConfig, out: Path, embed: bool) -> None:
     from actfer_env.evaluation import evaluate, summarize, write_report, write_run
+    from actfer_env.evaluation.costs import cost_of
     from actfer_env.evaluation.pictures import embed_pictures
     from actfer_env.evaluation.run import carried_pictures
 
@@ -178,20 +199,23 @@ def _evaluate(agent: Any, dataset: Dataset, config: EvalConfig, out: Path, embed
         run = embed_pictures(out, run.replace(pictures=carried_pictures(out)), dataset)
     write_run(out, run)
     summary = summarize(run.rollouts, run.scores, run.au_set)
-    write_text_atomic(out / "summary.json", json.dumps(summary.to_dict(), indent=1) + "\n")
+    cost = cost_of(run.rollouts, run.price)
+    figures = summary.to_dict() | ({} if cost is None else {"cost": asdict(cost)})
+    write_text_atomic(out / "summary.json", json.dumps(figures, indent=1) + "\n")
     print_summary(run)
+    if cost is not None:
+        say(f"used:     {cost}")
     say(f"rollouts: {out / 'rollouts.jsonl'}")
     say(f"report:   {write_report(out, run)}")
     if run.failures or len(run.rollouts) < total:
         raise typer.Exit(1)
 
 
-def _estimate(dataset: Dataset, config: EvalConfig, price: tuple[float, float]) -> None:
+def _estimate(parts: Sequence[tuple[Dataset, EvalConfig]], price: tuple[float, float]) -> None:
     from actfer_env.agents.endpoint import estimate
+    from actfer_env.evaluation.costs import Cost
     from actfer_env.evaluation.evaluate import fresh_episodes
 
-    found = estimate(fresh_episodes(dataset, config), *price)
-    say(
-        f"{found.episodes} conversations, about {found.calls} calls, {found.prompt_tokens} tokens read, "
-        f"{found.completion_tokens} written, cost {found.cost:.2f}; nothing was sent"
-    )
+    found = estimate((one for dataset, config in parts for one in fresh_episodes(dataset, config)), *price)
+    cost = Cost(found.calls, found.prompt_tokens, found.completion_tokens, cost=found.cost)
+    say(f"{found.episodes:,} conversations, about {cost}; nothing was sent")

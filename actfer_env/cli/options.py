@@ -55,7 +55,7 @@ EmptyAUsOption = Annotated[
 ]
 AUSetOption = Annotated[
     str | None,
-    typer.Option(metavar="SET", help="AUs that count: core (default), disfa, disfa12, facial_r1, or a list: 6,12."),
+    typer.Option(metavar="SET", help="AUs that count: core (default), disfa, disfa7, disfa12, facial_r1, or 6,12."),
 ]
 ToolsOption = Annotated[
     str | None,

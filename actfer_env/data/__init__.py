@@ -11,6 +11,7 @@ from actfer_env.data.loaders.affectnet import load_affectnet
 from actfer_env.data.loaders.bp4d import load_bp4d
 from actfer_env.data.loaders.disfa import load_disfa, load_disfa_plus
 from actfer_env.data.loaders.facial_expressions import load_facial_expressions
+from actfer_env.data.loaders.ferbench import load_ferbench
 from actfer_env.data.loaders.ferplus import load_ferplus
 from actfer_env.data.loaders.folders import load_folders
 from actfer_env.data.loaders.huggingface import load_huggingface
@@ -29,6 +30,7 @@ register_dataset("demo", load_demo)
 register_dataset("disfa", load_disfa)
 register_dataset("disfaplus", load_disfa_plus)
 register_dataset("facial_expressions", load_facial_expressions)
+register_dataset("ferbench", load_ferbench)
 register_dataset("ferplus", load_ferplus)
 register_dataset("folders", load_folders)
 register_dataset("huggingface", load_huggingface)

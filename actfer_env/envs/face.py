@@ -106,7 +106,8 @@ class ActFEREnv(EpisodeEnv[Any]):
         split: "auto" is the train split where the data set has splits, and all where it has none; "train", "val" or
             "test" is refused where the data set lacks it; None is all (of drawn data sets: "train").
         detector: A detector's spec, or a detector; "auto" is "simulated" on drawn samples and "mtcnn" on photos.
-        au_set: Action Units of targets and answers, or the name of a set: "core", "disfa", "disfa12", "facial_r1".
+        au_set: Action Units of targets and answers, or the name of a set: "core", "disfa", "disfa7", "disfa12" or
+            "facial_r1".
         max_turns: Calls and answer together, at least 1.
         max_zooms: Crops in an episode; the observation has as many slots.
         image_size: Side of `image` in pixels, at least 16.

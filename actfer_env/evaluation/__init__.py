@@ -1,6 +1,7 @@
 """Stored runs, metrics and the report."""
 
-from actfer_env.evaluation.evaluate import Difference, EvalConfig, compare, evaluate
+from actfer_env.evaluation.comparison import Difference, compare
+from actfer_env.evaluation.evaluate import EvalConfig, evaluate
 from actfer_env.evaluation.metrics import Summary, summarize
 from actfer_env.evaluation.report import write_report
 from actfer_env.evaluation.run import Run, read_run, write_run

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from actfer_env import facs
 from actfer_env.bounds import bounded, check_fields
 from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools, system_prompt, user_prompt
 from actfer_env.data import Dataset
 from actfer_env.episode import EpisodeConfig
-from actfer_env.errors import AgentError, DataError, ImageError
-from actfer_env.evaluation.intervals import bootstrap
+from actfer_env.errors import AgentError, ImageError
+from actfer_env.evaluation.comparison import Difference, compare
 from actfer_env.evaluation.journal import JOURNAL, SETTINGS, EpisodeJournal, relabelled
 from actfer_env.evaluation.run import Run, finished_run
 from actfer_env.identity import (
@@ -26,8 +24,7 @@ from actfer_env.identity import (
     digest,
 )
 from actfer_env.progress import Watch
-from actfer_env.rewards import UCGRPOConfig, au_f1
-from actfer_env.rollout import Rollout
+from actfer_env.rewards import UCGRPOConfig
 from actfer_env.tools.schema import tool_schemas
 
 if TYPE_CHECKING:
@@ -49,6 +46,7 @@ class EvalConfig:
         number: Samples, from the first on; None is all.
         repeats: Conversations of each sample, which form a query group.
         reward: Constants of the reward.
+        price: Price of a million tokens read and written; kept with the run, for its cost.
     """
 
     chat: ChatConfig = field(default_factory=ChatConfig)
@@ -57,6 +55,7 @@ class EvalConfig:
     number: int | None = bounded(None, ge=1)
     repeats: int = bounded(1, ge=1)
     reward: UCGRPOConfig = field(default_factory=UCGRPOConfig)
+    price: tuple[float, float] = bounded((0.0, 0.0), ge=0)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -209,85 +208,8 @@ def _to_run(
     shown = {"agent": settings["agent"], **sampling, "detector": config.detector, "preset": config.chat.preset,
              "parsing": config.chat.parsing, "coordinates": config.chat.coordinates, "repeats": config.repeats,
              "max_turns": config.episode.max_turns, "max_zooms": config.episode.max_zooms,
-             "au_set": facs.format_au_set(config.episode.au_set)}  # fmt: skip
+             "au_set": facs.format_au_set(config.episode.au_set),
+             **({"price": list(config.price)} if any(config.price) else {})}  # fmt: skip
     if "tools" in config.episode.facts():
         shown["tools"] = ", ".join(config.episode.toolkit)
     return finished_run(rollouts, dataset.arguments, shown, config.reward, failures)
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One metric of two runs over the same samples.
-
-    Attributes:
-        metric: Its name.
-        n: Samples that both runs have.
-        first: The first run's mean.
-        second: The second run's mean.
-        difference: Second minus first.
-        low: Lower end of the 95 % bootstrap interval over samples.
-        high: Upper end.
-    """
-
-    metric: str
-    n: int
-    first: float
-    second: float
-    difference: float
-    low: float
-    high: float
-
-
-_METRICS: Mapping[str, Callable[[Rollout], float | None]] = {
-    "accuracy": lambda rollout: None if rollout.correct is None else float(rollout.correct),
-    "au_instance_f1": lambda rollout: None if rollout.aus is None else _au_score(rollout),
-    "zoom_ratio": lambda rollout: float(rollout.zoomed),
-    "violation_rate": lambda rollout: float(bool(rollout.violations)),
-    "turns": lambda rollout: float(rollout.turns),
-}
-
-
-def compare(first: Run, second: Run, *, draws: int = 2000, seed: int = 0) -> tuple[Difference, ...]:
-    """Compare two runs on the samples that both have, pair by pair; repeats of a sample are averaged first.
-
-    Args:
-        first: The baseline.
-        second: The other run.
-        draws: Bootstrap draws over samples.
-        seed: Random seed of the draws.
-
-    Raises:
-        DataError: the runs share no sample.
-    """
-    found = []
-    for metric, value in _METRICS.items():
-        one, two = _by_sample(first, value), _by_sample(second, value)
-        shared = sorted(one.keys() & two.keys())
-        if shared:
-            pairs = np.array([(one[name], two[name]) for name in shared])
-            found.append(_difference(metric, pairs, draws, seed))
-    if not found:
-        raise DataError("the two runs share no sample: compare runs of the same data set")
-    return tuple(found)
-
-
-def _difference(metric: str, pairs: np.ndarray, draws: int, seed: int) -> Difference:
-    gaps = pairs[:, 1] - pairs[:, 0]
-    first, second = pairs.mean(0)
-    ends = bootstrap(gaps, draws, seed)
-    return Difference(metric, len(pairs), float(first), float(second), float(gaps.mean()), *ends)
-
-
-def _by_sample(run: Run, value: Callable[[Rollout], float | None]) -> dict[str, float]:
-    values: dict[str, list[float]] = {}
-    for rollout in run.rollouts:
-        number = value(rollout)
-        if number is not None:
-            values.setdefault(rollout.sample_id, []).append(number)
-    return {name: float(np.mean(many)) for name, many in values.items()}
-
-
-def _au_score(rollout: Rollout) -> float:
-    if rollout.predicted_emotion is None:
-        return 0.0
-    return au_f1(rollout.predicted_aus or frozenset(), rollout.aus or frozenset())

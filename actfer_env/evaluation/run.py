@@ -31,12 +31,28 @@ FIRST_GENERATOR = 2
 """Version of the generator that made the runs which do not name it."""
 
 
+class Rollouts(tuple[Rollout, ...]):
+    """Finished rollouts of a run, which a table of pandas can be made of."""
+
+    __slots__ = ()
+
+    def to_pandas(self) -> Any:
+        """Return a `pandas.DataFrame` of a row for each rollout; see `evaluation.frames.rollouts_frame`.
+
+        Raises:
+            DataError: pandas is not installed.
+        """
+        from actfer_env.evaluation.frames import rollouts_frame
+
+        return rollouts_frame(self)
+
+
 @dataclass(frozen=True)
 class Run:
     """Finished episodes and how they came about.
 
     Attributes:
-        rollouts: Finished rollouts, in order of groups and members.
+        rollouts: Finished rollouts, in order of groups and members; kept as `Rollouts`.
         dataset: The arguments of `load_dataset`, its root resolved, so that pictures can be found again from anywhere.
         settings: Agent, detector, seed, budgets, for people and for the report's head.
         reward: Constants of the reward.
@@ -48,7 +64,7 @@ class Run:
         pictures: Sample id -> name of the picture's file, of a run that carries its pictures (`embed_pictures`).
     """
 
-    rollouts: tuple[Rollout, ...]
+    rollouts: Rollouts
     dataset: dict[str, Any]
     settings: dict[str, Any] = field(default_factory=dict)
     reward: UCGRPOConfig = field(default_factory=UCGRPOConfig)
@@ -59,11 +75,21 @@ class Run:
     generator: int = GENERATOR_VERSION
     pictures: dict[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Keep the rollouts as `Rollouts`."""
+        object.__setattr__(self, "rollouts", Rollouts(self.rollouts))
+
     @property
     def au_set(self) -> tuple[int, ...] | None:
         """The Action Units that counted when the run was made; None where it does not say."""
         stored = self.settings.get("au_set")
         return None if stored is None else facs.parse_au_set(stored)
+
+    @property
+    def price(self) -> tuple[float, float]:
+        """Price of a million tokens read and written, in any currency; 0 where none was given."""
+        read, written = self.settings.get("price") or (0.0, 0.0)
+        return float(read), float(written)
 
     def scorer(self) -> UCGRPO:
         """Return the scorer as it stood before this run."""
@@ -87,6 +113,16 @@ class Run:
             vars(changed)["scores"] = self.scores  # where a cached property keeps its value
         return changed
 
+    def to_pandas(self) -> Any:
+        """Return a `pandas.DataFrame` of a row for each rollout, with its reward terms and advantage.
+
+        Raises:
+            DataError: pandas is not installed.
+        """
+        from actfer_env.evaluation.frames import rollouts_frame
+
+        return rollouts_frame(self.rollouts, self.scores, self.au_set)
+
     def mismatches(self, tolerance: float = 1e-9) -> list[str]:
         """Return one line for every stored score that differs from the recomputed one; empty if all agree."""
         scores = self.scores
@@ -107,7 +143,7 @@ def finished_run(
     failures: Sequence[dict[str, str]] = (),
 ) -> Run:  # fmt: skip
     """Return a run with its scores, which are those of one step of a fresh scorer."""
-    run = Run(tuple(rollouts), dataset, settings, reward, UCGRPO(reward).state_dict(), failures=tuple(failures))
+    run = Run(Rollouts(rollouts), dataset, settings, reward, UCGRPO(reward).state_dict(), failures=tuple(failures))
     return run.replace(stored_scores=scored_columns(run.scores))
 
 
@@ -157,8 +193,8 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
             raise DataError(f"{path / RUN_FILE}: schema {head['schema']} is newer than {RUN_SCHEMA}; update actfer-env")
         _check_head(head)
         return Run(
-            rollouts=tuple(read_rollouts(path / ROLLOUT_FILE)), dataset=_found(head, path), settings=head["settings"],
-            reward=UCGRPOConfig.from_dict(head["reward"]), scorer_state=head["scorer_state"],
+            rollouts=Rollouts(read_rollouts(path / ROLLOUT_FILE)), dataset=_found(head, path),
+            settings=head["settings"], reward=UCGRPOConfig.from_dict(head["reward"]), scorer_state=head["scorer_state"],
             stored_scores=head["scores"], failures=tuple(head["failures"]), version=head["actfer_env"],
             generator=head.get("generator", FIRST_GENERATOR), pictures=head.get("pictures", {}),
         )  # fmt: skip

@@ -12,7 +12,7 @@ from actfer_env.agents.light.rollouts import Player
 from actfer_env.agents.light.session import SessionConfig, held_out
 from actfer_env.agents.light.trainer import CHECKPOINT, load_checkpoint
 from actfer_env.evaluation.report import write_report
-from actfer_env.evaluation.run import Run, scored_columns, write_run
+from actfer_env.evaluation.run import Rollouts, Run, scored_columns, write_run
 from actfer_env.rewards import UCGRPO
 
 FOLDER = "examples"
@@ -50,7 +50,7 @@ def write_examples(config: SessionConfig, folder: Path, cache: Path, *, groups: 
     rollouts = [rollout for rollout in player.play(list(range(groups))).rollouts if rollout.sample_id in first]
     rollouts.sort(key=lambda rollout: (rollout.group_id, rollout.member))
     settings = {"agent": f"light policy, variant {config.variant}, seed {config.seed}, sampled"}
-    run = Run(tuple(rollouts), held.dataset.arguments, settings, reward, scorer.state_dict(),
+    run = Run(Rollouts(rollouts), held.dataset.arguments, settings, reward, scorer.state_dict(),
               scored_columns(scorer.score(rollouts)))  # fmt: skip
     write_run(folder / FOLDER, run)
     return write_report(folder / FOLDER, run, keep=False)

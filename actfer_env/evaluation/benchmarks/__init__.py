@@ -1,0 +1,16 @@
+"""Benchmarks that people publish on: FERBench, DISFA, seven classes, FEA-20K's format; from a folder to tables."""
+
+from actfer_env.evaluation.benchmarks.base import BENCHMARKS, Benchmark, Part, open_benchmark
+from actfer_env.evaluation.benchmarks.figures import add_gain, benchmark_figures
+from actfer_env.evaluation.benchmarks.files import read_benchmark, write_benchmark
+
+__all__ = [
+    "BENCHMARKS",
+    "Benchmark",
+    "Part",
+    "add_gain",
+    "benchmark_figures",
+    "open_benchmark",
+    "read_benchmark",
+    "write_benchmark",
+]
