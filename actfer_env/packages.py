@@ -12,7 +12,8 @@ PACKAGES = {
     "gymnasium": "core", "numpy": "core", "opencv-python": "core", "scikit-image": "core", "pillow": "core",
     "mtcnn": "core", "insightface": "insightface", "onnxruntime": "insightface", "torch": "torch",
     "matplotlib": "torch", "tensorboard": "torch", "stable-baselines3": "sb3", "transformers": "vlm", "openai": "api",
-    "pyarrow": "verl", "verl": "verl", "imagehash": "data", "datasets": "data", "mcp": "mcp",
+    "pyarrow": "verl", "verl": "verl", "imagehash": "data", "datasets": "data",
+    "mcp": "mcp", "trl": "trl", "peft": "trl",
 }  # fmt: skip
 """Distribution -> the extra that brings it."""
 
