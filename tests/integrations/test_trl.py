@@ -97,7 +97,7 @@ def test_an_update_is_fed_what_the_library_scored_and_a_resumed_run_has_the_same
         assert fed["advantages"].tolist() == pytest.approx(scores.advantage.tolist(), abs=1e-6)
         assert [one.zoomed for one in rollouts] == [False, True, False, False]
         assert [one.violations for one in rollouts] == [(), (), (), ("parse_error",)]  # answered, and gone on
-        assert fed["num_images"] if "num_images" in fed else True
+        assert len(fed["pixel_values"]) == int(fed["image_grid_thw"].prod(-1).sum())
         text = processor.tokenizer.decode(fed["completion_ids"][1][fed["tool_mask"][1].bool()])
         assert text.count("tool_call>") == 4 and "happiness" in text and "Aligned" not in text  # its own words alone
     log = [entry for entry in trainer.state.log_history if "ucgrpo/zoom" in entry]
