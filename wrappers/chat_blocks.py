@@ -29,7 +29,7 @@ class ChatBlock:
 
     Attributes:
         episodes: The conversation of each member; None before the first.
-        told: What the last turn brought each member, as of `last_turn`; None where no turn was played.
+        told: Findings of the last turn of each member, as of `last_turn`; None where no turn was played.
     """
 
     def __init__(

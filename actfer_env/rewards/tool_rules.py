@@ -41,7 +41,7 @@ class ToolRule(AnswerReward):
     """Sum of an answer, a form and a tool term.
 
     Attributes:
-        answer: What an answer earns; the papers know right and wrong alone.
+        answer: Worth of an answer; the papers know right and wrong alone.
     """
 
     answer: Answer = bounded("emotion", choices=get_args(Answer))
@@ -91,7 +91,7 @@ class ToolRule(AnswerReward):
 
         Args:
             rollouts: The n rollouts.
-            right: What each answer earns, in [0, 1], shape (n,).
+            right: Worth of each answer, in [0, 1], shape (n,).
             groups: The indices of each query group.
             delta: Group id -> mean of `right` with a closer look minus that without; None where undefined.
 

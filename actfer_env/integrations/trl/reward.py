@@ -34,7 +34,7 @@ class UCGRPOReward:
 
     Args:
         reward: Constants of UC-GRPO, another reward, or a name: a variant of UC-GRPO or a key of `OTHER_REWARDS`.
-        returns: What TRL gets: "total" lets it make the advantages; "advantage" gives it the library's own, which
+        returns: "total" lets TRL make the advantages of the rewards; "advantage" gives it the library's own, which
             stay what they are with ``scale_rewards="none"``.
         out: Folder for the rollouts of each step, as JSON lines; None keeps none.
 
