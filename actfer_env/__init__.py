@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from actfer_env import _moved
 from actfer_env._version import __version__
-from actfer_env.envs.registration import register_envs
+from actfer_env.envs.registration import CHAT_ID, register_envs
 from actfer_env.errors import ActFERError, DataError, DetectorError, ImageError, LabelError
 
 if TYPE_CHECKING:
@@ -27,10 +27,25 @@ register_envs()
 
 
 def make_group_vec(env_id: str, num_groups: int, group_size: int, **kwargs: Any) -> GroupVectorEnv:
-    """Return a vector environment of query groups; see `actfer_env.wrappers.GroupVectorEnv`."""
-    from actfer_env.wrappers.group_vec import GroupVectorEnv
+    """Return a vector environment of query groups.
 
-    return GroupVectorEnv(env_id, num_groups, group_size, **kwargs)
+    Args:
+        env_id: A registered id. Those with numbered actions give a `actfer_env.wrappers.GroupVectorEnv`,
+            "ActFER-Chat-v0" gives a `actfer_env.wrappers.ChatGroupVectorEnv`, which takes texts.
+        num_groups: Groups side by side, at least 1.
+        group_size: Members of a group, at least 1.
+        **kwargs: as for these classes.
+
+    Returns:
+        The vector environment.
+
+    Raises:
+        ValueError: an unknown id, or a number below 1.
+    """
+    from actfer_env.wrappers import ChatGroupVectorEnv, GroupVectorEnv
+
+    kind = ChatGroupVectorEnv if env_id == CHAT_ID else GroupVectorEnv
+    return kind(env_id, num_groups, group_size, **kwargs)
 
 
 __all__ = [

@@ -14,6 +14,7 @@ PACKAGES = {
     "matplotlib": "torch", "tensorboard": "torch", "stable-baselines3": "sb3", "transformers": "vlm", "openai": "api",
     "pyarrow": "verl", "verl": "verl", "imagehash": "data", "datasets": "data",
     "scikit-learn": "tables", "pandas": "tables", "rouge-score": "tables",
+    "mcp": "mcp", "trl": "trl", "peft": "trl",
 }  # fmt: skip
 """Distribution -> the extra that brings it."""
 

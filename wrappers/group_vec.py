@@ -5,6 +5,7 @@ from __future__ import annotations
 # Longer than 400 lines: a fifth of them is the page of the class, and its step and reset are read with what they call.
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -109,9 +110,8 @@ class GroupVectorEnv(gym.vector.VectorEnv[Observations, Any, NDArray[Any]]):
             raise ValueError(f"num_groups {num_groups} and group_size {group_size} must be at least 1")
         if num_workers < 0:
             raise ValueError(f"num_workers {num_workers} must be at least 0; 0 plays in this process")
-        given = _bounded(kwargs, max_episode_steps)
-        made = given if env_id is None else arguments(env_id, **given)
-        self._template = first = ActFEREnv(**made)
+        made, first = self._make_template(env_id, _bounded(kwargs, max_episode_steps))
+        self._template = first
         self.num_groups, self.group_size, self.num_workers = num_groups, group_size, num_workers
         self.num_envs, self.copy = num_groups * group_size, copy
         self.autoreset_mode = AutoresetMode(autoreset_mode)
@@ -281,6 +281,11 @@ class GroupVectorEnv(gym.vector.VectorEnv[Observations, Any, NDArray[Any]]):
         generator.bit_generator.state = deepcopy(state["rng"])
         self._np_random, self._np_random_seed = generator, -1
 
+    def _make_template(self, env_id: str | None, given: dict[str, Any]) -> tuple[dict[str, Any], ActFEREnv]:
+        """Return the arguments of the environment whose episodes are played, and that environment."""
+        made = given if env_id is None else arguments(env_id, **given)
+        return made, ActFEREnv(**made)
+
     def action_masks(self) -> NDArray[np.bool_]:
         """Return the action masks as booleans (n, k), the way sb3-contrib's MaskablePPO asks for them."""
         return self._blocks.arrays["action_mask"].astype(bool)
@@ -439,8 +444,10 @@ def make_vector(num_envs: int, group_size: int = 1, **kwargs: Any) -> GroupVecto
 
 
 def _bounded(kwargs: dict[str, Any], max_episode_steps: int | None) -> dict[str, Any]:
-    """Return the arguments of `ActFEREnv` with `max_turns` within a bound."""
+    """Return the arguments of an environment with `max_turns` within a bound."""
     if max_episode_steps is None:
         return kwargs
-    config = EpisodeConfig(kwargs["max_turns"]) if "max_turns" in kwargs else EpisodeConfig()
+    config = kwargs.get("config") or EpisodeConfig()
+    if kwargs.get("max_turns") is not None:
+        config = replace(config, max_turns=kwargs["max_turns"])
     return {**kwargs, "max_turns": limited(config, max_episode_steps).max_turns}

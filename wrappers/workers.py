@@ -24,6 +24,7 @@ from actfer_env.errors import WorkerError
 from actfer_env.images import RGB
 from actfer_env.rewards import Scores
 from actfer_env.wrappers.blocks import GroupBlock, Start, Turn
+from actfer_env.wrappers.chat_blocks import ChatBlock
 
 T = TypeVar("T")
 _GRACE = 5.0  # seconds that a worker gets to end by itself
@@ -41,8 +42,9 @@ class LocalBlock:
     def __init__(self, env: ActFEREnv, num_groups: int, group_size: int) -> None:
         self.arrays: Arrays = env.layout.arrays(num_groups * group_size)
         self.active: NDArray[np.bool_] = np.zeros(num_groups * group_size, bool)
-        block = GroupBlock(env, range(num_groups), group_size, self.arrays, self.active)
-        self.start, self.turn, self.panels = block.start, block.turn, block.panels
+        kind = GroupBlock if isinstance(env, ActFEREnv) else ChatBlock
+        self.block = kind(env, range(num_groups), group_size, self.arrays, self.active)
+        self.start, self.turn, self.panels = self.block.start, self.block.turn, self.block.panels
 
     def close(self) -> None:
         """Nothing to release."""

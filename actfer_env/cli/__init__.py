@@ -15,7 +15,7 @@ import typer
 
 from actfer_env import plugins
 from actfer_env._version import __version__
-from actfer_env.cli import data, evaluate, info, inspect, output, play, results, train
+from actfer_env.cli import data, evaluate, info, inspect, output, play, results, serve, train
 from actfer_env.cli.output import complain, lost_output, open_streams, say
 from actfer_env.errors import ActFERError
 from actfer_env.packages import explain
@@ -75,7 +75,7 @@ app.command(name="export-policy")(play.export_policy)
 app.command(name="eval")(evaluate.evaluate_)
 app.command()(results.compare)
 app.command()(results.export)
-for command in (train.train, train.ablate, inspect.inspect, info.envs, info.doctor):
+for command in (train.train, train.ablate, inspect.inspect, serve.mcp, info.envs, info.doctor):
     app.command()(command)
 
 data_app = typer.Typer(help="Data sets.", no_args_is_help=True, rich_markup_mode=None)

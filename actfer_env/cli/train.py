@@ -59,7 +59,10 @@ def train(  # noqa: PLR0913, PLR0917  (each argument is an option of the command
     preset: Annotated[str, typer.Option(help="smoke, quick (three minutes), paper or long.")] = "quick",
     variant: Annotated[
         str,
-        typer.Option(help="Reward: full, no_ema, zoom_biased, au_grounded, emotion_only, task_only, facial_r1, tag."),
+        typer.Option(
+            help="Reward: full, no_ema, zoom_biased, au_grounded, emotion_only, task_only, facial_r1, tag, deepeyes, "
+            "adatooler, hdpo, visionthink, autotool, nemo_gym."
+        ),
     ] = "full",
     seed: SeedOption = 0,
     out: OutOption = Path("actfer-train"),
@@ -108,7 +111,7 @@ def ablate(  # noqa: PLR0913, PLR0917  (each argument is an option of the comman
     preset: Annotated[str, typer.Option(help="smoke, quick, paper or long.")] = "paper",
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of each variant.")] = 5,
     variants: Annotated[
-        str, typer.Option(help="Comma-separated; all of UC-GRPO if left out. Also facial_r1, tag, sb3_ppo.")
+        str, typer.Option(help="Comma-separated; all of UC-GRPO if left out. Also sb3_ppo, and other papers' rewards.")
     ] = "",
     baseline_seeds: Annotated[
         int, typer.Option(min=1, help="Seeds of sb3_ppo, at most --seeds; each takes about as long as ten others.")

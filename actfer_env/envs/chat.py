@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import string
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gymnasium as gym
@@ -26,6 +27,63 @@ from actfer_env.tools.sampling import fit
 
 CHARSET = string.printable
 """Characters of the spaces; others are escaped in observations, and taken as they are in actions."""
+
+
+@dataclass(frozen=True)
+class ChatLayout:
+    """Layout of an observation; see `ActFERChatEnv` for the meaning of its keys.
+
+    Attributes:
+        slots: Number of pictures, at least 1.
+        slot_size: Side of their squares, pixels.
+        max_text: Characters of the text.
+        max_turns: Turns of an episode.
+    """
+
+    slots: int
+    slot_size: int
+    max_text: int
+    max_turns: int
+
+    @property
+    def space(self) -> gym.spaces.Dict:
+        """The space of one observation."""
+        return gym.spaces.Dict({
+            "text": gym.spaces.Text(self.max_text, charset=CHARSET),
+            "images": gym.spaces.Box(0, 255, (self.slots, self.slot_size, self.slot_size, 3), np.uint8),
+            "image_count": gym.spaces.Discrete(self.slots + 1),
+            "turns_left": gym.spaces.Discrete(self.max_turns + 1),
+        })  # fmt: skip
+
+    def arrays(self, n: int) -> dict[str, NDArray[Any]]:
+        """Return the arrays of n observations, without text or pictures."""
+        return {
+            "text": np.full(n, "-", object),
+            "images": np.zeros((n, self.slots, self.slot_size, self.slot_size, 3), np.uint8),
+            "image_count": np.zeros(n, np.int64),
+            "turns_left": np.zeros(n, np.int64),
+        }
+
+    def nbytes(self, n: int) -> int:
+        """Return the bytes that the pictures of n observations take."""
+        return n * self.slots * self.slot_size**2 * 3
+
+    def write(self, episode: ChatEpisode, messages: Sequence[Message], images: Sequence[RGB]) -> dict[str, Any]:
+        """Return what a turn has brought as an observation.
+
+        Args:
+            episode: The conversation.
+            messages: Its new messages.
+            images: Their pictures; those beyond the last slot are left out.
+        """
+        slots = np.zeros((self.slots, self.slot_size, self.slot_size, 3), np.uint8)
+        for slot, image in zip(slots, images, strict=False):
+            slot[:] = fit(image, self.slot_size)
+        return {
+            "text": escape(as_text(messages))[: self.max_text] or "-", "images": slots,
+            "image_count": np.int64(min(len(images), self.slots)),
+            "turns_left": np.int64(max(episode.episode.turns_left, 0)),
+        }  # fmt: skip
 
 
 class ActFERChatEnv(EpisodeEnv[str]):
@@ -102,17 +160,15 @@ class ActFERChatEnv(EpisodeEnv[str]):
         self.slot_size, self.max_text, self.render_mode = slot_size, max_text, render_mode
         self.scorer = UCGRPO(reward or UCGRPOConfig())
         self.episode: ChatEpisode | None = None
-        self._slots = self.config.max_zooms + 1
         self._scores: Scores | None = None
+        self.layout = ChatLayout(self.config.max_zooms + 1, slot_size, max_text, self.config.max_turns)
         self.action_space = gym.spaces.Text(self.chat.max_characters, charset=CHARSET)
-        self.observation_space = gym.spaces.Dict(
-            {
-                "text": gym.spaces.Text(max_text, charset=CHARSET),
-                "images": gym.spaces.Box(0, 255, (self._slots, slot_size, slot_size, 3), np.uint8),
-                "image_count": gym.spaces.Discrete(self._slots + 1),
-                "turns_left": gym.spaces.Discrete(self.config.max_turns + 1),
-            }
-        )
+        self.observation_space = self.layout.space
+
+    @property
+    def au_set(self) -> tuple[int, ...]:
+        """The Action Units of targets and answers."""
+        return self.config.au_set
 
     def step(self, action: str) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """Play one assistant turn.
@@ -127,11 +183,9 @@ class ActFERChatEnv(EpisodeEnv[str]):
             RuntimeError: `reset` was not called, or the episode is over.
         """
         episode = self._running()
-        before, inner = len(episode.episode.calls), episode.episode
+        before = len(episode.episode.calls)
         turn = episode.step(str(action))
-        info, reward = self._info(), 0.0
-        info |= {"violations": turn.violations, "calls": tuple(inner.calls[before:]),
-                 "tool": ANSWER if inner.last is None else inner.last.name, "result": inner.reading()}  # fmt: skip
+        info, reward = self._info() | last_turn(episode, before, turn.violations), 0.0
         if turn.done:
             rollout = episode.rollout()
             self._scores = self.scorer.score([rollout])
@@ -139,7 +193,8 @@ class ActFERChatEnv(EpisodeEnv[str]):
             reward = terms["total"]
             info |= {"rollout": rollout, "reward_terms": terms, **self._scores.reading(0)}
         truncated = episode.episode.truncated
-        return self._observe(turn.messages, turn.images), reward, turn.done and not truncated, truncated, info
+        obs = self.layout.write(episode, turn.messages, turn.images)
+        return obs, reward, turn.done and not truncated, truncated, info
 
     def sample_mask(self) -> tuple[None, NDArray[np.int8]]:
         """Return what `action_space.sample(mask)` takes: any length, and int8 (100,) over the charset, all free.
@@ -164,7 +219,7 @@ class ActFERChatEnv(EpisodeEnv[str]):
     def _start(self, choice: Choice, config: EpisodeConfig, seed: int | None) -> tuple[dict[str, Any], dict[str, Any]]:
         sample, group, member = choice
         self.episode = ChatEpisode(sample, self.tools, self.chat, config, group_id=group, member=member, seed=seed)
-        return self._observe(self.episode.messages, self.episode.images), self._info()
+        return self.layout.write(self.episode, self.episode.messages, self.episode.images), self._info()
 
     def _running(self) -> ChatEpisode:
         if self.episode is None:
@@ -178,16 +233,18 @@ class ActFERChatEnv(EpisodeEnv[str]):
             "tools": episode.tools, "sample_mask": self.sample_mask(),
         }  # fmt: skip
 
-    def _observe(self, messages: Any, images: Any) -> dict[str, Any]:
-        slots = np.zeros((self._slots, self.slot_size, self.slot_size, 3), np.uint8)
-        for slot, image in zip(slots, images, strict=False):
-            slot[:] = fit(image, self.slot_size)
-        left = max(self._running().episode.turns_left, 0)
-        text = escape(as_text(messages))[: self.max_text] or "-"
-        return {
-            "text": text, "images": slots, "image_count": np.int64(min(len(images), self._slots)),
-            "turns_left": np.int64(left),
-        }  # fmt: skip
+
+def last_turn(episode: ChatEpisode, before: int, violations: tuple[str, ...]) -> dict[str, Any]:
+    """Return what `info` says of a turn: `violations`, `calls`, and of the last call `tool` and `result`.
+
+    Args:
+        episode: The conversation, after the turn.
+        before: Number of calls before it.
+        violations: Violations of the turn.
+    """
+    inner = episode.episode
+    return {"violations": violations, "calls": tuple(inner.calls[before:]),
+            "tool": ANSWER if inner.last is None else inner.last.name, "result": inner.reading()}  # fmt: skip
 
 
 def as_text(messages: Any) -> str:

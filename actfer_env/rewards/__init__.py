@@ -4,10 +4,12 @@ from actfer_env.rewards.config import VARIANTS, RewardError, UCGRPOConfig
 from actfer_env.rewards.other_papers import FacialR1Reward, TAGReward
 from actfer_env.rewards.scores import TERMS, Scores
 from actfer_env.rewards.task import au_f1
+from actfer_env.rewards.tool_rules import TOOL_RULES
 from actfer_env.rewards.uc_grpo import UCGRPO
 
 __all__ = [
     "TERMS",
+    "TOOL_RULES",
     "UCGRPO",
     "VARIANTS",
     "FacialR1Reward",

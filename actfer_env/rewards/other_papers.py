@@ -183,8 +183,8 @@ class TAGReward(AnswerReward):
         return self.format_bonus if readable and is_well_formed(rollout) else 0.0
 
 
-OTHER_REWARDS: Mapping[str, type[AnswerReward]] = {"facial_r1": FacialR1Reward, "tag": TAGReward}
-"""Name -> the reward of another paper, for configurations."""
+OTHER_REWARDS: dict[str, type[AnswerReward]] = {"facial_r1": FacialR1Reward, "tag": TAGReward}
+"""Name -> the reward of another paper, for configurations; `tool_rules` adds its own."""
 
 
 def is_well_formed(rollout: Rollout) -> bool:

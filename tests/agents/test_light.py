@@ -336,7 +336,7 @@ def weights(module: torch.nn.Module) -> list[Any]:
     return [parameter.detach().tolist() for parameter in module.parameters()]
 
 
-@pytest.mark.parametrize("name", ["facial_r1", "tag"])
+@pytest.mark.parametrize("name", ["facial_r1", "tag", "hdpo", "autotool"])
 def test_other_systems_rewards_train_and_resume_too(cache: Path, tmp_path: Path, name: str) -> None:
     config = replace(CONFIG, variant=name, trainer=replace(CONFIG.trainer, steps=2))
     found = run(config, tmp_path, cache, lambda text: None, 1)

@@ -38,7 +38,7 @@ def test_arguments_of_ones_own_win():
     with pytest.raises(ValueError, match="unknown id 'ActFER-v9': use one of ActFER-v0, "):
         arguments("ActFER-v9")
     with pytest.raises(ValueError, match=f"unknown id '{CHAT_ID}'"):
-        actfer_env.make_group_vec(CHAT_ID, 1, 1)
+        arguments(CHAT_ID)  # its environment takes other arguments
 
 
 def test_an_id_of_ones_own_needs_no_entry_in_the_table():

@@ -20,7 +20,7 @@ from actfer_env.bounds import Bounds, bounded, check_fields
 from actfer_env.chat import ChatConfig
 from actfer_env.episode import EpisodeConfig
 from actfer_env.errors import ActFERError, DataError, SettingsError
-from actfer_env.rewards import FacialR1Reward, TAGReward, UCGRPOConfig
+from actfer_env.rewards import TOOL_RULES, FacialR1Reward, TAGReward, UCGRPOConfig
 from actfer_env.tools import ZoomConfig
 
 REQUIRED = {"EndpointConfig": {"url": "http://localhost:8000/v1", "model": "m"}}
@@ -42,6 +42,7 @@ def settings_classes():
 
 
 CLASSES = [*settings_classes(), ("actfer_env.rewards", "FacialR1Reward"), ("actfer_env.rewards", "TAGReward")]
+CLASSES += [("actfer_env.rewards.tool_rules", rule.__name__) for rule in TOOL_RULES.values()]
 every_class = pytest.mark.parametrize(("module", "name"), CLASSES, ids=[name for _, name in CLASSES])
 
 

@@ -1,0 +1,1 @@
+"""Doors to other projects: servers and trainers that play the same episodes and give the same rewards."""
