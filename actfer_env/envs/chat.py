@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from actfer_env.chat.config import ChatConfig
 from actfer_env.chat.episode import ChatEpisode, chat_tools
+from actfer_env.chat.messages import Message
 from actfer_env.data import Dataset
 from actfer_env.data.registry import as_dataset
 from actfer_env.envs.panel import Panel
