@@ -33,7 +33,8 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType({
     "full": MappingProxyType({}),
     "task_only": MappingProxyType({
         "utility": "none", "use_ema": False, "structure_violation": 0.0, "structure_unlooked": 0.0,
-        "structure_clean": 0.0, "quality_floor": 0.0,
+        "structure_clean": 0.0, "structure_thought": 0.0, "structure_section": 0.0, "structure_repair": 0.0,
+        "quality_floor": 0.0,
     }),
 })  # fmt: skip
 """Name -> the fields in which a variant of the ablation (ActFER table 3) differs from the full method.
