@@ -113,7 +113,7 @@ def curate(
     check_writable(folder)
     begin_record(folder, options, curation_facts(dataset, options, endpoint, text_endpoint))
     rest = Pilot.read(pilot)
-    outcomes = Outcomes(folder, count, options.shard_size)
+    outcomes = Outcomes(folder, count, options.shard_size, sync=endpoint is not None)
     models = None if endpoint is None else Models(endpoint, text_endpoint, Responses(folder / "responses"))
     worker = Worker(dataset, folder, options, models)
     todo = list_missing(outcomes)

@@ -21,9 +21,11 @@ class Outcomes:
         folder: The curation's folder.
         count: Samples in all.
         shard_size: Samples of a file.
+        sync: Whether an outcome is on the disk when it is kept; those that cost nothing need not be.
     """
 
-    def __init__(self, folder: Path, count: int, shard_size: int) -> None:
+    def __init__(self, folder: Path, count: int, shard_size: int, sync: bool = True) -> None:
+        self._sync = sync
         self.folder, self.count, self.shard_size = folder / "lines", count, shard_size
         self._path = folder / "thumbnails.npy"
         self._thumbnails: NDArray[np.int8] | None = None
@@ -35,7 +37,8 @@ class Outcomes:
 
     def journal(self, shard: int) -> Journal[Outcome]:
         """Return the journal of a shard."""
-        return Journal(self.folder / f"{shard:05d}.jsonl", parse_outcome, key=lambda outcome: outcome.index)
+        return Journal(self.folder / f"{shard:05d}.jsonl", parse_outcome, key=lambda outcome: outcome.index,
+                       sync=self._sync)  # fmt: skip
 
     def members(self, shard: int) -> range:
         """Return the indices of a shard's samples."""

@@ -130,7 +130,7 @@ def write_thoughts(
     while True:
         told = list(candidates) if sees else []
         text = prompt(
-            "write", descriptions=descriptions, steps=_steps(case), emotion=case.emotion, candidates=told,
+            "write", descriptions=descriptions, steps=turn_steps(case), emotion=case.emotion, candidates=told,
             units=[(unit, facs.AU_DEFINITIONS[unit]) for unit in sorted(case.units)], sections=SECTION_RULES[kind],
         )  # fmt: skip
 
@@ -177,7 +177,7 @@ def _without(candidates: Sequence[str], emotion: str, case: Case) -> tuple[str, 
     return left
 
 
-def _steps(case: Case) -> list[str]:
+def turn_steps(case: Case) -> list[str]:
     """Return what happens in each turn, in words for the writer."""
     steps = [] if case.prealigned else ["The agent has the raw picture. It normalises first: it calls face detection."]
     at = "The picture is an aligned face." if case.prealigned else "The aligned face is there."

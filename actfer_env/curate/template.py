@@ -116,7 +116,7 @@ def turn_count(case: Case) -> int:
 def _thoughts(case: Case, rng: random.Random) -> list[str]:
     thoughts = [] if case.prealigned else [rng.choice(words.NORMALISE)]
     for number, region in enumerate(case.regions):
-        name = rng.choice(words.REGION_WORDS[region][1:])
+        name = rng.choice(words.REGION_WORDS[region])
         pattern = rng.choice(words.LOOK_AGAIN if number else words.LOOK_CLOSER)
         it = "them" if " and " in name or name.endswith("s") else "it"
         thoughts.append(pattern.format(region=name, Region=name[0].upper() + name[1:], it=it))
@@ -130,12 +130,12 @@ def _thoughts(case: Case, rng: random.Random) -> list[str]:
     if case.both or not _all_seen(case):
         elsewhere = frozenset(unit for unit in case.units if _seen_in(unit, case.regions) is None)
         parts.append(f"Global Analysis: {_whole(case, elsewhere, rng, rest=bool(case.units))}")
+    crops = []
     for region in case.regions:
         here = sorted(unit for unit in case.units if _seen_in(unit, case.regions) == region)
-        name = words.REGION_WORDS[region][0]
-        told = _units(case, here, rng) if here else f"{name} {rng.choice(words.RESTING_PART)}"
-        parts.append(f"Local Analysis, {name}: {told}.")
-    return [*thoughts, "\n".join([*parts, end])]
+        told = _units(case, here, rng) if here else rng.choice(words.RESTING_PART)
+        crops.append(f"In the crop of {words.REGION_WORDS[region][0]}, {told}.")
+    return [*thoughts, "\n".join([*parts, f"Local Analysis: {' '.join(crops)}", end])]
 
 
 def _thoughts_short(case: Case, rng: random.Random) -> list[str]:
@@ -184,9 +184,9 @@ def _units(case: Case, units: Sequence[int], rng: random.Random) -> str:
 
 def _unit(case: Case, unit: int, rng: random.Random) -> str:
     phrase = rng.choice(words.unit_phrases(unit))
-    strength = words.STRENGTHS.get(case.intensities.get(unit, 3))
+    strength = words.STRENGTHS.get(case.intensities.get(unit, 3), "")
     side = words.SIDES.get(case.sides.get(unit, ""))
-    return " ".join(part for part in (phrase, strength, side, f"(AU{unit})") if part)
+    return f"{' '.join(part for part in (phrase, side) if part)}{strength} (AU{unit})"
 
 
 def _listed(parts: Sequence[str]) -> str:

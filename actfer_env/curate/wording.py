@@ -40,23 +40,23 @@ UNIT_PHRASES = MappingProxyType({
 })  # fmt: skip
 """Action Unit -> phrases; what is not here is said as `facs.AU_DEFINITIONS` has it."""
 
-STRENGTHS = MappingProxyType({1: "barely", 2: "slightly", 4: "strongly", 5: "to the full"})
+STRENGTHS = MappingProxyType({1: ", if only just", 2: ", if slightly", 4: ", and clearly so", 5: ", and very much so"})
 """Intensity on the scale 0 to 5 -> how it is said; what lies between goes without saying."""
 SIDES = MappingProxyType({"left": "on the left of the picture", "right": "on the right of the picture"})
 """Side of the picture on which alone a unit is active -> how it is said."""
 
 REGION_WORDS = MappingProxyType({
-    "forehead-eyebrow": ("brows and forehead", "the brows", "the forehead and the brows"),
-    "eye-periorbital": ("eyes", "the eyes and lids", "the area around the eyes"),
-    "nose": ("nose", "the nose and its root", "the middle of the face"),
-    "mouth-chin": ("mouth and chin", "the mouth", "the lips and the chin"),
+    "forehead-eyebrow": ("the brows", "the forehead and the brows", "the brow area"),
+    "eye-periorbital": ("the eyes", "the eyes and lids", "the area around the eyes"),
+    "nose": ("the nose", "the nose and its root", "the middle of the face"),
+    "mouth-chin": ("the mouth", "the lips and the chin", "the mouth area"),
 })  # fmt: skip
 
 RESTING = (
     "all muscles are at rest", "brows, eyes and mouth are relaxed", "the whole face is relaxed",
     "the face is at rest", "every part of the face is still and loose",
 )  # fmt: skip
-RESTING_PART = ("is at rest", "is relaxed", "is smooth and still", "stays loose")
+RESTING_PART = ("all is at rest", "everything is relaxed", "the skin is smooth and still", "no muscle is tense")
 
 NORMALISE = (
     "I have the raw picture only. I normalise first: find the face and align it.",
