@@ -39,18 +39,28 @@ def faults(
     """
     chat, config = options.chat_config, options.episode_config
     yield from _played(turns, case, sample, tools, chat, config)
-    thoughts = [thought_of(text) for text in turns]
+    yield from ((f"quality: {kind}", detail) for kind, detail in thought_faults([thought_of(text) for text in turns],
+                                                                               options))  # fmt: skip
+
+
+def thought_faults(thoughts: Sequence[str], options: CurateOptions) -> Iterator[tuple[str, str]]:
+    """Yield (kind, detail) of everything for which thoughts do not read as thoughts.
+
+    Args:
+        thoughts: One for each turn, without tags.
+        options: Bounds.
+    """
     low, high = options.thought_characters
     if any(not thought for thought in thoughts):
-        yield "quality: no thought", f"turn {next(n for n, thought in enumerate(thoughts, 1) if not thought)} has none"
+        yield "no thought", f"turn {next(n for n, thought in enumerate(thoughts, 1) if not thought)} has none"
     elif any(not low <= len(thought) <= high for thought in thoughts):
-        yield "quality: length", f"thoughts of {', '.join(str(len(one)) for one in thoughts)} characters"
+        yield "length", f"thoughts of {', '.join(str(len(one)) for one in thoughts)} characters"
     if (repeated := repeated_share(thoughts)) > options.repetition:
-        yield "quality: repetition", f"{repeated:.0%} of 4-grams are repeated"
+        yield "repetition", f"{repeated:.0%} of 4-grams are repeated"
     if (foreign := foreign_share(thoughts, SCRIPT)) > options.foreign:
-        yield "quality: script", f"{foreign:.0%} of letters are not {SCRIPT}"
+        yield "script", f"{foreign:.0%} of letters are not {SCRIPT}"
     if leak := next((found[0] for thought in thoughts if (found := _LEAK.search(thought))), None):
-        yield "quality: leak", f"a thought says {leak!r}"
+        yield "leak", f"a thought says {leak!r}"
 
 
 def _played(

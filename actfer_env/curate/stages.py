@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from actfer_env import facs
-from actfer_env.chat import ChatConfig, ChatEpisode
+from actfer_env.chat import ChatEpisode
 from actfer_env.chat.messages import text_part
 from actfer_env.chat.parsing import parse_turn
 from actfer_env.chat.parsing.json_text import read_object
@@ -15,6 +15,7 @@ from actfer_env.chat.parsing.parsed import ProblemError, Repairs
 from actfer_env.chat.prompts import answers
 from actfer_env.curate.asking import Fault, Inquiry, StageError, prompt, question
 from actfer_env.curate.options import CurateOptions
+from actfer_env.curate.quality import thought_faults
 from actfer_env.curate.template import Case, join_turns, turn_count
 from actfer_env.curate.views import Views
 from actfer_env.errors import LabelError
@@ -161,7 +162,7 @@ def write_passive(
         messages = [system, {**user, "content": [*user["content"], text_part(f"\n\n{text}")]}]
 
         def check(text: str, told: Sequence[str] = told) -> tuple[str, str]:
-            return _checked_passive(text, case, chat, told)
+            return _checked_passive(text, case, options, told)
 
         (turn, emotion), done = inquiry.ask("write", messages, episode.images, check, first=done)
         if emotion == case.emotion:
@@ -210,11 +211,15 @@ def _checked_thoughts(
     if issues:
         raise Fault(issues)
     _check_units(last, case.units)
+    _check_words(thoughts, options)
     return [one.strip() for one in thoughts], emotion
 
 
-def _checked_passive(text: str, case: Case, chat: ChatConfig, candidates: Sequence[str]) -> tuple[str, str]:
+def _checked_passive(
+    text: str, case: Case, options: CurateOptions, candidates: Sequence[str]
+) -> tuple[str, str]:  # fmt: skip
     """Return the turn of a preset without tools, and its emotion."""
+    chat = options.chat_config
     parsed = parse_turn(text, chat)
     if parsed.problem is not None or parsed.answer is None:
         raise Fault([f"write <think>...</think><answer>...</answer> ({parsed.problem and parsed.problem.message})."])
@@ -232,7 +237,18 @@ def _checked_passive(text: str, case: Case, chat: ChatConfig, candidates: Sequen
             raise Fault([f"{strange[0]} is none of the boxes that may be written."], "boxes")
         if known and not written:
             raise Fault(["write a box behind what it shows."], "boxes")
+    _check_words([thought], options)
     return text.strip(), emotion
+
+
+def _check_words(thoughts: Sequence[str], options: CurateOptions) -> None:
+    """Hold thoughts against the quality filter while they can still be written anew.
+
+    Raises:
+        Fault: they would not pass.
+    """
+    for kind, detail in thought_faults(thoughts, options):
+        raise Fault([f"{detail}."], kind)
 
 
 def _check_units(thought: str, units: frozenset[int]) -> None:
