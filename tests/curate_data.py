@@ -61,7 +61,9 @@ def write_set(
     rng, rows = np.random.default_rng(seed), []
     folder.mkdir(parents=True, exist_ok=True)
     made = [scribble(rng, dark=number < dark) for number in range(count - copies)]
-    made += [made[number].filter(ImageFilter.GaussianBlur(0.4)).point(lambda v: min(v + 6, 255)) for number in range(copies)]
+    made += [
+        made[number].filter(ImageFilter.GaussianBlur(0.4)).point(lambda v: min(v + 6, 255)) for number in range(copies)
+    ]
     for number, image in enumerate(made):
         image.save(folder / f"{number}.png")
         emotion = labels[number % len(labels)]

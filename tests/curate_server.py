@@ -41,15 +41,15 @@ def answer(text: str) -> str:
         return DESCRIPTION
     if "Can a facial expression be learnt" in text:
         return '{"fit": true, "why": "clear"}'
-    if text.startswith("The first picture") or "magnified parts" in text.split("\n")[0]:
+    if text.startswith("The first picture") or "magnified parts" in text.split("\n", maxsplit=1)[0]:
         return DESCRIPTION
     if text.startswith("You code faces"):
         return json.dumps({"units": [{"au": "AU12", "words": "lip corners are drawn up and out"},
                                      {"au": "AU6", "words": "cheeks are pushed up"}]})  # fmt: skip
-    units = re.findall(r"AU(\d+) \(", text.split("Active Action Units:")[-1].split("\n")[0])
+    units = re.findall(r"AU(\d+) \(", text.rsplit("Active Action Units:", maxsplit=1)[-1].split("\n", maxsplit=1)[0])
     chosen = re.search(r"The emotion is one of: (\w+)", text)
     emotion = chosen[1] if chosen else re.search(r"The emotion is (\w+)", text)[1]  # type: ignore[index]
-    turns = len(re.findall(r"^\d+\. ", text.split("The turns:")[1].split("Active")[0], re.M))
+    turns = len(re.findall(r"^\d+\. ", text.split("The turns:")[1].split("Active", maxsplit=1)[0], re.M))
     heads = [head for head in ("Global Analysis", "Local Analysis") if f"{head}:" in text.split("Rules:")[1]]
     seen = ", ".join(f"{WORDS[int(unit) % len(WORDS)]} (AU{unit})" for unit in units) or "every muscle rests"
     last = f"{': what I see. '.join(heads)}: {seen}. This is {emotion}."
@@ -60,7 +60,11 @@ def answer(text: str) -> str:
 def passive(text: str) -> str:
     chosen = re.search(r"The answer is one of: (\w+)", text)
     emotion = chosen[1] if chosen else re.search(r"The answer is (\w+)\.", text)[1]  # type: ignore[index]
-    boxes = re.findall(r"<bbox>\[\d.*?\]</bbox>", text.split("Boxes that may be written")[-1]) if "Boxes that" in text else []
+    boxes = (
+        re.findall(r"<bbox>\[\d.*?\]</bbox>", text.rsplit("Boxes that may be written", maxsplit=1)[-1])
+        if "Boxes that" in text
+        else []
+    )
     line = re.search(r"Name exactly these Action Units: (.*)", text)
     units = re.findall(r"AU(\d+) \(", line[1]) if line else []
     seen = " ".join(f"The {WORDS[int(unit) % len(WORDS)]} (AU{unit})." for unit in units)
@@ -86,7 +90,9 @@ def main() -> None:
             time.sleep(options.slow)
             text = text_of(body["messages"])
             bad = place[0] < 256 * options.garbage
-            said: Any = GARBAGE[place[1] % len(GARBAGE)] if bad else passive(text) if "<answer>" in text else answer(text)
+            said: Any = (
+                GARBAGE[place[1] % len(GARBAGE)] if bad else passive(text) if "<answer>" in text else answer(text)
+            )
             with lock, options.log.open("a") as log:
                 log.write(json.dumps({"bad": bad, "odd": not isinstance(said, str), "seed": body.get("seed")}) + "\n")
             if isinstance(said, str):

@@ -29,7 +29,7 @@ _OPEN = 4
 """Journals whose answers are held in memory at once: that of the shard in work, and its neighbours."""
 
 
-class Fault(Exception):
+class FaultError(Exception):
     """An answer that fails its checks.
 
     Args:
@@ -140,8 +140,8 @@ class Models:
             self._spoken = self._spoken or answered
             self._silent = 0 if answered else self._silent + 1
             if self._silent >= HOPELESS and not self._spoken:
-                raise EndpointError(f"{HOPELESS} samples got no usable answer from {self.vision.config.address}: is it a "
-                                    "chat endpoint, and does the model take pictures?")  # fmt: skip
+                raise EndpointError(f"{HOPELESS} samples got no usable answer from {self.vision.config.address}: is it "
+                                    "a chat endpoint, and does the model take pictures?")  # fmt: skip
 
 
 @dataclass
@@ -185,16 +185,16 @@ class Inquiry:
             StageError: the answers are used up, or the model refuses.
             EndpointError: the endpoint cannot be used, or the token budget is used up.
         """
-        asked, fault = messages, Fault(["there is no answer."], "silence")
+        asked, fault = messages, FaultError(["there is no answer."], "silence")
         for attempt in range(first, first + self.attempts):
             try:
                 key, text = self._answer(stage, attempt, asked, images, sees)
                 self.keys.append(key)
                 found = check(_spoken(text))
             except OddReplyError as error:
-                fault = Fault([str(error)], "silence")
+                fault = FaultError([str(error)], "silence")
                 continue
-            except Fault as error:
+            except FaultError as error:
                 fault = error
                 again = prompt("issues", issues=error.issues)
                 said: Message = {"role": "assistant", "content": [text_part(text or "(nothing)")]}

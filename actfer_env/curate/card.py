@@ -24,8 +24,8 @@ def data_card(source: Curated, lines: int, counts: Mapping[str, Counter[str]]) -
     how = (
         "Thoughts were put together from Action Units by a template; no model wrote them."
         if options.writer == "template"
-        else f"Thoughts were written by a model under the strategy `{options.strategy}` and checked; pseudo Action Units, "
-        "where a line has them, were extracted by a model from its own descriptions."
+        else f"Thoughts were written by a model under the strategy `{options.strategy}` and checked; pseudo Action "
+        "Units, where a line has them, were extracted by a model from its own descriptions."
     )
     return f"""---
 license: other
@@ -42,23 +42,23 @@ configs:
 
 # Facial expressions: trajectories with tools and thoughts
 
-{lines:,} multi-turn conversations in which a policy aligns a face, may zoom into regions, and answers with facial Action
-Units and one of eight emotions. Written by actfer_env {__version__}.
+{lines:,} multi-turn conversations in which a policy aligns a face, may zoom into regions, and answers with facial
+Action Units and one of eight emotions. Written by actfer_env {__version__}.
 
 {how}
 
-Each row has `messages` (placeholders for pictures) and `images`, in their order: what the environment shows a policy. The
-other columns say what was labelled, what was derived, and which answers of models a line came from.
+Each row has `messages` (placeholders for pictures) and `images`, in their order: what the environment shows a policy.
+The other columns say what was labelled, what was derived, and which answers of models a line came from.
 
 {tables}
 ## What to know before use
 
-- The pictures belong to the owners of the source data sets, whose terms allow no redistribution in most cases. Keep this
-  data set where the source data sets may lie.
+- The pictures belong to the owners of the source data sets, whose terms allow no redistribution in most cases. Keep
+  this data set where the source data sets may lie.
 - `emotion_from` and `units_from` tell labels from what was derived. Pseudo-units and prototypes are no annotations.
 - Expressions are what annotators read in a face. They do not tell what a person feels.
-- Drawn at random into an SFT set and an RL set that share no sample, no subject and no near-duplicate; subjects are known
-  only where the source names them.
+- Drawn at random into an SFT set and an RL set that share no sample, no subject and no near-duplicate; subjects are
+  known only where the source names them.
 """
 
 

@@ -66,7 +66,7 @@ class Template:
 def training_messages(episode: ChatEpisode, template: Template | None) -> list[Message]:
     """Return a finished conversation as system, user and assistant messages, pictures as placeholders.
 
-    Tool results are user messages between ``<tool_response>`` tags: the same tokens, in a role that every trainer takes.
+    Tool results are user messages between ``<tool_response>`` tags: the same tokens, in a role that all trainers take.
 
     Args:
         episode: A finished conversation.
@@ -78,7 +78,7 @@ def training_messages(episode: ChatEpisode, template: Template | None) -> list[M
     system, *rest = episode.messages
     if episode.tools:
         if template is None:
-            raise DataError("give --model FOLDER, of the model that will be trained: its chat template writes the tools")
+            raise DataError("give --model FOLDER of the model that will be trained: its chat template writes the tools")
         system = template.system(system, episode.tools)
     messages = [system, *(said_by_user(message) for message in rest)]
     if any("<|" in part.get("text", "") for message in rest for part in message["content"]):

@@ -243,4 +243,3 @@ def _write_sets(outcomes: Outcomes, pool: Pool, choice: Choice) -> None:
             for file, members in ((to_sft, sft), (to_rl, rl)):
                 if outcome.line is not None and outcome.index in members:
                     file.write(json.dumps(outcome.line.to_json(), ensure_ascii=False) + "\n")
-

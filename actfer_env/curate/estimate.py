@@ -90,7 +90,7 @@ def _questions(sample: Sample, options: CurateOptions, tools: object) -> list[tu
     sees = options.strategy == "eliminate" or not chat.preset_spec.tools
     case = replace(case, mode="passive") if not chat.preset_spec.tools else case
     text = prompt(
-        "write", descriptions=said, steps=turn_steps(case), emotion=emotion, candidates=[], sections=SECTION_RULES["both"],
-        units=[(unit, facs.AU_DEFINITIONS[unit]) for unit in sorted(case.units)],
+        "write", descriptions=said, steps=turn_steps(case), emotion=emotion, candidates=[],
+        sections=SECTION_RULES["both"], units=[(unit, facs.AU_DEFINITIONS[unit]) for unit in sorted(case.units)],
     )  # fmt: skip
     return [*found, ("write", text, raw + shown if sees else 0, sees)]

@@ -139,9 +139,9 @@ def _features(rich: bool) -> Any:
     text = Value("string")
     found = {"id": text, "messages": [{"role": text, "content": [{"type": text, "text": text}]}], "images": [Image()]}
     if rich:
-        words = ("dataset", "image", "subject", "question", "emotion", "emotion_from", "units_from", "evidence", "boxes",
-                 "descriptions", "mode", "writer", "strategy", "picture", "hash")  # fmt: skip
-        found |= {name: text for name in words} | {name: [text] for name in ("aus", "regions", "turns", "responses")}
+        words = ("dataset", "image", "subject", "question", "emotion", "emotion_from", "units_from", "evidence",
+                 "boxes", "descriptions", "mode", "writer", "strategy", "picture", "hash")  # fmt: skip
+        found |= dict.fromkeys(words, text) | {name: [text] for name in ("aus", "regions", "turns", "responses")}
         found["attempts"] = Value("int32")
     return Features(found).arrow_schema
 
@@ -153,7 +153,7 @@ def _parquet(
     """Write shards of rows, read each back, and compare row by row."""
     with needs("data"):
         import pyarrow as arrow
-        import pyarrow.parquet as parquet
+        from pyarrow import parquet
     folder.mkdir(exist_ok=True)
     lines, done, number = iter(source.lines()), 0, 0
     while shard := list(islice(lines, shard_size)):
@@ -185,8 +185,9 @@ def _llamafactory(source: Curated, folder: Path, template: Template | None, shar
     with path.open("w", encoding="utf-8") as file:
         for line, episode in source.replays():
             system, *rest = training_messages(episode, template)
-            told = [{"from": _SPEAKERS[original["role"]], "value": flat_text(message if original["role"] != "tool" else original)}
-                    for message, original in zip(rest, episode.messages[1:], strict=True)]  # fmt: skip
+            # LLaMA-Factory writes the tags of a tool's result itself, so that the message is given without them.
+            told = [{"from": _SPEAKERS[own["role"]], "value": flat_text(own if own["role"] == "tool" else message)}
+                    for message, own in zip(rest, episode.messages[1:], strict=True)]  # fmt: skip
             pictures = [png(image) for image in episode.images]
             name = hashlib.sha256(line.id.encode("utf-8", "backslashreplace")).hexdigest()[:24]
             names = [f"images/{name}-{n}.png" for n in range(len(pictures))]

@@ -1,4 +1,4 @@
-"""`CurateOptions`: every setting of a curation, checked by pydantic. Values are chosen here unless a source is named."""
+"""`CurateOptions`: every setting of a curation, checked by pydantic; chosen here unless a source is named."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from actfer_env.curate.lines import Line, Outcome
 from actfer_env.curate.options import CurateOptions
 from actfer_env.curate.quality import SCRIPT, faults
 from actfer_env.curate.stages import check_picture, describe, extract_units, write_passive, write_thoughts
-from actfer_env.curate.template import Case, plan, write_turns
+from actfer_env.curate.template import Budget, Case, plan, write_turns
 from actfer_env.curate.views import Views, keep_views, look
 from actfer_env.data.duplicates import perceptual_hash, thumbnail
 from actfer_env.errors import ImageError
@@ -75,9 +75,7 @@ class Worker:
             if inquiry is not None and self.models is not None and error.reason.startswith(("describe", "picture")):
                 self.models.note(bool(inquiry.used))
             spent = inquiry.keys if inquiry else []
-            return Outcome(
-                index=index, id=sample.id, reason=error.reason, detail=error.detail, responses=spent
-            ), None
+            return Outcome(index=index, id=sample.id, reason=error.reason, detail=error.detail, responses=spent), None
         if self.models is not None:
             self.models.note(True)
         return Outcome(index=index, id=sample.id, line=line), compact(thumbnail(image))
@@ -99,12 +97,11 @@ class Worker:
             raise StageError("quality: units", f"no Action Unit was found for {emotion}")
 
         # The trajectory: its mode and regions, the boxes that ground it, and its thoughts.
-        mode, regions = plan(
-            units, views.face is not None, sample.prealigned, chat.preset_spec.tools, rng,
-            full_share=options.full_share, most_regions=options.most_regions, max_zooms=config.max_zooms,
-            max_turns=config.max_turns,
-        )  # fmt: skip
-        boxes = au_boxes(sample, self.tools, units) if views.face is not None else {}
+        budget = Budget(options.full_share, options.most_regions, config.max_zooms, config.max_turns)
+        budget = Budget(options.full_share, options.most_regions, config.max_zooms, config.max_turns)
+        found = views.face is not None
+        mode, regions = plan(units, found, sample.prealigned, chat.preset_spec.tools, rng, budget)
+        boxes = au_boxes(sample, self.tools, units) if found else {}
         canvas = chat.preset_spec.canvas
         case = Case(
             emotion, units, mode, regions, sample.prealigned, rng.random() < options.both_share,

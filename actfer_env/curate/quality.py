@@ -18,8 +18,9 @@ from actfer_env.tools.face_tools import FaceTools
 
 SCRIPT = "LATIN"
 _LEAK = re.compile(
-    r"ground.?truth|\b(?:was|were|been|am|is|are) (?:told|given|provided|instructed)\b|\bas (?:given|provided|instructed)\b"
-    r"|\b(?:given|provided|true|correct|target) (?:label|emotion|answer|units?|AUs?|boxes)\b|\bdescriptions? (?:says?|states?)\b",
+    r"ground.?truth|\b(?:was|were|been|am|is|are) (?:told|given|provided|instructed)\b"
+    r"|\bas (?:given|provided|instructed)\b|\bdescriptions? (?:says?|states?)\b"
+    r"|\b(?:given|provided|true|correct|target) (?:label|emotion|answer|units?|AUs?|boxes)\b",
     re.IGNORECASE,
 )
 """Words by which a thought tells that it knew the answer, which no policy does."""

@@ -282,7 +282,9 @@ def _near_rows(
     side[rl], side[rest] = 1, 2
     rows = np.flatnonzero((side > 0) & pool.hashed)
     unique, groups = np.unique(pool.hash[rows], return_inverse=True)
-    members = np.split(rows[np.argsort(groups, kind="stable")], np.cumsum(np.bincount(groups, minlength=len(unique)))[:-1])
+    members = np.split(
+        rows[np.argsort(groups, kind="stable")], np.cumsum(np.bincount(groups, minlength=len(unique)))[:-1]
+    )
     has = [np.zeros(len(unique), bool), np.zeros(len(unique), bool)]
     for kind in (1, 2):
         has[kind - 1][groups[side[rows] == kind]] = True
@@ -324,5 +326,3 @@ def shortfalls(choice: Choice, pool: Pool) -> Mapping[str, str]:
         if lacking:
             told[name] = f"the {name} set has fewer lines than asked for: {', '.join(lacking)}"
     return told
-
-

@@ -13,7 +13,7 @@ from actfer_env.chat.parsing import parse_turn
 from actfer_env.chat.parsing.json_text import read_object
 from actfer_env.chat.parsing.parsed import ProblemError, Repairs
 from actfer_env.chat.prompts import answers
-from actfer_env.curate.asking import Fault, Inquiry, StageError, prompt, question
+from actfer_env.curate.asking import FaultError, Inquiry, StageError, prompt, question
 from actfer_env.curate.options import CurateOptions
 from actfer_env.curate.quality import thought_faults
 from actfer_env.curate.template import Case, join_turns, turn_count
@@ -48,7 +48,7 @@ def check_picture(inquiry: Inquiry, views: Views) -> None:
     def check(text: str) -> tuple[bool, str]:
         found = _object(text)
         if not isinstance(found.get("fit"), bool):
-            raise Fault(['"fit" must be true or false.'])
+            raise FaultError(['"fit" must be true or false.'])
         return found["fit"], str(found.get("why", ""))
 
     (fit, why), _ = inquiry.ask("picture", question(prompt("picture"), 1), [picture], check)
@@ -65,11 +65,13 @@ def describe(inquiry: Inquiry, views: Views, script: str) -> dict[str, str]:
 
     def check(text: str) -> str:
         if not DESCRIPTION[0] <= len(text) <= DESCRIPTION[1]:
-            raise Fault([f"a description has {DESCRIPTION[0]} to {DESCRIPTION[1]} characters, this has {len(text)}."])
+            raise FaultError(
+                [f"a description has {DESCRIPTION[0]} to {DESCRIPTION[1]} characters, this has {len(text)}."]
+            )
         if foreign_share([text], script) > 0.2:
-            raise Fault(["the description must be in English."], "script")
+            raise FaultError(["the description must be in English."], "script")
         if len(re.findall(r"[A-Za-z]{2,}", text)) < 8:
-            raise Fault(["a description has whole sentences."])
+            raise FaultError(["a description has whole sentences."])
         return text
 
     found = {}
@@ -94,7 +96,7 @@ def extract_units(inquiry: Inquiry, descriptions: dict[str, str], au_set: Iterab
     def check(text: str) -> dict[int, str]:
         found, issues = _object(text).get("units"), list[str]()
         if not isinstance(found, list):
-            raise Fault(['write {"units": [{"au": "AU12", "words": "..."}]}.'])
+            raise FaultError(['write {"units": [{"au": "AU12", "words": "..."}]}.'])
         units: dict[int, str] = {}
         for entry in found:
             label, words = (entry.get("au"), entry.get("words")) if isinstance(entry, dict) else (entry, None)
@@ -110,7 +112,7 @@ def extract_units(inquiry: Inquiry, descriptions: dict[str, str], au_set: Iterab
             else:
                 units[unit] = " ".join(words.split())
         if issues:
-            raise Fault(issues, "unfounded")
+            raise FaultError(issues, "unfounded")
         return units
 
     text = prompt("units", descriptions=descriptions, definitions=[(unit, *words) for unit, words in known.items()])
@@ -138,7 +140,9 @@ def write_thoughts(
         def check(text: str, told: Sequence[str] = told) -> tuple[list[str], str]:
             return _checked_thoughts(text, case, kind, options, told)
 
-        (thoughts, emotion), done = inquiry.ask("write", question(text, len(shown)), shown, check, sees=sees, first=done)
+        (thoughts, emotion), done = inquiry.ask(
+            "write", question(text, len(shown)), shown, check, sees=sees, first=done
+        )
         if emotion == case.emotion:
             return join_turns(case, thoughts), done
         candidates = _without(candidates, emotion, case)
@@ -197,7 +201,7 @@ def _checked_thoughts(
     thoughts, emotion = found.get("thoughts"), _emotion(found.get("emotion"), candidates or (case.emotion,))
     wanted = turn_count(case)
     if not isinstance(thoughts, list) or not all(isinstance(one, str) and one.strip() for one in thoughts):
-        raise Fault(['"thoughts" must be a list of texts, none of them empty.'])
+        raise FaultError(['"thoughts" must be a list of texts, none of them empty.'])
     issues = [f'"thoughts" must have {wanted} entries, one for each turn.'] if len(thoughts) != wanted else []
     low, high = options.thought_characters
     issues += [f"thought {n} has {len(one)} characters, {low} to {high} are allowed." for n, one in enumerate(thoughts, 1)
@@ -209,7 +213,7 @@ def _checked_thoughts(
     needed = {"global": SECTIONS[:1], "local": SECTIONS[1:], "both": SECTIONS}[kind]
     issues += [f"the last thought lacks the heading {section}:." for section in needed if section not in headed]
     if issues:
-        raise Fault(issues)
+        raise FaultError(issues)
     _check_units(last, case.units)
     _check_words(thoughts, options)
     return [one.strip() for one in thoughts], emotion
@@ -222,21 +226,23 @@ def _checked_passive(
     chat = options.chat_config
     parsed = parse_turn(text, chat)
     if parsed.problem is not None or parsed.answer is None:
-        raise Fault([f"write <think>...</think><answer>...</answer> ({parsed.problem and parsed.problem.message})."])
+        raise FaultError(
+            [f"write <think>...</think><answer>...</answer> ({parsed.problem and parsed.problem.message})."]
+        )
     thought = thought_of(text)
     if not thought:
-        raise Fault(["the thought is empty."])
+        raise FaultError(["the thought is empty."])
     emotion = _emotion(parsed.answer.emotion, candidates or (case.emotion,))
     if chat.preset_spec.aus == "reasoning":
         _check_units(thought, case.units)
     if chat.preset_spec.canvas:
         written, known = _BOX.findall(thought), {str(list(box)) for box in case.boxes.values()}
         if thought.count("<bbox>") != len(written) or len(written) > 3:
-            raise Fault(["at most three boxes, each as <bbox>[x1, y1, x2, y2]</bbox>."])
+            raise FaultError(["at most three boxes, each as <bbox>[x1, y1, x2, y2]</bbox>."])
         if strange := [box for box in written if _numbers(box) not in {_numbers(one) for one in known}]:
-            raise Fault([f"{strange[0]} is none of the boxes that may be written."], "boxes")
+            raise FaultError([f"{strange[0]} is none of the boxes that may be written."], "boxes")
         if known and not written:
-            raise Fault(["write a box behind what it shows."], "boxes")
+            raise FaultError(["write a box behind what it shows."], "boxes")
     _check_words([thought], options)
     return text.strip(), emotion
 
@@ -245,32 +251,32 @@ def _check_words(thoughts: Sequence[str], options: CurateOptions) -> None:
     """Hold thoughts against the quality filter while they can still be written anew.
 
     Raises:
-        Fault: they would not pass.
+        FaultError: they would not pass.
     """
     for kind, detail in thought_faults(thoughts, options):
-        raise Fault([f"{detail}."], kind)
+        raise FaultError([f"{detail}."], kind)
 
 
 def _check_units(thought: str, units: frozenset[int]) -> None:
     """Compare the units that a thought names in parentheses with the true ones.
 
     Raises:
-        Fault: they differ.
+        FaultError: they differ.
     """
     named = {int(unit) for group in _GROUP.findall(thought) for unit in _UNIT.findall(group)}
     issues = [f"AU{unit} is missing: name it as (AU{unit}) behind what shows it." for unit in sorted(units - named)]
     issues += [f"AU{unit} is not active: leave it out." for unit in sorted(named - units)]
     if issues:
-        raise Fault(issues, "units")
+        raise FaultError(issues, "units")
 
 
 def _emotion(value: Any, candidates: Sequence[str]) -> str:
     try:
         emotion = facs.parse_emotion(value)
     except (LabelError, TypeError, AttributeError):
-        raise Fault([f"{value!r} is no emotion: use one of {', '.join(candidates)}."], "emotion") from None
+        raise FaultError([f"{value!r} is no emotion: use one of {', '.join(candidates)}."], "emotion") from None
     if emotion not in candidates:
-        raise Fault([f"the emotion must be {' or '.join(candidates)}, not {emotion}."], "emotion")
+        raise FaultError([f"the emotion must be {' or '.join(candidates)}, not {emotion}."], "emotion")
     return emotion
 
 
@@ -278,7 +284,7 @@ def _object(text: str) -> dict[str, Any]:
     try:
         found: dict[str, Any] = read_object(text, Repairs(True))
     except ProblemError as error:
-        raise Fault([f"{error.problem.message}. Answer with one JSON object and nothing else."]) from None
+        raise FaultError([f"{error.problem.message}. Answer with one JSON object and nothing else."]) from None
     return found
 
 
@@ -288,4 +294,3 @@ def _plain(text: str) -> str:
 
 def _numbers(box: str) -> tuple[str, ...]:
     return tuple(re.findall(r"-?\d+(?:\.\d+)?", box))
-

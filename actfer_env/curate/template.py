@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from actfer_env import facs
 from actfer_env.chat import ChatConfig
@@ -44,9 +45,24 @@ class Case:
     boxes: dict[int, tuple[int, int, int, int]] = field(default_factory=dict)
 
 
+class Budget(NamedTuple):
+    """Bounds of a trajectory.
+
+    Attributes:
+        full_share: Probability of zooming.
+        most_regions: Regions at most.
+        max_zooms: Crops that an episode may take.
+        max_turns: Turns of an episode.
+    """
+
+    full_share: float
+    most_regions: int
+    max_zooms: int
+    max_turns: int
+
+
 def plan(
-    units: frozenset[int], found: bool, prealigned: bool, tools: bool, rng: random.Random, *,
-    full_share: float, most_regions: int, max_zooms: int, max_turns: int,
+    units: frozenset[int], found: bool, prealigned: bool, tools: bool, rng: random.Random, budget: Budget
 ) -> tuple[Mode, tuple[str, ...]]:  # fmt: skip
     """Choose the mode of a trajectory, and the regions that it zooms into.
 
@@ -59,17 +75,14 @@ def plan(
         prealigned: Whether the picture is an aligned face.
         tools: Whether the preset has tools.
         rng: Random draws of this sample.
-        full_share: Probability of zooming.
-        most_regions: Regions at most.
-        max_zooms: Crops that an episode may take.
-        max_turns: Turns of an episode.
+        budget: Bounds of the trajectory.
     """
     if not tools:
         return "passive", ()
     if not found:
         return "degraded", ()
-    room = min(most_regions, max_zooms, max_turns - (1 if prealigned else 2))
-    if rng.random() >= full_share or room < 1:
+    room = min(budget.most_regions, budget.max_zooms, budget.max_turns - (1 if prealigned else 2))
+    if rng.random() >= budget.full_share or room < 1:
         return "simplified", ()
     shown = {facs.AU_REGIONS[unit][0] for unit in units if unit in facs.AU_REGIONS}
     regions = [region for region in facs.REGIONS if region in shown] or list(facs.REGIONS)
@@ -150,7 +163,9 @@ def _thoughts_short(case: Case, rng: random.Random) -> list[str]:
 def _passive(case: Case, rng: random.Random) -> str:
     """Return the thought of a preset without tools; on a canvas at most three units come with their boxes."""
     if not case.units:
-        return f"{_sentence(rng.choice(words.RESTING))} {rng.choice(words.CONCLUDE_RESTING).format(emotion=case.emotion)}"
+        return (
+            f"{_sentence(rng.choice(words.RESTING))} {rng.choice(words.CONCLUDE_RESTING).format(emotion=case.emotion)}"
+        )
     boxed = sorted(unit for unit in case.units if unit in case.boxes)[:3]
     told = []
     for unit in sorted(case.units):

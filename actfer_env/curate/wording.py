@@ -18,7 +18,7 @@ UNIT_PHRASES = MappingProxyType({
     11: ("the fold beside the nose is deep", "the fold between nose and mouth is deepened"),
     12: ("the lip corners are pulled up", "the corners of the mouth go up and out", "the mouth curves upwards"),
     13: ("the lip corners are pulled up sharply", "the cheeks puff above sharp lip corners"),
-    14: ("the lip corners are tightened into dimples", "a dimple stands beside the mouth", "the lip corners are tucked in"),
+    14: ("the lip corners are tightened into dimples", "a dimple stands beside the mouth", "the lip corners tuck in"),
     15: ("the lip corners are pulled down", "the corners of the mouth droop", "the mouth curves downwards"),
     16: ("the lower lip is pulled down", "the lower lip goes down over the lower teeth"),
     17: ("the chin is raised", "the chin pushes the lower lip up", "the chin is wrinkled and pushed up"),
@@ -98,7 +98,8 @@ CONCLUDE_ONE = (
     "I read this as {emotion}.",
 )  # fmt: skip
 CONCLUDE_RESTING = (
-    "This is a {emotion} face.", "I read this as {emotion}.", "The expression is {emotion}.", "So the answer is {emotion}.",
+    "This is a {emotion} face.", "I read this as {emotion}.", "The expression is {emotion}.",
+    "So the answer is {emotion}.",
 )  # fmt: skip
 
 SHORT_NORMALISE = ("Raw picture: normalise first.", "Align the face first.")

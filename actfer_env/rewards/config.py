@@ -17,8 +17,8 @@ FallbackOf = Literal["own", "unzoomed"]
 """Whose answer the fallback judges: the rollout's own, or that of the group's members that did not zoom."""
 
 ContrastMembers = Literal["detected", "answered", "looked", "legal"]
-"""Whose task rewards enter delta, each leaving out what the one before does: rollouts whose detection did not fail; that
-answered; that looked before they answered; that broke no rule."""
+"""Whose task rewards enter delta, each leaving out what the one before does: rollouts whose detection did not fail;
+that answered; that looked before they answered; that broke no rule."""
 
 
 class RewardError(ActFERError, ValueError):
@@ -77,7 +77,8 @@ class UCGRPOConfig:
         structure_unlooked: Added for an answer on a raw image without detect_align, <= 0; chosen here.
         structure_floor: Lower bound of the structure term, <= 0; chosen here.
         structure_clean: Bonus of a clean legal trajectory, >= 0, also the upper bound; chosen here.
-        structure_thought: Added for each turn without a thought, <= 0; such a trajectory is not clean. Chosen here, off.
+        structure_thought: Added for each turn without a thought, <= 0; such a trajectory is not clean. Chosen here,
+            off.
         structure_section: Added where the answering turn's thought has no Global and no Local Analysis, <= 0; such a
             trajectory is not clean. Chosen here, off.
         structure_repair: Added for each repair that the lenient parser made, <= 0; such a trajectory is not clean.

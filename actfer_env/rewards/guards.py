@@ -92,8 +92,8 @@ def idle_terms(rollouts: Iterable[Rollout], config: UCGRPOConfig) -> list[str]:
 
 
 IDLE_AUS = (
-    "no sample has Action Units, so the AU term of the reward is idle: the emotion alone counts, with the utility, which "
-    "is not the paper's setting; 'actfer data curate' writes pseudo-AUs, dense_au=False says that it is meant"
+    "no sample has Action Units, so the AU term of the reward is idle: the emotion alone counts, with the utility, "
+    "which is not the paper's setting; 'actfer data curate' writes pseudo-AUs, dense_au=False says that it is meant"
 )
 """Line for a reward with an AU term on data without Action Units."""
 

@@ -1,4 +1,4 @@
-"""Thoughts and repairs of a rollout's turns, as far as a reward can see them: in its texts and in the parser's notes."""
+"""Thoughts and repairs of a rollout's turns, as a reward sees them: in its texts and in the parser's notes."""
 
 from __future__ import annotations
 

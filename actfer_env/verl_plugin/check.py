@@ -100,8 +100,8 @@ def _preset_problems(options: Mapping[str, Any] | None, path: str) -> Iterator[s
         yield f"ucgrpo.variant is {variant} and {path} asks as {preset}: set its chat to {{preset: {wanted}}}"
     elif variant in VARIANTS and not CHAT_PRESETS[preset].tools:
         yield (
-            f"ucgrpo.variant is {variant} and {path} asks as {preset}, which has no tools: leave out its chat's preset, "
-            f"or set ucgrpo.variant to one of {', '.join(OTHER_REWARDS)}"
+            f"ucgrpo.variant is {variant} and {path} asks as {preset}, which has no tools: leave out its chat's "
+            f"preset, or set ucgrpo.variant to one of {', '.join(OTHER_REWARDS)}"
         )
 
 

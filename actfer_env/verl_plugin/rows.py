@@ -171,8 +171,9 @@ def _rows(
 def _row(
     sample: Sample, dataset: Dataset, index: int, config: ParquetConfig, prompts: tuple[ChatConfig, EpisodeConfig]
 ) -> dict[str, Any]:
-    system, user = system_prompt(*prompts), user_prompt(
-        prompts[0], emotions=prompts[1].emotions, question=own_question(sample)
+    system, user = (
+        system_prompt(*prompts),
+        user_prompt(prompts[0], emotions=prompts[1].emotions, question=own_question(sample)),
     )
     mark = "" if config.images == "none" else "<image>"
     units = None if sample.aus is None else [facs.format_au(au) for au in sorted(sample.aus & prompts[1].known_aus)]

@@ -16,17 +16,17 @@ from hypothesis import strategies as st
 pytest.importorskip("pydantic", reason="needs pydantic: pip install 'actfer-env[data]'")
 pytest.importorskip("imagehash", reason="needs imagehash: pip install 'actfer-env[data]'")
 
-from actfer_env import facs  # noqa: E402
-from actfer_env.curate.curate import Curation, curate  # noqa: E402
-from actfer_env.curate.lines import Line, read_lines  # noqa: E402
-from actfer_env.curate.options import CurateOptions  # noqa: E402
-from actfer_env.curate.quality import faults, thought_faults  # noqa: E402
-from actfer_env.curate.sampling import Pilot, largest_remainder  # noqa: E402
-from actfer_env.curate.template import Case  # noqa: E402
-from actfer_env.data import load_dataset  # noqa: E402
-from actfer_env.data.duplicates import near_pairs  # noqa: E402
-from actfer_env.errors import DataError  # noqa: E402
-from actfer_env.rollout import write_rollouts  # noqa: E402
+from actfer_env import facs
+from actfer_env.curate.curate import Curation, curate
+from actfer_env.curate.lines import Line, read_lines
+from actfer_env.curate.options import CurateOptions
+from actfer_env.curate.quality import faults, thought_faults
+from actfer_env.curate.sampling import Pilot, largest_remainder
+from actfer_env.curate.template import Case
+from actfer_env.data import load_dataset
+from actfer_env.data.duplicates import near_pairs
+from actfer_env.errors import DataError
+from actfer_env.rollout import write_rollouts
 
 FIELDS: dict[str, Any] = {"detector": "curate-middle", "chat": SMALL, "views": "none"}
 
@@ -135,7 +135,9 @@ def test_processes_and_resumption_give_the_same_bytes(crowd: Path, tmp_path: Pat
 
 def test_tool_outputs_are_kept(crowd: Path, tmp_path: Path) -> None:
     run(crowd, tmp_path / "out", number=7, views="png", rl_size=1)
-    names = sorted(sorted(path.name for path in folder.iterdir()) for folder in (tmp_path / "out" / "views").glob("*/*"))
+    names = sorted(
+        sorted(path.name for path in folder.iterdir()) for folder in (tmp_path / "out" / "views").glob("*/*")
+    )
     with_face = sorted(["face.png", "raw.png", "tools.json", *(f"{region}.png" for region in facs.REGIONS)])
     assert names == sorted([with_face] * 2 + [["raw.png", "tools.json"]] * 5)  # five dark pictures, without a face
     calls = json.loads(next((tmp_path / "out" / "views").glob("*/*/tools.json")).read_text())["calls"]
@@ -183,7 +185,9 @@ def test_the_filter_counts_each_fault(crowd: Path) -> None:
     assert [why for why, _ in faults(good, degraded, sample, tools, options)] == ["quality: mode"]
     thoughts = ["the brows go up and " * 30, "ok, the brows are raised"]
     assert [kind for kind, _ in thought_faults(thoughts, options)] == ["repetition"]
-    assert [kind for kind, _ in thought_faults(["眉が上がっている。目が大きい。口が開いている。"], options)] == ["script"]
+    assert [kind for kind, _ in thought_faults(["眉が上がっている。目が大きい。口が開いている。"], options)] == [
+        "script"
+    ]
 
 
 @pytest.mark.parametrize(

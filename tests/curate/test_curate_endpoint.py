@@ -20,11 +20,11 @@ pytest.importorskip("openai", reason="needs openai: pip install 'actfer-env[api]
 pytest.importorskip("pydantic", reason="needs pydantic: pip install 'actfer-env[data]'")
 pytest.importorskip("imagehash", reason="needs imagehash: pip install 'actfer-env[data]'")
 
-from actfer_env.agents.endpoint import EndpointConfig, EndpointError  # noqa: E402
-from actfer_env.curate.curate import Curation, curate  # noqa: E402
-from actfer_env.curate.lines import read_lines  # noqa: E402
-from actfer_env.curate.options import CurateOptions  # noqa: E402
-from actfer_env.data import load_dataset  # noqa: E402
+from actfer_env.agents.endpoint import EndpointConfig, EndpointError
+from actfer_env.curate.curate import Curation, curate
+from actfer_env.curate.lines import read_lines
+from actfer_env.curate.options import CurateOptions
+from actfer_env.data import load_dataset
 
 SERVER = ROOT / "tests" / "curate_server.py"
 FIELDS: dict[str, Any] = {"writer": "endpoint", "detector": "curate-middle", "chat": SMALL, "views": "none", "attempts": 6,
@@ -68,7 +68,9 @@ def run(server: Remote, data: Path, out: Path, concurrency: int = 4, **fields: A
 
 
 def responses(out: Path) -> dict[str, dict[str, Any]]:
-    rows = [json.loads(line) for path in sorted((out / "responses").iterdir()) for line in path.read_text().splitlines()]
+    rows = [
+        json.loads(line) for path in sorted((out / "responses").iterdir()) for line in path.read_text().splitlines()
+    ]
     assert len({row["key"] for row in rows}) == len(rows)
     return {row["key"]: row for row in rows}
 
@@ -127,7 +129,11 @@ def test_killed_and_resumed_without_a_lost_or_doubled_sample(serve: Callable[...
 
 def plain(text: str) -> str:
     """Leave out the keys of answers, which name the server's address."""
-    rows = [json.loads(line) for line in text.splitlines()] if text.startswith('{"schema": 1, "id"') else [json.loads(text)]
+    rows = (
+        [json.loads(line) for line in text.splitlines()]
+        if text.startswith('{"schema": 1, "id"')
+        else [json.loads(text)]
+    )
     return json.dumps([{**row, "responses": None} for row in rows])
 
 
@@ -144,7 +150,9 @@ def test_a_finished_curation_asks_nothing_and_other_settings_are_refused(
         run(server, data, tmp_path / "out", strategy="eliminate")
 
 
-def test_wrong_emotions_are_struck_off_and_the_truth_is_never_told(serve: Callable[..., Remote], tmp_path: Path) -> None:
+def test_wrong_emotions_are_struck_off_and_the_truth_is_never_told(
+    serve: Callable[..., Remote], tmp_path: Path
+) -> None:
     """The server always takes the first candidate, so that the last but one is reached by exclusion."""
     data = write_set(tmp_path / "data", 3, labels=("neutral", "anger", "contempt"))
     found = run(serve(), data, tmp_path / "out", strategy="eliminate", rl_size=0)

@@ -89,7 +89,9 @@ def test_a_question_of_ones_own_is_in_the_prompt(curated: Path, tiny: Path, tmp_
     assert all(row["messages"][0]["content"].count('"zoom_in"') for row in rows)
     for row in rows:
         assert sum(message["content"].count("<image>") for message in row["messages"]) == len(row["images"])
-        assert [message["role"] for message in row["messages"][1:]] == ["user", "assistant"] * (len(row["messages"]) // 2)
+        assert [message["role"] for message in row["messages"][1:]] == ["user", "assistant"] * (
+            len(row["messages"]) // 2
+        )
 
 
 def test_llamafactory_alternates_and_keeps_pictures_as_files(curated: Path, tiny: Path, tmp_path: Path) -> None:
@@ -127,13 +129,17 @@ def test_the_rl_set_is_a_data_set_with_its_targets(curated: Path, tmp_path: Path
     dataset = load_dataset("curated", curated)
     lines = {line.id: line for line in Curated.open(curated / "rl.jsonl").lines()}
     assert {sample.id for sample in dataset} == set(lines) and len(dataset) == 3
-    assert all(sample.aus == lines[sample.id].units and sample.emotion == lines[sample.id].emotion for sample in dataset)
+    assert all(
+        sample.aus == lines[sample.id].units and sample.emotion == lines[sample.id].emotion for sample in dataset
+    )
     pytest.importorskip("pyarrow")
     assert check_parquet(write_parquet(dataset, tmp_path / "verl")) == 3
 
 
 @pytest.mark.parametrize("to", FORMATS)
-def test_nothing_is_left_where_an_export_fails(to: str, curated: Path, tiny: Path, tmp_path: Path, monkeypatch: Any) -> None:
+def test_nothing_is_left_where_an_export_fails(
+    to: str, curated: Path, tiny: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
     source = Curated.open(curated)
     if to == "facial_r1":
         monkeypatch.setattr("actfer_env.curate.exports.load_jsonl", lambda path: [])

@@ -9,13 +9,13 @@ import pytest
 
 pytest.importorskip("pydantic", reason="needs pydantic: pip install 'actfer-env[data]'")
 
-from actfer_env import facs  # noqa: E402
-from actfer_env.chat import ChatConfig, parse_turn  # noqa: E402
-from actfer_env.curate import wording  # noqa: E402
-from actfer_env.curate.options import CurateOptions  # noqa: E402
-from actfer_env.curate.quality import thought_faults  # noqa: E402
-from actfer_env.curate.template import Case, plan, turn_count, write_turns  # noqa: E402
-from actfer_env.rewards.thoughts import thought_of  # noqa: E402
+from actfer_env import facs
+from actfer_env.chat import ChatConfig, parse_turn
+from actfer_env.curate import wording
+from actfer_env.curate.options import CurateOptions
+from actfer_env.curate.quality import thought_faults
+from actfer_env.curate.template import Case, plan, turn_count, write_turns
+from actfer_env.rewards.thoughts import thought_of
 
 STRICT = ChatConfig(parsing="strict")
 MODES = (("full", ("mouth-chin", "nose")), ("full", ("forehead-eyebrow",)), ("simplified", ()), ("degraded", ()))
@@ -58,7 +58,9 @@ def test_wording_varies_and_a_seed_fixes_it() -> None:
 
 
 def test_strength_side_and_region_are_told_where_they_are_known() -> None:
-    case = Case("contempt", frozenset({12, 14}), "full", ("mouth-chin",), sides={14: "left"}, intensities={12: 2, 14: 5})
+    case = Case(
+        "contempt", frozenset({12, 14}), "full", ("mouth-chin",), sides={14: "left"}, intensities={12: 2, 14: 5}
+    )
     last = write_turns(case, STRICT, "full", random.Random(0))[-1]
     assert ", if slightly (AU12)" in last and "on the left of the picture, and very much so (AU14)" in last
     assert "In the crop of the mouth," in last
@@ -83,11 +85,15 @@ def test_presets_without_tools_get_one_turn(preset: str, boxes: int) -> None:
 
 
 def test_the_plan_follows_detection_and_the_budget() -> None:
-    def planned(found: bool = True, prealigned: bool = False, turns: int = 6, zooms: int = 4, share: float = 1.0) -> set:
+    def planned(
+        found: bool = True, prealigned: bool = False, turns: int = 6, zooms: int = 4, share: float = 1.0
+    ) -> set:
         return {plan(frozenset({12, 4}), found, prealigned, True, random.Random(seed), full_share=share, most_regions=2,
                      max_zooms=zooms, max_turns=turns)[0] for seed in range(9)}  # fmt: skip
 
-    assert planned() == {"full"} and planned(share=0.0) == {"simplified"} and planned(share=0.5) == {"full", "simplified"}
+    assert (
+        planned() == {"full"} and planned(share=0.0) == {"simplified"} and planned(share=0.5) == {"full", "simplified"}
+    )
     assert planned(found=False) == {"degraded"}
     assert planned(zooms=0) == planned(turns=2) == {"simplified"} and planned(turns=2, prealigned=True) == {"full"}
     regions = {plan(frozenset({12, 4}), True, False, True, random.Random(seed), full_share=1, most_regions=2, max_zooms=4,

@@ -67,11 +67,15 @@ def test_a_played_conversation_without_thoughts_is_clean_when_lenient_and_pays_w
     assert rollout.violations == () and structure_reward(rollout, UCGRPOConfig()) == pytest.approx(0.05)
     # 3 x -0.1 for thoughts, 3 x -0.05 for repairs (stray text, Python literal, plain answer)
     assert structure_reward(rollout, STRICT) == pytest.approx(-0.45)
-    (line,) = [one for one in UCGRPO(STRICT).explain([rollout], UCGRPO(STRICT).score([rollout]), 0) if "structure" in one]
+    (line,) = [
+        one for one in UCGRPO(STRICT).explain([rollout], UCGRPO(STRICT).score([rollout]), 0) if "structure" in one
+    ]
     assert "3 x -0.10 for turns without a thought and 3 x -0.05 for repairs of the parser = -0.45" in line
 
 
-@given(st.lists(st.sampled_from(["<think>", "</think>", "<answer>", "</answer>", "<tool_call>", " a ", "b"]), max_size=9))
+@given(
+    st.lists(st.sampled_from(["<think>", "</think>", "<answer>", "</answer>", "<tool_call>", " a ", "b"]), max_size=9)
+)
 def test_a_thought_is_what_the_parser_takes_for_one(parts: list[str]) -> None:
     text = "".join(parts)
     found = parse_turn(text, ChatConfig()).thinking

@@ -17,7 +17,6 @@ from actfer_env.plugins import changes
 from actfer_env.sample import Sample
 from actfer_env.tools.wire import Wire
 
-
 QUESTION = 2_000
 """Characters of a sample's own question that are shown (chosen here)."""
 _MARK = re.compile(r"<image>|<video>|<\|[^|<>]*\|>|<\|")
