@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 DESCRIPTION = (
-    "The brows are level and the forehead is smooth. The lids are relaxed. The lip corners are drawn up and out and the "
-    "cheeks are pushed up under the eyes, more on one side. The light comes from the left."
+    "The brows are level and the forehead is smooth. The lids are relaxed. The lip corners are drawn up and out and "
+    "the cheeks are pushed up under the eyes, more on one side. The light comes from the left."
 )
 WORDS = ("lids narrow", "brows rise", "jaw hangs low", "skin wrinkles", "corners move", "cheeks lift", "mouth opens")
 GARBAGE: tuple[Any, ...] = (
-    "", "I am sorry, what?", '{"thoughts": ["', "[1, 2, 3]", '{"units": [{"au": "AU99", "words": "x"}], "thoughts": []}',
-    b"<html>busy</html>", {"choices": []}, "<think>hm</think><answer>joy and fear</answer>",
+    "", "I am sorry, what?", '{"thoughts": ["', "[1, 2, 3]",
+    '{"units": [{"au": "AU99", "words": "x"}], "thoughts": []}', b"<html>busy</html>", {"choices": []}, "<think>hm</think><answer>joy and fear</answer>",
 )  # fmt: skip
 
 

@@ -204,8 +204,9 @@ def _checked_thoughts(
         raise FaultError(['"thoughts" must be a list of texts, none of them empty.'])
     issues = [f'"thoughts" must have {wanted} entries, one for each turn.'] if len(thoughts) != wanted else []
     low, high = options.thought_characters
-    issues += [f"thought {n} has {len(one)} characters, {low} to {high} are allowed." for n, one in enumerate(thoughts, 1)
-               if not low <= len(one.strip()) <= high]  # fmt: skip
+    lengths = [(n, len(one.strip())) for n, one in enumerate(thoughts, 1)]
+    issues += [f"thought {n} has {size} characters, {low} to {high} are allowed." for n, size in lengths
+               if not low <= size <= high]  # fmt: skip
     if any("<" in one for one in thoughts):
         issues.append("a thought holds no tags.")
     last = thoughts[-1] if thoughts else ""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from curate_data import SMALL, write_set
+from helpers import ANSWER, DETECT, answered
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -83,8 +84,6 @@ def test_the_histograms_are_as_asked_within_one_line(tmp_path: Path) -> None:
 
 def test_the_rl_set_leans_toward_what_a_pilot_gets_wrong(tmp_path: Path) -> None:
     data = write_set(tmp_path / "data", 200, labels=("neutral", "neutral", "neutral", "fear"))
-    from helpers import answered
-
     wrong = {"fear": {3}, "neutral": set()}
     rollouts = []
     for number in range(200):
@@ -168,9 +167,10 @@ def test_the_filter_counts_each_fault(crowd: Path) -> None:
     sample = load_dataset("jsonl", crowd)[9]
     tools = chat_tools("curate-middle", options.chat_config)
     case = Case("fear", frozenset({1, 2}), "simplified")
-    good = ['<think>I normalise the picture first.</think><tool_call>{"name": "detect_align", "arguments": {}}</tool_call>',
-            '<think>Global Analysis: brows up (AU1), (AU2). Fear.</think><answer>{"emotion": "fear", "aus": ["AU1", "AU2"]}'
-            "</answer>"]  # fmt: skip
+    good = [
+        f"<think>I normalise the picture first.</think>{DETECT}",
+        f"<think>Global Analysis: brows up (AU1), (AU2). Fear.</think>{ANSWER}",
+    ]
     assert list(faults(good, case, sample, tools, options)) == []
 
     def reasons(first: str = good[0], last: str = good[1]) -> list[str]:

@@ -27,8 +27,8 @@ from actfer_env.curate.options import CurateOptions
 from actfer_env.data import load_dataset
 
 SERVER = ROOT / "tests" / "curate_server.py"
-FIELDS: dict[str, Any] = {"writer": "endpoint", "detector": "curate-middle", "chat": SMALL, "views": "none", "attempts": 6,
-                          "rl_size": 4, "seed": 3}  # fmt: skip
+FIELDS: dict[str, Any] = {"writer": "endpoint", "detector": "curate-middle", "chat": SMALL, "views": "none",
+                          "attempts": 6, "rl_size": 4, "seed": 3}  # fmt: skip
 
 
 class Remote:
@@ -100,8 +100,8 @@ def test_killed_and_resumed_without_a_lost_or_doubled_sample(serve: Callable[...
     whole = run(serve("--garbage", "0.33"), data, tmp_path / "whole", shard_size=5)
     server, out = serve("--garbage", "0.33", "--slow", "0.1"), tmp_path / "out"
     command = [
-        sys.executable, "-m", "actfer_env", "--import", "curate_data", "data", "curate", str(data), "--writer", "endpoint",
-        "--endpoint", server.url, "--model", "m", "--detector", "curate-middle", "--out", str(out), "--seed", "3",
+        sys.executable, "-m", "actfer_env", "--import", "curate_data", "data", "curate", str(data), "--writer",
+        "endpoint", "--endpoint", server.url, "--model", "m", "--detector", "curate-middle", "--out", str(out), "--seed", "3",
         "--attempts", "6", "--views", "none", "--rl-size", "4", "--concurrency", "2", "--set", "shard_size=5",
         *(part for name, value in SMALL.items() for part in ("--chat", f"{name}={value}")),
     ]  # fmt: skip
@@ -199,8 +199,8 @@ def test_the_token_budget_stops_and_the_same_call_goes_on(serve: Callable[..., R
 def test_a_dry_run_sends_nothing(serve: Callable[..., Remote], tmp_path: Path) -> None:
     data, server = write_set(tmp_path / "data", 6, units=False, labels=("fear",)), serve()
     done = subprocess.run(
-        [sys.executable, "-m", "actfer_env", "data", "curate", str(data), "--writer", "endpoint", "--endpoint", server.url,
-         "--model", "m", "--dry-run", "--price", "1", "4", "--out", str(tmp_path / "out")],
+        [sys.executable, "-m", "actfer_env", "data", "curate", str(data), "--writer", "endpoint", "--endpoint",
+         server.url, "--model", "m", "--dry-run", "--price", "1", "4", "--out", str(tmp_path / "out")],
         capture_output=True, text=True, check=False, env={**os.environ, "OPENAI_API_KEY": ""}, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

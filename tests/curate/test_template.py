@@ -14,18 +14,20 @@ from actfer_env.chat import ChatConfig, parse_turn
 from actfer_env.curate import wording
 from actfer_env.curate.options import CurateOptions
 from actfer_env.curate.quality import thought_faults
-from actfer_env.curate.template import Case, plan, turn_count, write_turns
+from actfer_env.curate.template import Budget, Case, plan, turn_count, write_turns
 from actfer_env.rewards.thoughts import thought_of
 
 STRICT = ChatConfig(parsing="strict")
 MODES = (("full", ("mouth-chin", "nose")), ("full", ("forehead-eyebrow",)), ("simplified", ()), ("degraded", ()))
+UNITS = frozenset({12, 4})
 NAMED = re.compile(r"\(AU(\d+)\)")
 
 
 def cases() -> list[Case]:
     return [
         Case(emotion, facs.prototype_aus(emotion, facs.AU_NAMES), mode, regions, prealigned, both)  # type: ignore[arg-type]
-        for emotion in facs.EMOTIONS for mode, regions in MODES for prealigned in (False, True) for both in (False, True)
+        for emotion in facs.EMOTIONS for mode, regions in MODES
+        for prealigned in (False, True) for both in (False, True)
         if not (prealigned and mode == "degraded")
     ]  # fmt: skip
 
@@ -86,18 +88,16 @@ def test_presets_without_tools_get_one_turn(preset: str, boxes: int) -> None:
 
 def test_the_plan_follows_detection_and_the_budget() -> None:
     def planned(
-        found: bool = True, prealigned: bool = False, turns: int = 6, zooms: int = 4, share: float = 1.0
-    ) -> set:
-        return {plan(frozenset({12, 4}), found, prealigned, True, random.Random(seed), full_share=share, most_regions=2,
-                     max_zooms=zooms, max_turns=turns)[0] for seed in range(9)}  # fmt: skip
+        found: bool = True, aligned: bool = False, turns: int = 6, zooms: int = 4, share: float = 1
+    ) -> set[str]:
+        budget = Budget(share, 2, zooms, turns)
+        return {plan(UNITS, found, aligned, True, random.Random(seed), budget)[0] for seed in range(9)}
 
-    assert (
-        planned() == {"full"} and planned(share=0.0) == {"simplified"} and planned(share=0.5) == {"full", "simplified"}
-    )
+    assert planned() == {"full"} and planned(share=0.0) == {"simplified"}
+    assert planned(share=0.5) == {"full", "simplified"}
     assert planned(found=False) == {"degraded"}
-    assert planned(zooms=0) == planned(turns=2) == {"simplified"} and planned(turns=2, prealigned=True) == {"full"}
-    regions = {plan(frozenset({12, 4}), True, False, True, random.Random(seed), full_share=1, most_regions=2, max_zooms=4,
-                    max_turns=6)[1] for seed in range(30)}  # fmt: skip
+    assert planned(zooms=0) == planned(turns=2) == {"simplified"} and planned(turns=2, aligned=True) == {"full"}
+    regions = {plan(UNITS, True, False, True, random.Random(seed), Budget(1, 2, 4, 6))[1] for seed in range(30)}
     assert {region for one in regions for region in one} == {"forehead-eyebrow", "mouth-chin"}
 
 
