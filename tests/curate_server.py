@@ -23,9 +23,15 @@ DESCRIPTION = (
 )
 WORDS = ("lids narrow", "brows rise", "jaw hangs low", "skin wrinkles", "corners move", "cheeks lift", "mouth opens")
 GARBAGE: tuple[Any, ...] = (
-    "", "I am sorry, what?", '{"thoughts": ["', "[1, 2, 3]",
-    '{"units": [{"au": "AU99", "words": "x"}], "thoughts": []}', b"<html>busy</html>", {"choices": []}, "<think>hm</think><answer>joy and fear</answer>",
-)  # fmt: skip
+    "",
+    "I am sorry, what?",
+    '{"thoughts": ["',
+    "[1, 2, 3]",
+    '{"units": [{"au": "AU99", "words": "x"}], "thoughts": []}',
+    b"<html>busy</html>",
+    {"choices": []},
+    "<think>hm</think><answer>joy and fear</answer>",
+)
 
 
 def text_of(messages: list[dict[str, Any]]) -> str:

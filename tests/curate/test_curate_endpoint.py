@@ -99,12 +99,11 @@ def test_killed_and_resumed_without_a_lost_or_doubled_sample(serve: Callable[...
     data = write_set(tmp_path / "data", 18, labels=("happiness", "fear"))
     whole = run(serve("--garbage", "0.33"), data, tmp_path / "whole", shard_size=5)
     server, out = serve("--garbage", "0.33", "--slow", "0.1"), tmp_path / "out"
-    command = [
-        sys.executable, "-m", "actfer_env", "--import", "curate_data", "data", "curate", str(data), "--writer",
-        "endpoint", "--endpoint", server.url, "--model", "m", "--detector", "curate-middle", "--out", str(out), "--seed", "3",
-        "--attempts", "6", "--views", "none", "--rl-size", "4", "--concurrency", "2", "--set", "shard_size=5",
-        *(part for name, value in SMALL.items() for part in ("--chat", f"{name}={value}")),
-    ]  # fmt: skip
+    options = f"--writer endpoint --endpoint {server.url} --model m --detector curate-middle --out {out} --seed 3"
+    options += " --attempts 6 --views none --rl-size 4 --concurrency 2 --set shard_size=5"
+    options += "".join(f" --chat {name}={value}" for name, value in SMALL.items())
+    command = [sys.executable, "-m", "actfer_env", "--import", "curate_data", "data", "curate", str(data)]
+    command += options.split()
     surroundings = {**os.environ, "PYTHONPATH": str(ROOT / "tests"), "OPENAI_API_KEY": ""}
     for wanted in (12, 30):  # killed twice, in the middle of answers
         process = subprocess.Popen(command, env=surroundings, stderr=subprocess.DEVNULL, cwd=tmp_path)
