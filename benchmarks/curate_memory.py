@@ -1,6 +1,7 @@
 """Memory of a curation over many samples: the template writer on small drawn squares, which cost little to make.
 
 python benchmarks/curate_memory.py [SAMPLES ...]            default: 2000 20000 100000
+python benchmarks/curate_memory.py --drawing [SAMPLES ...]  of lines that one line stands for, the drawing of the sets alone
 Each number runs in a process of its own. Printed: its time, the peak of its memory, and what the start alone took. A
 face is "found" in the middle of every picture; everything else (episodes, quality filter, journals, hashes, drawing the
 sets) is the package's own.
@@ -8,6 +9,7 @@ sets) is the package's own.
 
 from __future__ import annotations
 
+import json
 import resource
 import subprocess
 import sys
@@ -20,8 +22,10 @@ from pathlib import Path
 import numpy as np
 
 from actfer_env import facs
-from actfer_env.curate.curate import curate
+from actfer_env.curate.curate import _draw_sets, curate
+from actfer_env.curate.journals import Outcomes
 from actfer_env.curate.options import CurateOptions
+from actfer_env.curate.sampling import Pilot
 from actfer_env.data import register_dataset
 from actfer_env.images import RGB
 from actfer_env.sample import Dataset, Sample
@@ -84,12 +88,41 @@ def run(count: int) -> None:
               f"after 50 samples; SFT {found.sets['sft']['lines']}, RL {found.sets['rl']['lines']}")  # fmt: skip
 
 
+def draw(count: int) -> None:
+    """Write outcomes that differ in id, person, emotion and hash, and draw the sets from them."""
+    register_detector("curate-benchmark", Middle)
+    register_dataset("squares", lambda root, n=count: Squares(n))
+    options = CurateOptions.build(detector="curate-benchmark", chat=SMALL, views="none")
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "first"
+        curate(Dataset("squares", Squares(50), {"name": "squares", "n": 50}), place, options)
+        line = json.loads((place / "sft.jsonl").read_text().splitlines()[0])
+        outcomes = Outcomes(Path(folder) / "all", count, options.shard_size, sync=False)
+        outcomes.thumbnails[:] = rng.integers(-127, 128, outcomes.thumbnails.shape, dtype=np.int8)
+        outcomes.folder.mkdir()
+        for shard in range(outcomes.shards):
+            with outcomes.journal(shard).path.open("w", encoding="utf-8") as file:
+                for index in outcomes.members(shard):
+                    own = {"id": f"square-{index}", "index": index, "subject": f"person-{index // 3}",
+                           "emotion": facs.EMOTIONS[min(index % 11, 7)], "picture": f"{index:032x}",
+                           "hash": f"{int(rng.integers(0, 2**63)):016x}"}  # fmt: skip
+                    row = {"schema": 1, "index": index, "id": own["id"], "line": {**line, **own}}
+                    file.write(json.dumps(row) + "\n")
+        before, start = peak(), time.perf_counter()
+        found = _draw_sets(outcomes, options, Pilot(), None)
+        seconds = time.perf_counter() - start
+        print(f"{count} lines drawn in {seconds:.0f} s, peak {peak():.0f} MiB, of which {before:.0f} MiB before; "
+              f"SFT {found.sets['sft']['lines']}, RL {found.sets['rl']['lines']}", flush=True)  # fmt: skip
+
+
 def main() -> None:
-    if sys.argv[1:2] == ["--one"]:
-        run(int(sys.argv[2]))
+    if sys.argv[1:2] in (["--one"], ["--draw"]):
+        (run if sys.argv[1] == "--one" else draw)(int(sys.argv[2]))
         return
-    for count in map(int, sys.argv[1:] or ("2000", "20000", "100000")):
-        subprocess.run([sys.executable, __file__, "--one", str(count)], check=True)
+    drawing = sys.argv[1:2] == ["--drawing"]
+    for count in map(int, sys.argv[1 + drawing :] or ("2000", "20000", "100000")):
+        subprocess.run([sys.executable, __file__, "--draw" if drawing else "--one", str(count)], check=True)
 
 
 if __name__ == "__main__":

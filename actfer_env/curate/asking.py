@@ -33,7 +33,7 @@ class FaultError(Exception):
     """An answer that fails its checks.
 
     Args:
-        issues: What is wrong with it, in words for the model; each is a whole sentence.
+        issues: Faults of the answer in words for the model, each a whole sentence.
         kind: Kind of the fault, by which it is counted.
     """
 

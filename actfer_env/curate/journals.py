@@ -15,7 +15,7 @@ PIXELS = 1024
 
 
 class Outcomes:
-    """What became of the samples of a data set, in files of `shard_size` samples, and thumbnails beside them.
+    """Outcomes of the samples of a data set, in files of `shard_size` samples, and thumbnails beside them.
 
     Args:
         folder: The curation's folder.

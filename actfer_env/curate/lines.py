@@ -85,7 +85,7 @@ class Line(BaseModel):
 
 
 class Outcome(BaseModel):
-    """What became of a sample: a line, or the reason why there is none.
+    """Outcome of a sample: a line, or the reason why there is none.
 
     Attributes:
         index: The sample's place in its data set.

@@ -1,4 +1,4 @@
-"""What a curated folder says of itself: ``curate.json``."""
+"""The record of a curated folder, ``curate.json``: its settings, and what else decides its lines."""
 
 from __future__ import annotations
 

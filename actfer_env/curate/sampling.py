@@ -85,7 +85,7 @@ class Choice:
 
 @dataclass
 class Pilot:
-    """How often a pilot's answers were right, by sample and by emotion.
+    """Accuracy of a pilot, by sample and by emotion.
 
     Attributes:
         samples: Sample id -> (right, all).

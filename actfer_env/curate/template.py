@@ -20,7 +20,7 @@ from actfer_env.curate.lines import Mode
 
 @dataclass(frozen=True)
 class Case:
-    """What is known of a sample before its trajectory is written.
+    """Facts of a sample that are known before its trajectory is written.
 
     Attributes:
         emotion: The target.
