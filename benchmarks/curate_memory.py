@@ -1,7 +1,7 @@
 """Memory of a curation over many samples: the template writer on small drawn squares, which cost little to make.
 
 python benchmarks/curate_memory.py [SAMPLES ...]            default: 2000 20000 100000
-python benchmarks/curate_memory.py --drawing [SAMPLES ...]  of lines that one line stands for, the drawing of the sets alone
+python benchmarks/curate_memory.py --drawing [SAMPLES ...]  the drawing of the sets alone, of made-up lines
 Each number runs in a process of its own. Printed: its time, the peak of its memory, and what the start alone took. A
 face is "found" in the middle of every picture; everything else (episodes, quality filter, journals, hashes, drawing the
 sets) is the package's own.
@@ -105,7 +105,7 @@ def draw(count: int) -> None:
             with outcomes.journal(shard).path.open("w", encoding="utf-8") as file:
                 for index in outcomes.members(shard):
                     own = {"id": f"square-{index}", "index": index, "subject": f"person-{index // 3}",
-                           "emotion": facs.EMOTIONS[min(index % 11, 7)], "picture": f"{index:032x}",
+                           "emotion": facs.EMOTIONS[min(index % 11, 7)], "picture": f"{index:08x}" * 4,
                            "hash": f"{int(rng.integers(0, 2**63)):016x}"}  # fmt: skip
                     row = {"schema": 1, "index": index, "id": own["id"], "line": {**line, **own}}
                     file.write(json.dumps(row) + "\n")
