@@ -247,3 +247,17 @@ def test_metrics_tell_of_thoughts_repairs_and_who_was_contrasted() -> None:
     assert (
         found["ucgrpo/thoughts"] == 0.5 and found["ucgrpo/repairs"] == 0.0 and found["ucgrpo/contrast_members"] == 0.5
     )
+
+
+def test_each_papers_reward_needs_its_own_way_of_asking(tmp_path: Path) -> None:
+    pytest.importorskip("omegaconf", reason="needs verl: pip install 'actfer-env[verl]'")
+    from actfer_env.verl_plugin.check import _preset_problems
+
+    def told(variant: str | None, chat: str) -> str:
+        path = tmp_path / "loop.yaml"
+        path.write_text(f"- {{name: actfer_agent, chat: {chat}}}\n")
+        return "".join(_preset_problems(None if variant is None else {"variant": variant}, str(path)))
+
+    assert told(None, "{}") == told("full", "{}") == told("tag", "{preset: tag}") == ""
+    assert "ucgrpo.variant is tag" in told("tag", "{}") and "set its chat to {preset: tag}" in told("tag", "{}")
+    assert "which has no tools" in told("full", "{preset: facial_r1}")
