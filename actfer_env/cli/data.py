@@ -193,6 +193,7 @@ def data_precompute(  # noqa: PLR0913, PLR0917  (each argument is an option of t
     target: TargetArgument,
     out: OutOption = Path("actfer-detections"),
     detector: DetectorOption = "auto",
+    root: RootOption = None,
     split: SplitOption = None,
     number: Annotated[int | None, typer.Option("--number", "-n", min=1, help="Samples; all if left out.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
@@ -208,7 +209,7 @@ def data_precompute(  # noqa: PLR0913, PLR0917  (each argument is an option of t
     from actfer_env.data.precompute import PrecomputeConfig, precompute
     from actfer_env.tools import make_detector
 
-    dataset = open_dataset(target, split, skip_broken, preset=preset, number=number)
+    dataset = open_dataset(target, split, skip_broken, preset=preset, number=number, root=root)
     config = PrecomputeConfig(detector, shard_size, number, workers, part)
     make_detector(detector)  # a wrong one is refused before the bar appears
     with progress_bar() as progress:
