@@ -15,6 +15,7 @@ PACKAGES = {
     "pyarrow": "verl", "verl": "verl", "imagehash": "data", "datasets": "data",
     "scikit-learn": "tables", "pandas": "tables", "rouge-score": "tables",
     "mcp": "mcp", "trl": "trl", "peft": "trl",
+    "pydantic": "data",
 }  # fmt: skip
 """Distribution -> the extra that brings it."""
 

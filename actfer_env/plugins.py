@@ -138,7 +138,7 @@ class Registry(Mapping[str, T], Generic[T]):
                 f"({_line(value)}): {CURE}"
             )
         self._known[name] = value
-        del _received[self.group][name]
+        _received[self.group].pop(name, None)  # gone where its module registers when it is imported
 
     def _load(self, point: EntryPoint) -> bool:
         """Load a plug-in; a broken one is named once, in a warning."""

@@ -334,3 +334,36 @@ def test_the_script_avoids_what_would_cost_time_or_memory(tmp_path: Path) -> Non
     assert not [one for one in command if "micro_batch_size_per_gpu" in one]  # a pass for each rollout
     (loop,) = yaml.safe_load((tmp_path / "out" / "agent_loop.yaml").read_text())
     assert loop["score_here"] is True  # else verl's reward workers process every picture once more
+
+
+def test_rows_without_units_leave_the_au_term_idle(good: dict[str, Any], tmp_path: Path) -> None:
+    def rows(*units: list[str] | None) -> dict[str, Any]:
+        truths = [{"style": "rule", "ground_truth": json.dumps({"emotion": "fear", "aus": one})} for one in units]
+        path = tmp_path / "train.parquet"
+        pq.write_table(pa.table({"reward_model": truths}), path)
+        return put(good, "data.train_files", [str(path)])
+
+    told = [line for line in launch.machine_notes(rows(None, None)) if "AU term" in line]
+    assert len(told) == 1 and "actfer data curate" in told[0]
+    assert not [line for line in launch.machine_notes(rows(None, [])) if "AU term" in line]  # an empty list is a target
+    emotion = put(rows(None), "ucgrpo.variant", "emotion_only")
+    assert not [line for line in launch.machine_notes(emotion) if "AU term" in line]
+
+
+def test_the_script_is_strict_unless_told_otherwise_and_asks_as_the_reward_reads(tmp_path: Path) -> None:
+    import yaml
+
+    def chat(**settings: str) -> tuple[dict[str, Any], list[str]]:
+        command = command_of(tmp_path, **settings)
+        (loop,) = yaml.safe_load((tmp_path / "out" / "agent_loop.yaml").read_text())
+        return loop["chat"], command
+
+    found, command = chat()
+    assert found == {"parsing": "strict"} and "+ucgrpo.format=strict" in command
+    found, command = chat(FORMAT="lenient")
+    assert found == {} and "+ucgrpo.format=lenient" in command
+    found, command = chat(VARIANT="tag")
+    assert found == {"parsing": "strict", "preset": "tag"} and "+ucgrpo.variant=tag" in command
+    own = tmp_path / "own.yaml"
+    own.write_text((VERL_EXAMPLE / "agent_loop.yaml").read_text().replace("chat: {}", "chat: {parsing: lenient}"))
+    assert chat(LOOP=str(own))[0] == {"parsing": "lenient"}

@@ -212,3 +212,52 @@ def test_a_checkpoint_of_another_reward_is_not_gone_on_with(tmp_path: Path) -> N
         StepScorer(UCGRPOConfig(zoom_cost=0.1)).load(tmp_path)
     (tmp_path / "ucgrpo_reward.json").unlink()  # as an older version left it
     StepScorer(UCGRPOConfig(zoom_cost=0.1)).load(tmp_path)
+
+
+def test_the_format_is_chosen_beside_the_variant() -> None:
+    assert reward_config({"variant": "full"}) == UCGRPOConfig()
+    strict = reward_config({"variant": "full", "format": "strict"})
+    assert isinstance(strict, UCGRPOConfig)
+    assert (strict.structure_thought, strict.structure_repair) == (-0.1, -0.05)
+    assert reward_config({"format": "strict", "structure_repair": 0.0}).structure_repair == 0.0  # type: ignore[union-attr]
+    assert reward_config({"variant": "task_only", "format": "strict"}) == UCGRPOConfig.variant("task_only")
+    assert type(reward_config({"variant": "tag", "format": "strict"})).__name__ == "TAGReward"
+    with pytest.raises(RewardError, match=r"unknown ucgrpo\.format 'loose': use one of lenient, strict"):
+        reward_config({"format": "loose"})
+
+
+def test_a_checkpoint_of_a_version_without_the_newer_constants_is_resumed(tmp_path: Path) -> None:
+    scorer = StepScorer(UCGRPOConfig())
+    scorer.save(tmp_path)
+    path = tmp_path / "ucgrpo_reward.json"
+    kept = json.loads(path.read_text())
+    for name in ("structure_thought", "structure_section", "structure_repair", "contrast_members"):
+        del kept[name]
+    path.write_text(json.dumps(kept))
+    StepScorer(UCGRPOConfig()).load(tmp_path)
+    with pytest.raises(DataError, match="contrast_members is legal"):
+        StepScorer(UCGRPOConfig(contrast_members="legal")).load(tmp_path)
+
+
+def test_metrics_tell_of_thoughts_repairs_and_who_was_contrasted() -> None:
+    group = [replace(rollout("fear", True), texts=("<think>a</think>x", "y")), rollout(None)]
+    scorer = StepScorer(UCGRPOConfig(contrast_members="legal"))
+    _, rollouts, scores = scorer.score(["u"] * 2, fields(*group), [False] * 2)
+    found = scorer.metrics(rollouts, scores)
+    assert (
+        found["ucgrpo/thoughts"] == 0.5 and found["ucgrpo/repairs"] == 0.0 and found["ucgrpo/contrast_members"] == 0.5
+    )
+
+
+def test_each_papers_reward_needs_its_own_way_of_asking(tmp_path: Path) -> None:
+    pytest.importorskip("omegaconf", reason="needs verl: pip install 'actfer-env[verl]'")
+    from actfer_env.verl_plugin.check import _preset_problems
+
+    def told(variant: str | None, chat: str) -> str:
+        path = tmp_path / "loop.yaml"
+        path.write_text(f"- {{name: actfer_agent, chat: {chat}}}\n")
+        return "".join(_preset_problems(None if variant is None else {"variant": variant}, str(path)))
+
+    assert told(None, "{}") == told("full", "{}") == told("tag", "{preset: tag}") == ""
+    assert "ucgrpo.variant is tag" in told("tag", "{}") and "set its chat to {preset: tag}" in told("tag", "{}")
+    assert "which has no tools" in told("full", "{preset: facial_r1}")
