@@ -25,7 +25,9 @@ class Agent(Protocol):
     An agent whose answers do not depend on pictures says so by an attribute ``looks = False``: tables and reports then
     show them as a script's, never as a reading. One that was trained in an environment of certain sizes may have a
     method ``check(env)``, which raises a `DataError` where an environment does not fit; `actfer_env.evaluation.play`
-    calls it first.
+    calls it first. One that rates its tools may have a method ``tool_scores(obs, info)`` for batches: logits of
+    detect_align, the four regions and an answer, float (n, 6), or of the 13 actions of `ActFER-Discrete-v0`; the gate
+    report takes the policy's chance to zoom from it.
     """
 
     def reset(self, n: int) -> None:

@@ -19,6 +19,8 @@ from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools, system_prompt, 
 from actfer_env.data import Dataset, Sample
 from actfer_env.episode import EpisodeConfig
 from actfer_env.errors import AgentError, DataError, ImageError
+from actfer_env.evaluation.gate.evidence import SwappedTools
+from actfer_env.evaluation.gate.outcomes import Swap
 from actfer_env.evaluation.intervals import bootstrap
 from actfer_env.evaluation.run import RUN_FILE, Run, finished_run
 from actfer_env.files import Journal, write_text_atomic
@@ -53,6 +55,7 @@ class EvalConfig:
         number: Samples, from the first on; None is all.
         repeats: Conversations of each sample, which form a query group.
         reward: Constants of the reward.
+        swap: What crops show instead of their box, a name in `evaluation.gate.outcomes.SWAPS`; None is what is there.
     """
 
     chat: ChatConfig = field(default_factory=ChatConfig)
@@ -61,6 +64,7 @@ class EvalConfig:
     number: int | None = bounded(None, ge=1)
     repeats: int = bounded(1, ge=1)
     reward: UCGRPOConfig = field(default_factory=UCGRPOConfig)
+    swap: Swap | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -139,6 +143,7 @@ def _settings(agent: ChatAgent, dataset: Dataset, config: EvalConfig) -> dict[st
         "agent": agent.name, "model": getattr(agent, "identity", {}), "sampling": getattr(agent, "settings", {}),
         "dataset": dataset_facts(dataset), "detector": detector_facts(config.detector), "chat": asdict(chat),
         "episode": episode.facts(), "prompts": digest(prompts),
+        **({} if config.swap is None else {"swap": config.swap}),
     }))  # fmt: skip
 
 
@@ -281,6 +286,8 @@ def _missing(
 ) -> Iterator[ChatEpisode]:  # fmt: skip
     """Yield a fresh episode for every conversation that is not kept; unreadable pictures are listed and left out."""
     tools = chat_tools(config.detector, config.chat)
+    if config.swap is not None:
+        tools = SwappedTools(tools, dataset, config.swap)
     if advance is not None:
         advance(len(journal.kept))
     for index in range(_count(dataset, config)):
@@ -314,7 +321,9 @@ def _to_run(
     shown = {"agent": settings["agent"], **sampling, "detector": config.detector, "preset": config.chat.preset,
              "parsing": config.chat.parsing, "coordinates": config.chat.coordinates, "repeats": config.repeats,
              "max_turns": config.episode.max_turns, "max_zooms": config.episode.max_zooms,
-             "au_set": facs.format_au_set(config.episode.au_set)}  # fmt: skip
+             "au_set": facs.format_au_set(config.episode.au_set),
+             **({} if config.episode.zoom == "free" else {"zoom": config.episode.zoom}),
+             **({} if config.swap is None else {"swap": config.swap})}  # fmt: skip
     return finished_run(rollouts, dataset.arguments, shown, config.reward, failures)
 
 
