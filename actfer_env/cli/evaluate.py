@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from actfer_env.cli.gate import MeasureOption, check_measure, estimate_gate, play_agents, play_conversations
 from actfer_env.cli.options import (
     AUSetOption,
     DetectorOption,
@@ -22,6 +23,7 @@ from actfer_env.cli.options import (
     SplitOption,
     TargetArgument,
     TurnsOption,
+    ZoomOption,
     ZoomsOption,
     au_set_of,
     open_dataset,
@@ -34,6 +36,7 @@ from actfer_env.packages import needs
 
 if TYPE_CHECKING:
     from actfer_env.data import Dataset
+    from actfer_env.episode import Zooming
     from actfer_env.evaluation import EvalConfig
 
 
@@ -86,10 +89,19 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
     skip_broken: SkipBrokenOption = False,
     embed: EmbedOption = False,
     root: RootOption = None,
+    zoom: ZoomOption = "free",
+    gate: Annotated[
+        bool, typer.Option("--gate", help="Play each sample with zooms forbidden, forced and free; write gate.json.")
+    ] = False,
+    swaps: Annotated[
+        bool, typer.Option("--swaps/--no-swaps", help="Of --gate: play with swapped crops, too.")
+    ] = True,
+    quality: MeasureOption = "accuracy",
 ) -> None:
     """Evaluate a vision-language model; what is finished is kept, and the same command goes on where it stopped.
 
-    With --agent a policy plays instead, once from the beginning.
+    With --agent a policy plays instead, once from the beginning. With --gate the report says whether it knows when, and
+    where, to look closer; commas then part the seeds of one policy.
 
     Pictures leave this machine only with --endpoint, and go to that address alone. Its key is read from
     OPENAI_API_KEY.
@@ -102,9 +114,13 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
         raise DataError("give one of --model and --agent")
     if agent is not None and (endpoint is not None or dry_run):
         raise DataError("--endpoint and --dry-run go with --model, not with --agent")
+    if gate and zoom != "free":
+        raise DataError("--gate plays with zooms forbidden, forced and free: leave out --zoom")
+    check_measure(quality)
+    dataset = open_dataset(target, split, skip_broken, "test", empty_aus=empty_aus, preset=data_preset, number=number,
+                           root=root)  # fmt: skip
     if agent is not None:
-        _play_agent(agent, open_dataset(target, split, skip_broken, "test", empty_aus=empty_aus, preset=data_preset,
-                                        number=number, root=root), out, embed,
+        _play_agent(agent, dataset, out, embed, (swaps, quality) if gate else None, zoom=zoom,
                     group_size=repeats, detector=None if detector == "auto" else detector, number=number, seed=seed,
                     max_turns=max_turns, max_zooms=max_zooms, reward=reward_of(fields),
                     au_set=None if au_set is None else au_set_of(au_set))  # fmt: skip
@@ -114,13 +130,15 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
     chosen |= {} if coordinates is None else {"coordinates": coordinates}
     chat = ChatConfig(**chosen, schemas_in_prompt=endpoint is not None and not native_calls)
     episode = EpisodeConfig(
-        6 if max_turns is None else max_turns, 4 if max_zooms is None else max_zooms, au_set_of(au_set)
+        6 if max_turns is None else max_turns, 4 if max_zooms is None else max_zooms, au_set_of(au_set),
+        zoom=cast("Zooming", zoom),
     )
     config = EvalConfig(chat, episode, detector, number, repeats, reward_of(fields))
-    dataset = open_dataset(target, split, skip_broken, "test", empty_aus=empty_aus, preset=data_preset, number=number,
-                           root=root)  # fmt: skip
     if dry_run:
-        _estimate(dataset, config, price)
+        if gate:
+            estimate_gate(dataset, config, swaps, price)
+        else:
+            _estimate(dataset, config, price)
         return
     check_writable(out)
     if endpoint is None:
@@ -139,15 +157,23 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
             endpoint, model, concurrency=batch, max_tokens=max_new_tokens, temperature=temperature, seed=seed,
             images_in_tool=images_in_tool, token_budget=token_budget, cache=None if cache is None else str(cache),
         ))  # fmt: skip
-    _evaluate(chatter, dataset, config, out, embed)
+    if gate:
+        play_conversations(chatter, dataset, config, out, swaps, quality, embed)
+    else:
+        _evaluate(chatter, dataset, config, out, embed)
 
 
-def _play_agent(agent: str, dataset: Dataset, out: Path, embed: bool, **given: Any) -> None:
-    """Play a data set with agents, and write figures and report."""
+def _play_agent(
+    agent: str, dataset: Dataset, out: Path, embed: bool, gate: tuple[bool, str] | None = None, **given: Any
+) -> None:
+    """Play a data set with agents, and write figures and report; with `gate`, swaps and quality, the gate report."""
     from actfer_env.cli.play import play_and_report
     from actfer_env.evaluation.play import config_for
 
     config = config_for(tuple(part.strip() for part in agent.split(",")), **given)
+    if gate is not None:
+        play_agents(dataset, replace(config, group_size=1), out, config.group_size, *gate, embed)
+        return
     play_and_report(dataset, config, out, embed, summary=True)
 
 

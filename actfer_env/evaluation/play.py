@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from typing import Any, get_args
 
 import gymnasium as gym
 
@@ -62,6 +62,8 @@ class RolloutConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.zoom not in get_args(Zooming):
+            raise DataError(f"zoom {self.zoom!r} is unknown: use one of {', '.join(get_args(Zooming))}")
         if not self.agents:
             raise DataError("no agent is named")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -247,6 +247,26 @@ def quality_of(outcome: Outcome, facts: SampleFacts, measure: str = "accuracy") 
     target, units = (None if aus is None else frozenset(aus) for aus in (facts.aus, outcome.aus))
     rollout = Rollout(facts.id, facts.id, facts.emotion, target, outcome.emotion, units, (), "ok")
     return task_reward(rollout, UCGRPOConfig())
+
+
+def joined(plays: Sequence[Plays]) -> Plays:
+    """Return the passes of several runs as seeds of one policy.
+
+    Raises:
+        DataError: they are over other samples.
+    """
+    first, *others = plays
+    if not others:
+        return first
+    outcomes, agents = list[Outcome](), list[str]()
+    for one in plays:
+        if one.samples != first.samples:
+            raise DataError(f"{', '.join(one.agents)} and {', '.join(first.agents)} were played on other samples: "
+                            "seeds of one policy are compared on the same ones")  # fmt: skip
+        outcomes += [replace(outcome, policy=outcome.policy + len(agents)) for outcome in one.outcomes]
+        agents += one.agents
+    looks = all(one.looks for one in plays)
+    return replace(first, outcomes=tuple(outcomes), agents=tuple(agents), looks=looks)
 
 
 def write_plays(folder: str | os.PathLike[str], plays: Plays) -> None:

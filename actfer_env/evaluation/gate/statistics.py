@@ -13,6 +13,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from actfer_env.evaluation.intervals import bootstrap as resampled
+
 Floats: TypeAlias = NDArray[np.float64]
 Rows: TypeAlias = NDArray[np.int64]
 DRAWS = 1000
@@ -66,6 +68,18 @@ def estimate(statistic: Callable[[Rows], float], n: int, draws: int = DRAWS, see
     drawn = found.bootstrap_distribution[np.isfinite(found.bootstrap_distribution)]
     low, high = np.percentile(drawn, [2.5, 97.5]) if len(drawn) > draws // 2 else (np.nan, np.nan)
     return Estimate(value, *(float(end) if np.isfinite(end) else None for end in (low, high)))
+
+
+def estimate_mean(values: Floats) -> Estimate:
+    """Return a mean and its percentile bootstrap interval over samples.
+
+    Args:
+        values: One a sample (n,).
+    """
+    if len(values) == 0:
+        return Estimate(None)
+    value = float(values.mean())
+    return Estimate(value) if len(values) == 1 else Estimate(value, *resampled(values, DRAWS))
 
 
 def oracle(never: Floats, always: Floats) -> Floats:
