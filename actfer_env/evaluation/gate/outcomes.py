@@ -250,23 +250,25 @@ def quality_of(outcome: Outcome, facts: SampleFacts, measure: str = "accuracy") 
 
 
 def joined(plays: Sequence[Plays]) -> Plays:
-    """Return the passes of several runs as seeds of one policy.
+    """Return the passes of several runs as seeds of one policy; each may have its own samples of one data set.
 
     Raises:
-        DataError: they are over other samples.
+        DataError: they know the same sample by different labels or pictures, as of different data sets.
     """
     first, *others = plays
     if not others:
         return first
+    samples: dict[str, SampleFacts] = {}
     outcomes, agents = list[Outcome](), list[str]()
     for one in plays:
-        if one.samples != first.samples:
-            raise DataError(f"{', '.join(one.agents)} and {', '.join(first.agents)} were played on other samples: "
-                            "seeds of one policy are compared on the same ones")  # fmt: skip
+        for facts in one.samples:
+            if samples.setdefault(facts.id, facts) != facts:
+                raise DataError(f"{', '.join(one.agents)} and {', '.join(agents)}: sample {facts.id!r} is not the same: "
+                                "seeds of one policy are played on one data set")  # fmt: skip
         outcomes += [replace(outcome, policy=outcome.policy + len(agents)) for outcome in one.outcomes]
         agents += one.agents
     looks = all(one.looks for one in plays)
-    return replace(first, outcomes=tuple(outcomes), agents=tuple(agents), looks=looks)
+    return replace(first, samples=tuple(samples.values()), outcomes=tuple(outcomes), agents=tuple(agents), looks=looks)
 
 
 def write_plays(folder: str | os.PathLike[str], plays: Plays) -> None:

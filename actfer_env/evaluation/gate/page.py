@@ -239,9 +239,15 @@ def markdown(figures: Mapping[str, Any], tables: Sequence[Table] | None = None) 
 
 def about(figures: Mapping[str, Any]) -> str:
     """Return in one line what the figures are of, and what their intervals are."""
-    n, faces = figures.get("n"), figures.get("with_face")
-    counts = f"{n} samples, {faces} with a face, {figures.get('repeats')} repeats each. " if n is not None else ""
-    return f"{counts}Intervals: {figures['intervals']}."
+    each = figures.get("seeds") or [figures]
+    n, faces, repeats = (sorted({one[name] for one in each}) for name in ("n", "with_face", "repeats"))
+    seeds = f"{len(each)} seeds; " if len(each) > 1 else ""
+    again = f", {_span(repeats)} repeats each" if repeats != [1] else ""
+    return f"{seeds}{_span(n)} samples, {_span(faces)} with a face{again}. Intervals: {figures['intervals']}."
+
+
+def _span(values: Sequence[int]) -> str:
+    return str(values[0]) if len(values) == 1 else f"{values[0]} to {values[-1]}"
 
 
 def _page(figures: Mapping[str, Any], tables: Sequence[Table], plots: Mapping[str, str]) -> str:

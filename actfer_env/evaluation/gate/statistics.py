@@ -6,6 +6,7 @@ else 0, or its task reward; one row a sample, one column a repeat.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -64,7 +65,9 @@ def estimate(statistic: Callable[[Rows], float], n: int, draws: int = DRAWS, see
     if n == 1:
         return Estimate(value)
     rng = np.random.default_rng(seed)
-    found = bootstrap((rows,), statistic, vectorized=False, n_resamples=draws, method="percentile", random_state=rng)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a figure may be the same in all draws, or undefined in some
+        found = bootstrap((rows,), statistic, vectorized=False, n_resamples=draws, method="percentile", random_state=rng)
     drawn = found.bootstrap_distribution[np.isfinite(found.bootstrap_distribution)]
     low, high = np.percentile(drawn, [2.5, 97.5]) if len(drawn) > draws // 2 else (np.nan, np.nan)
     return Estimate(value, *(float(end) if np.isfinite(end) else None for end in (low, high)))
