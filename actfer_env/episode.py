@@ -217,6 +217,7 @@ class Episode:
         self.detection: Detection = "not_called"
         """What became of the search for the face: "not_called", "ok", "failed", or "prealigned"."""
         self._dropped_answer: frozenset[int] = frozenset()
+        self._seen_closely = False
         self._open: tuple[str, ...] = facs.REGIONS
         self._legal: tuple[str, ...] | None = None
         if sample.prealigned:
@@ -261,7 +262,7 @@ class Episode:
         if self.config.zoom != "always" or self.state not in (State.RAW, State.ALIGNED):
             return False
         calls = 1 if self.state is State.ALIGNED else 2
-        return self.turns_left > calls and not any(call.zoomed for call in self.calls)
+        return self.turns_left > calls and not self._seen_closely
 
     def legal_regions(self) -> tuple[str, ...]:
         """Return the regions that zoom_in may name now, in the order of `facs.REGIONS`."""
@@ -425,6 +426,7 @@ class Episode:
             output = replace(output, result=_json(output.result))
         if output.crops and len(output.crops) > self.zooms_left:
             raise ViolationError(f"{len(output.crops)} zooms were asked for, {self.zooms_left} are left", "over_budget")
+        self._seen_closely |= tool.looks_closer
         if output.searched:
             self.alignment = output.alignment
             self.detection = "failed" if output.alignment is None else "ok"

@@ -49,7 +49,8 @@ def config_of(photos: Path, seed: int, args: argparse.Namespace) -> session.Sess
         dataset=f"prepared:{photos}", split="subject", split_seed=seed, seed=seed, rl_share=args.rl_share,
         balance=args.balance, train=100_000, val=2_000, test=0, threads=args.threads,
         policy=PolicyConfig(channels=args.channels, dropout=0.5),
-        warm=WarmStartConfig(epochs=args.epochs, retries=0, sharp_only=False, shift=5, face_dropout=args.face_dropout),
+        warm=WarmStartConfig(epochs=args.epochs, retries=0, sharp_only=False, shift=5, face_dropout=args.face_dropout,
+                             image_dropout=args.image_dropout),
         trainer=TrainerConfig(steps=args.steps, groups=32, group_size=8, rate=args.rate),
     )  # fmt: skip
 
@@ -129,6 +130,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=2e-5)
     parser.add_argument("--channels", type=int, default=16)
     parser.add_argument("--face-dropout", type=float, default=0.5)
+    parser.add_argument("--image-dropout", type=float, default=0.7)
     parser.add_argument("--rl-share", type=float, default=0.25)
     parser.add_argument("--balance", default="none")
     parser.add_argument("--threads", type=int, default=2)
@@ -152,7 +154,7 @@ def main() -> None:
     result = {
         "command": "python benchmarks/real_photos.py --root FOLDER"
                    + "".join(f" --{name.replace('_', '-')} {getattr(args, name)}" for name in (
-                       "seeds", "epochs", "steps", "rate", "channels", "face_dropout", "rl_share", "balance", "threads")),
+                       "seeds", "epochs", "steps", "rate", "channels", "face_dropout", "image_dropout", "rl_share", "balance", "threads")),
         "version": metadata.version("actfer-env"), "task": "facial_expressions, people apart",
         "policy": "light, UC-GRPO on real photos",
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "

@@ -404,8 +404,8 @@ def session_facts(config: SessionConfig, data: TrainingData | None = None) -> di
 
 
 def warm_facts(config: WarmStartConfig) -> dict[str, Any]:
-    """Return the constants of a warm start; `shift`, which older runs do not name, where it is set."""
-    return {name: value for name, value in asdict(config).items() if name != "shift" or value}
+    """Return the constants of a warm start; those that older runs do not name only where they are set."""
+    return {name: value for name, value in asdict(config).items() if name not in ("shift", "image_dropout") or value}
 
 
 def check_result(folder: Path, result: Mapping[str, Any], facts: Mapping[str, Any]) -> None:

@@ -47,6 +47,7 @@ class WarmStartConfig:
         retries: Number of such trainings at most.
         shift: Pixels by which faces and crops are moved at random, each way, so that few photos are not learned by
             heart; 0 leaves them in place.
+        image_dropout: Share of faces whose raw picture is withheld when they are read, likewise.
     """
 
     epochs: int = bounded(8, ge=1)
@@ -61,6 +62,7 @@ class WarmStartConfig:
     least_gain: float = bounded(0.05)
     retries: int = bounded(1, ge=0)
     shift: int = bounded(0, ge=0, le=16)
+    image_dropout: float = bounded(0.0, ge=0, le=1)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -152,6 +154,8 @@ def _loss(
     memory.has_crop &= shown
     image, face, crops, fine = policy.encode(memory)
     kept = ~(memory.has_crop.any(1) & torch.from_numpy(rng.random(n) < config.face_dropout))
+    if config.image_dropout:
+        image = image * torch.from_numpy(rng.random(n) >= config.image_dropout)[:, None]
     features = image, face * kept[:, None], crops, fine
     first = policy.decide(features, first_decisions(n))
     decisions = decisions_of(memory.has_face, shown, torch.arange(n))

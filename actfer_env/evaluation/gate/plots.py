@@ -48,7 +48,7 @@ def _regret(axes: Axes, figures: Mapping[str, Any]) -> None:
         points = [(cost, (figures["regret"][name].get("gates") or {}).get(gate)) for cost, name in zip(COSTS, names, strict=True)]
         points = [point for point in points if point[1] is not None]
         if points:
-            axes.plot(*zip(*points, strict=True), _STYLES.get(gate, "-"), color=_COLOURS[gate], label=gate, lw=1.3)
+            axes.plot(*zip(*points, strict=True), ls=_STYLES.get(gate, "-"), color=_COLOURS[gate], label=gate, lw=1.3)
     own = [(cost, figures["regret"][name]) for cost, name in zip(COSTS, names, strict=True)]
     own = [(cost, one) for cost, one in own if one["value"] is not None]
     if own:
@@ -61,7 +61,10 @@ def _regret(axes: Axes, figures: Mapping[str, Any]) -> None:
         most = max(one["value"] for _, one in own)
         axes.set_ylim(min(-0.1, *(one["value"] for _, one in own)) - 0.1, max(2.0, min(1.3 * most, most + 2)))
     axes.set(xlabel="cost of a zoom", ylabel="normalised regret (0: oracle, 1: better fixed gate)")
-    axes.legend(fontsize=8, ncols=2, frameon=False)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=8, ncols=2, frameon=False)
+    else:
+        axes.text(0.5, 0.5, "choosing gains nothing here", ha="center", transform=axes.transAxes)
 
 
 def _each(figures: Mapping[str, Any]) -> list[Mapping[str, Any]]:

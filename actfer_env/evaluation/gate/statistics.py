@@ -43,7 +43,7 @@ class Estimate:
         return {"value": self.value, "low": self.low, "high": self.high}
 
 
-def estimate(statistic: Callable[[Rows], float], n: int, draws: int = DRAWS, seed: int = 0) -> Estimate:
+def estimate(statistic: Callable[[Rows], float], n: int, draws: int | None = None, seed: int = 0) -> Estimate:
     """Return a figure and its percentile bootstrap interval over samples.
 
     A draw takes whole samples, with all that was played on them: differences between passes are paired.
@@ -51,7 +51,7 @@ def estimate(statistic: Callable[[Rows], float], n: int, draws: int = DRAWS, see
     Args:
         statistic: Figure of some samples, given their rows; NaN where it is not defined.
         n: Number of samples.
-        draws: Draws of n samples, with replacement.
+        draws: Draws of n samples, with replacement; `DRAWS` if left out.
         seed: Random seed of the draws.
     """
     from scipy.stats import bootstrap
@@ -64,7 +64,7 @@ def estimate(statistic: Callable[[Rows], float], n: int, draws: int = DRAWS, see
         return Estimate(None)
     if n == 1:
         return Estimate(value)
-    rng = np.random.default_rng(seed)
+    rng, draws = np.random.default_rng(seed), draws or DRAWS
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a figure may be the same in all draws, or undefined in some
         found = bootstrap((rows,), statistic, vectorized=False, n_resamples=draws, method="percentile", random_state=rng)
