@@ -1,4 +1,4 @@
-"""Is there something to learn about when to look closer on real photographs? Train light policies and report their gates.
+"""Is there something to learn about when to look closer on real photos? Train light policies, report their gates.
 
     python benchmarks/real_photos.py --root FOLDER --out real-photos/ --seeds 5
 
@@ -17,7 +17,6 @@ import time
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -29,7 +28,6 @@ from actfer_env.agents.light.trainer import TrainerConfig
 from actfer_env.agents.light.warmstart import WarmStartConfig
 from actfer_env.data import load_dataset
 from actfer_env.data.prepared import prepare_dataset
-from actfer_env.evaluation.gate.figures import policy_figures
 from actfer_env.evaluation.gate.outcomes import PassTable, joined, read_plays, write_plays
 from actfer_env.evaluation.gate.page import write_gate
 from actfer_env.evaluation.gate.play import play_gate
@@ -101,10 +99,13 @@ def gains(table: PassTable) -> dict[str, dict[str, float]]:
     size = np.array([one.size for one in table.samples])
     names = np.array([one.emotion for one in table.samples])
     parts = {name: names == name for name in facs.EMOTIONS if (names == name).sum() >= LEAST}
-    parts |= {f"{SIDE} pixels and more": table.face & (size >= SIDE), f"below {SIDE} pixels": table.face & (size < SIDE)}
+    parts |= {
+        f"{SIDE} pixels and more": table.face & (size >= SIDE),
+        f"below {SIDE} pixels": table.face & (size < SIDE),
+    }
     return {
-        name: {"n": float(part.sum()), "always_less_never": float(gap[part].mean()), "zoomed": float(zoomed[part].mean()),
-               "free_less_never": float(own[part].mean())}
+        name: {"n": float(part.sum()), "always_less_never": float(gap[part].mean()),
+               "zoomed": float(zoomed[part].mean()), "free_less_never": float(own[part].mean())}
         for name, part in parts.items() if part.any()
     }  # fmt: skip
 
@@ -134,7 +135,9 @@ def main() -> None:
     parser.add_argument("--rl-share", type=float, default=0.25)
     parser.add_argument("--balance", default="none")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--results", type=Path, help="file for the figures, such as benchmarks/results/real_photos.json")
+    parser.add_argument(
+        "--results", type=Path, help="file for the figures, such as benchmarks/results/real_photos.json"
+    )
     args = parser.parse_args()
     photos = args.root
     if not (photos / "facts.json").exists():
@@ -149,12 +152,16 @@ def main() -> None:
     figures, page = write_gate(args.out, plays)
     tables = [plays.table(number) for number in range(len(folders))]
     each = [gains(table) for table in tables]
-    parts = {name: over_seeds([one[name] for one in each if name in one]) for name in dict.fromkeys(n for o in each for n in o)}
+    parts = {
+        name: over_seeds([one[name] for one in each if name in one])
+        for name in dict.fromkeys(n for o in each for n in o)
+    }
     took = [json.loads((folder / "took.json").read_text()) for folder in folders]
+    options = ("seeds", "epochs", "steps", "rate", "channels", "face_dropout", "image_dropout", "rl_share", "balance",
+               "threads")  # fmt: skip
+    given = "".join(f" --{name.replace('_', '-')} {getattr(args, name)}" for name in options)
     result = {
-        "command": "python benchmarks/real_photos.py --root FOLDER"
-                   + "".join(f" --{name.replace('_', '-')} {getattr(args, name)}" for name in (
-                       "seeds", "epochs", "steps", "rate", "channels", "face_dropout", "image_dropout", "rl_share", "balance", "threads")),
+        "command": f"python benchmarks/real_photos.py --root FOLDER{given}",
         "version": metadata.version("actfer-env"), "task": "facial_expressions, people apart",
         "policy": "light, UC-GRPO on real photos",
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "

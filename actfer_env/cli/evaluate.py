@@ -93,9 +93,7 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
     gate: Annotated[
         bool, typer.Option("--gate", help="Play each sample with zooms forbidden, forced and free; write gate.json.")
     ] = False,
-    swaps: Annotated[
-        bool, typer.Option("--swaps/--no-swaps", help="Of --gate: play with swapped crops, too.")
-    ] = True,
+    swaps: Annotated[bool, typer.Option("--swaps/--no-swaps", help="Of --gate: play with swapped crops, too.")] = True,
     quality: MeasureOption = "accuracy",
 ) -> None:
     """Evaluate a vision-language model; what is finished is kept, and the same command goes on where it stopped.
@@ -130,7 +128,9 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
     chosen |= {} if coordinates is None else {"coordinates": coordinates}
     chat = ChatConfig(**chosen, schemas_in_prompt=endpoint is not None and not native_calls)
     episode = EpisodeConfig(
-        6 if max_turns is None else max_turns, 4 if max_zooms is None else max_zooms, au_set_of(au_set),
+        6 if max_turns is None else max_turns,
+        4 if max_zooms is None else max_zooms,
+        au_set_of(au_set),
         zoom=cast("Zooming", zoom),
     )
     config = EvalConfig(chat, episode, detector, number, repeats, reward_of(fields))

@@ -30,7 +30,7 @@ def gate(
     out: Annotated[Path | None, typer.Option(help="Folder for the report; the run's own, which several need.")] = None,
     quality: MeasureOption = "accuracy",
 ) -> None:
-    """Make the gate report of a finished run again, or one of several seeds: gate.json, gate.md, plots and gate.html."""
+    """Make the gate report of a finished run again, or one of several seeds: gate.json, gate.md, plots, gate.html."""
     from actfer_env.evaluation.gate.outcomes import joined, read_plays, write_plays
 
     check_measure(quality)
@@ -48,8 +48,8 @@ def play_agents(
     dataset: Dataset, config: RolloutConfig, out: Path, repeats: int, swaps: bool, quality: str, embed: bool
 ) -> None:
     """Play agents in every pass, and write the run of the first one's pass "free" and the gate report."""
-    from actfer_env.evaluation.gate.play import WAYS, play_gate
     from actfer_env.evaluation.gate.outcomes import SWAPS
+    from actfer_env.evaluation.gate.play import WAYS, play_gate
     from actfer_env.evaluation.run import finished_run
 
     check_measure(quality)

@@ -68,7 +68,7 @@ class RolloutConfig:
             raise DataError("no agent is named")
 
     def settings(self) -> dict[str, Any]:
-        """Return what a stored run says about its making, as JSON values; sizes and forced zooms where they are unusual."""
+        """Return what a stored run says about its making, as JSON values; sizes and forced zooms where unusual."""
         usual = {one.name: one.default for one in fields(self) if one.name in _USUAL}
         kept = {key: value for key, value in asdict(self).items() if key not in ("reward", "agents", "au_set")}
         kept = {key: value for key, value in kept.items() if key not in usual or value != usual[key]}

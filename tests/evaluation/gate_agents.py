@@ -47,7 +47,9 @@ class Knows:
     def act(self, obs: Any, info: Any) -> Any:
         """Return the next actions; it reads the mask."""
         seen = rows(obs)
-        return join([self.codec.encode(self._move(*one)) for one in zip(seen, sample_ids(info, len(seen)), strict=True)], obs)
+        return join(
+            [self.codec.encode(self._move(*one)) for one in zip(seen, sample_ids(info, len(seen)), strict=True)], obs
+        )
 
     def _move(self, row: dict[str, Any], name: str) -> Move:
         mask = row["action_mask"]

@@ -1,4 +1,4 @@
-"""The gate report from the first episode to the page: known gates get their known figures, and blind ones are exposed."""
+"""The gate report from the first episode to the page: known gates get known figures, blind ones are exposed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from helpers import actfer, one_line
 from actfer_env import facs
 from actfer_env.data import Sample, load_dataset
 from actfer_env.data.registry import Dataset
-from actfer_env.errors import AgentError, DataError, SettingsError
 from actfer_env.episode import Episode, EpisodeConfig
+from actfer_env.errors import AgentError, DataError, SettingsError
 from actfer_env.evaluation import read_run
 from actfer_env.evaluation.gate import statistics
 from actfer_env.evaluation.gate.evidence import SwappedTools, blurred
@@ -26,7 +26,17 @@ from actfer_env.evaluation.play import RolloutConfig, play
 from actfer_env.tools import FaceTools, ZoomConfig
 
 N = 12
-KEYS = {"regret", "qini", "calibration", "evidence", "where", "zoom_ratio", "reference_gates", "gain_and_harm", "stability"}
+KEYS = {
+    "regret",
+    "qini",
+    "calibration",
+    "evidence",
+    "where",
+    "zoom_ratio",
+    "reference_gates",
+    "gain_and_harm",
+    "stability",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -184,7 +194,9 @@ def test_one_command_plays_and_another_makes_the_report_again(tmp_path):
     assert set(figures) >= KEYS and figures["n"] == 4 and not figures["looks"]
     assert "A script played" in done.stdout and "gate.html" in done.stdout
     assert len(read_run(out).rollouts) == 4 and (out / "report.html").exists()
-    assert {path.name for path in out.glob("gate-*.png")} == {f"gate-{name}.png" for name in ("regret", "uplift", "reliability")}
+    assert {path.name for path in out.glob("gate-*.png")} == {
+        f"gate-{name}.png" for name in ("regret", "uplift", "reliability")
+    }
     page = (out / "gate.html").read_text()
     assert page.count("data:image/png") == 3 and "<script" not in page
     before = (out / "gate.json").read_bytes()
@@ -198,9 +210,18 @@ def test_what_cannot_be_is_refused_in_one_line(tmp_path):
     for words, arguments in (
         ("holds no passes", ["gate", tmp_path]),
         ("need a folder", ["gate", tmp_path, tmp_path]),
-        ("leave out --zoom", ["eval", "synthetic", "--agent", "full", "--gate", "--zoom", "never", "--out", tmp_path / "x"]),
-        ("use one of free, never, always", ["rollout", "synthetic", "-n", "1", "--zoom", "maybe", "--out", tmp_path / "x"]),
-        ("unknown quality", ["eval", "synthetic", "--agent", "full", "--gate", "--quality", "f1", "--out", tmp_path / "x"]),
+        (
+            "leave out --zoom",
+            ["eval", "synthetic", "--agent", "full", "--gate", "--zoom", "never", "--out", tmp_path / "x"],
+        ),
+        (
+            "use one of free, never, always",
+            ["rollout", "synthetic", "-n", "1", "--zoom", "maybe", "--out", tmp_path / "x"],
+        ),
+        (
+            "unknown quality",
+            ["eval", "synthetic", "--agent", "full", "--gate", "--quality", "f1", "--out", tmp_path / "x"],
+        ),
     ):
         done = actfer(*arguments)
         assert done.returncode == 1 and one_line(done.stderr) and words in done.stderr, done.stderr

@@ -72,7 +72,9 @@ def test_models_of_sb3_are_forced_though_they_read_no_mask(name, tmp_path, one_t
     table = plays.table()
     assert not table.zoomed("never").any() and table.zoomed("always")[table.face].all() and table.says_chance
     for region in facs.REGIONS:
-        assert all(one == (region,) for one, face in zip(table.looks(f"only {region}"), table.face, strict=True) if face)
+        assert all(
+            one == (region,) for one, face in zip(table.looks(f"only {region}"), table.face, strict=True) if face
+        )
     assert "" not in table.answers("never")[table.face]  # forced, and still an answer of its own
     assert gate_figures(plays)["n"] == len(FACES)
 
@@ -106,11 +108,14 @@ def test_a_conversation_is_played_with_the_tool_hidden_forced_and_free_and_goes_
 
 
 def test_a_dry_run_says_what_every_pass_costs(tmp_path):
-    done = actfer("eval", "synthetic", "-n", "2", "--model", "m", "--endpoint", "http://localhost:9/v1", "--gate", "--dry-run",
+    address = "http://localhost:9/v1"
+    done = actfer("eval", "synthetic", "-n", "2", "--model", "m", "--endpoint", address, "--gate", "--dry-run",
                   "--price", "1000", "1000", "--out", tmp_path / "out")  # fmt: skip
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if "pass" in line]
-    assert [line.split(":")[0] for line in lines] == [f"pass {way}" for way in ("free", "never", "always", *SWAPS)] + ["all passes"]
+    assert [line.split(":")[0] for line in lines] == [f"pass {way}" for way in ("free", "never", "always", *SWAPS)] + [
+        "all passes"
+    ]
     costs = [float(line.split("cost ")[1].split(";")[0]) for line in lines]
     assert sum(costs[:-1]) == pytest.approx(costs[-1], abs=0.05) and "nothing was sent" in lines[-1]
     assert not (tmp_path / "out").exists() and json.dumps(costs)

@@ -12,7 +12,17 @@ from actfer_env.chat import chat_tools
 from actfer_env.data import Dataset
 from actfer_env.errors import ImageError
 from actfer_env.evaluation.evaluate import EvalConfig, evaluate
-from actfer_env.evaluation.gate.outcomes import ALWAYS, FOLDER, FREE, NEVER, SWAPS, Outcome, Plays, SampleFacts, facts_of
+from actfer_env.evaluation.gate.outcomes import (
+    ALWAYS,
+    FOLDER,
+    FREE,
+    NEVER,
+    SWAPS,
+    Outcome,
+    Plays,
+    SampleFacts,
+    facts_of,
+)
 from actfer_env.evaluation.run import Run
 
 if TYPE_CHECKING:
@@ -38,8 +48,8 @@ def evaluate_gate(
     """Play a data set with a language policy in every pass.
 
     Each pass is an evaluation of its own, kept in ``out/gate/PASS``, that of the pass "free" in ``out``: a second start
-    plays what is missing. In "never" the tool is neither in the prompt nor known, in "always" the prompt asks for a look
-    and an answer before it is refused.
+    plays what is missing. In "never" the tool is neither in the prompt nor known. In "always" the prompt asks for a
+    look, and an answer before it is refused.
 
     Args:
         agent: The policy.

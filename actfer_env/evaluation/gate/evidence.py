@@ -22,8 +22,8 @@ from actfer_env.tools.face_tools import CacheConfig, FaceTools
 from actfer_env.tools.zoom import Crop
 
 DETAIL = 6
-"""Pixels along the long side of a blurred crop, before it is brought to size again (chosen here): the field of view, and
-the colours in it, are all that is left."""
+"""Pixels along the long side of a blurred crop, before it is brought to size again (chosen here): the field of view,
+and the colours in it, are all that is left."""
 _TRIES = 50
 
 
@@ -39,7 +39,9 @@ class SwappedTools(FaceTools):
     """
 
     def __init__(self, base: FaceTools, dataset: Dataset, swap: Swap, seed: int = 0) -> None:
-        super().__init__(base.spec, zoom=base.zoom, template=base.template, face=base.choice, cache=CacheConfig(0, 0, 0, 0))
+        super().__init__(
+            base.spec, zoom=base.zoom, template=base.template, face=base.choice, cache=CacheConfig(0, 0, 0, 0)
+        )
         self.base, self.dataset, self.swap, self.seed = base, dataset, swap, seed
         self._others: dict[str, tuple[Sample, Alignment] | None] = {}
 

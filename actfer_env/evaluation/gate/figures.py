@@ -124,7 +124,7 @@ def _by_cost(
                 worth[name] = threshold_gate(signal, mean[NEVER], mean[ALWAYS], half)
         worth["oracle"] = oracle(paid[NEVER], paid[ALWAYS])
         name = f"{cost:g}"
-        gates[name] = {gate: _mean(each) for gate, each in worth.items() if gate != "policy"}
+        gates[name] = {gate: _mean(each) for gate, each in worth.items()}
         gates[name] |= {f"policy_less_{gate}": _mean(worth["policy"] - worth[gate]) for gate in ("never", "always")}
         regrets[name] = _regret(worth, "policy").to_dict()
         regrets[name]["gates"] = {gate: _regret(worth, gate).value for gate in worth if gate != "policy"}
@@ -191,7 +191,9 @@ def _gain_and_harm(table: PassTable) -> dict[str, Any]:
     found = gain_and_harm(without.ravel(), free.ravel(), called.ravel())
 
     def term(name: str) -> Callable[[Rows], float]:
-        return lambda rows: gain_and_harm(without[rows].ravel(), free[rows].ravel(), called[rows].ravel())[name]["value"]
+        return lambda rows: gain_and_harm(without[rows].ravel(), free[rows].ravel(), called[rows].ravel())[name][
+            "value"
+        ]
 
     return {name: {**parts, **estimate(term(name), len(table)).to_dict()} for name, parts in found.items()}
 

@@ -263,8 +263,8 @@ def joined(plays: Sequence[Plays]) -> Plays:
     for one in plays:
         for facts in one.samples:
             if samples.setdefault(facts.id, facts) != facts:
-                raise DataError(f"{', '.join(one.agents)} and {', '.join(agents)}: sample {facts.id!r} is not the same: "
-                                "seeds of one policy are played on one data set")  # fmt: skip
+                both = f"{', '.join(one.agents)} and {', '.join(agents)}"
+                raise DataError(f"{both}: sample {facts.id!r} is not the same: seeds are played on one data set")
         outcomes += [replace(outcome, policy=outcome.policy + len(agents)) for outcome in one.outcomes]
         agents += one.agents
     looks = all(one.looks for one in plays)

@@ -42,8 +42,8 @@ def write_gate(
         measure: What an episode is worth: "accuracy", or "task", the task reward.
 
     Returns:
-        The figures, as `gate.json` has them, and the page's path; None where matplotlib is missing, so that neither page
-        nor plots could be written.
+        The figures, as `gate.json` has them, and the page's path; None where matplotlib is missing, so that neither
+        page nor plots could be written.
 
     Raises:
         DataError: no sample counts, or the folder cannot be written.
@@ -97,7 +97,7 @@ def sentence(figures: Mapping[str, Any]) -> list[str]:
 
 def overview(figures: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Return each gate with its worth and regret where a zoom costs nothing, for a terminal."""
-    worth = {"policy": figures["values"]["free"], **figures["reference_gates"]["0"]}
+    worth = figures["reference_gates"]["0"]
     regrets = {"policy": figures["regret"]["0"].get("value"), **(figures["regret"]["0"].get("gates") or {})}
     return [
         (GATE_NAMES[gate], text(worth[gate]), DASH if regrets.get(gate) is None else f"{regrets[gate]:.2f}")
@@ -115,20 +115,23 @@ def gate_tables(figures: Mapping[str, Any]) -> list[Table]:
 
 def _gates(figures: Mapping[str, Any]) -> Table:
     costs = [f"{cost:g}" for cost in COSTS]
-    found, values = figures["reference_gates"], figures["values"]
-    rows = [[GATE_NAMES["policy"], text(values["free"]), *[DASH] * (len(costs) - 1)]]
+    found = figures["reference_gates"]
+    rows = [
+        [GATE_NAMES[gate], *(text(found[cost].get(gate)) for cost in costs)]
+        for gate in ("policy", *GATES) if gate in found["0"]
+    ]  # fmt: skip
     rows += [
-        [GATE_NAMES[gate], *(text(found[cost].get(gate)) for cost in costs)] for gate in GATES if gate in found["0"]
-    ]
-    rows += [
-        [f"the policy less {GATE_NAMES[gate]}", *(text(found[cost][f"policy_less_{gate}"], sign=True) for cost in costs)]
+        [
+            f"the policy less {GATE_NAMES[gate]}",
+            *(text(found[cost][f"policy_less_{gate}"], sign=True) for cost in costs),
+        ]
         for gate in ("never", "always")
     ]
     what = "accuracy" if figures["quality"] == "accuracy" else "task reward"
     head = ["gate", *(f"a zoom costs {cost}" for cost in costs)]
     return (f"Worth of each gate: {what}, less the zoom’s cost", head, rows,
-            "All gates choose between the policy’s own episodes, with the same weights. Thresholds of focus and size are "
-            "chosen on one half of the samples and scored on the other.")  # fmt: skip
+            "All gates choose between the policy’s own episodes, with the same weights. Thresholds of focus and size "
+            "are chosen on one half of the samples and scored on the other.")  # fmt: skip
 
 
 def _regrets(figures: Mapping[str, Any]) -> Table:
@@ -145,7 +148,7 @@ def _regrets(figures: Mapping[str, Any]) -> Table:
 def _order(figures: Mapping[str, Any]) -> Table:
     calibration, qini = figures["calibration"], figures["qini"]
     rows = [["Qini (0 random, 1 best order)", text(qini, 2)],
-            ["rank correlation of the chance to zoom with the gain", text(calibration["rank_correlation"], 2)]]  # fmt: skip
+            ["rank correlation of chance to zoom and gain", text(calibration["rank_correlation"], 2)]]  # fmt: skip
     rows += [
         [f"gain where the chance is about {one['chance']:.2f} ({one['n']})", text(one["uplift"], sign=True)]
         for one in calibration.get("bins", [])

@@ -35,8 +35,8 @@ from actfer_env.wrappers.group_vec import GroupVectorEnv
 
 WAYS: tuple[str, ...] = (FREE, NEVER, ALWAYS, ALL, *(only(name) for name in facs.REGIONS))
 SIDE_BY_SIDE = 16
-"""Samples that are played side by side, each in all passes (chosen here; figures do not depend on it but for the draws of
-sampling policies)."""
+"""Samples that are played side by side, each in all passes (chosen here); it changes the draws of sampling policies,
+and nothing else."""
 
 
 def play_gate(

@@ -45,7 +45,10 @@ def draw_plots(figures: Mapping[str, Any]) -> dict[str, bytes]:
 def _regret(axes: Axes, figures: Mapping[str, Any]) -> None:
     names = [f"{cost:g}" for cost in COSTS]
     for gate in GATES:
-        points = [(cost, (figures["regret"][name].get("gates") or {}).get(gate)) for cost, name in zip(COSTS, names, strict=True)]
+        points = [
+            (cost, (figures["regret"][name].get("gates") or {}).get(gate))
+            for cost, name in zip(COSTS, names, strict=True)
+        ]
         points = [point for point in points if point[1] is not None]
         if points:
             axes.plot(*zip(*points, strict=True), ls=_STYLES.get(gate, "-"), color=_COLOURS[gate], label=gate, lw=1.3)
@@ -62,7 +65,7 @@ def _regret(axes: Axes, figures: Mapping[str, Any]) -> None:
         axes.set_ylim(min(-0.1, *(one["value"] for _, one in own)) - 0.1, max(2.0, min(1.3 * most, most + 2)))
     axes.set(xlabel="cost of a zoom", ylabel="normalised regret (0: oracle, 1: better fixed gate)")
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=8, ncols=2, frameon=False)
+        axes.legend(fontsize=7, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.14), frameon=False)
     else:
         axes.text(0.5, 0.5, "choosing gains nothing here", ha="center", transform=axes.transAxes)
 
@@ -78,7 +81,9 @@ def _uplift(axes: Axes, figures: Mapping[str, Any]) -> None:
             label = ("its own order" if name == "policy" else "best order") if number == 0 else None
             axes.plot(curves[name]["rate"], curves[name]["gain"], color=_COLOURS[name], alpha=faint, label=label)
         end = curves["policy"]["gain"][-1]
-        axes.plot([0, 1], [0, end], "-.", color=_COLOURS["random"], alpha=faint, label=None if number else "random order")
+        axes.plot(
+            [0, 1], [0, end], "-.", color=_COLOURS["random"], alpha=faint, label=None if number else "random order"
+        )
         ratio = one["zoom_ratio"]
         if ratio is not None:
             axes.axvline(ratio, color=_COLOURS["policy"], ls=":", lw=1, alpha=faint,
@@ -92,10 +97,11 @@ def _reliability(axes: Axes, figures: Mapping[str, Any]) -> None:
     for number, one in enumerate(_each(figures)):
         bins = [row for row in one["calibration"]["bins"] if row["uplift"]["value"] is not None]
         x, y = [row["chance"] for row in bins], [row["uplift"]["value"] for row in bins]
-        ends = [[v - (row["uplift"][end] if row["uplift"][end] is not None else v) for v, row in zip(y, bins, strict=True)]
-                for end in ("low", "high")]  # fmt: skip
-        spread = [[abs(value) for value in side] for side in ends]
-        axes.errorbar(x, y, yerr=spread, fmt="o-", color=_COLOURS["policy"], alpha=0.9 if number == 0 else 0.35, capsize=3)
+        ends = [[row["uplift"][end] for row in bins] for end in ("low", "high")]
+        spread = [[0.0 if end is None else abs(v - end) for v, end in zip(y, side, strict=True)] for side in ends]
+        axes.errorbar(
+            x, y, yerr=spread, fmt="o-", color=_COLOURS["policy"], alpha=0.9 if number == 0 else 0.35, capsize=3
+        )
     axes.axhline(0, color="#222222", lw=0.8)
     what = "accuracy" if figures["quality"] == "accuracy" else "task reward"
     axes.set(xlabel="the policy's chance to zoom", ylabel=f"observed gain in {what} by zooming", xlim=(-0.03, 1.03))

@@ -67,7 +67,9 @@ def estimate(statistic: Callable[[Rows], float], n: int, draws: int | None = Non
     rng, draws = np.random.default_rng(seed), draws or DRAWS
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a figure may be the same in all draws, or undefined in some
-        found = bootstrap((rows,), statistic, vectorized=False, n_resamples=draws, method="percentile", random_state=rng)
+        found = bootstrap(
+            (rows,), statistic, vectorized=False, n_resamples=draws, method="percentile", random_state=rng
+        )
     drawn = found.bootstrap_distribution[np.isfinite(found.bootstrap_distribution)]
     low, high = np.percentile(drawn, [2.5, 97.5]) if len(drawn) > draws // 2 else (np.nan, np.nan)
     return Estimate(value, *(float(end) if np.isfinite(end) else None for end in (low, high)))

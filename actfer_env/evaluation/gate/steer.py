@@ -26,9 +26,9 @@ class Steer:
     """Restricts what the members of a batch may do, each by its pass.
 
     A policy that reads the action mask keeps to it by itself. Of one that does not, a choice that its pass forbids is
-    replaced: a zoom by an answer, an answer by the zoom that it rates highest, or else by the first region that is left.
-    The answer is the one that the same action holds. In `ActFER-Discrete-v0` an action that zooms holds none; there a
-    policy must rate its actions (`tool_scores`, see `agents.base.Agent`) or read the mask.
+    replaced: a zoom by an answer, an answer by the zoom that it rates highest, or else by the first region that is
+    left. The answer is the one that the same action holds. In `ActFER-Discrete-v0` an action that zooms holds none;
+    there a policy must rate its actions (`tool_scores`, see `agents.base.Agent`) or read the mask.
 
     Args:
         codec: Form of the environment's actions.
@@ -119,7 +119,7 @@ class Steer:
         elif isinstance(self.codec, DiscreteActions):
             if place == ANSWER and scores is None:
                 raise AgentError("this agent zooms where its action mask forbids it, and Discrete actions hold no "
-                                 "answer beside: let it read obs['action_mask'], or write tool_scores(obs, info)")  # fmt: skip
+                                 "answer beside: let it read obs['action_mask'], or give it tool_scores")  # fmt: skip
             actions[row] = place if place < ANSWER or scores is None else ANSWER + int(np.argmax(scores[ANSWER:]))
         else:
             actions[row, 0] = place

@@ -96,7 +96,9 @@ def where_figures(table: PassTable, measure: str = "accuracy") -> dict[str, Any]
     if all(way in table.ways for way in alone):
         quality = np.stack([table.quality(way, measure).mean(1) for way in alone], 1)
         never = table.quality("never", measure).mean(1)
-        targets = [helping(row, base) if face else None for row, base, face in zip(quality, never, table.face, strict=True)]
+        targets = [
+            helping(row, base) if face else None for row, base, face in zip(quality, never, table.face, strict=True)
+        ]
         found["uplift"] = _by_budget(looks, targets)
         found["first"] = _first_look(table, looks[ALWAYS], quality, never)
     return found
