@@ -1,6 +1,6 @@
 """Is there something to learn about when to look closer on real photos? Train light policies, report their gates.
 
-    python benchmarks/real_photos.py --root FOLDER --out real-photos/ --seeds 5
+    python -m benchmarks.real_photos --root FOLDER --out real-photos/ --seeds 5
 
 FOLDER is the public data set facial_expressions (see `actfer data list`). Photos are detected and cropped once
 (`actfer data prepare`). Each seed draws its own people for train, val and test, learns a warm start and UC-GRPO, and is
@@ -11,11 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import time
-from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +30,7 @@ from actfer_env.evaluation.gate.play import play_gate
 from actfer_env.evaluation.intervals import Interval
 from actfer_env.evaluation.play import config_for
 from actfer_env.files import write_text_atomic
+from benchmarks.gate import gate_result, rounded, write
 
 LEAST = 10
 """Test photos below which an emotion is left out of a seed's balanced accuracy: fear and contempt have a handful."""
@@ -160,25 +157,16 @@ def main() -> None:
     options = ("seeds", "epochs", "steps", "rate", "channels", "face_dropout", "image_dropout", "rl_share", "balance",
                "threads")  # fmt: skip
     given = "".join(f" --{name.replace('_', '-')} {getattr(args, name)}" for name in options)
-    result = {
-        "command": f"python benchmarks/real_photos.py --root FOLDER{given}",
-        "version": metadata.version("actfer-env"), "task": "facial_expressions, people apart",
-        "policy": "light, UC-GRPO on real photos",
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
-                   f"torch {metadata.version('torch')}",
-        "intervals": "95 %, Student's t over seeds; each seed has its own people in test",
-        "seconds": {name: Interval.of([one[name] for one in took]).mean for name in took[0]},
-        "metrics": {
-            "balanced_accuracy": over_seeds([balanced(table) for table in tables]),
-            "zoom_ratio": figures["stability"]["zoom_ratio"], "collapsed": figures["stability"]["collapsed"],
-            "regret": figures["regret"], "qini": {k: figures["qini"][k] for k in ("value", "low", "high")},
-            "values": figures["values"], "evidence": figures["evidence"], "where": figures["where"],
-        },
-        "parts": parts, "settings": asdict(config_of(Path("photos"), 0, args)),
-    }  # fmt: skip
+    result = gate_result(
+        figures, "facial_expressions, people apart", "light policy, UC-GRPO on real photos",
+        f"python -m benchmarks.real_photos --root FOLDER{given}",
+        seconds={name: Interval.of([one[name] for one in took]).mean for name in took[0]},
+        balanced_accuracy=over_seeds([balanced(table) for table in tables]), parts=parts,
+        about="intervals: 95 %, Student's t over seeds; each seed has its own people in test",
+    )  # fmt: skip
     if args.results is not None:
-        write_text_atomic(args.results, json.dumps(result, indent=1, default=str) + "\n")
-    print(json.dumps({k: result[k] for k in ("metrics", "parts", "seconds")}, indent=1, default=str))
+        print(f"result: {write(rounded(result), args.results)}")
+    print(json.dumps(rounded({key: result[key] for key in ("balanced_accuracy", "parts", "seconds")}), indent=1))
     print(f"page: {page}")
 
 
