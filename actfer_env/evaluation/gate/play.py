@@ -168,7 +168,7 @@ def _chunk(
             for i, value in zip(shown.tolist(), zoom_chance(free[shown], legal[shown]).tolist(), strict=True):
                 chances[i] = value
         try:
-            actions = steer.obey(actions, obs, legal, allowed, scores)
+            actions = steer.obey(actions, obs, allowed, scores)
             obs, _, _, _, info = venv.step(actions)
         except (TypeError, IndexError, KeyError, ValueError) as error:  # the actions are not of the space
             raise AgentError(f"{type(agent).__name__}: {short(str(error), 200)[1:-1]}") from error

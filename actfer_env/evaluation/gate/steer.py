@@ -71,26 +71,25 @@ class Steer:
         return mask
 
     def obey(
-        self, actions: Any, obs: Mapping[str, Any], legal: Mask, allowed: Mask, scores: NDArray[np.float64] | None
+        self, actions: Any, obs: Mapping[str, Any], allowed: Mask, scores: NDArray[np.float64] | None
     ) -> Any:
-        """Return the actions, with those that a pass forbids replaced.
+        """Return the actions, with those that a pass forbids replaced, and in all passes but "free" illegal ones too.
 
         Args:
             actions: What the policy has chosen, a batch.
             obs: What it saw.
-            legal: Choices of `choices`.
-            allowed: Likewise.
+            allowed: Choices of `choices`.
             scores: Its `tool_scores`, or None.
 
         Raises:
             AgentError: it zooms where it may not, and no answer of it is known.
         """
         chosen, rows = self._chosen(actions), np.arange(len(allowed))
-        forbidden = legal[rows, chosen] & ~allowed[rows, chosen]
+        forbidden = ~allowed[rows, chosen]
         if isinstance(self.codec, DictActions):  # a box of one's own is not the region of the pass
-            may, elsewhere = allowed[:, 1:ANSWER].any(1), ~self._alone.all(1)
-            forbidden = np.where(chosen == 1, legal[:, 1:ANSWER].any(1) & (~may | elsewhere), forbidden)
-        wrong = np.flatnonzero(forbidden & allowed.any(1))
+            elsewhere = ~allowed[:, 1:ANSWER].any(1) | ~self._alone.all(1)
+            forbidden = np.where(chosen == 1, elsewhere, forbidden)
+        wrong = np.flatnonzero(forbidden & allowed.any(1) & (self.ways != FREE))
         if not len(wrong):
             return actions
         if isinstance(self.codec, DictActions):
