@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import cached_property
 from types import NoneType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from actfer_env import facs
 from actfer_env.bounds import bounded, check_fields
@@ -36,6 +36,7 @@ from actfer_env.tools.base import (
     Tool,
     ToolOutput,
     ViolationError,
+    make_tool,
 )
 from actfer_env.tools.face_tools import FaceTools
 from actfer_env.tools.toolkit import Toolkit, sound, toolkit
@@ -59,6 +60,8 @@ class State(IntEnum):
     DONE = 3
 
 
+Zooming: TypeAlias = Literal["free", "never", "always"]
+"""Whether looking closer is up to the policy, impossible, or due before an answer."""
 _VIEWS: Mapping[Detection, State] = {"not_called": State.RAW, "failed": State.NO_FACE}
 _SHARES = Wire()
 
@@ -74,9 +77,12 @@ class EpisodeConfig:
             `facs.AU_SETS`); kept in ascending order.
         emotions: The emotions that an answer may name, in any known spelling; kept in the order of `facs.EMOTIONS`.
         tools: Tools to offer, in the order of schemas and prompt: names of registered tools, or `Tool` objects.
+        zoom: "free" leaves looking closer to the policy. "never" takes the tools away that look closer: they are
+            neither offered nor known. "always" refuses an answer before the first look, where a face is found and turns
+            are left for it.
 
     Raises:
-        SettingsError: a budget is out of its range, or no emotion is left.
+        SettingsError: a budget is out of its range, or no emotion is left; or zooming is forced without a zoom.
         LabelError: an Action Unit or emotion is unknown.
         ToolError: a tool is unknown, no tool, or given twice.
     """
@@ -86,9 +92,12 @@ class EpisodeConfig:
     au_set: tuple[int, ...] = facs.CORE_AUS
     emotions: tuple[str, ...] = facs.EMOTIONS
     tools: tuple[str | Tool, ...] = DEFAULT_TOOLS
+    zoom: Zooming = "free"
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.zoom not in get_args(Zooming):
+            raise SettingsError(f"zoom {short(self.zoom)} is unknown: use one of {', '.join(get_args(Zooming))}")
         given: Any = self.au_set
         units = facs.parse_au_set(given) if isinstance(given, str) else facs.parse_aus(given)
         object.__setattr__(self, "au_set", tuple(sorted(units)))
@@ -101,6 +110,12 @@ class EpisodeConfig:
             tools = (self.tools,) if isinstance(self.tools, str) else tuple(self.tools)
             object.__setattr__(self, "tools", tools)
             _ = self.toolkit
+        if self.zoom == "never":
+            kept = tuple(tool for tool in self.tools if not make_tool(tool).looks_closer)
+            object.__setattr__(self, "tools", kept)
+            _ = self.toolkit
+        if self.zoom == "always" and (self.max_zooms < 1 or not any(t.looks_closer for t in self.toolkit.values())):
+            raise SettingsError("zoom 'always' needs a tool that looks closer, and max_zooms of at least 1")
 
     @cached_property
     def known_aus(self) -> frozenset[int]:
@@ -124,6 +139,8 @@ class EpisodeConfig:
             facts["emotions"] = list(self.emotions)
         if self.tools != DEFAULT_TOOLS:
             facts["tools"] = list(self.toolkit)
+        if self.zoom != "free":
+            facts["zoom"] = self.zoom
         return facts
 
 
@@ -198,6 +215,7 @@ class Episode:
         self.detection: Detection = "not_called"
         """Outcome of the search for the face: "not_called", "ok", "failed", or "prealigned"."""
         self._dropped_answer: frozenset[int] = frozenset()
+        self._seen_closely = False
         self._open: tuple[str, ...] = facs.REGIONS
         self._legal: tuple[str, ...] | None = None
         if sample.prealigned:
@@ -232,12 +250,21 @@ class Episode:
         """Return what may be called now: names of the episode's tools, and "answer"."""
         legal = self._legal
         if legal is None:  # asked several times a turn, and the same until the turn is over
-            self._legal = legal = () if self.state is State.DONE else (*self.toolkit.legal(self), ANSWER)
+            ends = () if self.look_due else (ANSWER,)
+            self._legal = legal = () if self.state is State.DONE else (*self.toolkit.legal(self), *ends)
         return legal
+
+    @property
+    def look_due(self) -> bool:
+        """True while an answer would be refused, since the policy must look closer first (`EpisodeConfig.zoom`)."""
+        if self.config.zoom != "always" or self.state not in (State.RAW, State.ALIGNED):
+            return False
+        calls = 1 if self.state is State.ALIGNED else 2
+        return self.turns_left > calls and not self._seen_closely
 
     def legal_regions(self) -> tuple[str, ...]:
         """Return the regions that zoom_in may name now, in the order of `facs.REGIONS`."""
-        if self.state is not State.ALIGNED or len(self.crops) >= self.config.max_zooms:
+        if self.state is not State.ALIGNED or len(self.crops) >= self.config.max_zooms or self.config.zoom == "never":
             return ()
         return self._open
 
@@ -397,6 +424,7 @@ class Episode:
             output = replace(output, result=_json(output.result))
         if output.crops and len(output.crops) > self.zooms_left:
             raise ViolationError(f"{len(output.crops)} zooms were asked for, {self.zooms_left} are left", "over_budget")
+        self._seen_closely |= tool.looks_closer
         if output.searched:
             self.alignment = output.alignment
             self.detection = "failed" if output.alignment is None else "ok"
@@ -411,6 +439,8 @@ class Episode:
         return StepResult(True, message, output.alignment, output.crops, output=output)
 
     def _answer(self, emotion: str, aus: Iterable[str | int] | str | None) -> StepResult:
+        if ANSWER not in self.legal_tools():
+            raise ViolationError("an answer comes after a look closer here", "illegal_order")
         try:
             label = facs.parse_emotion(emotion)
         except LabelError:

@@ -25,7 +25,9 @@ class Agent(Protocol):
     calls it first. Facts about its last answer may stand in an attribute ``meta``, a dict of JSON values: `play` keeps
     them in the rollout's. One that draws at random may have ``random_state()``, a dict of JSON values, and
     ``set_random_state(state)``: a run that was killed then goes on with the same draws. What it is, such as a digest of
-    its weights, may stand in ``identity``: a run goes on with the same agent alone.
+    its weights, may stand in ``identity``: a run goes on with the same agent alone. One that rates its tools may have a
+    method ``tool_scores(obs, info)`` for batches: logits of detect_align, the four regions and an answer, float (n, 6),
+    or of the 13 actions of `ActFER-Discrete-v0`; the gate report takes the policy's chance to zoom from it.
     """
 
     def reset(self, n: int) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
 
 from actfer_env import facs
 from actfer_env.agents.base import Batch, is_batch
@@ -142,6 +143,22 @@ class SB3Agent:
             options["action_masks"] = legal
         actions = self._predict(seen, options)
         return actions if is_batch(obs) or np.ndim(actions) else np.int64(actions)
+
+    def tool_scores(self, obs: Batch, info: Batch) -> NDArray[np.float64]:
+        """Return the logits of the model's tools for a batch (n, 6), or of its actions (n, 13); of DQN its values."""
+        del info
+        policy: Any = self.model.policy
+        with torch.no_grad():
+            seen = policy.obs_to_tensor({key: np.asarray(value) for key, value in obs.items()})[0]
+            if hasattr(policy, "get_distribution"):
+                made = policy.get_distribution(seen)
+                parts = made.distributions if hasattr(made, "distributions") else made.distribution
+                logits = (parts[0] if isinstance(parts, list) else parts).logits
+            elif hasattr(policy, "q_net"):
+                logits = policy.q_net(seen)
+            else:
+                logits = policy.quantile_net(seen).mean(1)
+        return np.asarray(logits.numpy(), float)
 
     def _predict(self, seen: dict[str, Any], options: dict[str, Any]) -> Any:
         """Return the model's actions; draws come from streams of this agent's own."""

@@ -12,7 +12,7 @@ from actfer_env import facs
 from actfer_env.agents.base import Batch, join, rows, sample_ids
 from actfer_env.boxes import Box
 from actfer_env.data import Dataset
-from actfer_env.envs.actions import Move, codec_for
+from actfer_env.envs.actions import DictActions, Move, codec_for
 from actfer_env.episode import ANSWER, State
 from actfer_env.tools.schema import DETECT_ALIGN, ZOOM_IN
 
@@ -77,11 +77,16 @@ class ScriptedAgent:
             return Move(DETECT_ALIGN)
         done = int(sum(row["crop_mask"]))
         slots = min(len(self.regions), len(row["crop_mask"]), done + int(row["turns_left"]) - 1)
-        if self.mode == "full" and row["state"] == State.ALIGNED and done < slots:
-            region = self.regions[done]
+        region = self.regions[done] if done < slots else None
+        if self.mode == "full" and row["state"] == State.ALIGNED and region is not None and self._may_zoom(row, region):
             return Move(ZOOM_IN, region, _box(row["region_boxes"][facs.REGIONS.index(region)]))
         emotion, aus = self._fixed if self._answers is None else self._answers(sample_id)
         return Move(ANSWER, emotion=emotion, aus=aus)
+
+    def _may_zoom(self, row: dict[str, Any], region: str) -> bool:
+        """Tell whether the action mask allows a zoom into a region; of free boxes, any zoom."""
+        place = 1 if isinstance(self._codec, DictActions) else 1 + facs.REGIONS.index(region)
+        return bool(row["action_mask"][place])
 
 
 def truth(dataset: Dataset) -> Callable[[str], Answer]:

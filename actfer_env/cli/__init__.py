@@ -15,7 +15,7 @@ import typer
 
 from actfer_env import plugins
 from actfer_env._version import __version__
-from actfer_env.cli import curate, data, evaluate, info, inspect, output, play, results, serve, train
+from actfer_env.cli import curate, data, evaluate, gate, info, inspect, output, play, results, serve, train
 from actfer_env.cli.output import complain, lost_output, open_streams, say
 from actfer_env.errors import ActFERError
 from actfer_env.packages import explain
@@ -73,6 +73,7 @@ for command in (play.demo, play.rollout, play.play, play.report):
     app.command()(command)
 app.command(name="export-policy")(play.export_policy)
 app.command(name="eval")(evaluate.evaluate_)
+app.command()(gate.gate)
 app.command()(results.compare)
 app.command()(results.export)
 for command in (train.train, train.ablate, inspect.inspect, serve.mcp, info.envs, info.doctor):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from actfer_env.cli.gate import MeasureOption, check_measure, estimate_gate, play_agents, play_conversations
 from actfer_env.cli.options import (
     AUSetOption,
     DetectorOption,
@@ -22,6 +23,7 @@ from actfer_env.cli.options import (
     SplitOption,
     ToolsOption,
     TurnsOption,
+    ZoomOption,
     ZoomsOption,
     au_set_of,
     open_dataset,
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from actfer_env.data import Dataset
+    from actfer_env.episode import Zooming
     from actfer_env.evaluation import EvalConfig
 
 
@@ -98,12 +101,19 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
     against: Annotated[
         Path | None, typer.Option(help="Another --out folder of the benchmark: F1 gain of each emotion over it.")
     ] = None,
+    zoom: ZoomOption = "free",
+    gate: Annotated[
+        bool, typer.Option("--gate", help="Play each sample with zooms forbidden, forced and free; write gate.json.")
+    ] = False,
+    swaps: Annotated[bool, typer.Option("--swaps/--no-swaps", help="Of --gate: play with swapped crops, too.")] = True,
+    quality: MeasureOption = "accuracy",
 ) -> None:
     """Evaluate a vision-language model; what is finished is kept, and the same command goes on where it stopped.
 
     With --agent a policy plays instead; it goes on likewise. With --benchmark each of its test sets is played into
     a folder of its own below --out, and table.json, .md, .csv, .tex and .html stand beside them; --number is then
-    that of each set, spread evenly over it.
+    that of each set, spread evenly over it. With --gate the report says whether a policy knows when, and where, to look
+    closer; commas then part the seeds of one policy.
 
     Pictures leave this machine only with --endpoint, and go to that address alone. Its key is read from
     OPENAI_API_KEY.
@@ -113,14 +123,18 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
     from actfer_env.episode import EpisodeConfig
     from actfer_env.evaluation import EvalConfig
 
-    if (model is None) == (agent is None):
-        raise DataError("give one of --model and --agent")
-    if agent is not None and (endpoint is not None or dry_run):
-        raise DataError("--endpoint and --dry-run go with --model, not with --agent")
-    if agent is not None and tools is not None:
-        raise DataError("--tools goes with --model: the actions of --agent have ActFER's two tools")
-    if (target is None) == (benchmark is None):
-        raise DataError("give a data set, or --benchmark with --root")
+    played = agent is not None
+    for wrong, message in (
+        ((model is None) != played, "give one of --model and --agent"),
+        (played and (endpoint is not None or dry_run), "--endpoint and --dry-run go with --model, not with --agent"),
+        (played and tools is not None, "--tools goes with --model: the actions of --agent have ActFER's two tools"),
+        ((target is None) == (benchmark is None), "give a data set, or --benchmark with --root"),
+        (gate and zoom != "free", "--gate plays with zooms forbidden, forced and free: leave out --zoom"),
+        (gate and benchmark is not None, "--gate goes with a data set, such as one of the benchmark's"),
+    ):
+        if wrong:
+            raise DataError(message)
+    check_measure(quality)
     if benchmark is not None:
         opened = open_benchmark(benchmark, root, number, against)
     else:
@@ -130,10 +144,15 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
         given: dict[str, Any] = {
             "group_size": repeats, "detector": None if detector == "auto" else detector, "number": number,
             "seed": seed, "max_turns": max_turns, "max_zooms": max_zooms, "reward": reward_of(fields),
-            "au_set": None if au_set is None else au_set_of(au_set),
+            "au_set": None if au_set is None else au_set_of(au_set), "zoom": zoom,
         }  # fmt: skip
-        play_benchmark(opened, out, lambda part, place: _play_agent(agent, part.dataset, place, embed, **given),
-                       against)  # fmt: skip
+        play_benchmark(
+            opened, out,
+            lambda part, place: _play_agent(
+                agent, part.dataset, place, embed, (swaps, quality) if gate else None, **given
+            ),
+            against,
+        )  # fmt: skip
         return
     assert model is not None
     chosen: dict[str, Any] = {"preset": preset, "parsing": parsing, "calls": "native" if native_calls else "text"}
@@ -141,11 +160,15 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
     chat = ChatConfig(**chosen, schemas_in_prompt=endpoint is not None and not native_calls)
     units = opened.asked if au_set is None else au_set_of(au_set)
     episode = EpisodeConfig(
-        6 if max_turns is None else max_turns, 4 if max_zooms is None else max_zooms, units, tools=tools_of(tools)
-    )
+        6 if max_turns is None else max_turns, 4 if max_zooms is None else max_zooms, units,
+        tools=tools_of(tools), zoom=cast("Zooming", zoom),
+    )  # fmt: skip
     config = EvalConfig(chat, episode, detector, number, repeats, reward_of(fields), price)
     if dry_run:
-        _estimate([(part.dataset, config_of(part, config)) for part in opened.parts], price)
+        if gate:
+            estimate_gate(opened.parts[0].dataset, config, swaps, price)
+        else:
+            _estimate([(part.dataset, config_of(part, config)) for part in opened.parts], price)
         return
     check_writable(out)
     if endpoint is None:
@@ -164,16 +187,24 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
             endpoint, model, concurrency=batch, max_tokens=max_new_tokens, temperature=temperature, seed=seed,
             images_in_tool=images_in_tool, token_budget=token_budget, cache=None if cache is None else str(cache),
         ))  # fmt: skip
+    if gate:
+        play_conversations(chatter, opened.parts[0].dataset, config, out, swaps, quality, embed)
+        return
     play_benchmark(opened, out, lambda part, place: _evaluate(
         chatter, part.dataset, config_of(part, config), place, embed), against)  # fmt: skip
 
 
-def _play_agent(agent: str, dataset: Dataset, out: Path, embed: bool, **given: Any) -> None:
-    """Play a data set with agents, and write figures and report."""
+def _play_agent(
+    agent: str, dataset: Dataset, out: Path, embed: bool, gate: tuple[bool, str] | None = None, **given: Any
+) -> None:
+    """Play a data set with agents, and write figures and report; with `gate`, swaps and quality, the gate report."""
     from actfer_env.cli.play import play_and_report
     from actfer_env.evaluation.play import config_for
 
     config = config_for(tuple(part.strip() for part in agent.split(",")), **given)
+    if gate is not None:
+        play_agents(dataset, replace(config, group_size=1), out, config.group_size, *gate, embed)
+        return
     play_and_report(dataset, config, out, embed, evaluation=True)
 
 

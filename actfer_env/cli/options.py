@@ -41,6 +41,12 @@ ZoomsOption = Annotated[
     int | None,
     typer.Option(min=0, help="Crops of an episode; a trained agent's own if left out.", show_default="4"),
 ]
+ZoomOption = Annotated[
+    str,
+    typer.Option(
+        "--zoom", metavar="MODE", help="never (no zoom on offer), always (one at least before an answer), or free."
+    ),
+]
 OutOption = Annotated[Path, typer.Option(help="Folder for the results; made if it is not there.")]
 RootOption = Annotated[
     Path | None, typer.Option("--root", help="Folder or file of a registered data set that needs one.")

@@ -24,6 +24,7 @@ from actfer_env.cli.options import (
     SplitOption,
     TargetArgument,
     TurnsOption,
+    ZoomOption,
     ZoomsOption,
     au_set_of,
     open_dataset,
@@ -98,6 +99,7 @@ def rollout(  # noqa: PLR0913, PLR0917  (each argument is an option of the comma
     skip_broken: SkipBrokenOption = False,
     embed: EmbedOption = False,
     root: RootOption = None,
+    zoom: ZoomOption = "free",
 ) -> None:
     """Play episodes over photos or a data set; write rollouts.jsonl, run.json and report.html.
 
@@ -109,7 +111,7 @@ def rollout(  # noqa: PLR0913, PLR0917  (each argument is an option of the comma
     agents = tuple(part.strip() for part in agent.split(","))
     config = config_for(
         agents, group_size=group_size, number=number, seed=seed, max_turns=max_turns, max_zooms=max_zooms,
-        reward=reward_of(fields, variant), **_given(detector, au_set),
+        reward=reward_of(fields, variant), zoom=zoom, **_given(detector, au_set),
     )  # fmt: skip
     dataset = open_dataset(target, split, skip_broken, empty_aus=empty_aus, preset=preset, number=number, root=root)
     play_and_report(dataset, config, out, embed)

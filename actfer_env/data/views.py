@@ -47,6 +47,7 @@ from actfer_env.sample import Dataset, Sample
 from actfer_env.tools import FaceTools
 from actfer_env.tools.align import Alignment
 from actfer_env.tools.face_tools import CacheConfig
+from actfer_env.tools.sampling import sharpness
 from actfer_env.tools.zoom import Crop, ZoomConfig
 
 VIEWS_VERSION = 2
@@ -390,8 +391,6 @@ def _make_part(
 
 
 def _row(sample: Sample, tools: FaceTools, config: ViewConfig, source: int) -> dict[str, Any]:
-    import cv2
-
     alignment, side = tools.alignment(sample), config.crop_size
     face, focus = np.zeros((config.face_size, config.face_size, 3), np.uint8), 0.0
     crops = np.zeros((len(facs.REGIONS), side, side, 3), np.uint8)
@@ -401,7 +400,7 @@ def _row(sample: Sample, tools: FaceTools, config: ViewConfig, source: int) -> d
         made = [tools.crop(sample, alignment, alignment.regions[name], name) for name in facs.REGIONS]
         crops = np.stack([crop.image for crop in made])
         facts = [(crop.box, crop.inside, crop.native) for crop in made]
-        focus = float(cv2.Laplacian(cv2.cvtColor(face, cv2.COLOR_RGB2GRAY), cv2.CV_64F).var())
+        focus = sharpness(face)
     emotion = -1 if sample.emotion is None else facs.EMOTIONS.index(sample.emotion)
     quality = sample.meta.get("quality")
     path = os.path.realpath(sample.source) if isinstance(sample.source, str | os.PathLike) else None

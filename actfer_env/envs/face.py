@@ -16,7 +16,7 @@ from actfer_env.envs.actions import CODECS, ActionCodec, ActionFormat, Magnified
 from actfer_env.envs.observations import ObservationLayout, ObservationWriter
 from actfer_env.envs.panel import Panel, show_window
 from actfer_env.envs.reset import Choice, EpisodeEnv
-from actfer_env.episode import Episode, EpisodeConfig
+from actfer_env.episode import Episode, EpisodeConfig, Zooming
 from actfer_env.images import RGB
 from actfer_env.rewards import UCGRPO, Scores, UCGRPOConfig
 from actfer_env.tools import FaceTools
@@ -118,6 +118,7 @@ class ActFEREnv(EpisodeEnv[Any]):
         action_format: "dict", "multidiscrete" or "discrete"; fixed by the registered ids.
         tools: Tools to share with other environments; overrides `detector` and `crop_size`.
         preset: Preset of drawn data sets: "easy", "standard", "hard", "mixed" or "subtle"; None is the data set's own.
+        zoom: "free"; "never" makes zooming illegal, "always" an answer before the first zoom (`EpisodeConfig.zoom`).
 
     Raises:
         DataError: the data set is unknown or empty.
@@ -143,6 +144,7 @@ class ActFEREnv(EpisodeEnv[Any]):
         action_format: ActionFormat = "dict",
         tools: FaceTools | None = None,
         preset: str | None = None,
+        zoom: Zooming = "free",
     ) -> None:
         for name, size in (("image_size", image_size), ("face_size", face_size), ("crop_size", crop_size)):
             check_size(size, name)
@@ -152,7 +154,7 @@ class ActFEREnv(EpisodeEnv[Any]):
             raise ValueError(f"unknown action_format {action_format!r}: use one of {', '.join(CODECS)}")
         self.dataset = as_dataset(dataset, root, split, preset)
         units = facs.parse_au_set(au_set) if isinstance(au_set, str) else tuple(au_set)
-        self.config = EpisodeConfig(max_turns, max_zooms, units)
+        self.config = EpisodeConfig(max_turns, max_zooms, units, zoom=zoom)
         self.codec: ActionCodec = CODECS[action_format](self.config.au_set)
         if tools is None and (kept := self.dataset.views) is not None:
             kept.check(detector, image_size=image_size, face_size=face_size, crop_size=crop_size)

@@ -210,3 +210,18 @@ def _picture(side: int) -> spaces.Box:
 
 def _padded(size: int) -> int:
     return -(-size // _ALIGN) * _ALIGN
+
+
+def crop_regions(obs: Mapping[str, Any]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Return which regions the crops show.
+
+    Args:
+        obs: Mapping[str, Any]ervations of n members.
+
+    Returns:
+        The region that each slot's crop shows, int (n, 4), of no meaning where there is no crop; and which regions'
+        crops each member has, bool (n, 4).
+    """
+    gaps = np.abs(obs["crop_boxes"][:, :, None] - obs["region_boxes"][:, None]).sum(-1)
+    same = (gaps < 1e-4) & (obs["crop_mask"][..., None] == 1)
+    return gaps.argmin(-1), same.any(1)

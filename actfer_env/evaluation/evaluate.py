@@ -15,6 +15,8 @@ from actfer_env.data import Dataset
 from actfer_env.episode import EpisodeConfig
 from actfer_env.errors import AgentError, ImageError
 from actfer_env.evaluation.comparison import Difference, compare
+from actfer_env.evaluation.gate.evidence import SwappedTools
+from actfer_env.evaluation.gate.outcomes import Swap
 from actfer_env.evaluation.journal import JOURNAL, SETTINGS, EpisodeJournal, relabelled
 from actfer_env.evaluation.run import Run, finished_run
 from actfer_env.identity import (
@@ -47,6 +49,7 @@ class EvalConfig:
         repeats: Conversations of each sample, which form a query group.
         reward: Constants of the reward.
         price: Price of a million tokens read and written; kept with the run, for its cost.
+        swap: Content of crops instead of their box, a name in `evaluation.gate.outcomes.SWAPS`; None is what is there.
     """
 
     chat: ChatConfig = field(default_factory=ChatConfig)
@@ -56,6 +59,7 @@ class EvalConfig:
     repeats: int = bounded(1, ge=1)
     reward: UCGRPOConfig = field(default_factory=UCGRPOConfig)
     price: tuple[float, float] = bounded((0.0, 0.0), ge=0)
+    swap: Swap | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -134,6 +138,7 @@ def _settings(agent: ChatAgent, dataset: Dataset, config: EvalConfig) -> dict[st
         "agent": agent.name, "model": getattr(agent, "identity", {}), "sampling": getattr(agent, "settings", {}),
         "dataset": dataset_facts(dataset), "detector": detector_facts(config.detector), "chat": asdict(chat),
         "episode": episode.facts(), "prompts": digest(prompts),
+        **({} if config.swap is None else {"swap": config.swap}),
     }))  # fmt: skip
 
 
@@ -174,6 +179,8 @@ def _missing(
 ) -> Iterator[ChatEpisode]:  # fmt: skip
     """Yield a fresh episode for every conversation that is not kept; unreadable pictures are listed and left out."""
     tools = chat_tools(config.detector, config.chat)
+    if config.swap is not None:
+        tools = SwappedTools(tools, dataset, config.swap)
     if watch is not None:
         watch("conversations", len(journal.kept), _count(dataset, config) * config.repeats, {})
     for index in range(_count(dataset, config)):
@@ -209,7 +216,9 @@ def _to_run(
              "parsing": config.chat.parsing, "coordinates": config.chat.coordinates, "repeats": config.repeats,
              "max_turns": config.episode.max_turns, "max_zooms": config.episode.max_zooms,
              "au_set": facs.format_au_set(config.episode.au_set),
-             **({"price": list(config.price)} if any(config.price) else {})}  # fmt: skip
+             **({"price": list(config.price)} if any(config.price) else {}),
+             **({} if config.episode.zoom == "free" else {"zoom": config.episode.zoom}),
+             **({} if config.swap is None else {"swap": config.swap})}  # fmt: skip
     if "tools" in config.episode.facts():
         shown["tools"] = ", ".join(config.episode.toolkit)
     return finished_run(rollouts, dataset.arguments, shown, config.reward, failures)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import gymnasium as gym
 
@@ -16,6 +16,7 @@ from actfer_env.agents.registry import env_for
 from actfer_env.bounds import bounded, check_fields
 from actfer_env.data import Dataset
 from actfer_env.envs.face import ActFEREnv
+from actfer_env.episode import Zooming
 from actfer_env.errors import ActFERError, AgentError, DataError, DetectorError, ImageError, short
 from actfer_env.evaluation.journal import ROLLOUT_SETTINGS, SETTINGS, EpisodeJournal
 from actfer_env.evaluation.run import Run, finished_run
@@ -25,6 +26,7 @@ from actfer_env.rewards import UCGRPOConfig
 from actfer_env.rollout import Rollout
 
 _SIZES = ("image_size", "face_size", "crop_size")
+_USUAL = (*_SIZES, "zoom")
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class RolloutConfig:
         image_size: See `ActFEREnv`.
         face_size: See `ActFEREnv`.
         crop_size: See `ActFEREnv`.
+        zoom: See `ActFEREnv`.
     """
 
     env_id: str = "ActFER-MultiDiscrete-v0"
@@ -60,15 +63,18 @@ class RolloutConfig:
     image_size: int = bounded(96, ge=16)
     face_size: int = bounded(64, ge=16)
     crop_size: int = bounded(48, ge=16)
+    zoom: Zooming = "free"
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.zoom not in get_args(Zooming):
+            raise DataError(f"zoom {self.zoom!r} is unknown: use one of {', '.join(get_args(Zooming))}")
         if not self.agents:
             raise DataError("no agent is named")
 
     def settings(self) -> dict[str, Any]:
-        """Return what a stored run says about its making, as JSON values; sizes where they are not the usual ones."""
-        usual = {one.name: one.default for one in fields(self) if one.name in _SIZES}
+        """Return what a stored run says about its making, as JSON values; sizes and forced zooms where unusual."""
+        usual = {one.name: one.default for one in fields(self) if one.name in _USUAL}
         kept = {key: value for key, value in asdict(self).items() if key not in ("reward", "agents", "au_set")}
         kept = {key: value for key, value in kept.items() if key not in usual or value != usual[key]}
         return {"agent": ", ".join(self.agents), **kept, "au_set": facs.format_au_set(self.au_set)}
@@ -175,11 +181,18 @@ def open_journal(
 def make_env(dataset: Dataset, config: RolloutConfig, render_mode: str | None = None) -> gym.Env[Any, Any]:
     """Return the environment that `play` uses; `render_mode` as of `ActFEREnv`."""
     return gym.make(
-        config.env_id, dataset=dataset, detector=config.detector, max_turns=config.max_turns,
-        max_zooms=config.max_zooms, reward=config.reward, au_set=config.au_set,
-        **{name: getattr(config, name) for name in _SIZES}, render_mode=render_mode,
+        config.env_id, **env_arguments(dataset, config), render_mode=render_mode,
         disable_env_checker=True,  # gymnasium's checker loses its state when reset raises, as on a broken image
     )  # fmt: skip
+
+
+def env_arguments(dataset: Dataset, config: RolloutConfig) -> dict[str, Any]:
+    """Return the arguments of `ActFEREnv` that a data set and settings stand for."""
+    return {
+        "dataset": dataset, "detector": config.detector, "max_turns": config.max_turns, "max_zooms": config.max_zooms,
+        "reward": config.reward, "au_set": config.au_set, "zoom": config.zoom,
+        **{name: getattr(config, name) for name in _SIZES},
+    }  # fmt: skip
 
 
 def play_episode(env: gym.Env[Any, Any], agent: Agent, options: dict[str, Any], seed: int | None = None) -> Rollout:

@@ -131,3 +131,12 @@ def fit(image: RGB, side: int, *, bars: bool = True) -> RGB:
     top, left = (side - size[1]) // 2, (side - size[0]) // 2
     square[top : top + size[1], left : left + size[0]] = small
     return square
+
+
+def sharpness(picture: RGB) -> float:
+    """Return the variance of a picture's Laplacian, the usual measure of focus; the sharper, the higher.
+
+    Args:
+        picture: uint8 (H, W, 3).
+    """
+    return float(cv2.Laplacian(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.CV_64F).var())

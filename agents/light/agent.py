@@ -161,6 +161,18 @@ class LightAgent:
                 moves.append(Move(ZOOM_IN, facs.REGIONS[choice - 1], box))
         return join([codec.encode(move) for move in moves], obs)
 
+    @torch.no_grad()
+    def tool_scores(self, obs: Batch, info: Batch) -> NDArray[np.float64]:
+        """Return the logits of detect_align, the four regions and an answer (n, 6); of what is illegal -inf.
+
+        Raises:
+            DataError: the observation is not of the environment of the training.
+        """
+        del info
+        seen = _as_batch(obs)
+        memory, decisions = self._inputs(seen, self._codec(seen))
+        return np.asarray(self.policy(memory, decisions).tool.numpy(), float)
+
     def inputs(self, obs: Batch) -> dict[str, NDArray[Any]]:
         """Return the arrays that an exported policy takes: name -> values with a leading axis of n.
 

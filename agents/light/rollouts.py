@@ -28,6 +28,7 @@ from actfer_env.agents.light.policy import (
     log_prob,
 )
 from actfer_env.data.views import PreparedImages
+from actfer_env.envs.observations import crop_regions
 from actfer_env.episode import State
 from actfer_env.rewards import Scores
 from actfer_env.rollout import Rollout
@@ -272,18 +273,3 @@ def encode_all(policy: LightPolicy, views: PreparedImages, chunk: int = 256) -> 
         parts.append(policy.encode(Memory(image, face, crops, *there)))
     image, face, crops, fine = (torch.cat(part) for part in zip(*parts, strict=True))
     return image, face, crops, fine
-
-
-def crop_regions(obs: Obs) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """Return which regions the crops show.
-
-    Args:
-        obs: Observations of n members.
-
-    Returns:
-        The region that each slot's crop shows, int (n, 4), of no meaning where there is no crop; and which regions'
-        crops each member has, bool (n, 4).
-    """
-    gaps = np.abs(obs["crop_boxes"][:, :, None] - obs["region_boxes"][:, None]).sum(-1)
-    same = (gaps < 1e-4) & (obs["crop_mask"][..., None] == 1)
-    return gaps.argmin(-1), same.any(1)

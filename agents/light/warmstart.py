@@ -45,6 +45,9 @@ class WarmStartConfig:
         least_gain: Gain of zooming good pictures, in accuracy, below which the start is trained again for as long (the
             prototype's rule was 0.1; here readers gain 0.06 over all good pictures).
         retries: Number of such trainings at most.
+        shift: Pixels by which faces and crops are moved at random, each way, so that few photos are not learned by
+            heart; 0 leaves them in place.
+        image_dropout: Share of faces whose raw picture is withheld when they are read, likewise.
     """
 
     epochs: int = bounded(8, ge=1)
@@ -58,6 +61,8 @@ class WarmStartConfig:
     face_dropout: float = bounded(0.3, ge=0, le=1)
     least_gain: float = bounded(0.05)
     retries: int = bounded(1, ge=0)
+    shift: int = bounded(0, ge=0, le=16)
+    image_dropout: float = bounded(0.0, ge=0, le=1)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -148,12 +153,14 @@ def _loss(
     weigh: Tensor | None,
 ) -> Tensor:  # fmt: skip
     """Return the cloning loss: detect first, then zoom or answer as the script does, and read right in either case."""
-    memory = _varied(memory_of(views, batch), rng)
+    memory = _varied(memory_of(views, batch), rng, config.shift)
     n = len(batch)
     shown, wanted, weight = _script(n, config, rng)
     memory.has_crop &= shown
     image, face, crops, fine = policy.encode(memory)
     kept = ~(memory.has_crop.any(1) & torch.from_numpy(rng.random(n) < config.face_dropout))
+    if config.image_dropout:
+        image = image * torch.from_numpy(rng.random(n) >= config.image_dropout)[:, None]
     features = image, face * kept[:, None], crops, fine
     first = policy.decide(features, first_decisions(n))
     decisions = decisions_of(memory.has_face, shown, torch.arange(n))
@@ -201,8 +208,8 @@ def _script(n: int, config: WarmStartConfig, rng: np.random.Generator) -> tuple[
     return torch.from_numpy(shown), torch.from_numpy(moves), torch.from_numpy((share / drawn).astype(np.float32))
 
 
-def _varied(memory: Memory, rng: np.random.Generator) -> Memory:
-    """Mirror half of the faces and crops, and vary exposure; the raw picture is left alone."""
+def _varied(memory: Memory, rng: np.random.Generator, shift: int = 0) -> Memory:
+    """Mirror half of the faces and crops, move them, and vary exposure; the raw picture is left alone."""
     n = len(memory.image)
     flip = torch.from_numpy(rng.random(n) < 0.5)
     gain = torch.from_numpy(rng.uniform(0.85, 1.18, (n, 1, 1, 1)).astype(np.float32))
@@ -210,7 +217,18 @@ def _varied(memory: Memory, rng: np.random.Generator) -> Memory:
     crops = torch.where(flip[:, None, None, None, None], memory.crops.flip(3), memory.crops)
     face = (face * gain).clamp(0, 255).to(torch.uint8)
     crops = (crops * gain[:, None]).clamp(0, 255).to(torch.uint8)
+    if shift:
+        face, crops = _moved(face, shift, rng), _moved(crops.flatten(0, 1), shift, rng).view_as(crops)
     return Memory(memory.image, face, crops, memory.has_image, memory.has_face, memory.has_crop)
+
+
+def _moved(pictures: Tensor, shift: int, rng: np.random.Generator) -> Tensor:
+    """Move each picture (n, h, w, 3) by up to `shift` pixels along both axes; its border is repeated."""
+    n, height, width, _ = pictures.shape
+    down, right = torch.from_numpy(rng.integers(-shift, shift + 1, (2, n)))
+    rows = (torch.arange(height) + down[:, None]).clamp(0, height - 1)
+    columns = (torch.arange(width) + right[:, None]).clamp(0, width - 1)
+    return pictures[torch.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
 @torch.no_grad()

@@ -51,7 +51,7 @@ def _system_prompt(chat: ChatConfig, episode: EpisodeConfig, registered: int) ->
         definitions=[(au, facs.AU_NAMES[au], facs.AU_DEFINITIONS[au]) for au in facs.FACIAL_R1_AUS],
         max_zooms=episode.max_zooms, aus=[(au, facs.AU_NAMES[au]) for au in episode.au_set],
         prototypes=_prototypes(episode.au_set), emotions=answers(chat, episode.emotions), calls=chat.calls,
-        schemas=tools.schemas(wire) if chat.schemas_in_prompt and spec.tools else [],
+        zoom=episode.zoom, schemas=tools.schemas(wire) if chat.schemas_in_prompt and spec.tools else [],
     ).strip()  # fmt: skip
 
 

@@ -1,0 +1,1 @@
+"""The gate report: does a policy know when, and where, to look closer?"""
