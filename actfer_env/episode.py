@@ -36,10 +36,9 @@ from actfer_env.tools.base import (
     Tool,
     ToolOutput,
     ViolationError,
-    make_tool,
 )
 from actfer_env.tools.face_tools import FaceTools
-from actfer_env.tools.toolkit import Toolkit, sound, toolkit
+from actfer_env.tools.toolkit import Toolkit, make_tool, sound, toolkit
 from actfer_env.tools.wire import Wire
 from actfer_env.tools.zoom import Crop, repeated_regions
 
