@@ -70,9 +70,7 @@ class Steer:
         mask[:, : ANSWER + 1] &= allowed
         return mask
 
-    def obey(
-        self, actions: Any, obs: Mapping[str, Any], allowed: Mask, scores: NDArray[np.float64] | None
-    ) -> Any:
+    def obey(self, actions: Any, obs: Mapping[str, Any], allowed: Mask, scores: NDArray[np.float64] | None) -> Any:
         """Return the actions, with those that a pass forbids replaced, and in all passes but "free" illegal ones too.
 
         Args:
