@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-import numpy as np
 import pytest
 from endpoint_server import Server
 from helpers import actfer
@@ -18,49 +17,30 @@ from actfer_env.evaluation.gate.figures import gate_figures
 from actfer_env.evaluation.gate.outcomes import SWAPS
 from actfer_env.evaluation.gate.play import play_gate
 from actfer_env.evaluation.play import config_for
-from actfer_env.tools import FaceTools, ZoomConfig
 
 FACES = load_dataset("synthetic", split="test", n=6)
 
 
-@pytest.fixture
-def light(tmp_path, one_thread):
-    """Writes a small policy of random weights that reads its crops alone, or never, and names it."""
+def test_a_light_policy_made_blind_is_exposed(tmp_path, one_thread):
     torch = pytest.importorskip("torch", reason="needs torch: pip install 'actfer-env[torch]'")
     from actfer_env.agents.light.agent import PolicyRecord, write_policy
-    from actfer_env.agents.light.policy import LightPolicy, PolicyConfig, to_input
+    from actfer_env.agents.light.policy import LightPolicy, PolicyConfig
     from actfer_env.agents.light.trainer import weights_hash
 
-    def make(name):
-        torch.manual_seed(0)
-        config = PolicyConfig(channels=4, picture=8, region=4, hidden=16)
-        policy, tools = LightPolicy(config).eval(), FaceTools(zoom=ZoomConfig(size=48, stretch=True))
-        found = [(one, alignment) for one in FACES if (alignment := tools.alignment(one)) is not None]
-        with torch.no_grad():
-            reads = slice(0, 16) if name == "reads" else slice(16, 32)  # the picture and the face, or the crops
-            policy.read[0].weight[:, reads] = 0
-            for region, layer in zip(facs.REGIONS, policy.regions, strict=True):  # features that differ between faces
-                crops = [tools.crop(one, al, al.regions[region], region).image for one, al in found]
-                layer[0].weight *= 200
-                layer[0].bias[:] = -(layer[0].weight @ policy.crop(to_input(torch.tensor(np.stack(crops)))).mean(0))
-        write_policy(tmp_path / name, policy, PolicyRecord(asdict(config), weights_hash(policy), max_zooms=2))
-        return f"light:{tmp_path / name}"
-
-    return make
-
-
-def test_a_light_policy_made_blind_is_exposed(light):
-    found = {}
-    for name in ("blind", "reads"):
-        plays, free = play_gate(FACES, config_for((light(name),)))
-        table = plays.table()
-        assert len(free) == len(FACES) and table.says_chance
-        assert not table.zoomed("never").any() and table.zoomed("always")[table.face].all()
-        assert {len(one) for one, face in zip(table.looks("all"), table.face, strict=True) if face} == {2}  # its budget
-        assert ((table.chance[table.face] > 0) & (table.chance[table.face] < 1)).all()
-        found[name] = gate_figures(plays)["evidence"]
-    assert found["blind"]["looks"] is False and found["reads"]["looks"] is True
-    assert all(found["blind"][swap]["moved"]["value"] == 0 for swap in SWAPS)
+    torch.manual_seed(0)
+    config = PolicyConfig(channels=4, picture=8, region=4, hidden=16)
+    policy = LightPolicy(config)
+    with torch.no_grad():
+        policy.read[0].weight[:, 16:32] = 0  # what reads the crops
+    write_policy(tmp_path / "blind", policy, PolicyRecord(asdict(config), weights_hash(policy), max_zooms=2))
+    plays, free = play_gate(FACES, config_for((f"light:{tmp_path / 'blind'}",)))
+    table = plays.table()
+    assert len(free) == len(FACES) and table.says_chance
+    assert not table.zoomed("never").any() and table.zoomed("always")[table.face].all()
+    assert {len(one) for one, face in zip(table.looks("all"), table.face, strict=True) if face} == {2}  # its budget
+    assert ((table.chance[table.face] > 0) & (table.chance[table.face] < 1)).all()
+    found = gate_figures(plays)["evidence"]
+    assert found["looks"] is False and all(found[swap]["moved"]["value"] == 0 for swap in SWAPS)
 
 
 @pytest.mark.parametrize("name", ["PPO", "DQN"])
