@@ -10,12 +10,11 @@ from actfer_env.errors import ActFERError, DataError
 
 PACKAGES = {
     "gymnasium": "core", "numpy": "core", "opencv-python": "core", "scikit-image": "core", "pillow": "core",
+    "mcp": "mcp", "trl": "trl", "peft": "trl",
     "mtcnn": "core", "insightface": "insightface", "onnxruntime": "insightface", "torch": "torch",
     "matplotlib": "torch", "tensorboard": "torch", "stable-baselines3": "sb3", "transformers": "vlm", "openai": "api",
     "pyarrow": "verl", "verl": "verl", "imagehash": "data", "datasets": "data",
-    "scikit-learn": "tables", "pandas": "tables", "rouge-score": "tables",
-    "mcp": "mcp", "trl": "trl", "peft": "trl",
-    "pydantic": "data",
+    "scikit-learn": "tables", "pandas": "tables", "rouge-score": "tables", "pydantic": "data",
 }  # fmt: skip
 """Distribution -> the extra that brings it."""
 

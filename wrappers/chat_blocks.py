@@ -70,7 +70,9 @@ class ChatBlock:
         running = {group for row, group in self._by_row() if plays[row]}
         turn = self.start(starts)
         self.told = [None] * len(actions)
-        turn.messages, turn.violations, turn.tools, turn.results = ([None] * len(actions) for _ in range(4))
+        count = len(actions)
+        turn.messages, turn.violations, turn.tools = [None] * count, [None] * count, [None] * count
+        turn.results = [None] * count
         for row, action in enumerate(actions):
             episode = self.episodes[row]
             if not plays[row] or episode is None:
@@ -80,7 +82,7 @@ class ChatBlock:
             self._write(row, self.env.layout.write(episode, step.messages, step.images))
             told = self.told[row] = last_turn(episode, before, step.violations)
             last = episode.episode.last
-            turn.messages[row], turn.violations[row] = as_text(step.messages), last and last.violation
+            turn.messages[row], turn.violations[row] = as_text(step.messages), None if last is None else last.violation
             turn.tools[row], turn.results[row] = told["tool"], told["result"]
             self.active[row] = not step.done
         for group in sorted(running):

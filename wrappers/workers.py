@@ -42,7 +42,7 @@ class LocalBlock:
     def __init__(self, env: ActFEREnv, num_groups: int, group_size: int) -> None:
         self.arrays: Arrays = env.layout.arrays(num_groups * group_size)
         self.active: NDArray[np.bool_] = np.zeros(num_groups * group_size, bool)
-        kind = GroupBlock if isinstance(env, ActFEREnv) else ChatBlock
+        kind: Any = GroupBlock if isinstance(env, ActFEREnv) else ChatBlock
         self.block = kind(env, range(num_groups), group_size, self.arrays, self.active)
         self.start, self.turn, self.panels = self.block.start, self.block.turn, self.block.panels
 

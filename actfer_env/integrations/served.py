@@ -310,7 +310,7 @@ class FaceService:
             return load_image(again, name=short(path), limits=limits)
 
         labels = self._labels.get(path)
-        known = {} if labels is None else {"emotion": labels.emotion, "aus": labels.aus}
+        known: dict[str, Any] = {} if labels is None else {"emotion": labels.emotion, "aus": labels.aus}
         return Sample(
             path, load, meta={"dataset": "roots", "image": f"{path}#{mark}"}, **known,
         )  # fmt: skip

@@ -237,9 +237,8 @@ class HDPOReward(ToolRule):
         """Return the weighted sum of both channels."""
         economy = np.where(right > 0, 1.0 / (looks(rollouts) + 1.0), 0.0)
         qualified = [[i for i in members if rollouts[i].correct] for members in groups]
-        how = {"ddof": self.std_ddof, "eps": self.std_eps}
-        first, second = (group_advantages(values, rows, **how) for values, rows in  # type: ignore[arg-type]
-                         ((total, groups), (economy, qualified)))  # fmt: skip
+        first = group_advantages(total, groups, ddof=self.std_ddof, eps=self.std_eps)
+        second = group_advantages(economy, qualified, ddof=self.std_ddof, eps=self.std_eps)
         return self.w_acc * first + self.w_tool * second
 
 

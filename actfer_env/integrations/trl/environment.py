@@ -81,7 +81,7 @@ class FaceEnv:
         return _blocks(self._episode.messages[1:2], self._episode.images)
 
     @_whole_turns
-    def detect_align(self) -> list:  # type: ignore[empty-body, type-arg]
+    def detect_align(self) -> list:  # type: ignore[empty-body]
         """Find the face, bring it upright and to size, and get its four facial regions.
 
         Returns:
@@ -89,7 +89,7 @@ class FaceEnv:
         """
 
     @_whole_turns
-    def zoom_in(self, regions: list[str] | None = None, boxes: list[list[float]] | None = None) -> list:  # type: ignore[empty-body, type-arg]
+    def zoom_in(self, regions: list[str] | None = None, boxes: list[list[float]] | None = None) -> list:  # type: ignore[empty-body]
         """Magnify parts of the aligned face in their native detail.
 
         Args:

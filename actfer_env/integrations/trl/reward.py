@@ -161,7 +161,7 @@ def _callback_class() -> type[Any]:
         from transformers import TrainerCallback
         from transformers.trainer_callback import ExportableState
 
-    class UCGRPOCallback(TrainerCallback, ExportableState):  # type: ignore[misc]
+    class UCGRPOCallback(TrainerCallback, ExportableState):
         """Keeps the scorer's state in each checkpoint's ``trainer_state.json``, and moves the EMA after each update."""
 
         def __init__(self, reward: UCGRPOReward) -> None:
