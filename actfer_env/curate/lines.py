@@ -26,7 +26,7 @@ class Line(BaseModel):
         index: The sample's place in its data set.
         dataset: The data set's name.
         image: Reference of the picture, for people.
-        reference: JSON values from which `verl_plugin.rows.sample_of` makes the sample again.
+        reference: JSON values from which `data.references.sample_of` makes the sample again.
         subject: Person whom the picture shows, by the data set's own name or number; None where that is not known.
         question: The sample's own question, or None.
         emotion: The target.

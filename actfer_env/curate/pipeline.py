@@ -20,13 +20,13 @@ from actfer_env.curate.stages import check_picture, describe, extract_units, wri
 from actfer_env.curate.template import Budget, Case, plan, write_turns
 from actfer_env.curate.views import Views, keep_views, look
 from actfer_env.data.duplicates import perceptual_hash, thumbnail
+from actfer_env.data.references import reference
 from actfer_env.errors import ImageError
 from actfer_env.images import RGB
 from actfer_env.sample import Dataset, Sample
 from actfer_env.tools.au_areas import au_boxes, sides_of
 from actfer_env.tools.detectors.cached import picture_digest
 from actfer_env.tools.face_tools import FaceTools
-from actfer_env.verl_plugin.rows import reference
 
 AGREEMENT = 0.5
 """Jaccard index that a FACS prototype must reach to stand in for a missing emotion (chosen here)."""

@@ -11,11 +11,11 @@ from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools
 from actfer_env.curate.lines import Line, read_lines
 from actfer_env.curate.options import CurateOptions
 from actfer_env.curate.record import read_record
+from actfer_env.data.references import sample_of
 from actfer_env.episode import EpisodeConfig
 from actfer_env.errors import ActFERError, DataError
 from actfer_env.sample import Sample
 from actfer_env.tools.face_tools import FaceTools
-from actfer_env.verl_plugin.rows import sample_of
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from actfer_env.curate.lines import read_lines
+from actfer_env.curate.replay import target_sample
 from actfer_env.errors import DataError
-from actfer_env.packages import needs
 from actfer_env.sample import Sample
 
 
@@ -24,9 +25,6 @@ def load_curated(root: str | None) -> Iterator[Sample]:
     """
     if root is None:
         raise DataError("data set 'curated' needs root=FOLDER, written by 'actfer data curate'")
-    with needs("data"):
-        from actfer_env.curate.lines import read_lines
-        from actfer_env.curate.replay import target_sample
     path = Path(root) / "rl.jsonl" if Path(root).is_dir() else Path(root)
     for line in read_lines(path):
         sample = target_sample(line)
