@@ -38,9 +38,9 @@ class Line(BaseModel):
         descriptions: "raw" and "views" -> a model's dense description.
         mode: See `Mode`.
         regions: Regions into which the trajectory zooms, in order.
-        turns: What the policy writes, turn by turn.
+        turns: Texts that the policy writes, turn by turn.
         writer: "template", or the model's name.
-        strategy: How the model was led to the truth; None of the template.
+        strategy: Way in which the model was led to the truth; None of the template.
         attempts: Answers that the last stage took.
         responses: Keys of the answers in ``responses/`` from which this line was made, in order.
         picture: Digest of the picture's pixels.

@@ -32,8 +32,8 @@ def faults(
     """Yield (reason, detail) of everything for which a trajectory is not kept.
 
     Args:
-        turns: What the policy writes.
-        case: What is known of the sample.
+        turns: Texts that the policy writes.
+        case: Facts that are known of the sample.
         sample: The sample.
         tools: Shared tools.
         options: Bounds.

@@ -21,7 +21,7 @@ def begin_record(folder: Path, options: CurateOptions, facts: dict[str, Any]) ->
     Args:
         folder: The curation's folder.
         options: Its options.
-        facts: What else decides its lines: data set, detector, models.
+        facts: Data set, detector and models, which decide its lines, too.
 
     Raises:
         DataError: the folder holds a curation that would give other lines, or something else.

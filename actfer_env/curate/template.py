@@ -94,7 +94,7 @@ def write_turns(case: Case, chat: ChatConfig, length: str, rng: random.Random) -
     """Return the turns of a trajectory in the documented grammar, each with a thought.
 
     Args:
-        case: What is known of the sample.
+        case: Facts that are known of the sample.
         chat: The conversation's preset.
         length: "full" or "short".
         rng: Random draws of this sample.
@@ -109,7 +109,7 @@ def join_turns(case: Case, thoughts: Sequence[str]) -> list[str]:
     """Return turns that hold these thoughts and the trajectory's calls and answer.
 
     Args:
-        case: What is known of the sample.
+        case: Facts that are known of the sample.
         thoughts: One for each of `turn_count` turns.
 
     Raises:
