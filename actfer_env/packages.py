@@ -13,6 +13,7 @@ PACKAGES = {
     "mtcnn": "core", "insightface": "insightface", "onnxruntime": "insightface", "torch": "torch",
     "matplotlib": "torch", "tensorboard": "torch", "stable-baselines3": "sb3", "transformers": "vlm", "openai": "api",
     "pyarrow": "verl", "verl": "verl", "imagehash": "data", "datasets": "data",
+    "pydantic": "data",
 }  # fmt: skip
 """Distribution -> the extra that brings it."""
 

@@ -6,13 +6,14 @@ it nor what an address holds of user, password and query is stored, printed or l
 
 from __future__ import annotations
 
+# Longer than 400 lines: all that is sent to an endpoint, and all that comes back, is read in one place.
 import hashlib
 import json
 import re
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from queue import SimpleQueue
@@ -26,10 +27,13 @@ from actfer_env.agents.refusals import cure_of, kind_of
 from actfer_env.agents.replies import inner_error, is_full, read_reply, said_by, tokens_spent
 from actfer_env.bounds import bounded, check_fields
 from actfer_env.chat import ChatEpisode, to_openai
-from actfer_env.chat.messages import without_reasoning
+from actfer_env.chat.messages import Message, without_reasoning
 from actfer_env.files import check_writable, write_text_atomic
+from actfer_env.images import RGB
 
-__all__ = ["EndpointConfig", "EndpointError", "Estimate", "OpenAIChatAgent", "estimate"]
+__all__ = [
+    "EndpointConfig", "EndpointError", "Estimate", "OddReplyError", "OpenAIChatAgent", "RefusedError", "estimate",
+]  # fmt: skip
 
 _NO_CHAT = "did not answer as a chat endpoint (is the address right, with its /v1?)"
 _KEPT = "; finished episodes are kept, run again to go on"
@@ -97,10 +101,14 @@ class EndpointConfig:
         return f"EndpointConfig({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
 
-class _RefusedError(EndpointError):
+class RefusedError(EndpointError):
     """A request that the endpoint refuses, for its own sake or for what all requests have."""
 
     begun = False
+
+
+class OddReplyError(EndpointError):
+    """An answer that is none of a chat endpoint's."""
 
 
 _Result: TypeAlias = tuple[ChatTrajectory, Usage, BaseException | None]
@@ -148,14 +156,11 @@ class OpenAIChatAgent:
         """
         waiting, results = iter(episodes), SimpleQueue[_Result]()
         failed: BaseException | None = None
-        budget = self.config.token_budget
         running = finished = refused = in_a_row = 0
         while True:
             while failed is None and running < self.config.concurrency and (episode := next(waiting, None)) is not None:
-                used = self.total.prompt_tokens + self.total.completion_tokens
-                if budget is not None and used >= budget:
-                    failed = EndpointError(f"the token budget of {budget} is used up ({used}); raise it and run again")
-                else:
+                failed = self._spent_all()
+                if failed is None:
                     # A daemon, so that an interrupt need not wait for calls that are under way.
                     threading.Thread(target=self._work, args=(episode, results), daemon=True).start()
                     running += 1
@@ -167,7 +172,7 @@ class OpenAIChatAgent:
                 finished, in_a_row = finished + 1, 0
                 yield played, usage
                 continue
-            if not isinstance(error, _RefusedError):
+            if not isinstance(error, RefusedError):
                 failed = failed or error
                 continue
             refused, in_a_row = refused + 1, 0 if error.begun else in_a_row + 1
@@ -177,6 +182,37 @@ class OpenAIChatAgent:
                 failed = failed or error
         if failed is not None:
             raise failed
+
+    def ask(
+        self, messages: Sequence[Message], images: Sequence[RGB] = (), *, member: int = 0
+    ) -> tuple[dict[str, Any], Usage]:
+        """Ask a question outside of any episode; several threads may ask at once.
+
+        Args:
+            messages: Messages with placeholders for pictures.
+            images: Their pictures, uint8 (H, W, 3) RGB.
+            member: Number that is added to the seed, so that asking again gives another answer.
+
+        Returns:
+            The answer ("content", perhaps "reasoning" and "cut", or "stop" and "why" where it was refused), without
+            secrets, and what it cost.
+
+        Raises:
+            EndpointError: as `play`; also where the endpoint refuses this request, and where the token budget is used
+                up.
+        """
+        failed = self._spent_all()
+        if failed is not None:
+            raise failed
+        usage = Usage()
+        return self._spend(self._question(messages, images, member), usage, first=True), usage
+
+    def _spent_all(self) -> EndpointError | None:
+        """Return the error of a token budget that is used up, or None."""
+        used, budget = self.total.prompt_tokens + self.total.completion_tokens, self.config.token_budget
+        if budget is None or used < budget:
+            return None
+        return EndpointError(f"the token budget of {budget} is used up ({used}); raise it and run again")
 
     def _work(self, episode: ChatEpisode, results: SimpleQueue[_Result]) -> None:
         """Play an episode to its end, in a thread of its own."""
@@ -206,9 +242,15 @@ class OpenAIChatAgent:
             if kept is not None:
                 return kept
             check_writable(place.parent)  # an answer that could not be kept would be paid for again
+        answer = self._spend(request, usage, first=not episode.texts)
+        if place is not None and answer.get("status") is None:  # a server's refusal may be mended
+            write_text_atomic(place, json.dumps(answer, ensure_ascii=False))
+        return answer
+
+    def _spend(self, request: dict[str, Any], usage: Usage, first: bool) -> dict[str, Any]:
+        """Send a request; return the answer without secrets, and count what it cost."""
         start = time.perf_counter()
-        answer, (prompt, completion) = self._ask(request, first=not episode.texts)
-        answer = self._mask.hide_in(answer)
+        answer, (prompt, completion) = self._ask(request, first)
         seconds = time.perf_counter() - start
         with self._lock:
             for part in (usage, self.total):
@@ -216,20 +258,23 @@ class OpenAIChatAgent:
                 part.prompt_tokens += prompt
                 part.completion_tokens += completion
                 part.seconds += seconds
-        if place is not None and answer.get("status") is None:  # a server's refusal may be mended
-            write_text_atomic(place, json.dumps(answer, ensure_ascii=False))
-        return answer
+        found: dict[str, Any] = self._mask.hide_in(answer)
+        return found
 
     def _request(self, episode: ChatEpisode) -> dict[str, Any]:
+        request = self._question(episode.messages, episode.images, episode.episode.member)
+        if episode.chat.calls == "native" and episode.tools:
+            request["tools"] = episode.tools
+        return request
+
+    def _question(self, messages: Sequence[Message], images: Sequence[RGB], member: int) -> dict[str, Any]:
         config = self.config
-        messages = to_openai(episode.messages, episode.images, images_in_tool=config.images_in_tool, reasoning=True)
-        request: dict[str, Any] = {"model": config.model, "messages": messages, "max_tokens": config.max_tokens}
+        sent = to_openai(messages, images, images_in_tool=config.images_in_tool, reasoning=True)
+        request: dict[str, Any] = {"model": config.model, "messages": sent, "max_tokens": config.max_tokens}
         if config.temperature is not None:
             request["temperature"] = config.temperature
         if config.seed is not None:
-            request["seed"] = config.seed + episode.episode.member
-        if episode.chat.calls == "native" and episode.tools:
-            request["tools"] = episode.tools
+            request["seed"] = config.seed + member
         return request
 
     def _ask(self, request: dict[str, Any], first: bool) -> tuple[dict[str, Any], tuple[int, int]]:
@@ -250,12 +295,12 @@ class OpenAIChatAgent:
             except (openai.OpenAIError, ValueError) as error:
                 if not first and kind_of(None, str(error), first) == "length":
                     return self._refused(None, str(error), first), (0, 0)
-                raise self._error(f"{self.config.address} {_NO_CHAT}: {error}") from None
+                raise OddReplyError(str(self._error(f"{self.config.address} {_NO_CHAT}: {error}"))) from None
         status, said = inner_error(response)
         if said is not None and (not first or kind_of(status, said, first) == "length"):
             return self._refused(status, said, first), (0, 0)
         if not getattr(response, "choices", None) or getattr(response.choices[0], "message", None) is None:
-            raise self._error(f"{self.config.address} {_NO_CHAT}: {said or response}")
+            raise OddReplyError(str(self._error(f"{self.config.address} {_NO_CHAT}: {said or response}")))
         answer, spent = read_reply(response), tokens_spent(response)
         if is_full(answer, response, first):
             said = "the answer ended at the bound on length before its first token"
@@ -318,7 +363,7 @@ class OpenAIChatAgent:
             raise self._error(f"{why} ({self._tries})", _KEPT)
         if kind == "other" or (first and kind == "length"):
             cure = cure_of(said, self.config.max_tokens) if kind == "length" else ""
-            refusal = _RefusedError(_line(self._mask.hide(why)) + cure)
+            refusal = RefusedError(_line(self._mask.hide(why)) + cure)
             refusal.begun = not first
             raise refusal from None
         outcome = "refused" if kind == "filtered" else "too_long"

@@ -16,7 +16,7 @@ from actfer_env.boxes import Box
 from actfer_env.chat.config import ChatConfig
 from actfer_env.chat.messages import Message, assistant_message, image_part, native_calls, text_part
 from actfer_env.chat.parsing import ParsedAnswer, ParsedCall, ParsedTurn, parse_turn
-from actfer_env.chat.prompts import answers, system_prompt, user_prompt
+from actfer_env.chat.prompts import answers, own_question, system_prompt, user_prompt
 from actfer_env.chat.turns import calls_text, with_reasoning
 from actfer_env.episode import Episode, EpisodeConfig, StepResult
 from actfer_env.errors import LabelError
@@ -234,7 +234,7 @@ class ChatEpisode:
             image = episode.tools.image(self.sample)
             picture = fit(image, spec.side, bars=spec.bars) if spec.side else _bounded(image, self.chat.image_side)
             episode.wire = self._wire((picture.shape[1], picture.shape[0]))
-        question = user_prompt(self.chat, regions, episode.config.emotions)
+        question = user_prompt(self.chat, regions, episode.config.emotions, own_question(self.sample))
         self.messages += [
             {"role": "system", "content": [text_part(system_prompt(self.chat, episode.config))]},
             {"role": "user", "content": [image_part(), text_part(question)]},

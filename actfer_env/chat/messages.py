@@ -105,7 +105,7 @@ def to_openai(
     urls = iter(images)
     sent: list[Message] = []
     moved: list[dict[str, Any]] = []
-    for message in (_said_by_user(message if reasoning else without_reasoning(message)) for message in messages):
+    for message in (said_by_user(message if reasoning else without_reasoning(message)) for message in messages):
         if moved and message["role"] != "tool":
             sent.append({"role": "user", "content": moved})
             moved = []
@@ -128,8 +128,11 @@ def without_reasoning(message: Message) -> Message:
     return {key: value for key, value in message.items() if key != "reasoning_content"}
 
 
-def _said_by_user(message: Message) -> Message:
-    """Turn a tool message that answers no native call into a user message."""
+def said_by_user(message: Message) -> Message:
+    """Return a tool message that answers no native call as a user message; any other stays as it is.
+
+    It stands between ``<tool_response>`` tags, as Qwen's chat template writes it.
+    """
     if message["role"] != "tool" or "tool_call_id" in message:
         return message
     head, *rest = [text_part("<tool_response>\n"), *_parts(message), text_part("\n</tool_response>")]

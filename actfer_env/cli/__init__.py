@@ -15,7 +15,7 @@ import typer
 
 from actfer_env import plugins
 from actfer_env._version import __version__
-from actfer_env.cli import data, evaluate, info, inspect, output, play, train
+from actfer_env.cli import curate, data, evaluate, info, inspect, output, play, train
 from actfer_env.cli.output import complain, lost_output, open_streams, say
 from actfer_env.errors import ActFERError
 from actfer_env.packages import explain
@@ -85,6 +85,8 @@ data_app.command()(data.gallery)
 data_app.command("verl")(data.data_verl)
 data_app.command("precompute")(data.data_precompute)
 data_app.command("prepare")(data.data_prepare)
+data_app.command("curate")(curate.data_curate)
+data_app.command("sft")(curate.data_sft)
 
 
 def main() -> None:

@@ -162,6 +162,7 @@ def data_verl(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
     out: OutOption = Path("actfer-verl"),
     split: SplitOption = None,
     number: Annotated[int | None, typer.Option("--number", "-n", min=1, help="Rows; all if left out.")] = None,
+    root: RootOption = None,
     shard_size: Annotated[int, typer.Option(min=1, help="Rows of a file.")] = 10_000,
     images: Annotated[str, typer.Option(help="auto, path, bytes or none.")] = "auto",
     preset: PresetOption = None,
@@ -171,13 +172,18 @@ def data_verl(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
 ) -> None:
     """Write a data set as parquet for verl, and check what was written."""
     from actfer_env.episode import EpisodeConfig
+    from actfer_env.rewards.guards import IDLE_AUS
     from actfer_env.verl_plugin.rows import ParquetConfig, write_parquet
 
     config = ParquetConfig(shard_size=shard_size, images=images, number=number)  # type: ignore[arg-type]
     episode = EpisodeConfig(au_set=au_set_of(au_set))
-    dataset = open_dataset(target, split, skip_broken, empty_aus=empty_aus, preset=preset, number=number)
+    dataset = open_dataset(
+        target, split, skip_broken, empty_aus=empty_aus, preset=preset, number=number, root=root
+    )  # fmt: skip
     for path in write_parquet(dataset, out, config, episode=episode):
         say(str(path))
+    if not any(sample.aus is not None for sample, _ in zip(dataset, range(number or len(dataset)), strict=False)):
+        complain(IDLE_AUS)
     if au_set is not None:
         say(f"Action Units: {facs.format_au_set(episode.au_set)}; "
             f"give the agent loop the same, episode: {{au_set: {list(episode.au_set)}}}")  # fmt: skip

@@ -9,6 +9,7 @@ from actfer_env.data.demo import load_demo
 from actfer_env.data.jsonl import load_jsonl
 from actfer_env.data.loaders.affectnet import load_affectnet
 from actfer_env.data.loaders.bp4d import load_bp4d
+from actfer_env.data.loaders.curated import load_curated
 from actfer_env.data.loaders.disfa import load_disfa, load_disfa_plus
 from actfer_env.data.loaders.facial_expressions import load_facial_expressions
 from actfer_env.data.loaders.ferplus import load_ferplus
@@ -25,6 +26,7 @@ from actfer_env.sample import Dataset, Sample
 
 register_dataset("affectnet", load_affectnet)
 register_dataset("bp4d", load_bp4d)
+register_dataset("curated", load_curated)
 register_dataset("demo", load_demo)
 register_dataset("disfa", load_disfa)
 register_dataset("disfaplus", load_disfa_plus)

@@ -16,6 +16,10 @@ Utility = Literal["contrastive", "fallback", "zoom", "none"]
 FallbackOf = Literal["own", "unzoomed"]
 """Whose answer the fallback judges: the rollout's own, or that of the group's members that did not zoom."""
 
+ContrastMembers = Literal["detected", "answered", "looked", "legal"]
+"""Whose task rewards enter delta, each leaving out what the one before does: rollouts whose detection did not fail; that
+answered; that looked before they answered; that broke no rule."""
+
 
 class RewardError(ActFERError, ValueError):
     """A reward configuration, state or commit that cannot be used; the message is one line."""
@@ -29,12 +33,20 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType({
     "full": MappingProxyType({}),
     "task_only": MappingProxyType({
         "utility": "none", "use_ema": False, "structure_violation": 0.0, "structure_unlooked": 0.0,
-        "structure_clean": 0.0, "quality_floor": 0.0,
+        "structure_clean": 0.0, "structure_thought": 0.0, "structure_section": 0.0, "structure_repair": 0.0,
+        "quality_floor": 0.0,
     }),
 })  # fmt: skip
 """Name -> the fields in which a variant of the ablation (ActFER table 3) differs from the full method.
 
 "task_only" is ours: the task reward and nothing else."""
+
+FORMATS: Mapping[str, Mapping[str, Any]] = MappingProxyType({
+    "lenient": MappingProxyType({}),
+    "strict": MappingProxyType({"structure_thought": -0.1, "structure_repair": -0.05}),
+})  # fmt: skip
+"""Name -> the fields by which the structure term sees how turns are written (ActFER 3.4 checks the response format; the
+values are chosen here). "strict" goes with ``ChatConfig(parsing="strict")``, which refuses what "lenient" repairs."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +77,11 @@ class UCGRPOConfig:
         structure_unlooked: Added for an answer on a raw image without detect_align, <= 0; chosen here.
         structure_floor: Lower bound of the structure term, <= 0; chosen here.
         structure_clean: Bonus of a clean legal trajectory, >= 0, also the upper bound; chosen here.
+        structure_thought: Added for each turn without a thought, <= 0; such a trajectory is not clean. Chosen here, off.
+        structure_section: Added where the answering turn's thought has no Global and no Local Analysis, <= 0; such a
+            trajectory is not clean. Chosen here, off.
+        structure_repair: Added for each repair that the lenient parser made, <= 0; such a trajectory is not clean.
+            Chosen here, off.
         quality_floor: Lower bound of the quality term, <= 0; chosen here.
         quality_format: Weight of the share of turns with a severe format error; chosen here.
         quality_repetition: Weight of the share of repeated word 4-grams; chosen here.
@@ -74,6 +91,8 @@ class UCGRPOConfig:
         std_eps: Added to the group's std; chosen here (as verl does).
         dense_au: Whether the AU-set F1 enters the task reward; ActFER table 3.
         utility: Form of the utility term; ActFER table 3.
+        contrast_members: Rollouts that enter delta; the others get the fallback. ActFER 3.4 leaves out failed
+            detections and wants "legal and executable" trajectories; how far that goes is open, chosen here.
         use_ema: Whether the lambdas follow the EMA instead of staying 1; ActFER table 3.
         outcome_gate: Keep the task term alone in groups without any right emotion; chosen here, off.
         normalize_std: Divide advantages by the group's std; ActFER 3.4.
@@ -101,6 +120,9 @@ class UCGRPOConfig:
     structure_unlooked: float = bounded(-0.1, le=0)
     structure_floor: float = bounded(-0.5, le=0)
     structure_clean: float = bounded(0.05, ge=0)
+    structure_thought: float = bounded(0.0, le=0)
+    structure_section: float = bounded(0.0, le=0)
+    structure_repair: float = bounded(0.0, le=0)
     quality_floor: float = bounded(-0.2, le=0)
     quality_format: float = bounded(0.1, ge=0)
     quality_repetition: float = bounded(0.2, ge=0)
@@ -110,6 +132,7 @@ class UCGRPOConfig:
     std_eps: float = bounded(1e-6, gt=0)
     dense_au: bool = True
     utility: Utility = bounded("contrastive", choices=get_args(Utility))
+    contrast_members: ContrastMembers = bounded("detected", choices=get_args(ContrastMembers))
     use_ema: bool = True
     outcome_gate: bool = False
     normalize_std: bool = True

@@ -5,9 +5,9 @@ from __future__ import annotations
 from actfer_env.rewards.config import UCGRPOConfig
 from actfer_env.rewards.quality import broken_turns, measure_quality
 from actfer_env.rewards.scores import Scores
-from actfer_env.rewards.structure import is_clean, is_unlooked
+from actfer_env.rewards.structure import form_faults, is_clean, is_unlooked
 from actfer_env.rewards.task import TaskCase, task_case
-from actfer_env.rewards.utility import phi
+from actfer_env.rewards.utility import in_contrast, phi
 from actfer_env.rollout import Rollout
 
 
@@ -52,7 +52,7 @@ def _task_line(rollout: Rollout, scores: Scores, i: int, config: UCGRPOConfig) -
 
 
 def _structure_line(rollout: Rollout, scores: Scores, i: int, config: UCGRPOConfig) -> str:
-    if is_clean(rollout):
+    if is_clean(rollout, config):
         return f"structure: a clean, legal trajectory: {config.structure_clean:+.2f}"
     reasons = []
     raw = 0.0
@@ -63,6 +63,9 @@ def _structure_line(rollout: Rollout, scores: Scores, i: int, config: UCGRPOConf
     if is_unlooked(rollout):
         raw += config.structure_unlooked
         reasons.append(f"{config.structure_unlooked:.2f} for an answer without detect_align")
+    for count, charge, what in form_faults(rollout, config):
+        raw += count * charge
+        reasons.append(f"{count} x {charge:.2f} for {what}")
     floor = f", not below {config.structure_floor:.2f}" if raw < config.structure_floor else ""
     why = " and ".join(reasons) if reasons else "no violation, but no finished answer either"
     return f"structure: {why}{floor} = {scores.structure[i]:.2f}"
@@ -99,11 +102,13 @@ def _fallback_reason(rollout: Rollout, scores: Scores, config: UCGRPOConfig) -> 
         why = "this variant does not contrast zooming"
     elif rollout.detection == "failed":
         why = "face detection failed"
+    elif not in_contrast(rollout, config):
+        why = f"left out of the contrast, whose members are {config.contrast_members!r}"
     else:
         why = "no zoom contrast in the group"
     if rollout.correct is None:
         return f"{why}, and no emotion target for the fallback"
-    if config.fallback_of == "unzoomed" and rollout.detection != "failed":
+    if config.fallback_of == "unzoomed" and in_contrast(rollout, config):
         return f"{why}, fallback judged by the group's unzoomed answers, or by its own without any"
     return f"{why}, fallback for a {'right' if rollout.correct else 'wrong or missing'} emotion"
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from actfer_env.rewards.config import UCGRPOConfig
 from actfer_env.rewards.scores import Scores
 from actfer_env.rollout import Rollout
 
@@ -77,6 +78,24 @@ def collapse_warnings(figures: Mapping[str, float]) -> list[str]:
             "biased; read why in the agent loop's log"
         )
     return lines
+
+
+def idle_terms(rollouts: Iterable[Rollout], config: UCGRPOConfig) -> list[str]:
+    """Return a line for each term of the reward that the data leave without effect; empty if there is none.
+
+    Args:
+        rollouts: Rollouts, or any that stand for the data; only their targets are read.
+        config: The constants.
+    """
+    targets = [rollout.aus for rollout in rollouts]
+    return [IDLE_AUS] if config.dense_au and targets and all(target is None for target in targets) else []
+
+
+IDLE_AUS = (
+    "no sample has Action Units, so the AU term of the reward is idle: the emotion alone counts, with the utility, which "
+    "is not the paper's setting; 'actfer data curate' writes pseudo-AUs, dense_au=False says that it is meant"
+)
+"""Line for a reward with an AU term on data without Action Units."""
 
 
 def picture_mismatch(sample: str, placeholders: int, features: int, pictures: int) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 
 from actfer_env import facs
 from actfer_env.bounds import bounded, check_fields
-from actfer_env.rewards.config import RewardError
+from actfer_env.rewards.config import RewardError, UCGRPOConfig
 from actfer_env.rewards.grounding import evidence_boxes, grounding_score, target_boxes
 from actfer_env.rewards.groups import group_advantages, group_rollouts
 from actfer_env.rewards.quality import broken_turns
@@ -208,3 +208,9 @@ def reward_facts(scorer: UCGRPO | AnswerReward) -> dict[str, Any]:
     """Return a reward's name and constants as JSON values, by which a checkpoint tells it from others."""
     constants = scorer.config.to_dict() if isinstance(scorer, UCGRPO) else asdict(scorer)
     return {"name": type(scorer).__name__, **constants}
+
+
+def whole_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return kept `reward_facts` with the constants that their version did not know yet, at what they stood for."""
+    known = UCGRPOConfig().to_dict() if facts.get("name") == UCGRPO.__name__ else {}
+    return {**known, **facts}

@@ -17,7 +17,14 @@ from actfer_env.rewards.scores import Scores, to_array, totals, zoom_mask
 from actfer_env.rewards.state import dump_state, parse_state
 from actfer_env.rewards.structure import structure_reward
 from actfer_env.rewards.task import task_f1, task_reward
-from actfer_env.rewards.utility import coarse_right, contrast, lambda_factor, utility_reward, utility_rule
+from actfer_env.rewards.utility import (
+    coarse_right,
+    contrast,
+    in_contrast,
+    lambda_factor,
+    utility_reward,
+    utility_rule,
+)
 from actfer_env.rollout import Rollout
 
 __all__ = ["UCGRPO", "Scores"]
@@ -89,12 +96,13 @@ class UCGRPO:
         rules: list[str] = [""] * len(rollouts)
         utility, gated = np.zeros_like(task), np.zeros(len(rollouts), dtype=np.bool_)
         for group, members in groups.items():
-            # The contrast of the task reward (eq. 9-10), without the members whose face was not found.
-            valid = [i for i in members if rollouts[i].detection != "failed"]
+            # The contrast of the task reward (eq. 9-10), without the members whose face was not found, and without
+            # those that `contrast_members` leaves out.
+            valid = [i for i in members if in_contrast(rollouts[i], config)]
             delta[group] = contrast([float(task[i]) for i in valid], [rollouts[i].zoomed for i in valid])
             # Each member's zooming against that contrast, or the symmetric fallback without one (eq. 12-14).
             miss, over = (factors.get(emotions[group] or "", 1.0) for factors in (lambda_miss, lambda_over))
-            coarse = coarse_right([rollouts[i] for i in members])
+            coarse = coarse_right([rollouts[i] for i in members], config)
             for i in members:
                 rule = rules[i] = utility_rule(rollouts[i], delta[group], config)
                 utility[i] = utility_reward(rollouts[i], rule, delta[group], (miss, over), config, coarse)

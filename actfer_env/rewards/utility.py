@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from actfer_env.rewards.config import UCGRPOConfig
+from actfer_env.rewards.structure import is_unlooked
 from actfer_env.rollout import Rollout
 
 Rule = Literal["neutral", "agreed", "missed", "overused", "fallback", "zoom", "none"]
@@ -19,7 +20,7 @@ def contrast(task: Sequence[float], zoomed: Sequence[bool]) -> float | None:
     """Return delta(q), the mean task reward with zooming minus that without it (ActFER eq. 9-10).
 
     Args:
-        task: Task rewards of a group's rollouts whose detection did not fail, shape (n,).
+        task: Task rewards of a group's rollouts that are `in_contrast`, shape (n,).
         zoomed: Whether each of them zoomed, shape (n,).
 
     Returns:
@@ -30,6 +31,24 @@ def contrast(task: Sequence[float], zoomed: Sequence[bool]) -> float | None:
         return None
     with_zoom, without = (math.fsum(side) / len(side) for side in sides)
     return with_zoom - without
+
+
+def in_contrast(rollout: Rollout, config: UCGRPOConfig) -> bool:
+    """Tell whether a rollout's task reward enters its group's delta; see `UCGRPOConfig.contrast_members`.
+
+    "detected" leaves out those whose detection failed; "answered" also those without an answer; "looked" also those
+    that answered without calling detect_align; "legal" also those with a violation.
+    """
+    members = config.contrast_members
+    if rollout.detection == "failed":
+        return False
+    if members == "detected":
+        return True
+    if rollout.predicted_emotion is None or rollout.truncated:
+        return False
+    if members == "answered":
+        return True
+    return not is_unlooked(rollout) and (members == "looked" or not rollout.violations)
 
 
 def phi(size: float, config: UCGRPOConfig) -> float:
@@ -51,7 +70,7 @@ def utility_rule(rollout: Rollout, delta: float | None, config: UCGRPOConfig) ->
         return "zoom"
     if config.utility == "none":
         return "none"
-    if config.utility == "fallback" or delta is None or rollout.detection == "failed":
+    if config.utility == "fallback" or delta is None or not in_contrast(rollout, config):
         return "fallback"
     if abs(delta) <= config.margin + _TOLERANCE:
         return "neutral"
@@ -60,9 +79,14 @@ def utility_rule(rollout: Rollout, delta: float | None, config: UCGRPOConfig) ->
     return "overused" if rollout.zoomed else "missed"
 
 
-def coarse_right(members: Sequence[Rollout]) -> bool | None:
-    """Return whether most members that did not zoom are right, ties counting as right; None without such members."""
-    right = [bool(rollout.correct) for rollout in members if not rollout.zoomed and rollout.detection != "failed"]
+def coarse_right(members: Sequence[Rollout], config: UCGRPOConfig) -> bool | None:
+    """Return whether most members that did not zoom are right, ties counting as right; None without such members.
+
+    Args:
+        members: A group's rollouts; those that are not `in_contrast` do not count.
+        config: The constants.
+    """
+    right = [bool(rollout.correct) for rollout in members if not rollout.zoomed and in_contrast(rollout, config)]
     return 2 * sum(right) >= len(right) if right else None
 
 
@@ -97,7 +121,7 @@ def utility_reward(
         value = 0.0
     else:
         good = rollout.correct
-        if config.fallback_of == "unzoomed" and coarse is not None and rollout.detection != "failed":
+        if config.fallback_of == "unzoomed" and coarse is not None and in_contrast(rollout, config):
             good = rollout.zoomed != coarse
         value = config.fallback if good else -config.fallback
     return value - (config.zoom_cost if rollout.zoomed else 0.0)

@@ -122,7 +122,7 @@ def _au_boxes(sample: Sample, tools: FaceTools, wanted: Sequence[int]) -> dict[s
     if found is None:
         return {}
     points, alignment = found
-    boxes = {au: _box(AU_AREAS[au].names(_sides(sample, au)), AU_AREAS[au], points, alignment) for au in wanted}
+    boxes = {au: _box(AU_AREAS[au].names(sides_of(sample, au)), AU_AREAS[au], points, alignment) for au in wanted}
     return {facs.format_au(au): box for au, box in boxes.items() if box is not None}
 
 
@@ -166,7 +166,7 @@ def _own_boxes(sample: Sample, wanted: Sequence[int]) -> dict[str, list[float]]:
     return boxes
 
 
-def _sides(sample: Sample, au: int) -> tuple[str, ...]:
+def sides_of(sample: Sample, au: int) -> tuple[str, ...]:
     """Return the sides of the picture on which a unit is active, as far as the sample says.
 
     Labels (``meta["au_sides"]``) name the person's left and right, drawn samples (``meta["intensities"]``) those of the

@@ -7,12 +7,12 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from actfer_env.chat import ChatConfig
+from actfer_env.chat import CHAT_PRESETS, ChatConfig
 from actfer_env.episode import EpisodeConfig
 from actfer_env.errors import ActFERError
 from actfer_env.rewards import UCGRPOConfig
-from actfer_env.rewards.config import RewardError
-from actfer_env.rewards.other_papers import AnswerReward
+from actfer_env.rewards.config import VARIANTS, RewardError
+from actfer_env.rewards.other_papers import OTHER_REWARDS, AnswerReward
 from actfer_env.verl_plugin import TRAINER
 from actfer_env.verl_plugin.launch import machine_problems
 from actfer_env.verl_plugin.rows import AGENT
@@ -83,8 +83,26 @@ def _config_problems(config: Any) -> Iterator[str]:
     try:
         if agent.get("agent_loop_config_path"):
             check_agent_loop(agent["agent_loop_config_path"])
+            yield from _preset_problems(config.get("ucgrpo"), agent["agent_loop_config_path"])
     except RewardError as error:
         yield str(error)
+
+
+def _preset_problems(options: Mapping[str, Any] | None, path: str) -> Iterator[str]:
+    """Compare the reward with the way of asking: each paper's reward reads its own format."""
+    from omegaconf import OmegaConf
+
+    variant = (options or {}).get("variant", "full")
+    loops: Any = OmegaConf.to_container(OmegaConf.load(path))
+    preset = next((loop.get("chat") or {} for loop in loops if loop.get("name") == AGENT), {}).get("preset", "actfer")
+    wanted = variant if variant in OTHER_REWARDS else "actfer"
+    if variant in OTHER_REWARDS and preset != wanted:
+        yield f"ucgrpo.variant is {variant} and {path} asks as {preset}: set its chat to {{preset: {wanted}}}"
+    elif variant in VARIANTS and not CHAT_PRESETS[preset].tools:
+        yield (
+            f"ucgrpo.variant is {variant} and {path} asks as {preset}, which has no tools: leave out its chat's preset, "
+            f"or set ucgrpo.variant to one of {', '.join(OTHER_REWARDS)}"
+        )
 
 
 def split_options(options: Mapping[str, Any] | None) -> tuple[UCGRPOConfig | AnswerReward, bool]:

@@ -18,6 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from actfer_env.errors import ActFERError
+from actfer_env.rewards import UCGRPOConfig
+from actfer_env.rewards.guards import IDLE_AUS
+from actfer_env.verl_plugin.scoring import reward_config
 
 TRAINING_BYTES = 12
 """Bytes of a parameter in a checkpoint: float32 weights and Adam's two moments."""
@@ -73,6 +76,10 @@ def machine_notes(config: Any) -> Iterator[str]:
                 f"detector {spec} runs on the CPU here, since no GPU belongs to an agent worker: to use one, run "
                 f"actfer data precompute DATASET --detector {spec} --out FOLDER first, and set DETECTOR=cached:FOLDER"
             )
+    options = {name: value for name, value in (config.get("ucgrpo") or {}).items() if name != "record_tokens"}
+    reward = reward_config(options)
+    if isinstance(reward, UCGRPOConfig) and reward.dense_au and _unit_targets(_at(config, "data.train_files")) is False:
+        yield IDLE_AUS
 
 
 def _system(config: Any) -> Iterator[str]:
@@ -269,6 +276,19 @@ def _rows(files: Any) -> int:
         except (OSError, ValueError):
             continue
     return total
+
+
+def _unit_targets(files: Any) -> bool | None:
+    """Return whether a row of the first file has Action Units as its target; None where none can be read."""
+    import pyarrow.parquet
+
+    for path in _files(files)[:1]:
+        try:
+            column = pyarrow.parquet.ParquetFile(path).read(columns=["reward_model"])["reward_model"]
+            return any(json.loads(row["ground_truth"]).get("aus") is not None for row in column.to_pylist())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+    return None
 
 
 def _files(value: Any) -> list[str]:

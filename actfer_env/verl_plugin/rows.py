@@ -15,6 +15,7 @@ from typing import Any, Literal
 from actfer_env import facs
 from actfer_env.bounds import bounded, check_fields
 from actfer_env.chat import ChatConfig, system_prompt, user_prompt
+from actfer_env.chat.prompts import own_question
 from actfer_env.data.registry import load_dataset
 from actfer_env.episode import EpisodeConfig
 from actfer_env.errors import DataError
@@ -170,7 +171,9 @@ def _rows(
 def _row(
     sample: Sample, dataset: Dataset, index: int, config: ParquetConfig, prompts: tuple[ChatConfig, EpisodeConfig]
 ) -> dict[str, Any]:
-    system, user = system_prompt(*prompts), user_prompt(prompts[0], emotions=prompts[1].emotions)
+    system, user = system_prompt(*prompts), user_prompt(
+        prompts[0], emotions=prompts[1].emotions, question=own_question(sample)
+    )
     mark = "" if config.images == "none" else "<image>"
     units = None if sample.aus is None else [facs.format_au(au) for au in sorted(sample.aus & prompts[1].known_aus)]
     return {

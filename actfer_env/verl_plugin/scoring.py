@@ -15,10 +15,12 @@ from actfer_env.errors import DataError
 from actfer_env.files import write_text_atomic
 from actfer_env.identity import refuse_other
 from actfer_env.rewards import UCGRPO, Scores, UCGRPOConfig
-from actfer_env.rewards.config import VARIANTS, RewardError
+from actfer_env.rewards.config import FORMATS, VARIANTS, RewardError
 from actfer_env.rewards.guards import collapse_figures
-from actfer_env.rewards.other_papers import OTHER_REWARDS, AnswerReward, reward_facts
+from actfer_env.rewards.other_papers import OTHER_REWARDS, AnswerReward, reward_facts, whole_facts
 from actfer_env.rewards.task import task_reward
+from actfer_env.rewards.thoughts import repairs, thought_share
+from actfer_env.rewards.utility import in_contrast
 from actfer_env.rollout import VIOLATIONS, Rollout, write_rollouts
 
 STATE_FILE, REWARD_FILE = "ucgrpo_state.json", "ucgrpo_reward.json"
@@ -29,8 +31,9 @@ def reward_config(options: Mapping[str, Any] | None) -> UCGRPOConfig | AnswerRew
     """Return the reward's constants from the section ``ucgrpo`` of verl's configuration.
 
     Args:
-        options: "variant", a name in `VARIANTS` (default "full"), and fields of `UCGRPOConfig`; or a name in
-            `OTHER_REWARDS` and fields of that reward. None is the default.
+        options: "variant", a name in `VARIANTS` (default "full"), "format", a name in `FORMATS` (default "lenient"),
+            and fields of `UCGRPOConfig`; or as "variant" a name in `OTHER_REWARDS` and fields of that reward, whose
+            format term is its own. None is the default.
 
     Returns:
         Constants of UC-GRPO, or the reward of another paper.
@@ -40,8 +43,11 @@ def reward_config(options: Mapping[str, Any] | None) -> UCGRPOConfig | AnswerRew
     """
     chosen = dict(options or {})
     name = chosen.pop("variant", "full")
+    form = chosen.pop("format", "lenient")
+    if form not in FORMATS:
+        raise RewardError(f"unknown ucgrpo.format {form!r}: use one of {', '.join(FORMATS)}")
     if name in VARIANTS:
-        return UCGRPOConfig.variant(name, **chosen)
+        return UCGRPOConfig.from_dict({**FORMATS[form], **VARIANTS[name], **chosen})
     if name not in OTHER_REWARDS:
         raise RewardError(f"unknown ucgrpo.variant {name!r}: use one of {', '.join([*VARIANTS, *OTHER_REWARDS])}")
     known = [field.name for field in fields(OTHER_REWARDS[name])]
@@ -149,6 +155,12 @@ class StepScorer:
         found["ucgrpo/detection_failed"] = float(np.mean([rollout.detection == "failed" for rollout in rollouts]))
         for name in VIOLATIONS:
             found[f"ucgrpo/violations/{name}"] = float(np.mean([name in rollout.violations for rollout in rollouts]))
+        share = thought_share(rollouts)
+        found |= {} if np.isnan(share) else {"ucgrpo/thoughts": share}
+        found["ucgrpo/repairs"] = float(np.mean([repairs(rollout) for rollout in rollouts]))
+        if isinstance(self.scorer, UCGRPO):
+            members = [in_contrast(rollout, self.scorer.config) for rollout in rollouts]
+            found["ucgrpo/contrast_members"] = float(np.mean(members))
         deltas = [delta for delta in scores.delta.values() if delta is not None]
         found["ucgrpo/contrasts"] = float(len(deltas))
         if deltas:
@@ -188,7 +200,7 @@ class StepScorer:
                 f"cannot resume: no readable {path}; set trainer.resume_mode=disable to begin anew"
             ) from error
         if made is not None:
-            refuse_other(folder, "run", {"ucgrpo": made}, {"ucgrpo": reward_facts(self.scorer)})
+            refuse_other(folder, "run", {"ucgrpo": whole_facts(made)}, {"ucgrpo": reward_facts(self.scorer)})
         self.scorer.load_state_dict(state)
 
 

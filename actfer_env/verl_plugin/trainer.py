@@ -14,7 +14,8 @@ from tensordict import TensorDict
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
-from actfer_env.rewards.guards import collapse_figures, collapse_warnings
+from actfer_env.rewards import UCGRPO
+from actfer_env.rewards.guards import collapse_figures, collapse_warnings, idle_terms
 from actfer_env.verl_plugin import TRAINER
 from actfer_env.verl_plugin.check import check_config, split_options
 from actfer_env.verl_plugin.scoring import (
@@ -90,6 +91,9 @@ class UCGRPOTrainer(PPOTrainerSync):
         metrics["ucgrpo/sessions_failed"] = float(asked - len(kept))
         for line in collapse_warnings(collapse_figures(rollouts, scores) | engine_figures(metrics, asked)):
             logger.warning("step %d: %s", self.global_steps, line)
+        if self.global_steps <= 1 and isinstance(self.step_scorer.scorer, UCGRPO):
+            for line in idle_terms(rollouts, self.step_scorer.scorer.config):
+                logger.warning("%s", line)
 
         folder = Path(self.config.trainer.default_local_dir) / "rollouts"
         record = {"state": before, "step": self.global_steps, **self._read_back(batch, kept)}

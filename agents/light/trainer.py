@@ -37,7 +37,7 @@ from actfer_env.files import write_text_atomic
 from actfer_env.identity import as_json, dataset_facts, refuse_other
 from actfer_env.rewards import UCGRPO
 from actfer_env.rewards.guards import collapse_figures, collapse_warnings
-from actfer_env.rewards.other_papers import reward_facts
+from actfer_env.rewards.other_papers import reward_facts, whole_facts
 from actfer_env.wrappers.group_vec import GroupVectorEnv
 
 CHECKPOINT, LOG = "checkpoint.pt", "log.csv"
@@ -289,7 +289,8 @@ def facts_in(state: Mapping[str, Any], path: Path) -> dict[str, Any]:
                         "update actfer-env, or choose another folder")  # fmt: skip
     if "facts" not in state:
         raise DataError(f"{path} does not say what it is of, as those of older versions: choose another folder")
-    return dict(json.loads(state["facts"]))
+    facts = dict(json.loads(state["facts"]))
+    return facts | ({"reward": whole_facts(facts["reward"])} if "reward" in facts else {})
 
 
 def check_begun(folder: Path, facts: Mapping[str, Any]) -> None:

@@ -8,7 +8,10 @@
 #   DATA      folder with train/ and val/, both of `actfer data verl`
 #   OUT       folder of checkpoints and rollouts; the same command goes on from the last checkpoint. 53 GB a checkpoint,
 #             two are kept, and one is written beside them
-#   VARIANT   full, no_ema, zoom_biased, au_grounded, emotion_only (the paper's ablation) or task_only
+#   VARIANT   full, no_ema, zoom_biased, au_grounded, emotion_only (the paper's ablation) or task_only; facial_r1 and tag
+#             are the rewards of two other papers, which ask in their own way (PRESET follows)
+#   FORMAT    strict: each turn needs a thought, and its form must be as documented; lenient: repairs are free, and an
+#             absent thought costs nothing
 #   ATTN      sdpa where flash-attn is not installed (verl's extras do not bring it); flash_attention_2
 #   LOGGER    verl's loggers; [console,file]. wandb needs its package and WANDB_API_KEY
 #   MAX_ZOOMS crops of an episode; 4. The engine is told to take as many pictures as such a conversation has
@@ -41,7 +44,8 @@ needed=(verl)
 python "$here/_installed.py" ${needed[@]+"${needed[@]}"}
 : "${SFT:?set SFT to the folder of a Qwen3-VL checkpoint}" "${DATA:?set DATA to a folder with train/ and val/}"
 : "${OUT:?set OUT to a folder for checkpoints}"
-detector="${DETECTOR:-auto}" zooms="${MAX_ZOOMS:-4}"
+detector="${DETECTOR:-auto}" zooms="${MAX_ZOOMS:-4}" format="${FORMAT:-strict}" variant="${VARIANT:-full}"
+case "$variant" in facial_r1 | tag) preset="${PRESET:-$variant}" ;; *) preset="${PRESET:-}" ;; esac
 options=()
 if [ "${ATTN:-}" = sdpa ]; then
   options+=(+actor_rollout_ref.model.override_config.attn_implementation=sdpa actor_rollout_ref.model.use_fused_kernels=True)
@@ -58,11 +62,16 @@ train="$(files train)" val="$(files val)"
 mkdir -p "$OUT"
 sed -e "s|^  detector: .*|  detector: \"$detector\"|" -e "s|max_turns: 6|max_turns: 6, max_zooms: $zooms|" \
   "${LOOP:-$here/agent_loop.yaml}" > "$OUT/agent_loop.yaml"
+chat() { # FIELD VALUE: sets a field of the chat, unless LOOP sets it itself
+  grep -q "^  chat: .*\b$1:" "$OUT/agent_loop.yaml" || sed -i -e "s|^  chat: {|&$1: $2, |" "$OUT/agent_loop.yaml"
+}
+[ "$format" != strict ] || chat parsing strict
+[ -z "$preset" ] || chat preset "$preset"
 
 export VERL_USE_EXTERNAL_MODULES=actfer_env.verl_plugin.register
 command=(python -m actfer_env.verl_plugin.train
   algorithm.adv_estimator=grpo algorithm.norm_adv_by_std_in_grpo=True algorithm.use_kl_in_reward=False
-  trainer.v1.trainer_mode=ucgrpo_sync +ucgrpo.variant="${VARIANT:-full}"
+  trainer.v1.trainer_mode=ucgrpo_sync +ucgrpo.variant="$variant" +ucgrpo.format="$format"
   data.train_files="$train" data.val_files="$val" data.train_batch_size=32
   data.max_prompt_length=8192 data.max_response_length=4096 data.image_patch_size=16 data.return_raw_chat=True
   data.filter_overlong_prompts=False data.val_batch_size=256

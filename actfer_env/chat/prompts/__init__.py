@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
@@ -13,7 +14,13 @@ from actfer_env import facs
 from actfer_env.chat.config import ChatConfig
 from actfer_env.episode import EpisodeConfig
 from actfer_env.plugins import changes
+from actfer_env.sample import Sample
 from actfer_env.tools.wire import Wire
+
+
+QUESTION = 2_000
+"""Characters of a sample's own question that are shown (chosen here)."""
+_MARK = re.compile(r"<image>|<video>|<\|[^|<>]*\|>|<\|")
 
 
 @lru_cache(maxsize=1)
@@ -50,17 +57,30 @@ def _system_prompt(chat: ChatConfig, episode: EpisodeConfig, registered: int) ->
 
 
 def user_prompt(
-    chat: ChatConfig, regions: dict[str, Any] | None = None, emotions: Iterable[str] = facs.EMOTIONS
-) -> str:
+    chat: ChatConfig, regions: dict[str, Any] | None = None, emotions: Iterable[str] = facs.EMOTIONS,
+    question: str = "",
+) -> str:  # fmt: skip
     """Return the question that comes with the picture.
 
     Args:
         chat: The preset.
         regions: Regions of a pre-aligned face: region -> box as it is written on the wire.
         emotions: Those that the episode allows.
+        question: The sample's own question, see `own_question`, in the place of the preset's; the format stays.
     """
     template = _environment().get_template(f"{chat.preset}.user.j2")
-    return template.render(regions=regions, emotions=answers(chat, emotions), canvas=chat.preset_spec.canvas).strip()
+    return template.render(
+        regions=regions, emotions=answers(chat, emotions), canvas=chat.preset_spec.canvas, question=question
+    ).strip()
+
+
+def own_question(sample: Sample) -> str:
+    """Return a sample's own question, from ``meta["question"]``, in one line; empty where it has none.
+
+    Marks of pictures and special tokens, which some files of questions hold, are no words of it.
+    """
+    asked = sample.meta.get("question")
+    return " ".join(_MARK.sub(" ", asked).split())[:QUESTION] if isinstance(asked, str) else ""
 
 
 def answers(chat: ChatConfig, emotions: Iterable[str] = facs.EMOTIONS) -> tuple[str, ...]:
