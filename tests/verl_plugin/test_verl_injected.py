@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from helpers import VERL_CHECKS, VERL_EXAMPLE
 
-from actfer_env.agents.lessons import BRIEF_CHAT
+from actfer_env.agents.qwen.tiny import BRIEF_CHAT
 from actfer_env.chat import ChatEpisode, chat_tools
 from actfer_env.data import Sample
 from actfer_env.errors import DataError
