@@ -50,6 +50,9 @@ class TurnsArguments:
 
 def main() -> None:
     """Teach a model, and write it as a folder of its own."""
+    from actfer_env.agents.qwen.torchvision_guard import guard
+
+    guard()
     with needs("trl"):
         import torch
         from datasets import load_dataset

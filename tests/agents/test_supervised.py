@@ -143,58 +143,68 @@ def test_an_opening_thought_of_the_template_is_not_written_twice(rows: Path, mod
     assert "<think>\n<think>" not in text and "assistant\n<think>\n" in text
 
 
-def train(model: Path, rows: Path, out: Path, *options: str) -> str:
-    """Run the script as a user does, on small steps; return what it prints."""
-    command = [sys.executable, TRAIN, "--config", TRAIN.parent / "small.yaml", "--model", model, "--data", rows,
-               "--output_dir", out, "--per_device_train_batch_size", "2", "--logging_steps", "1", *options]  # fmt: skip
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+@pytest.fixture(scope="module")
+def script() -> Any:
+    sys.path.insert(0, str(TRAIN.parent))
+    try:
+        import train_sft
+    finally:
+        sys.path.remove(str(TRAIN.parent))
+    return train_sft
 
 
-@needs_trl
-def test_trl_teaches_the_chosen_weights_each_at_its_rate_and_goes_on(
-    model: Path, rows: Path, codec: Codec, tmp_path: Path
-) -> None:
-    rates = ("--trained", "language", "--learning_rate", "3e-3", "--projector_lr", "1e-3", "--weight_decay", "0.01")
-    plain = ("--lr_scheduler_type", "constant", "--warmup_steps", "0")
-    train(model, rows, tmp_path / "out", *rates, *plain, "--max_steps", "2", "--save_steps", "2")
-    told = train(model, rows, tmp_path / "out", *rates, *plain, "--max_steps", "3")
-    assert "'epoch': '0.75'" in told and "'epoch': '0.25'" not in told, "it goes on from its checkpoint"
-    before, after = (dict(load(one, "float32")[0].named_parameters()) for one in (model, tmp_path / "out"))
-    moved = {name: float((weight - before[name]).abs().max()) for name, weight in after.items()}
+@pytest.fixture(scope="module")
+def taught(script: Any, model: Path, rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that TRL taught for two steps, and for a third behind its checkpoint."""
+    if find_spec("trl") is None:
+        pytest.skip("needs TRL: pip install 'actfer-env[trl]'")
+    out = tmp_path_factory.mktemp("taught") / "out"
+    command = ["train_sft.py", "--config", TRAIN.parent / "small.yaml", "--model", model, "--data", rows,
+               "--output_dir", out, "--per_device_train_batch_size", "2", "--logging_steps", "1", "--trained", "language",
+               "--learning_rate", "3e-3", "--projector_lr", "1e-3", "--weight_decay", "0.01", "--lr_scheduler_type",
+               "constant", "--warmup_steps", "0", "--lr_scheduler_kwargs", "{}", "--save_steps", "2"]  # fmt: skip
+    for steps in ("2", "3"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", [*map(str, command), "--max_steps", steps])
+            script.main()
+    return out
+
+
+def test_trl_teaches_the_chosen_weights_each_at_its_rate_and_goes_on(taught: Path, model: Path) -> None:
+    record = json.loads((taught / "sft.json").read_text())
+    assert [entry["step"] for entry in record["history"]] == [1, 2, 3]
+    assert json.loads((taught / "checkpoint-3" / "trainer_state.json").read_text())["global_step"] == 3
+    before, after = (dict(load(one, "float32")[0].named_parameters()) for one in (model, taught))
+    moved = {name: float((weight - before[name]).detach().abs().max()) for name, weight in after.items()}
     projector = [name for name in moved if "merger" in name]
     encoder = [name for name in moved if ".visual." in name and "merger" not in name]
     language = [name for name in moved if ".visual." not in name]
     assert not any(moved[name] for name in encoder)
     # A step of AdamW is at most about the learning rate; three of 1e-3 and of 3e-3.
     assert 0.5e-3 < max(moved[name] for name in projector) < 4e-3 < max(moved[name] for name in language) < 12e-3
-    record = json.loads((tmp_path / "out" / "sft.json").read_text())
     assert record["rows"] == 8 and record["learning"] == sum(after[name].numel() for name in projector + language)
 
 
-@needs_trl
 def test_what_trl_writes_is_played_and_is_what_the_grpo_script_takes(
-    model: Path, rows: Path, curated: Path, tmp_path: Path
+    taught: Path, model: Path, curated: Path, tmp_path: Path
 ) -> None:
-    train(model, rows, tmp_path / "out", "--max_steps", "1")
-    agent = QwenVLAgent(tmp_path / "out", device="cpu", dtype="float32", sampling=SamplingConfig(max_new_tokens=8))
+    agent = QwenVLAgent(taught, device="cpu", dtype="float32", sampling=SamplingConfig(max_new_tokens=8))
     sample = load_dataset("synthetic", split="test", preset="easy", n=1)[0]
     source = Curated.open(curated)
     conversation, _ = next(iter(agent.play([ChatEpisode(sample, source.tools, BRIEF_CHAT, source.episode)])))
     assert conversation.episode.done
-    for name in ("config.json", "generation_config.json", "preprocessor_config.json", "chat_template.jinja"):
-        assert (tmp_path / "out" / name).is_file(), name
-    assert (tmp_path / "out" / "chat_template.jinja").read_text() == (model / "chat_template.jinja").read_text()
+    for name in ("preprocessor_config.json", "video_preprocessor_config.json", "chat_template.jinja"):
+        assert (taught / name).read_bytes() == (model / name).read_bytes(), name
+    assert (taught / "config.json").is_file() and (taught / "generation_config.json").is_file()
     for part in ("train", "val"):
         (tmp_path / part).mkdir()
         (tmp_path / part / "a.parquet").write_bytes(b"")
-    script = ROOT / "examples" / "verl_grpo" / "train_qwen3vl_4b.sh"
-    env = {"SFT": str(tmp_path / "out"), "DATA": str(tmp_path), "OUT": str(tmp_path / "rl"), "DRY_RUN": "1"}
+    grpo = ROOT / "examples" / "verl_grpo" / "train_qwen3vl_4b.sh"
     path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
-    done = subprocess.run(["bash", script], capture_output=True, text=True, check=False, env={**env, "PATH": path})
+    env = {"SFT": str(taught), "DATA": str(tmp_path), "OUT": str(tmp_path / "rl"), "DRY_RUN": "1", "PATH": path}
+    done = subprocess.run(["bash", grpo], capture_output=True, text=True, check=False, env=env)
     assert done.returncode == 0, done.stderr
-    assert f"model.path={tmp_path / 'out'}" in done.stdout
+    assert f"model.path={taught}" in done.stdout
 
 
 @needs_trl
@@ -215,16 +225,11 @@ def test_trls_own_collator_makes_the_same_tokens_of_the_rows(rows: Path, codec: 
     torch.testing.assert_close(ours["pixel_values"], theirs["pixel_values"])
 
 
-def test_freezing_knows_the_parts_of_a_real_qwen(tmp_path: Path) -> None:
-    sys.path.insert(0, str(TRAIN.parent))
-    try:
-        import train_sft
-    finally:
-        sys.path.remove(str(TRAIN.parent))
+def test_freezing_knows_the_parts_of_a_qwen(script: Any, tmp_path: Path) -> None:
     net = load(build(tmp_path / "m", TinyQwenConfig(brief=True, vocabulary=900)), "float32")[0]
-    counts = {trained: train_sft.freeze(net, trained) for trained in ("linear", "language", "all")}
+    counts = {trained: script.freeze(net, trained) for trained in ("linear", "language", "all")}
     assert counts["linear"] < counts["language"] < counts["all"] == sum(one.numel() for one in net.parameters())
-    train_sft.freeze(net, "linear")
+    script.freeze(net, "linear")
     learning = {name for name, weight in net.named_parameters() if weight.requires_grad}
     assert any("q_proj" in name for name in learning) and any("deepstack_merger_list" in name for name in learning)
     assert not any("visual.blocks" in name or "layernorm" in name for name in learning if "merger" not in name)
