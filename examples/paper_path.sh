@@ -28,11 +28,11 @@ unset PYTHONDONTWRITEBYTECODE   # many processes start, and each would compile w
 
 "$here/sft/teach_small.sh" "$out" --num_train_epochs "$epochs"
 
-judge() {   # NAME MODEL MODE   $test held-out faces
+judge() {   # NAME MODEL MODE [NUMBER]   held-out faces
   [ -f "$out/eval/$1/figures.json" ] || HF_HUB_OFFLINE=1 python "$parts/learn_eval.py" "$2" "$out/eval/$1" --mode "$3" \
-    --number "$test" --threads "$threads" --seed "$SEED"
+    --number "${4:-$test}" --threads "$threads" --seed "$SEED"
 }
-judge before "$out/eyes" greedy
+judge before "$out/eyes" greedy 48   # few: an untaught model ends no turn
 judge sft "$out/sft" greedy
 judge sft-sampled "$out/sft" sampled
 judge sft-exchanged "$out/sft" exchanged

@@ -157,8 +157,8 @@ def _message(message: Mapping[str, Any]) -> Message:
         raise ValueError("a call stands beside its turn: write calls as text")
     content = message["content"]
     parts: Iterable[Any] = [text_part(content)] if isinstance(content, str) else content
-    return {"role": message["role"],
-            "content": [image_part() if part["type"] == "image" else text_part(part["text"]) for part in parts]}  # fmt: skip
+    made = [image_part() if part["type"] == "image" else text_part(part["text"]) for part in parts]
+    return {"role": message["role"], "content": made}
 
 
 def _picture(image: Any) -> RGB:

@@ -59,7 +59,9 @@ def main() -> None:
     out = Path(options.out)
     choice = {"preset": options.preset, "n": options.number, "cache": options.pictures}
     dataset = load_dataset("synthetic", None, options.split, **choice)
-    sampling = SamplingConfig(max_new_tokens=options.turn_tokens, temperature=TEMPERATURES[options.mode], seed=options.seed)
+    sampling = SamplingConfig(
+        max_new_tokens=options.turn_tokens, temperature=TEMPERATURES[options.mode], seed=options.seed
+    )
     agent = QwenVLAgent(
         options.model, device=options.device, dtype="float32", sampling=sampling, batch_size=options.batch
     )

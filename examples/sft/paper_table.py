@@ -1,6 +1,6 @@
 """The table of paper_path.sh: each model over the same held-out faces, with 95 % intervals, and what it must show.
 
-    python examples/sft/paper_table.py OUT [--format 0.95] [--accuracy 0.5]
+python examples/sft/paper_table.py OUT [--format 0.95] [--accuracy 0.5]
 """
 
 from __future__ import annotations

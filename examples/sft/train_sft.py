@@ -3,8 +3,8 @@
     python examples/sft/train_sft.py --config examples/sft/qwen3vl_4b.yaml --model MODEL --data ROWS --output_dir OUT
     accelerate launch --config_file examples/sft/fsdp.yaml examples/sft/train_sft.py ...        # several GPUs
 
-ROWS is a folder of parquet files with `messages` and `images`, as `actfer data curate` exports them for TRL. OUT becomes
-a Hugging Face folder, which `actfer eval --model OUT` and `SFT=OUT` of ../verl_grpo/train_qwen3vl_4b.sh take as it is.
+ROWS is a folder of parquet files with `messages` and `images`, as `actfer data sft --to trl` writes them. OUT becomes a
+Hugging Face folder, which `actfer eval --model OUT` and `SFT=OUT` of ../verl_grpo/train_qwen3vl_4b.sh take as it is.
 A second start with the same OUT goes on from its last checkpoint. Every option of TRL's SFTConfig can be given, in the
 file or behind it. Needs `pip install -e ".[trl]"`.
 """
@@ -92,7 +92,7 @@ def main() -> None:
     data = Path(options.data)
     files = sorted(map(str, data.glob("*.parquet"))) if data.is_dir() else [str(data)]
     if not files:
-        raise ActFERError(f"{data} holds no parquet files: export them with 'actfer data curate'")
+        raise ActFERError(f"{data} holds no parquet files: write them with 'actfer data sft'")
     rows = load_dataset("parquet", data_files=files, split="train")
     collator = TurnsCollator(Codec(tokenizer, image_processor, pictures_kept=0), training.max_length or sys.maxsize)
     trainer = ProjectorTrainer(

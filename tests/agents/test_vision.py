@@ -99,7 +99,9 @@ def test_faults_are_one_line_before_any_work(model: Path, faces: Dataset, shown:
 
 
 def test_the_tokenizer_learns_the_wording_that_it_is_given(tmp_path: Path) -> None:
-    turns = [f"<think>Global Analysis: the lip corners are pulled up (AU12). Happiness, {n}.</think>" for n in range(40)]
+    turns = [
+        f"<think>Global Analysis: the lip corners are pulled up (AU12). Happiness, {n}.</think>" for n in range(40)
+    ]
     config = TinyQwenConfig(brief=True, max_pixels=64 * 64, vocabulary=900)
     lengths = []
     for name, texts in (("without", []), ("with", turns)):

@@ -21,7 +21,7 @@ if find_spec("verl") is None:
     pytest.skip("needs verl: pip install 'actfer-env[verl]'", allow_module_level=True)
 os.environ.setdefault("VERL_PLATFORM", "cpu")
 
-from actfer_env.agents.qwen.torchvision_guard import guard  # noqa: E402
+from actfer_env.agents.qwen.torchvision_guard import guard
 
 guard()
 
