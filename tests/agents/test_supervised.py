@@ -158,7 +158,8 @@ def taught(script: Any, model: Path, rows: Path, tmp_path_factory: pytest.TempPa
     command = ["train_sft.py", "--config", TRAIN.parent / "small.yaml", "--model", model, "--data", rows,
                "--output_dir", out, "--per_device_train_batch_size", "2", "--logging_steps", "1",
                "--trained", "language", "--learning_rate", "3e-3", "--projector_lr", "1e-3", "--weight_decay", "0.01",
-               "--lr_scheduler_type", "constant", "--warmup_steps", "0", "--lr_scheduler_kwargs", "{}", "--save_steps", "2"]  # fmt: skip
+               "--lr_scheduler_type", "constant", "--warmup_steps", "0", "--lr_scheduler_kwargs", "{}",
+               "--save_steps", "2"]  # fmt: skip
     for steps in ("2", "3"):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "argv", [*map(str, command), "--max_steps", steps])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -88,3 +89,15 @@ def test_verl_composes_the_scripts_command(exported: tuple[Path, Path, Path], tm
     assert config.data.train_batch_size == 16 and config.data.max_length == 8192
     assert config.optim.weight_decay == 0.01 and config.trainer.total_epochs == 2
     assert Path(config.data.train_files[0]).is_file() and config.model.path == str(model)
+
+
+def test_verl_takes_a_trl_without_value_heads_for_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    from actfer_env.verl_plugin import beside_trl
+
+    for name in ("trl", "trl.experimental.ppo"):
+        monkeypatch.setitem(sys.modules, name, SimpleNamespace())  # type: ignore[arg-type]
+    assert not beside_trl._with_value_head(lambda: True)()
+    monkeypatch.setitem(sys.modules, "trl", SimpleNamespace(AutoModelForCausalLMWithValueHead=1))  # type: ignore[arg-type]
+    assert beside_trl._with_value_head(lambda: True)() and not beside_trl._with_value_head(lambda: False)()
