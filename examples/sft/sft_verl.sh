@@ -4,7 +4,7 @@
 #   GPUS=4 of a node;   NNODES=1, and with more NODE_RANK and MASTER=host:port on each;   DRY_RUN=1 prints the command
 # Settings are those of qwen3vl_4b.yaml, but for two: verl 0.9.1 has one learning rate, and all weights learn ("full-
 # parameter", section 3.3 of the paper) unless you freeze some. OUT/global_step_N/huggingface is the model's folder.
-# Ids and loss are those of train_sft.py (tests/verl_plugin/test_verl_sft.py). NOT RUN on GPUs; on CPUs with a tiny model.
+# Ids and loss are those of train_sft.py (tests/verl_plugin/test_verl_sft.py). NOT RUN: verl composes the command in a test.
 set -euo pipefail
 : "${MODEL:?set MODEL to the folder of a Qwen3-VL}" "${DATA:?set DATA to a folder of 'actfer data sft --to verl'}"
 : "${OUT:?set OUT to a folder for checkpoints}"
