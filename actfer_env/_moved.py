@@ -44,11 +44,9 @@ MOVED = {
 }
 """Old name -> new name."""
 RENAMED = {
-    "actfer_env.agents.lessons": {"Lessons": "SFTDataset", "Play": "Trajectory"},
     "actfer_env.agents.qwen.conversation": {"Codec": "TokenCodec"},
     "actfer_env.agents.qwen.fast_vision": {"quicken": "use_fast_vision"},
     "actfer_env.agents.qwen.sampling": {"drawing": "sampling_chain"},
-    "actfer_env.agents.sft": {"Teacher": "SFTTrainer", "teach": "finetune"},
     "actfer_env.envs.observations": {"Copier": "BufferPool"},
 }
 """Module -> old name of what it defines -> new name; the module says ``__getattr__ = old_names(__name__)``."""

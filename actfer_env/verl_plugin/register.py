@@ -3,7 +3,7 @@
 import os
 
 from actfer_env.agents.qwen.fast_vision import use_fast_vision
-from actfer_env.verl_plugin import cpu, frozen
+from actfer_env.verl_plugin import beside_trl, cpu, frozen
 
 if os.environ.get("VERL_PLATFORM", "").lower() == "cpu":
     cpu.install()
@@ -13,3 +13,4 @@ agent_loop.guard_pictures()
 cpu.register_rollout()
 use_fast_vision()
 frozen.install()
+beside_trl.install()

@@ -49,13 +49,14 @@ class TokenCodec:
     Args:
         tokenizer: A tokenizer with a chat template in ChatML.
         image_processor: Image processor of Qwen-VL; gives `pixel_values` and `image_grid_thw`.
+        pictures_kept: Pictures whose pixel values are kept, for whoever shows the same ones again.
 
     Raises:
         ModelError: the tokenizer lacks the special tokens of Qwen-VL.
     """
 
-    def __init__(self, tokenizer: Any, image_processor: Any) -> None:
-        self.tokenizer, self.image_processor = tokenizer, image_processor
+    def __init__(self, tokenizer: Any, image_processor: Any, pictures_kept: int = PICTURES_KEPT) -> None:
+        self.tokenizer, self.image_processor, self._room = tokenizer, image_processor, pictures_kept
         self._tokens: dict[str, list[int]] = {}
         self._texts: dict[str, str] = {}
         self.image_id, self.end_id = (tokenizer.convert_tokens_to_ids(token) for token in (_IMAGE, _END))
@@ -154,7 +155,7 @@ class TokenCodec:
             found = made["pixel_values"], tuple(int(v) for v in made["image_grid_thw"][0])
             with self._lock:
                 self._kept[key] = found
-                if len(self._kept) > PICTURES_KEPT:
+                if len(self._kept) > self._room:
                     del self._kept[next(iter(self._kept))]
         return found
 

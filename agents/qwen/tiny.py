@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from itertools import permutations
 from pathlib import Path
@@ -66,12 +66,27 @@ class TinyQwenConfig:
         check_fields(self)
 
 
-def build(folder: str | os.PathLike[str], config: TinyQwenConfig | None = None) -> Path:
+SMALL_QWEN = TinyQwenConfig(hidden=128, layers=4, vision_hidden=128, vision_layers=4, vocabulary=1_600,
+                            max_pixels=64 * 64, initializer_range=0.05, brief=True)  # fmt: skip
+"""2.5 million parameters; chosen here, after short trials."""
+MEDIUM_QWEN = replace(SMALL_QWEN, hidden=384, layers=8, vision_hidden=384, vision_layers=6, initializer_range=0.03)
+"""Tens of millions of parameters, for a GPU; chosen here."""
+TINY_QWEN = replace(SMALL_QWEN, layers=2, vision_hidden=32, vision_layers=2)
+"""For smoke tests: a step takes seconds. vLLM's kernels for CPUs need heads of 32."""
+SIZES = {"tiny": TINY_QWEN, "small": SMALL_QWEN, "medium": MEDIUM_QWEN}
+BRIEF_CHAT = ChatConfig(brief=True, image_side=64, face_side=64, crop_side=64)
+"""The conversation of a tiny model: short prompts, and pictures of four tokens at most (chosen here)."""
+
+
+def build(
+    folder: str | os.PathLike[str], config: TinyQwenConfig | None = None, texts: Iterable[str] = ()
+) -> Path:  # fmt: skip
     """Write the model, its tokenizer, image processor and chat template into a folder, as `from_pretrained` reads them.
 
     Args:
         folder: Folder to write; it is replaced as a whole, when everything is written.
-        config: Sizes and seed; the same config gives the same bytes.
+        config: Sizes and seed; the same config and texts give the same bytes.
+        texts: Turns with thoughts, such as those of a curated set, which a `brief` tokenizer learns as well.
 
     Returns:
         The folder.
@@ -81,7 +96,7 @@ def build(folder: str | os.PathLike[str], config: TinyQwenConfig | None = None) 
     """
     config, target = config or TinyQwenConfig(), Path(folder)
     with draft_folder(target, replace=True) as draft:
-        tokenizer = _brief_tokenizer(config) if config.brief else _tokenizer(config)
+        tokenizer = _brief_tokenizer(config, texts) if config.brief else _tokenizer(config)
         tokenizer.save_pretrained(draft)
         _save_processor(config, draft)
         _model(config, tokenizer).save_pretrained(draft)
@@ -121,7 +136,7 @@ def _tokenizer(config: TinyQwenConfig) -> Any:
     return _trained(config, words, list(_corpus()) * 3, chat_template())
 
 
-def _brief_tokenizer(config: TinyQwenConfig) -> Any:
+def _brief_tokenizer(config: TinyQwenConfig, texts: Iterable[str]) -> Any:
     """Return a tokenizer whose tokens are JSON strings and what stands between them, rather than words."""
     from tokenizers import Regex, pre_tokenizers
 
@@ -130,7 +145,7 @@ def _brief_tokenizer(config: TinyQwenConfig) -> Any:
     split, template = pre_tokenizers.Sequence([quoted, pieces]), brief_template()
     blank = _trained(config, split, [], template)
     marks = re.compile("|".join(re.escape(token) for token in (*SPECIAL, *TAGS)))
-    corpus = [part for text in _brief_conversations(blank) for part in marks.split(text)]
+    corpus = [part for text in (*_brief_conversations(blank), *texts) for part in marks.split(text)]
     return _trained(config, split, corpus, template)
 
 

@@ -9,7 +9,7 @@ import argparse
 
 import _installed  # noqa: F401
 
-from actfer_env.agents.lessons import BRIEF_CHAT
+from actfer_env.agents.qwen.tiny import BRIEF_CHAT
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.data.precompute import PrecomputeConfig, precompute
 from actfer_env.verl_plugin.rows import ParquetConfig, write_parquet

@@ -15,18 +15,19 @@ from pathlib import Path
 import _installed  # noqa: F401
 import torch
 
-from actfer_env.agents.lessons import BRIEF_CHAT
 from actfer_env.agents.qwen.fast_vision import use_fast_vision
+from actfer_env.agents.qwen.tiny import BRIEF_CHAT
 from actfer_env.agents.qwen.torchvision_guard import guard
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.episode import EpisodeConfig
 from actfer_env.evaluation import EvalConfig, evaluate
 from actfer_env.files import write_text_atomic
+from actfer_env.rewards.thoughts import thought_share
 from actfer_env.rollout import Rollout
 
 TEMPERATURES = {"greedy": 0.0, "sampled": 1.0, "exchanged": 0.0}
 """Mode -> temperature; "exchanged" is greedy, with each face's label beside the picture of another."""
-EPISODE = EpisodeConfig(max_turns=4)
+EPISODE = EpisodeConfig(max_turns=6)
 
 
 def exchanged(dataset: Dataset) -> Dataset:
@@ -38,12 +39,13 @@ def exchanged(dataset: Dataset) -> Dataset:
 
 
 def figures(rollouts: list[Rollout]) -> dict[str, float]:
-    """Return shares over rollouts; "format" is an answer without any violation."""
+    """Return shares over rollouts; "format" is an answer without any violation, "thoughts" of turns."""
     count = len(rollouts)
     clean = sum(r.predicted_emotion is not None and not r.violations for r in rollouts)
     return {
         "n": count, "accuracy": sum(bool(r.correct) for r in rollouts) / count, "format": clean / count,
         "zoomed": sum(r.zoomed for r in rollouts) / count,
+        "thoughts": thought_share(rollouts),
     }  # fmt: skip
 
 
@@ -57,12 +59,14 @@ def main() -> None:
     out = Path(options.out)
     choice = {"preset": options.preset, "n": options.number, "cache": options.pictures}
     dataset = load_dataset("synthetic", None, options.split, **choice)
-    sampling = SamplingConfig(max_new_tokens=48, temperature=TEMPERATURES[options.mode], seed=options.seed)
+    sampling = SamplingConfig(
+        max_new_tokens=options.turn_tokens, temperature=TEMPERATURES[options.mode], seed=options.seed
+    )
     agent = QwenVLAgent(
         options.model, device=options.device, dtype="float32", sampling=sampling, batch_size=options.batch
     )
     shown: Dataset = exchanged(dataset) if options.mode == "exchanged" else dataset
-    run = evaluate(agent, shown, EvalConfig(chat=BRIEF_CHAT, episode=EPISODE), out)
+    run = evaluate(agent, shown, EvalConfig(chat=replace(BRIEF_CHAT, parsing="strict"), episode=EPISODE), out)
     found = figures(list(run.rollouts))
     write_text_atomic(out / "figures.json", json.dumps(found) + "\n")
     print(options.mode, json.dumps(found))
@@ -78,6 +82,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--preset", default="easy")
     parser.add_argument("--pictures")
     parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--turn-tokens", type=int, default=128)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seed", type=int, default=0)

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Does it learn? From nothing to UC-GRPO and its two controls on a machine without GPU, as one command.
-#   examples/verl_grpo/learn_on_cpu.sh [WORK_FOLDER]            needs requirements-cpu.txt and matplotlib installed
+#   examples/verl_grpo/learn_on_cpu.sh [WORK_FOLDER]            needs requirements-cpu.txt, the extras [data,trl] and matplotlib
 #   RUNS="full-0 random-0"  ...   only these runs: full, random or emotion, and a seed
 #   PRESET=easy  of the faces that GRPO plays and that models are judged on; the teaching is always on "easy" ones
 #   AT_ONCE=2  runs or evaluations beside each other, of one thread each;   THREADS=2  of the teaching
 #   STEPS=48 PROMPTS=32 GROUP=8 RATE=1e-4 KL=0.1 FACES=2500  ...
 #   SPLIT=val  of the faces that models are judged on, for choosing constants;   SETTINGS="a.b=1 c.d=2"  more of verl's
-#   DEVICE=cuda TEACH="--size medium --lr 4e-4"  on a GPU, there with a larger model;   WORKERS=4  that play, in each run
-# 1. A Qwen3-VL of 2.4 million parameters, taught from scratch: vision warm-up, then fine-tuning on template trajectories.
+#   DEVICE=cuda SIZE=medium TEACH="--learning_rate 4e-4"  on a GPU, there with a larger model;   WORKERS=4  that play, in each run
+# 1. A Qwen3-VL of 2.5 million parameters, taught from scratch by ../sft/teach_small.sh: vision warm-up, then SFT by TRL on
+#    curated trajectories with thoughts.
 # 2. For each run: GRPO in verl from there.   full: UC-GRPO;   random: random rewards;   emotion: plain GRPO whose only
 #    reward is the emotion (the variant task_only without Action Units).
 # 3. Every model over held-out faces, greedy and sampled, and the table and curves of learn_report.py. Its Python parts lie in benchmarks/verl.
@@ -33,9 +34,10 @@ export PYTHONPATH="$parts${PYTHONPATH:+:$PYTHONPATH}"
 export VERL_USE_EXTERNAL_MODULES=actfer_env.verl_plugin.register,random_rewards
 export RAY_worker_niceness=0 HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false RAY_USAGE_STATS_ENABLED=0 HYDRA_FULL_ERROR=1
 
-start="$work/start" pictures="$work/pictures"
+start="$work/teach/sft" pictures="$work/pictures"
 # shellcheck disable=SC2086  # several options in one word
-[ -f "$start/sft.json" ] || python -m actfer_env.agents.sft --out "$start" --threads "$threads" --device "$device" ${TEACH:-}
+[ -f "$start/sft.json" ] || FACES="${TAUGHT:-6000}" PRESET=easy THREADS="$threads" DEVICE="$device" \
+  "$here/../sft/teach_small.sh" "$work/teach" ${TEACH:-}
 [ -d "$work/data/train" ] || python "$parts/learn_data.py" "$work/data/train" --number $((steps * prompts)) \
   --preset "$preset" --pictures "$pictures" --detections "$work/detections" --workers "$threads"
 sed "s|^  detector: .*|  detector: \"cached:$work/detections\"|" "$here/agent_loop_learn.yaml" > "$work/agent_loop.yaml"
@@ -60,7 +62,7 @@ train() {   # RUN SEED OVERRIDES...
     algorithm.adv_estimator=grpo data.seed="$2" data.shuffle=True \
     data.train_files="$work/data/train/part-00000.parquet" data.val_files="$work/data/val/part-00000.parquet" \
     data.train_batch_size="$prompts" data.dataloader_num_workers=0 data.image_patch_size=16 data.return_raw_chat=True \
-    data.max_prompt_length=24 data.max_response_length=128 data.filter_overlong_prompts=False \
+    data.max_prompt_length=128 data.max_response_length=512 data.filter_overlong_prompts=False \
     actor_rollout_ref.model.path="$start" actor_rollout_ref.model.use_remove_padding=False \
     actor_rollout_ref.model.enable_gradient_checkpointing=False \
     +actor_rollout_ref.model.override_config.attn_implementation=eager \

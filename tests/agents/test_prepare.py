@@ -15,8 +15,6 @@ torch = pytest.importorskip("torch", reason="needs torch: pip install 'actfer-en
 pytest.importorskip("transformers", reason="needs transformers: pip install 'actfer-env[vlm]'")
 
 from actfer_env import prepare  # noqa: E402
-from actfer_env.agents import lessons  # noqa: E402
-from actfer_env.agents.lessons import lessons_name, prepare_lessons, read_lessons  # noqa: E402
 from actfer_env.agents.light import session  # noqa: E402
 from actfer_env.agents.qwen.tiny import build  # noqa: E402
 from actfer_env.agents.torch_files import load_state, save_atomic  # noqa: E402
@@ -36,17 +34,16 @@ def faces() -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def kept(faces: Dataset, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of views and lessons."""
+def kept(faces: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of views."""
     folder = tmp_path_factory.mktemp("kept")
     views.prepare(faces, folder, CONFIG, workers=1)
-    prepare_lessons(faces, model, folder, workers=1)
     return folder
 
 
 def test_no_path_of_a_class_is_stored(kept: Path) -> None:
     files = [path for path in kept.rglob("*") if path.is_file()]
-    assert len({path.parent for path in files}) == 2
+    assert len({path.parent for path in files}) == 1
     assert {path.suffix for path in files} == {".npy", ".json"}
     assert not [path for path in files if b"actfer_env" in path.read_bytes()]
 
@@ -67,14 +64,13 @@ def test_views_are_those_that_the_tools_draw_to_the_last_bit(kept: Path, faces: 
             assert (box, inside, native) == (crop.box, crop.inside, crop.native) and isinstance(box, tuple)
 
 
-def test_names_change_with_the_versions(faces: Dataset, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = {views_name(faces, CONFIG), lessons_name(faces, model)}
+def test_names_change_with_the_versions(faces: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {views_name(faces, CONFIG)}
     monkeypatch.setattr(views, "VIEWS_VERSION", 99)
-    monkeypatch.setattr(lessons, "LESSONS_VERSION", 99)
-    names |= {views_name(faces, CONFIG), lessons_name(faces, model)}
+    names.add(views_name(faces, CONFIG))
     monkeypatch.setattr(prepare, "LAYOUT_VERSION", 99)
-    names |= {views_name(faces, CONFIG), lessons_name(faces, model)}
-    assert len(names) == 6
+    names.add(views_name(faces, CONFIG))
+    assert len(names) == 3
     assert prepared_name("a", 1, {}) != prepared_name("a", 1, {"b": 2}) != prepared_name("b", 1, {"b": 2})
 
 
@@ -93,16 +89,6 @@ def test_a_broken_folder_is_named_with_the_cure(
     with pytest.raises(DataError, match=r"is broken .*: delete it and run again") as caught:
         views.prepare(faces, tmp_path, CONFIG)
     assert "\n" not in str(caught.value) and place.name in str(caught.value)
-
-
-def test_lessons_whose_files_do_not_fit_together_are_broken(kept: Path, faces: Dataset, model: Path) -> None:
-    source = kept / lessons_name(faces, model)
-    with draft_folder(kept / "other") as draft:
-        for path in source.iterdir():
-            (draft / path.name).write_bytes(path.read_bytes())
-        np.save(draft / "shown.npy", np.ones(1, int))
-    with pytest.raises(DataError, match="is broken"):
-        read_lessons(kept / "other")
 
 
 def test_arrays_of_objects_are_not_written(tmp_path: Path) -> None:
@@ -184,7 +170,6 @@ def light(out: Path, cache: Path) -> None:
 
 PLACES: dict[str, Callable[[Path, Path, Dataset, Path], Any]] = {
     "views": lambda bad, good, faces, model: views.prepare(faces, bad, CONFIG, workers=1),
-    "lessons": lambda bad, good, faces, model: prepare_lessons(faces, model, bad, workers=1),
     "model": lambda bad, good, faces, model: build(bad / "model"),
     "pictures": lambda bad, good, faces, model: load_dataset("synthetic", n=1, cache=str(bad))[0].load(),
     "detections": lambda bad, good, faces, model: precompute(faces, bad, PrecomputeConfig("simulated")),

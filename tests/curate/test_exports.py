@@ -18,7 +18,7 @@ datasets = pytest.importorskip("datasets", reason="needs datasets: pip install '
 parquet = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow: pip install 'actfer-env[data]'")
 
 from actfer_env.agents.qwen.agent import load  # noqa: E402
-from actfer_env.agents.qwen.conversation import Codec, Conversation  # noqa: E402
+from actfer_env.agents.qwen.conversation import Conversation, TokenCodec  # noqa: E402
 from actfer_env.agents.qwen.tiny import TinyQwenConfig, build  # noqa: E402
 from actfer_env.chat import ChatEpisode  # noqa: E402
 from actfer_env.curate.conversations import Template  # noqa: E402
@@ -51,7 +51,7 @@ def curated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def conversations(curated: Path, tiny: Path) -> dict[str, Conversation]:
     """Play each line as a local model would: turn by turn, in tokens."""
     _, tokenizer, image_processor = load(tiny, "float32")
-    codec, source, found = Codec(tokenizer, image_processor), Curated.open(curated), {}
+    codec, source, found = TokenCodec(tokenizer, image_processor), Curated.open(curated), {}
     for line in source.lines():
         episode = ChatEpisode(target_sample(line), source.tools, source.chat, source.episode)
         found[line.id] = Conversation(episode, codec)
@@ -72,7 +72,7 @@ def test_the_tokens_are_those_of_evaluation(curated: Path, tiny: Path, tmp_path:
     for row in rows:
         wanted = played[row["id"]]
         text = template.render(row["messages"])
-        codec = Codec(tokenizer, image_processor)
+        codec = TokenCodec(tokenizer, image_processor)
         pictures = [np.asarray(image.convert("RGB")) for image in row["images"]]
         assert all(np.array_equal(*pair) for pair in zip(pictures, wanted.episode.images, strict=True))
         ids = codec._chunk(text, pictures).ids

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from helpers import ROOT, VERL_CHECKS, VERL_EXAMPLE
 
-from actfer_env.agents.lessons import BRIEF_CHAT
+from actfer_env.agents.qwen.tiny import BRIEF_CHAT
 from actfer_env.chat import ChatEpisode, chat_tools
 from actfer_env.data import Sample, load_dataset
 from actfer_env.episode import EpisodeConfig
@@ -112,15 +112,16 @@ def test_the_agent_loop_plays_the_script_with_a_tool_of_ones_own(
     monkeypatch.syspath_prepend(str(VERL_CHECKS))
     import yaml
     from injected_loop import InjectedAgentLoop
-    from teach_format import MODEL
 
     from actfer_env.agents.qwen.agent import load
     from actfer_env.agents.qwen.conversation import TokenCodec
-    from actfer_env.agents.qwen.tiny import build
+    from actfer_env.agents.qwen.tiny import TinyQwenConfig, build
     from actfer_env.chat import ChatConfig
     from actfer_env.data.references import reference
 
-    _, tokenizer, image_processor = load(build(tmp_path / "model", MODEL), "float32")
+    _, tokenizer, image_processor = load(
+        build(tmp_path / "model", TinyQwenConfig(hidden=128, vocabulary=900, max_pixels=64 * 64, brief=True)), "float32"
+    )
     entry = yaml.safe_load((VERL_EXAMPLE / "agent_loop_cpu.yaml").read_text())[1]
     loop = InjectedAgentLoop.__new__(InjectedAgentLoop)
     loop.rollout_config = SimpleNamespace(prompt_length=128, response_length=512)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from actfer_env.agents.qwen.conversation import Codec
+from actfer_env.agents.qwen.conversation import TokenCodec
 from actfer_env.chat import ChatConfig, parse_turn
 from actfer_env.errors import LabelError
 from actfer_env.facs import parse_emotion
@@ -62,7 +62,7 @@ def forbidden_tokens(processing_class: Any) -> list[int]:
     Args:
         processing_class: A processor with a tokenizer and an image processor.
     """
-    return list(Codec(processing_class.tokenizer, processing_class.image_processor).forbidden)
+    return list(TokenCodec(processing_class.tokenizer, processing_class.image_processor).forbidden)
 
 
 def _known(emotion: str) -> bool:
