@@ -55,7 +55,7 @@ class EvalConfig:
         number: Samples, from the first on; None is all.
         repeats: Conversations of each sample, which form a query group.
         reward: Constants of the reward.
-        swap: What crops show instead of their box, a name in `evaluation.gate.outcomes.SWAPS`; None is what is there.
+        swap: Content of crops instead of their box, a name in `evaluation.gate.outcomes.SWAPS`; None is what is there.
     """
 
     chat: ChatConfig = field(default_factory=ChatConfig)
