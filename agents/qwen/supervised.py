@@ -1,7 +1,7 @@
 """Rows of messages with pictures as the tokens of a conversation, with a loss on what the policy writes. Needs `[vlm]`.
 
-`TurnsCollator` is the data collator of supervised fine-tuning. It lays rows out by the `TokenCodec` that plays episodes,
-so that a model is taught on the very tokens that evaluation and reinforcement learning show it.
+`TurnsCollator` is the data collator of supervised fine-tuning. It lays rows out by the `TokenCodec` of episodes, so
+that a model is taught on the very tokens that evaluation and reinforcement learning show it.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def gate_figures(plays: Plays, measure: str = "accuracy") -> dict[str, Any]:
 
     Args:
         plays: The passes of one policy, or of several seeds of one.
-        measure: What an episode is worth: "accuracy", or "task", the task reward.
+        measure: Worth of an episode: "accuracy", or "task", the task reward.
 
     Returns:
         "regret" and "reference_gates" (by cost), "qini", "calibration", "gain_and_harm", "evidence", "where",

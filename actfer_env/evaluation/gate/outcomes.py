@@ -1,4 +1,4 @@
-"""What the passes of a gate report leave behind: facts of each sample, and the outcome of each episode."""
+"""Records of the passes of a gate report: facts of each sample, and the outcome of each episode."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class Plays:
         outcomes: The episodes, in any order.
         agents: Names of the policies; several are seeds of one.
         dataset: Arguments of `load_dataset`.
-        settings: What else the passes depend on, as JSON values.
+        settings: Further settings of the passes, as JSON values.
         looks: Whether the policies look at pictures.
         failures: Samples that could not be played: {"sample_id", "error"}.
         version: Version of the package that played.
@@ -214,7 +214,7 @@ class PassTable:
 
     @cached_property
     def face(self) -> NDArray[np.bool_]:
-        """Whether a face was found, bool (n,)."""
+        """Samples whose face was found, bool (n,)."""
         return np.array([one.face for one in self.samples], bool)
 
     @cached_property

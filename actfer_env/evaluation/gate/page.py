@@ -39,7 +39,7 @@ def write_gate(
     Args:
         folder: The folder.
         plays: The passes.
-        measure: What an episode is worth: "accuracy", or "task", the task reward.
+        measure: Worth of an episode: "accuracy", or "task", the task reward.
 
     Returns:
         The figures, as `gate.json` has them, and the page's path; None where matplotlib is missing, so that neither

@@ -209,7 +209,7 @@ def threshold_gate(signal: Floats, never: Floats, always: Floats, halves: NDArra
     The threshold and its side are chosen on one half of the samples and scored on the other, both ways round.
 
     Args:
-        signal: What the gate sees, such as a measure of focus (n,).
+        signal: Values that the gate sees, such as a measure of focus (n,).
         never: Quality without a zoom (n,).
         always: Quality with zooms, less their cost (n,).
         halves: Half of each sample, bool (n,).

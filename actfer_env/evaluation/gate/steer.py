@@ -74,8 +74,8 @@ class Steer:
         """Return the actions, with those that a pass forbids replaced, and in all passes but "free" illegal ones too.
 
         Args:
-            actions: What the policy has chosen, a batch.
-            obs: What it saw.
+            actions: Choices of the policy, a batch.
+            obs: Observations that it saw.
             allowed: Choices of `choices`.
             scores: Its `tool_scores`, or None.
 

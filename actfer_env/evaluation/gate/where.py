@@ -1,4 +1,4 @@
-"""Where a policy looks: at regions that carry the sample's Action Units, or at the one that helps most."""
+"""Looks of a policy: at regions that carry the sample's Action Units, or at the one that helps most."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def helping(quality: NDArray[np.float64], never: float) -> frozenset[str] | None
     """Return the regions with the largest gain; None where no region helps, or all help the same.
 
     Args:
-        quality: What a zoom into each region alone was worth, float (4,).
-        never: What no zoom was worth.
+        quality: Worth of a zoom into each region alone, float (4,).
+        never: Worth of no zoom.
     """
     best = quality >= quality.max() - _HELPED
     if quality.max() - never <= _HELPED or best.all():
@@ -76,7 +76,7 @@ def where_figures(table: PassTable, measure: str = "accuracy") -> dict[str, Any]
 
     Args:
         table: Its passes.
-        measure: What an episode is worth, see `quality_of`.
+        measure: Worth of an episode, see `quality_of`.
 
     Returns:
         "regions": share of looks at each; "units" and "uplift": by pass ("free", "always"), share of the first looks
