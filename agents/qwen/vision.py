@@ -26,7 +26,6 @@ from torch.nn import functional
 
 from actfer_env import facs
 from actfer_env._version import __version__
-from actfer_env.agents.base import Watch
 from actfer_env.agents.light.views import PreparedImages, ViewConfig, prepare
 from actfer_env.agents.qwen.agent import load
 from actfer_env.agents.qwen.fast_vision import use_fast_vision
@@ -36,6 +35,7 @@ from actfer_env.curate.lines import read_lines
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.files import check_writable, draft_folder, write_text_atomic
 from actfer_env.identity import dataset_facts
+from actfer_env.progress import Watch
 
 LOG = "vision.json"
 FACE_SHARE = 0.6
