@@ -60,7 +60,7 @@ class State(IntEnum):
 
 
 Zooming: TypeAlias = Literal["free", "never", "always"]
-"""Whether looking closer is up to the policy, impossible, or due before an answer."""
+"""Rule of looking closer: it is up to the policy, impossible, or due before an answer."""
 _VIEWS: Mapping[Detection, State] = {"not_called": State.RAW, "failed": State.NO_FACE}
 _SHARES = Wire()
 

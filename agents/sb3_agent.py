@@ -48,7 +48,7 @@ class SB3Agent:
         self.model, self.sample, self.name = model, sample, str(name)
         self._masked = "action_masks" in model.predict.__code__.co_varnames
         self._torch = torch.Generator().manual_seed(seed).get_state()
-        self._numpy = np.random.RandomState(seed).get_state()
+        self._numpy: Any = np.random.RandomState(seed).get_state()
         model.action_space.seed(seed)
 
     @classmethod
@@ -116,7 +116,7 @@ class SB3Agent:
         """Return where the random streams stand, as JSON values; nothing where no action is drawn."""
         if not self.sample:
             return {}
-        kind, keys, *rest = self._numpy
+        kind, keys, *rest = self._numpy  # as numpy.random.get_state returns it
         spaces_too = _streams(self.model.action_space)
         return {"torch": packed_bytes(self._torch), "numpy": [kind, keys.tolist(), *rest],
                 "space": [stream.bit_generator.state for stream in spaces_too]}  # fmt: skip

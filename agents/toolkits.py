@@ -70,7 +70,7 @@ class Toolkit:
     aus: ClassVar[tuple[int, ...]] = ()
     """Action Units that it can name; empty where it names none."""
     finds_faces: ClassVar[bool] = False
-    """Whether it looks for the face itself, and so is shown the whole aligned picture."""
+    """True if it looks for the face itself, and so is shown the whole aligned picture."""
 
     def __init__(self, argument: str = "") -> None:
         self.argument = argument

@@ -64,10 +64,11 @@ def estimate(
             calls[model] += 1
             read[model] += len(text) // _CHARACTERS + pixels // _PIXELS
             written[model] += WRITTEN[stage]
-    scaled = [tuple(round(value * count / len(places)) for value in values) for values in (calls, read, written)]
+    scaled = [(round(vision * count / len(places)), round(text * count / len(places)))
+              for vision, text in (calls, read, written)]  # fmt: skip
     prices = (price, text_price or price)
     cost = sum(scaled[1][n] * prices[n][0] + scaled[2][n] * prices[n][1] for n in (0, 1)) / 1e6
-    return Cost(count, *scaled, cost, options.attempts)  # type: ignore[arg-type]
+    return Cost(count, scaled[0], scaled[1], scaled[2], cost, options.attempts)
 
 
 def _questions(sample: Sample, options: CurateOptions, tools: object) -> list[tuple[str, str, int, bool]]:

@@ -193,7 +193,7 @@ def _llamafactory(source: Curated, folder: Path, template: Template | None, shar
             names = [f"images/{name}-{n}.png" for n in range(len(pictures))]
             for place, picture in zip(names, pictures, strict=True):
                 (folder / place).write_bytes(picture)
-            row = {"id": line.id, "system": flat_text(system), "conversations": told, "images": names}
+            row: dict[str, Any] = {"id": line.id, "system": flat_text(system), "conversations": told, "images": names}
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
             digests.append(row_digest([row["system"], told], pictures))
             advance(len(digests))

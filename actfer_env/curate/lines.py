@@ -14,6 +14,10 @@ from actfer_env.curate.options import Strategy, first_fault
 from actfer_env.errors import DataError
 
 SCHEMA = 1
+EmotionFrom = Literal["label", "units"]
+"""Origin of a target emotion: its label, or the nearest FACS prototype of the units."""
+UnitsFrom = Literal["label", "pseudo", "prototype"]
+"""Origin of target units: labels, a model, or the emotion's FACS prototype."""
 Mode = Literal["full", "simplified", "degraded", "passive"]
 """The paper's three modes of trajectory (ActFER 3.2), and one turn without tools, of the other papers' presets."""
 
@@ -49,7 +53,7 @@ class Line(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_: Literal[1] = Field(SCHEMA, alias="schema")
+    schema_: Literal[1] = Field(1, alias="schema")
     id: str
     index: Annotated[int, Field(ge=0)]
     dataset: str
@@ -59,8 +63,8 @@ class Line(BaseModel):
     question: str | None = None
     emotion: Literal[facs.EMOTIONS]  # type: ignore[valid-type]
     aus: list[str]
-    emotion_from: Literal["label", "units"] = "label"
-    units_from: Literal["label", "pseudo", "prototype"] = "label"
+    emotion_from: EmotionFrom = "label"
+    units_from: UnitsFrom = "label"
     evidence: dict[str, str] = {}
     boxes: dict[str, list[float]] = {}
     descriptions: dict[str, str] = {}
@@ -98,7 +102,7 @@ class Outcome(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_: Literal[1] = Field(SCHEMA, alias="schema")
+    schema_: Literal[1] = Field(1, alias="schema")
     index: int
     id: str
     reason: str | None = None

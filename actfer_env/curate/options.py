@@ -16,7 +16,7 @@ Strategy = Literal["given", "eliminate"]
 """Ways to lead a model to the truth: it is told the labels and must use them (Facial-R1, appendix C), or it must find
 the emotion, and each wrong one is struck off the list of candidates (TAG, section 4)."""
 Units = Literal["auto", "labels", "pseudo", "prototype"]
-"""Where Action Units come from: labels and, where there are none, a model; labels alone; a model alone (ActFER 3.2); or
+"""Origin of Action Units: labels and, where there are none, a model; labels alone; a model alone (ActFER 3.2); or
 labels and, where there are none, the emotion's FACS prototype, which describes no picture and is marked as such."""
 Share = Annotated[float, Field(ge=0, le=1)]
 

@@ -13,7 +13,7 @@ from actfer_env import facs
 from actfer_env.chat import ChatEpisode, chat_tools
 from actfer_env.chat.prompts import own_question
 from actfer_env.curate.asking import Inquiry, Models, StageError
-from actfer_env.curate.lines import Line, Outcome
+from actfer_env.curate.lines import Line, Outcome, UnitsFrom
 from actfer_env.curate.options import CurateOptions
 from actfer_env.curate.quality import SCRIPT, faults
 from actfer_env.curate.stages import check_picture, describe, extract_units, write_passive, write_thoughts
@@ -70,15 +70,17 @@ class Worker:
             image = self.tools.image(sample)
             line = self._line(index, sample, image, inquiry)
         except ImageError as error:
-            return Outcome(index=index, id=sample.id, reason="picture: broken", detail=str(error)), None
+            return Outcome(schema=1, index=index, id=sample.id, reason="picture: broken", detail=str(error)), None
         except StageError as error:
             if inquiry is not None and self.models is not None and error.reason.startswith(("describe", "picture")):
                 self.models.note(bool(inquiry.used))
             spent = inquiry.keys if inquiry else []
-            return Outcome(index=index, id=sample.id, reason=error.reason, detail=error.detail, responses=spent), None
+            return Outcome(
+                schema=1, index=index, id=sample.id, reason=error.reason, detail=error.detail, responses=spent
+            ), None
         if self.models is not None:
             self.models.note(True)
-        return Outcome(index=index, id=sample.id, line=line), compact(thumbnail(image))
+        return Outcome(schema=1, index=index, id=sample.id, line=line), compact(thumbnail(image))
 
     def _line(self, index: int, sample: Sample, image: RGB, inquiry: Inquiry | None) -> Line:
         options, rng = self.options, random.Random(f"{self.options.seed} {sample.id}")
@@ -127,7 +129,7 @@ class Worker:
 
     def _units(
         self, sample: Sample, inquiry: Inquiry | None, descriptions: dict[str, str]
-    ) -> tuple[frozenset[int], str, dict[int, str]]:
+    ) -> tuple[frozenset[int], UnitsFrom, dict[int, str]]:
         """Return a sample's target units, where they come from, and the words that led to pseudo-units."""
         kind, known = self.options.units, self.options.episode_config.known_aus
         if sample.aus is not None and kind != "pseudo":
@@ -159,7 +161,7 @@ def compact(small: np.ndarray) -> np.ndarray:
     return np.rint(small * (127 / peak)).astype(np.int8)
 
 
-def _emotion(sample: Sample, units: frozenset[int]) -> tuple[str, str]:
+def _emotion(sample: Sample, units: frozenset[int]) -> tuple[str, EmotionFrom]:
     """Return a sample's emotion, or that of the FACS prototype nearest to its units, and which of the two it is."""
     if sample.emotion is not None:
         return sample.emotion, "label"

@@ -30,7 +30,7 @@ PAPER_SHARE = 6.8 / 54.8
 EASY = 0.05
 """Weight of a sample that a pilot always gets right; one that it never does has 1 more (chosen here)."""
 _MARGIN = 0.01
-"""What a compacted thumbnail's correlation may be off by."""
+"""Most that a compacted thumbnail's correlation is off."""
 
 
 @dataclass(frozen=True)
@@ -257,7 +257,7 @@ def _take_blocks(
     starts = np.searchsorted(pool.block[by_block], np.arange(pool.block.max() + 2))
     need, taken, seen = asked.copy(), list[int](), set[int]()
     available = pool.counts(usable)
-    scarce = sorted(range(len(asked)), key=lambda number: available[number] / max(asked[number], 1))
+    scarce = sorted(range(len(asked)), key=lambda number: available[number] / max(int(asked[number]), 1))
     for number in scarce:
         for row in order[pool.emotion[order] == number].tolist():
             block = int(pool.block[row])

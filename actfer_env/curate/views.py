@@ -57,7 +57,9 @@ def look(sample: Sample, tools: FaceTools, chat: ChatConfig, config: EpisodeConf
     chat = replace(chat, preset="actfer")
     budget = replace(config, max_turns=len(facs.REGIONS) + 2, max_zooms=len(facs.REGIONS))
     episode = ChatEpisode(sample, tools, chat, budget)
-    raw, face, crops = episode.images[0], None, dict[str, RGB]()
+    raw: RGB | None = episode.images[0]
+    face: RGB | None = None
+    crops: dict[str, RGB] = {}
     if sample.prealigned:
         raw, face = None, raw
     else:
@@ -94,7 +96,7 @@ def keep_views(folder: Path, sample_id: str, views: Views, kind: str) -> None:
     with draft_folder(views_folder(folder, sample_id), replace=True) as draft:
         for name, image in named.items():
             if image is not None:
-                options = {"quality": 95} if kind == "jpeg" else {"compress_level": 1}
+                options: dict[str, Any] = {"quality": 95} if kind == "jpeg" else {"compress_level": 1}
                 Image.fromarray(np.ascontiguousarray(image)).save(draft / f"{name}.{kind}", **options)
         record = {"schema": 1, "sample": sample_id, "calls": views.calls}
         (draft / "tools.json").write_text(json.dumps(record), encoding="utf-8")

@@ -61,7 +61,7 @@ class EpisodeJournal:
     ) -> None:
         self.kept: dict[tuple[str, int], Rollout] = {}
         self.draws: dict[str, Any] = {}
-        """What was kept last of each agent's random stream, by the agent's place."""
+        """Last kept state of each agent's random stream, by the agent's place."""
         self._pictures: dict[str, dict[str, Any]] = {}
         self._folder, self._name, self._file = folder, name, None
         if folder is not None:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from actfer_env import facs
 from actfer_env.envs.panel import NOBODY_LOOKED
@@ -141,15 +142,15 @@ def _render(
 
 def _listing(views: Sequence[GroupView], config: PageConfig) -> Listing:
     """Return the list of a run's groups with its filters."""
-    macros = page_templates().get_template("episode.html.j2").module
+    macros: Any = page_templates().get_template("episode.html.j2").module
     groups = []
     for number, view in enumerate(views, 1):
-        items = tuple(
+        shown = tuple(
             Item(episode.number, macros.episode_article(episode, view.rewarded), _values(episode))
             for episode in view.episodes
         )
         head = macros.group_head(view, number, view.rewarded)
-        groups.append(Group(head, items, f"{view.sample_id} {view.name}", view.played))
+        groups.append(Group(head, shown, f"{view.sample_id} {view.name}", view.played))
     items = [item for group in groups for item in group.items]
     emotions = {name: name for name in facs.EMOTIONS if any(item.values["emotion"] == name for item in items)}
     answers = {name: name for name in facs.EMOTIONS if any(item.values["answer"] == name for item in items)}

@@ -25,7 +25,7 @@ OUTCOMES = {
     "a": "only A right", "b": "only B right", "neither": "neither right", "both": "both right",
     "unlabelled": "no label to compare",
 }  # fmt: skip
-"""Who of two is right, as the filter's values and words, in the order of the list."""
+"""Verdicts on two answers, as the filter's values and words, in the order of the list."""
 _SHARES = ("accuracy", "zoom_ratio", "violation_rate")
 
 
@@ -122,7 +122,7 @@ def _render(
     same = {name: all(pair.same for pair in pairs) for name, pairs in groups.items()}
     order = sorted(groups, key=lambda name: (ranks[name], same[name], not pictured[name]))
 
-    macros = page_templates().get_template("episode.html.j2").module
+    macros: Any = page_templates().get_template("episode.html.j2").module
     places, listed = {name: i for i, name in enumerate(groups)}, []
     agents = [str(run.settings.get("agent", "")) for run in runs]
     titles = agents if all(agents) and agents[0] != agents[1] else list(names)

@@ -17,8 +17,8 @@ FallbackOf = Literal["own", "unzoomed"]
 """Answer that the fallback judges: the rollout's own, or that of the group's members that did not zoom."""
 
 ContrastMembers = Literal["detected", "answered", "looked", "legal"]
-"""Whose task rewards enter delta, each leaving out what the one before does: rollouts whose detection did not fail;
-that answered; that looked before they answered; that broke no rule."""
+"""Rollouts whose task rewards enter delta, each choice leaving out what the one before does: those whose detection did
+not fail; that answered; that looked before they answered; that broke no rule."""
 
 
 class RewardError(ActFERError, ValueError):

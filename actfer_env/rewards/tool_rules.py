@@ -31,7 +31,7 @@ from actfer_env.rewards.utility import contrast
 from actfer_env.rollout import Rollout
 
 Answer = Literal["emotion", "task"]
-"""What an answer earns: 1 for the right emotion, or UC-GRPO's task reward (with the AU-set F1), not below 0."""
+"""Worth of an answer: 1 for the right emotion, or UC-GRPO's task reward (with the AU-set F1), not below 0."""
 
 Groups = Sequence[Sequence[int]]
 
@@ -159,7 +159,8 @@ class DeepEyesReward(ToolRule):
         self, rollouts: Sequence[Rollout], right: Floats, groups: Groups, delta: Mapping[str, float | None]
     ) -> Floats:
         """Return the bonus of each rollout that looked closer and answered right."""
-        return self.bonus * (zoom_mask(rollouts) & ((right > self.threshold) | self.always))
+        earned = zoom_mask(rollouts) & ((right > self.threshold) | self.always)
+        return earned.astype(np.float64) * self.bonus
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,13 @@ from verl.utils.tokenizer import get_processor_token_id
 
 from actfer_env.agents.qwen.conversation import Conversation, TokenCodec
 from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools
+from actfer_env.data.references import sample_of
 from actfer_env.episode import EpisodeConfig
 from actfer_env.errors import DataError
 from actfer_env.rewards.guards import picture_mismatch
 from actfer_env.tools import FaceTools
 from actfer_env.tools.detectors.hardware import Hardware, use_hardware
-from actfer_env.verl_plugin.rows import AGENT, sample_of
+from actfer_env.verl_plugin.rows import AGENT
 from actfer_env.verl_plugin.scoring import compute_score
 
 

@@ -19,12 +19,13 @@ from actfer_env import facs
 from actfer_env.agents.base import Batch, is_batch, join
 from actfer_env.agents.light.policy import ANSWER, DETECT, REGIONS, TOOLS, Decisions, LightPolicy, Memory, PolicyConfig
 from actfer_env.agents.light.record import CONFIG, WEIGHTS, PolicyRecord, read_record, write_policy
-from actfer_env.agents.light.rollouts import choose_actions, crop_regions
+from actfer_env.agents.light.rollouts import choose_actions
 from actfer_env.agents.light.trainer import weights_hash
 from actfer_env.agents.torch_files import load_state, packed_bytes, unpacked_bytes
 from actfer_env.agents.trained import check_trained, observed_sizes
 from actfer_env.boxes import Box
 from actfer_env.envs.actions import CODECS, ActionCodec, DictActions, Move
+from actfer_env.envs.observations import crop_regions
 from actfer_env.episode import ANSWER as ANSWER_NAME
 from actfer_env.episode import State
 from actfer_env.errors import DataError, short

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from actfer_env._version import GENERATOR_VERSION
-from actfer_env.agents.light.agent import CONFIG, PolicyRecord, write_policy
 from actfer_env.agents.light.evaluate import ZOOM_MODES, figures, hold_out
 from actfer_env.agents.light.policy import Features, LightPolicy
+from actfer_env.agents.light.record import CONFIG, PolicyRecord, write_policy
 from actfer_env.agents.light.rollouts import encode_all
 from actfer_env.agents.light.samples import (
     TrainingData,

@@ -26,13 +26,13 @@ from torch.nn import functional
 
 from actfer_env import facs
 from actfer_env._version import __version__
-from actfer_env.agents.light.views import PreparedImages, ViewConfig, prepare
 from actfer_env.agents.qwen.agent import load
 from actfer_env.agents.qwen.fast_vision import use_fast_vision
 from actfer_env.agents.qwen.tiny import BRIEF_CHAT, SIZES, build
 from actfer_env.bounds import bounded, check_fields
 from actfer_env.curate.lines import read_lines
 from actfer_env.data import Dataset, load_dataset
+from actfer_env.data.views import PreparedImages, ViewConfig, prepare
 from actfer_env.files import check_writable, draft_folder, write_text_atomic
 from actfer_env.identity import dataset_facts
 from actfer_env.progress import Watch

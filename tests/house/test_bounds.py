@@ -175,6 +175,6 @@ def test_errors_of_settings_travel_between_processes():
 
 def test_the_search_finds_the_classes():
     names = {name for _, name in CLASSES}
-    assert {"ZoomConfig", "TrainerConfig", "EndpointConfig", "UCGRPOConfig", "SFTConfig", "TAGReward"} <= names
+    assert {"ZoomConfig", "TrainerConfig", "EndpointConfig", "UCGRPOConfig", "TAGReward"} <= names
     assert len(names) > 25 and is_dataclass(UCGRPOConfig)
     assert {one.name for one in pkgutil.iter_modules(actfer_env.__path__)} >= {"bounds", "limits"}

@@ -95,7 +95,7 @@ def _ferbench(root: Path) -> Benchmark:
         names = ", ".join(f"{spec.folders[0]}/" for spec in FERBENCH_SETS.values())
         raise DataError(f"{root}: no list of FERBench (rafdb_qa.json, ...) and no folder of its sets ({names}) is here")
     lacking = [spec.title for name, spec in FERBENCH_SETS.items() if name not in {part.name for part in parts}]
-    notes = FERBENCH_NOTES
+    notes: tuple[str, ...] = FERBENCH_NOTES
     if lacking:
         notes = (f"pooled figures are without {', '.join(lacking)}: published ones are over all four sets", *notes)
     return Benchmark("ferbench", "FERBench", tuple(parts), compatible=True, published=FERBENCH_ROWS, notes=notes)

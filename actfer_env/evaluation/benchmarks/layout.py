@@ -73,8 +73,8 @@ def _disfa(figures: Mapping[str, Any]) -> list[Table]:
 def _tag(figures: Mapping[str, Any]) -> list[Table]:
     parts, pooled = figures["parts"], figures["pooled"]
     found = {part["title"]: (part["strict"] or {}).get("accuracy") for part in parts.values()}
-    values = list(found.values())
-    whole = len(values) == len(TAG_COLUMNS) - 1 and None not in values
+    values = [value for value in found.values() if value is not None]
+    whole = len(values) == len(found) == len(TAG_COLUMNS) - 1
     found["average"] = sum(values) / len(values) if whole else None
     main = _with_published(figures, "Seven classes, accuracy", TAG_COLUMNS, [(_agent(figures), found)])
     each = Table("Each set", "set", ("items", "accuracy", "macro-F1", "AU IoU", "with boxes of units"), tuple(

@@ -6,17 +6,17 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from actfer_env.chat import chat_tools
 from actfer_env.data import Dataset
+from actfer_env.episode import Zooming
 from actfer_env.errors import ImageError
 from actfer_env.evaluation.evaluate import EvalConfig, evaluate
 from actfer_env.evaluation.gate.outcomes import (
     ALWAYS,
     FOLDER,
     FREE,
-    NEVER,
     SWAPS,
     Outcome,
     Plays,
@@ -36,8 +36,9 @@ def gate_configs(config: EvalConfig, swaps: bool = True) -> dict[str, EvalConfig
         config: The evaluation of the pass "free".
         swaps: Add the passes with other crops.
     """
-    forced = {way: replace(config, episode=replace(config.episode, zoom=way)) for way in (FREE, NEVER, ALWAYS)}
-    changed = {swap: replace(forced[ALWAYS], swap=swap) for swap in SWAPS if swaps}
+    ways: tuple[Zooming, ...] = get_args(Zooming)
+    forced: dict[str, EvalConfig] = {way: replace(config, episode=replace(config.episode, zoom=way)) for way in ways}
+    changed: dict[str, EvalConfig] = {swap: replace(forced[ALWAYS], swap=swap) for swap in SWAPS if swaps}
     return {**forced, **changed}
 
 

@@ -33,8 +33,8 @@ FREE, NEVER, ALWAYS, ALL = "free", "never", "always", "all"
 """Passes: the policy decides; it never zooms; it zooms once at least, then decides; it zooms while it can."""
 Swap: TypeAlias = Literal["blurred", "person", "region"]
 SWAPS: tuple[Swap, ...] = get_args(Swap)
-"""What replaces the crops of a pass "always": blurred crops of the same boxes, the same region of another person, or
-another region of the same face."""
+"""Pictures in the place of the crops of a pass "always": blurred crops of the same boxes, the same region of another
+person, or another region of the same face."""
 
 
 def only(region: str) -> str:
@@ -124,7 +124,7 @@ def facts_of(sample: Sample, tools: FaceTools, au_set: Sequence[int] = facs.CORE
     quality = sample.meta.get("quality")
     about = {"quality": None if quality is None else str(quality), "subject": sample.subject}
     if alignment is None:
-        return SampleFacts(sample.id, sample.emotion, aus, False, **about)  # type: ignore[arg-type]
+        return SampleFacts(sample.id, sample.emotion, aus, False, **about)
     focus = round(sharpness(tools.face(sample, alignment, 64)), 3)
     size = min(alignment.image_size)
     return SampleFacts(sample.id, sample.emotion, aus, True, focus=focus, size=size, **about)  # type: ignore[arg-type]

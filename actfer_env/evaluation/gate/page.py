@@ -27,7 +27,7 @@ TERMS: Mapping[str, str] = {
 SWAP_NAMES: Mapping[str, str] = {
     "blurred": "blurred crops", "person": "another person’s crops", "region": "crops of another region",
 }  # fmt: skip
-Table = tuple[str, Sequence[str], list[Sequence[str]], str]
+Table = tuple[str, Sequence[str], Sequence[Sequence[str]], str]
 """Title, head, rows, and a note under it."""
 
 

@@ -11,10 +11,10 @@ from typing import Any
 from PIL import Image
 
 from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools
+from actfer_env.data.references import sample_of
 from actfer_env.episode import EpisodeConfig
 from actfer_env.errors import DataError
 from actfer_env.tools import FaceTools
-from actfer_env.verl_plugin.rows import sample_of
 
 TURN, NUMBER = "_turn", "_number"
 """Arguments by which `read_turns` hands a whole turn to the environment, and asks for its n-th reply."""

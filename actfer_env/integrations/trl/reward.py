@@ -174,7 +174,7 @@ def _callback_class() -> type[Any]:
             kept = (state.stateful_callbacks or {}).get(type(self).__name__)
             if state.global_step and kept is None:
                 raise DataError("cannot resume: the checkpoint was made without this callback, and has no EMA")
-            self.reward._begin(args, model, kept["attributes"]["saved"] if state.global_step else None)
+            self.reward._begin(args, model, kept["attributes"]["saved"] if kept and state.global_step else None)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             self.reward.commit()
