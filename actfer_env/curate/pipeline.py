@@ -13,7 +13,7 @@ from actfer_env import facs
 from actfer_env.chat import ChatEpisode, chat_tools
 from actfer_env.chat.prompts import own_question
 from actfer_env.curate.asking import Inquiry, Models, StageError
-from actfer_env.curate.lines import Line, Outcome, UnitsFrom
+from actfer_env.curate.lines import EmotionFrom, Line, Outcome, UnitsFrom
 from actfer_env.curate.options import CurateOptions
 from actfer_env.curate.quality import SCRIPT, faults
 from actfer_env.curate.stages import check_picture, describe, extract_units, write_passive, write_thoughts

@@ -162,23 +162,6 @@ def test_a_frozen_tower_has_no_gradients_and_the_language_model_keeps_its_own(tm
         freeze_tower(nn.Linear(2, 2))
 
 
-def test_the_loop_scores_the_first_pass_as_the_reward_workers_would() -> None:
-    from omegaconf import OmegaConf
-
-    from actfer_env.rollout import Rollout, ToolCall
-    from actfer_env.verl_plugin.agent_loop import _Play
-    from actfer_env.verl_plugin.scoring import compute_score
-
-    calls = (ToolCall("detect_align"), ToolCall("zoom_in"))
-    text = json.dumps(Rollout("s", "-", "fear", None, "fear", None, calls, "ok", truncated=False, turns=3).to_dict())
-    for options in ({}, {"variant": "emotion_only"}):
-        reward = OmegaConf.create({"reward": {"custom_reward_function": {"reward_kwargs": options}}})
-        play = _Play.__new__(_Play)
-        play.loop = SimpleNamespace(config=reward)
-        made, wanted = play._score(text), compute_score("", "", "", {"rollout": text}, **options)
-        assert {**made, "reward_seconds": 0} == {**wanted, "reward_seconds": 0} and made["score"] > 0
-
-
 @pytest.fixture
 def loop(the_loop: Any) -> Any:
     return copy.copy(the_loop)
@@ -219,6 +202,26 @@ TURNS = {
     "a special token behind its text": ("<think>x<|im_start|>y", "<think>x"), "a call": (DETECT, DETECT),
     "an end alone": ("<|im_end|>", "<|im_end|>"), "a picture's placeholder": ("a<|image_pad|>", "a"),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("options", [{}, {"variant": "emotion_only"}])
+def test_the_loop_scores_the_first_pass_as_the_reward_workers_would(options: dict[str, Any], loop: Any) -> None:
+    from omegaconf import OmegaConf
+
+    from actfer_env.verl_plugin.agent_loop import _Play
+    from actfer_env.verl_plugin.scoring import compute_score
+
+    loop.score_here = True
+    loop.config = OmegaConf.create({"reward": {"custom_reward_function": {"reward_kwargs": options}}})
+    play = _Play(loop, row_of_a_sample())
+    episode = play.begin().episode
+    for text in (DETECT, ZOOM):
+        play.write(SimpleNamespace(token_ids=loop.codec.encode(text), log_probs=None, extra_fields={}))
+    episode.stop("failed")
+    output = play.output({})
+    made = output.extra_fields["reward_extra_info"]
+    wanted = compute_score("", "", "", {"rollout": output.extra_fields["rollout"]}, **options)
+    assert {**made, "reward_seconds": 0} == {**wanted, "reward_seconds": 0} and output.reward_score == wanted["score"]
 
 
 @pytest.mark.parametrize("name", TURNS)
@@ -472,16 +475,20 @@ def test_the_members_that_zoom_survive_the_smallest_legal_limit_of_pictures(most
 
 
 @pytest.mark.parametrize("mode", ["auto", "resume_path"])
-def test_the_scorers_state_comes_from_the_checkpoint_that_verl_resumed(mode: str) -> None:
+def test_the_scorers_state_comes_from_the_checkpoint_that_verl_resumed(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from omegaconf import OmegaConf
 
     from actfer_env.verl_plugin.trainer import UCGRPOTrainer
 
-    made = UCGRPOTrainer.__new__(UCGRPOTrainer)
-    made.global_steps = 7
+    monkeypatch.setattr(UCGRPOTrainer.__mro__[1], "_load_checkpoint", lambda trainer: None)
+    made, found = UCGRPOTrainer.__new__(UCGRPOTrainer), list[Path]()
+    made.global_steps, made.step_scorer = 7, SimpleNamespace(load=found.append)
     settings = {"resume_mode": mode, "resume_from_path": "elsewhere/global_step_7", "default_local_dir": "run"}
     made.config = OmegaConf.create({"trainer": settings})
-    assert made._resumed_from() == Path("run" if mode == "auto" else "elsewhere") / "global_step_7"
+    made._load_checkpoint()
+    assert found == [Path("run" if mode == "auto" else "elsewhere") / "global_step_7"]
 
 
 def test_a_frozen_tower_does_not_move_in_a_step_and_the_audit_notices_one_that_does(tmp_path: Path) -> None:
