@@ -124,10 +124,10 @@ def facts_of(sample: Sample, tools: FaceTools, au_set: Sequence[int] = facs.CORE
     quality = sample.meta.get("quality")
     about = {"quality": None if quality is None else str(quality), "subject": sample.subject}
     if alignment is None:
-        return SampleFacts(sample.id, sample.emotion, aus, False, **about)
+        return SampleFacts(sample.id, sample.emotion, aus, False, **about)  # type: ignore[arg-type]
     focus = round(sharpness(tools.face(sample, alignment, 64)), 3)
     size = min(alignment.image_size)
-    return SampleFacts(sample.id, sample.emotion, aus, True, focus=focus, size=size, **about)  # type: ignore[arg-type]
+    return SampleFacts(sample.id, sample.emotion, aus, True, focus=focus, size=size, **about)
 
 
 @dataclass(frozen=True)
