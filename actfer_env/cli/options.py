@@ -82,7 +82,7 @@ EmbedOption = Annotated[
 ]
 CacheOption = Annotated[Path, typer.Option(help="Folder of drawn pictures and warm starts, for all runs.")]
 
-DRAWN = ("synthetic", "synthetic-mixed")
+DRAWN = ("synthetic", "synthetic-mixed", "synthetic-subtle")
 """Data sets that are drawn on demand."""
 
 

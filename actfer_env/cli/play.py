@@ -32,7 +32,7 @@ from actfer_env.cli.options import (
 )
 from actfer_env.cli.output import complain, follow, print_summary, progress_bar, say
 from actfer_env.errors import DataError
-from actfer_env.files import check_writable, write_text_atomic
+from actfer_env.files import check_writable, new_folder, write_text_atomic
 
 if TYPE_CHECKING:
     from actfer_env.agents.light.export import ExportFormat
@@ -279,7 +279,7 @@ def play_and_report(
     check_writable(out)
     if not evaluation:
         _check_kind(out)
-    with progress_bar() as progress:
+    with new_folder(out), progress_bar() as progress:
         run = play_all(dataset, config, follow(progress), out, evaluation=evaluation)
     for failure in run.failures:
         complain(failure["error"])

@@ -24,7 +24,7 @@ from actfer_env.data.photos import load_photos
 from actfer_env.data.portrait import load_portrait
 from actfer_env.data.prepared import load_prepared, prepare_dataset
 from actfer_env.data.registry import DATASETS, load_dataset, register_dataset, registered_datasets
-from actfer_env.data.synthetic.samples import load_mixed, load_synthetic
+from actfer_env.data.synthetic.samples import load_mixed, load_subtle, load_synthetic
 from actfer_env.packages import needs
 from actfer_env.sample import Dataset, Sample
 
@@ -65,6 +65,7 @@ register_dataset("rafdb", load_rafdb)
 register_dataset("sfew", load_sfew)
 register_dataset("synthetic", load_synthetic)
 register_dataset("synthetic-mixed", load_mixed)
+register_dataset("synthetic-subtle", load_subtle)
 DATASETS.seal()
 
 __all__ = ["Dataset", "Sample", "load_dataset", "prepare_dataset", "register_dataset", "registered_datasets"]

@@ -56,7 +56,7 @@ def load_dataset(
         name: A registered name: "synthetic", "photos", "rafdb", ..., or one of your own; official names with their
             capitals and signs, such as "RAF-DB", are understood. "prepared:FOLDER" is a folder of kept pictures.
         root: Folder or file, for those that need one.
-        split: "train", "val" or "test"; None is all, of "synthetic" and "synthetic-mixed" the train split; "auto" is
+        split: "train", "val" or "test"; None is all, of drawn faces the train split; "auto" is
             the train split where the data set has splits, and all where it has none. Samples that name no split,
             beside others that do, are in no split.
         **options: passed to the loader.

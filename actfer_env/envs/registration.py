@@ -19,8 +19,8 @@ IDS: Mapping[str, dict[str, Any]] = {
         "dataset": "synthetic-mixed",
         "reward": UCGRPOConfig(zoom_cost=0.1),
     },
-    "ActFER-Budget1-v0": {"action_format": "multidiscrete", "preset": "subtle", "max_zooms": 1},
-    "ActFER-Budget2-v0": {"action_format": "multidiscrete", "preset": "subtle", "max_zooms": 2},
+    "ActFER-Budget1-v0": {"action_format": "multidiscrete", "dataset": "synthetic-subtle", "max_zooms": 1},
+    "ActFER-Budget2-v0": {"action_format": "multidiscrete", "dataset": "synthetic-subtle", "max_zooms": 2},
 }
 """Id -> the keyword arguments that it fixes; see `actfer_env.envs.face.ActFEREnv` for the others.
 

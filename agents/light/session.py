@@ -33,7 +33,7 @@ from actfer_env.agents.light.trainer import (
     versions,
     weights_hash,
 )
-from actfer_env.agents.light.warmstart import WarmStartConfig, warm_start
+from actfer_env.agents.light.warmstart import warm_start
 from actfer_env.agents.torch_files import save_atomic
 from actfer_env.data import Dataset, load_dataset
 from actfer_env.data.subset import subset
@@ -316,7 +316,7 @@ def session_facts(config: SessionConfig, data: TrainingData | None = None) -> di
     parts = {name: part for name, part in chosen.parts.items() if name != "rl" or part is not chosen.parts["train"]}
     usual = {one.name: one.default for one in fields(SessionConfig) if one.name in LATER}
     settings = {name: value for name, value in asdict(config).items() if name not in usual or value != usual[name]}
-    settings["warm"] = warm_facts(config.warm)
+    settings["warm"] = warm_facts(asdict(config.warm))
     own = {name: value for name, value in versions().items() if name != "torch"}  # a finished run outlives its torch
     return dict(as_json({
         **settings, "data": {name: dataset_facts(part, content=True) for name, part in parts.items()},
@@ -324,9 +324,9 @@ def session_facts(config: SessionConfig, data: TrainingData | None = None) -> di
     }))  # fmt: skip
 
 
-def warm_facts(config: WarmStartConfig) -> dict[str, Any]:
+def warm_facts(constants: Mapping[str, Any]) -> dict[str, Any]:
     """Return the constants of a warm start; those that older runs do not name only where they are set."""
-    return {name: value for name, value in asdict(config).items() if name not in ("shift", "image_dropout") or value}
+    return {name: value for name, value in constants.items() if name not in ("shift", "image_dropout") or value}
 
 
 def check_result(folder: Path, result: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
@@ -340,6 +340,7 @@ def check_result(folder: Path, result: Mapping[str, Any], facts: Mapping[str, An
         return
     both = [name for name in result["config"] if name in facts]
     kept = {**{name: result["config"][name] for name in both}, "package": {"generator": result["generator"]}}
+    kept |= {"warm": warm_facts(kept["warm"])} if "warm" in kept else {}
     refuse_other(
         folder, "run", kept, {**{name: facts[name] for name in both}, "package": {"generator": GENERATOR_VERSION}}
     )
@@ -368,7 +369,7 @@ def cached_warm_start(
     shapes = [(name, tuple(value.shape)) for name, value in policy.state_dict().items()]
     facts = [
         CACHE_VERSION, versions(), *(views_name(part.dataset, part.config) for part in (train, val)), config.threads,
-        config.seed, warm_facts(warm), asdict(config.policy), shapes, "weights" if weighted else balanced,
+        config.seed, warm_facts(asdict(warm)), asdict(config.policy), shapes, "weights" if weighted else balanced,
     ]  # fmt: skip
     path = cache / f"warm-{digest(facts)}-{WARM}"
     if path.exists():

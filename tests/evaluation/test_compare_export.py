@@ -115,7 +115,7 @@ def test_the_command_writes_a_table_for_papers(tmp_path: Path, capsys: pytest.Ca
     }
     first = (tmp_path / "out/compare.csv").read_text().splitlines()
     assert first[0] == "run,metric,n,first,second,difference,low,high" and first[1].endswith(
-        ",accuracy,4,0.5,0.5,0.0,0.0,0.0"
+        ",accuracy,4,0.5,0.5,0.0,-1.0,1.0"  # each answer of one is right where the other's is wrong
     )
     with pytest.raises(DataError, match="lacks 1 of its 4"):
         app([*words[:2], str(tmp_path / "c")], standalone_mode=False)

@@ -43,6 +43,12 @@ NAMED_IN = {
     "agents/person.py": "plays Gym's actions, by keyboard",
     "agents/light/agent.py": "the light policy",
     "agents/light/evaluate.py": "the light policy",
+    "agents/toolkits.py": "plays Gym's actions",
+    "actfer_env/curate/template.py": "writes trajectories of the paper, which have its two tools",
+    "actfer_env/curate/views.py": "keeps what these two tools show",
+    "actfer_env/integrations/mcp.py": "offers the two by name to clients",
+    "actfer_env/integrations/served.py": "offers the two by name to clients",
+    "actfer_env/integrations/trl/turns.py": "a turn that cannot be read travels under a name that TRL knows",
 }
 
 

@@ -1,4 +1,4 @@
-"""Drawn faces with exact labels: the data sets "synthetic" and "synthetic-mixed"."""
+"""Drawn faces with exact labels: the data sets "synthetic", "synthetic-mixed", "synthetic-subtle"."""
 
 from actfer_env._version import GENERATOR_VERSION
 from actfer_env.data.synthetic.presets import PRESETS, Difficulty, SyntheticConfig

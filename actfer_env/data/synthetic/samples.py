@@ -358,3 +358,8 @@ def load_synthetic(
 def load_mixed(root: str | None = None, *, split: str | None = None, **options: Any) -> Sequence[Sample]:
     """Read the data set "synthetic-mixed": "synthetic" with its preset "mixed" as the default."""
     return load_synthetic(root, split=split, **{"preset": "mixed", **options})
+
+
+def load_subtle(root: str | None = None, *, split: str | None = None, **options: Any) -> Sequence[Sample]:
+    """Read the data set "synthetic-subtle": "synthetic" with its preset "subtle" as the default."""
+    return load_synthetic(root, split=split, **{"preset": "subtle", **options})
