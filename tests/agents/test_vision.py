@@ -21,12 +21,12 @@ from actfer_env.errors import DataError
 torch = pytest.importorskip("torch", reason="needs torch")
 pytest.importorskip("transformers", reason="needs transformers: pip install 'actfer-env[vlm]'")
 
-from actfer_env.agents.light.views import PreparedImages, prepare  # noqa: E402
 from actfer_env.agents.qwen.agent import load  # noqa: E402
 from actfer_env.agents.qwen.conversation import ModelError  # noqa: E402
 from actfer_env.agents.qwen.fast_vision import _attend, _embed, _worth  # noqa: E402
 from actfer_env.agents.qwen.tiny import TinyQwenConfig, build  # noqa: E402
 from actfer_env.agents.qwen.vision import VIEWS, Heads, VisionConfig, batches, teach_vision  # noqa: E402
+from actfer_env.data.views import PreparedImages, prepare  # noqa: E402
 
 FEW = VisionConfig(steps=12, batch=8, lr=3e-3, warm_up=3)
 
