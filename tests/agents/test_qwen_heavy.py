@@ -244,7 +244,7 @@ def test_a_killed_server_leaves_what_was_finished(trained: QwenVLAgent, tmp_path
     with serving(trained) as server:
         expected = evaluate(client(server, max_tokens=8), data, config)
 
-        def kill_in_the_middle(done: int) -> None:
+        def kill_in_the_middle(_phase: str, done: int, *_rest: object) -> None:
             if done >= 3:
                 server.kill()
 
