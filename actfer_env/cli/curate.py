@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +9,7 @@ import typer
 
 from actfer_env.cli.options import (
     AUSetOption,
+    ChatOption,
     DetectorOption,
     EmptyAUsOption,
     OutOption,
@@ -20,6 +20,7 @@ from actfer_env.cli.options import (
     SplitOption,
     TargetArgument,
     au_set_of,
+    field_values,
     open_dataset,
 )
 from actfer_env.cli.output import complain, console, progress_bar, say
@@ -69,9 +70,7 @@ def data_curate(  # noqa: PLR0913, PLR0917  (each argument is an option of the c
     workers: Annotated[int, typer.Option(min=1, help="Template: processes.")] = 1,
     views: Annotated[str, typer.Option(help="Tool outputs kept as png, jpeg or none.")] = "png",
     detector: DetectorOption = "auto",
-    chat: Annotated[
-        list[str], typer.Option("--chat", metavar="FIELD=VALUE", help="A field of ChatConfig; may be given again.")
-    ] = [],  # noqa: B006
+    chat: ChatOption = [],  # noqa: B006
     episode: Annotated[
         list[str], typer.Option("--episode", metavar="FIELD=VALUE", help="A field of EpisodeConfig, likewise.")
     ] = [],  # noqa: B006
@@ -157,24 +156,6 @@ def data_sft(
         made = export(source, to, out, model=model, shard_size=shard_size,
                       advance=lambda done: progress.update(task, completed=done))  # fmt: skip
     say(f"{made} lines written and read back: {out}")
-
-
-def field_values(given: list[str], option: str) -> dict[str, Any]:
-    """Read FIELD=VALUE; a value that is JSON is taken as such, any other as text.
-
-    Raises:
-        DataError: a text without "=", or a field that is given twice.
-    """
-    found: dict[str, Any] = {}
-    for text in given:
-        name, equals, value = text.strip().partition("=")
-        if not equals or name in found:
-            raise DataError(f"{option} {text!r} must be FIELD=VALUE, each field once")
-        try:
-            found[name] = json.loads(value)
-        except ValueError:
-            found[name] = value
-    return found
 
 
 def _say_cost(

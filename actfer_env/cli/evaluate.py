@@ -12,6 +12,7 @@ import typer
 from actfer_env.cli.gate import MeasureOption, check_measure, estimate_gate, play_agents, play_conversations
 from actfer_env.cli.options import (
     AUSetOption,
+    ChatOption,
     DetectorOption,
     EmbedOption,
     EmptyAUsOption,
@@ -26,6 +27,7 @@ from actfer_env.cli.options import (
     ZoomOption,
     ZoomsOption,
     au_set_of,
+    chat_fields,
     open_dataset,
     reward_of,
     tools_of,
@@ -63,6 +65,7 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
         str | None, typer.Option(help="Boxes: relative_1000, pixels or unit; the local model's own if left out.")
     ] = None,
     parsing: Annotated[str, typer.Option(help="lenient or strict.")] = "lenient",
+    chat: ChatOption = [],  # noqa: B006
     native_calls: Annotated[
         bool, typer.Option("--native-calls", help="Endpoint: pass tools beside the messages.")
     ] = False,
@@ -128,6 +131,7 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
         ((model is None) != played, "give one of --model and --agent"),
         (played and (endpoint is not None or dry_run), "--endpoint and --dry-run go with --model, not with --agent"),
         (played and tools is not None, "--tools goes with --model: the actions of --agent have ActFER's two tools"),
+        (played and bool(chat), "--chat goes with --model, not with --agent"),
         ((target is None) == (benchmark is None), "give a data set, or --benchmark with --root"),
         (gate and zoom != "free", "--gate plays with zooms forbidden, forced and free: leave out --zoom"),
         (gate and benchmark is not None, "--gate goes with a data set, such as one of the benchmark's"),
@@ -157,13 +161,14 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
     assert model is not None
     chosen: dict[str, Any] = {"preset": preset, "parsing": parsing, "calls": "native" if native_calls else "text"}
     chosen |= {} if coordinates is None else {"coordinates": coordinates}
-    chat = ChatConfig(**chosen, schemas_in_prompt=endpoint is not None and not native_calls)
+    chosen |= chat_fields(chat, ("preset", "parsing", "calls", "coordinates"))
+    asking = ChatConfig(**{"schemas_in_prompt": endpoint is not None and not native_calls, **chosen})
     units = opened.asked if au_set is None else au_set_of(au_set)
     episode = EpisodeConfig(
         6 if max_turns is None else max_turns, 4 if max_zooms is None else max_zooms, units,
         tools=tools_of(tools), zoom=cast("Zooming", zoom),
     )  # fmt: skip
-    config = EvalConfig(chat, episode, detector, number, repeats, reward_of(fields), price)
+    config = EvalConfig(asking, episode, detector, number, repeats, reward_of(fields), price)
     if dry_run:
         if gate:
             estimate_gate(opened.parts[0].dataset, config, swaps, price)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +26,9 @@ DetectorOption = Annotated[
 ]
 FieldsOption = Annotated[
     list[str], typer.Option("--set", metavar="FIELD=VALUE", help="A constant of the reward; may be given again.")
+]
+ChatOption = Annotated[
+    list[str], typer.Option("--chat", metavar="FIELD=VALUE", help="A field of ChatConfig; may be given again.")
 ]
 ZoomCostOption = Annotated[
     float | None,
@@ -191,3 +195,43 @@ def reward_of(given: Sequence[str], variant: str = "full") -> UCGRPOConfig:
     from actfer_env.rewards import UCGRPOConfig
 
     return UCGRPOConfig.variant(variant, **dict(reward_fields(given)))
+
+
+def field_values(given: list[str], option: str) -> dict[str, Any]:
+    """Read FIELD=VALUE; a value that is JSON is taken as such, any other as text.
+
+    Raises:
+        DataError: a text without "=", or a field that is given twice.
+    """
+    found: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.strip().partition("=")
+        if not equals or name in found:
+            raise DataError(f"{option} {text!r} must be FIELD=VALUE, each field once")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
+
+
+def chat_fields(given: list[str], options: Sequence[str]) -> dict[str, Any]:
+    """Read the fields of `ChatConfig` that came with ``--chat``.
+
+    Args:
+        given: Texts FIELD=VALUE.
+        options: Fields that have an option of their own in this command.
+
+    Raises:
+        DataError: as `field_values`; or a field that is unknown or has an option of its own.
+    """
+    from actfer_env.chat import ChatConfig
+
+    found, known = field_values(given, "--chat"), [field.name for field in fields(ChatConfig)]
+    for name in found:
+        if name in options:
+            raise DataError(f"--chat {name}=...: use the option of its own, see --help")
+        if name not in known:
+            left = ", ".join(one for one in known if one not in options)
+            raise DataError(f"--chat: {name} is unknown: use one of {left}")
+    return found

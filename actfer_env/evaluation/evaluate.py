@@ -219,6 +219,10 @@ def _to_run(
              **({"price": list(config.price)} if any(config.price) else {}),
              **({} if config.episode.zoom == "free" else {"zoom": config.episode.zoom}),
              **({} if config.swap is None else {"swap": config.swap})}  # fmt: skip
+    told, usual = asdict(config.chat), asdict(ChatConfig())
+    shown |= {
+        name: told[name] for name in ("brief", "image_side", "face_side", "crop_side") if told[name] != usual[name]
+    }
     if "tools" in config.episode.facts():
         shown["tools"] = ", ".join(config.episode.toolkit)
     return finished_run(rollouts, dataset.arguments, shown, config.reward, failures)
