@@ -10,7 +10,8 @@
 #    small Qwen3-VL learns Action Units; TRL fine-tunes the whole model on the SFT set.
 # 2. The model before and after SFT on held-out faces of other people, also with exchanged pictures (chance is 1 in 8).
 # 3. verl_grpo/train_qwen3vl_4b.sh, the GPU script itself, trains OUT/sft on the RL set with strict format; merged, judged.
-# 4. OUT/table.md. What it must show is checked at the end; the script fails where it does not.
+# 4. The gate report of the last model (OUT/gate/gate.html): each face with zooms forbidden, forced and free; GATE=120 faces.
+# 5. OUT/table.md. What it must show is checked at the end; the script fails where it does not.
 # What is finished is kept: a second start goes on where the first one stopped.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)" parts="$(cd "$(dirname "$0")/.." && pwd)/benchmarks/verl"
@@ -19,12 +20,13 @@ out="$(mkdir -p "${1:?give a folder for the results}" && cd "$1" && pwd)"
 has() { python -c "import importlib.util as u, sys; sys.exit(u.find_spec('$1') is None)"; }
 has trl || { echo "error: TRL is not installed: pip install -e '.[vlm,data,trl]'" >&2; exit 2; }
 if has vllm; then engine="${ENGINE:-vllm}"; else engine="${ENGINE:-hf}"; fi
-threads="${THREADS:-2}" steps="${STEPS:-20}" test="${TEST:-500}" group=4 prompts=8
+threads="${THREADS:-2}" steps="${STEPS:-20}" test="${TEST:-500}" gate="${GATE:-120}" group=4 prompts=8
+last="$out/sft"
 export FACES="${FACES:-5000}" RL="${RL:-400}" VISION_STEPS="${VISION_STEPS:-600}" THREADS="$threads" SEED="${SEED:-0}"
 epochs="${EPOCHS:-5}" want_format=0.95 want_accuracy=0.5
 if [ -n "${FAST:-}" ]; then
   export SIZE="${SIZE:-tiny}"   # learns the format, and not to read: that needs the minutes of the whole form
-  FACES=300 RL=32 VISION_STEPS=30 epochs="${EPOCHS:-18}" steps="${STEPS:-2}" test="${TEST:-64}" want_format=0.9 want_accuracy=0
+  FACES=300 RL=32 VISION_STEPS=30 epochs="${EPOCHS:-18}" steps="${STEPS:-2}" test="${TEST:-64}" gate="${GATE:-12}" want_format=0.9 want_accuracy=0
 fi
 unset PYTHONDONTWRITEBYTECODE   # many processes start, and each would compile what it imports anew
 
@@ -75,8 +77,12 @@ if has verl; then
     --local_dir "$out/rl/global_step_$steps/actor" --target_dir "$out/ucgrpo"
   judge ucgrpo "$out/ucgrpo" greedy
   judge ucgrpo-sampled "$out/ucgrpo" sampled
+  last="$out/ucgrpo"
 else
   echo "left out: $steps steps of UC-GRPO, since verl is not installed (verl_grpo/requirements-cpu.txt)"
 fi
+[ -f "$out/gate/gate.html" ] || HF_HUB_OFFLINE=1 OMP_NUM_THREADS="$threads" actfer eval synthetic --split test --data-preset easy \
+  -n "$gate" --model "$last" --chat brief=true --chat image_side=64 --chat face_side=64 --chat crop_side=64 --parsing strict \
+  --max-new-tokens 128 --batch 64 --device cpu --dtype float32 --seed "$SEED" --gate --out "$out/gate"
 python "$here/sft/paper_table.py" "$out" --format "$want_format" --accuracy "$want_accuracy"
 echo "paper path: $SECONDS s"
