@@ -170,7 +170,7 @@ def _processes(worker: Worker, todo: NDArray[np.int32], count: int) -> Iterator[
         return
     from joblib.externals.loky import get_reusable_executor
 
-    executor = get_reusable_executor(max_workers=count)
+    executor = get_reusable_executor(max_workers=count, timeout=300)
     some = Carrying(partial(_outcomes, worker.dataset, worker.folder, worker.options))
     waiting: deque[Any] = deque()
     try:
