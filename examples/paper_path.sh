@@ -81,7 +81,7 @@ if has verl; then
 else
   echo "left out: $steps steps of UC-GRPO, since verl is not installed (verl_grpo/requirements-cpu.txt)"
 fi
-[ -f "$out/gate/gate.html" ] || HF_HUB_OFFLINE=1 OMP_NUM_THREADS="$threads" actfer eval synthetic --split test --data-preset easy \
+[ -f "$out/gate/gate.json" ] || HF_HUB_OFFLINE=1 OMP_NUM_THREADS="$threads" actfer eval synthetic --split test --data-preset easy \
   -n "$gate" --model "$last" --chat brief=true --chat image_side=64 --chat face_side=64 --chat crop_side=64 --parsing strict \
   --max-new-tokens 128 --batch 64 --device cpu --dtype float32 --seed "$SEED" --gate --out "$out/gate"
 python "$here/sft/paper_table.py" "$out" --format "$want_format" --accuracy "$want_accuracy"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TypeAlias
 
 from markupsafe import Markup
 
+from actfer_env.evaluation.gate.page import GATE_FILE, PAGE_FILE, sentence
 from actfer_env.evaluation.run import Run
 
 
@@ -30,7 +32,19 @@ class Section:
 SectionMaker: TypeAlias = Callable[[Run, Path | None], Section | None]
 """Function from a run and its folder (None if it has none) to a section, or None where there is nothing to show."""
 
-SECTIONS: list[SectionMaker] = []
+
+def gate_section(run: Run, folder: Path | None) -> Section | None:
+    """Return what a gate report in the run's folder found, with a link to it."""
+    if folder is None or not (folder / GATE_FILE).is_file():
+        return None
+    found = sentence(json.loads((folder / GATE_FILE).read_text(encoding="utf-8")))
+    body = Markup("<ul>{}</ul>").format(Markup("").join(Markup("<li>{}</li>").format(line) for line in found))
+    if (folder / PAGE_FILE).is_file():
+        body += Markup('<p><a href="{}">The gate report</a></p>').format(PAGE_FILE)
+    return Section("gate", "Does it know when, and where, to look closer?", body)
+
+
+SECTIONS: list[SectionMaker] = [gate_section]
 """The makers, in the order of their sections."""
 
 

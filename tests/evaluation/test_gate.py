@@ -199,6 +199,8 @@ def test_one_command_plays_and_another_makes_the_report_again(tmp_path):
     }
     page = (out / "gate.html").read_text()
     assert page.count("data:image/png") == 3 and "<script" not in page
+    report = (out / "report.html").read_text()
+    assert 'href="gate.html"' in report and "A script played: no policy looked" in report
     before = (out / "gate.json").read_bytes()
     (out / "gate.json").unlink()
     assert actfer("gate", out).returncode == 0 and (out / "gate.json").read_bytes() == before
