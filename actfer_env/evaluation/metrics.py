@@ -123,7 +123,7 @@ def summarize(
         truncated=_mean(rollout.truncated for rollout in rollouts),
         mean_turns=_mean(rollout.turns for rollout in rollouts),
         terms={name: float(np.mean(getattr(scores, name))) for name in TERMS} if scores and rollouts else {},
-        **_conversations([rollout for rollout in rollouts if "outcome" in rollout.meta]), **_grounding(rollouts),
+        **_conversations([rollout for rollout in rollouts if "outcome" in rollout.meta]), **grounding(rollouts),
     )  # fmt: skip
 
 
@@ -184,7 +184,8 @@ def _conversations(rollouts: Sequence[Rollout]) -> dict[str, Any]:
     }
 
 
-def _grounding(rollouts: Sequence[Rollout]) -> dict[str, Any]:
+def grounding(rollouts: Sequence[Rollout]) -> dict[str, Any]:
+    """Return the overlap of boxes with those of active Action Units (TAG eq. 3-4), and how many rollouts have these."""
     boxed = [(evidence_boxes(rollout), boxes) for rollout in rollouts if (boxes := target_boxes(rollout))]
     return {"au_boxed": len(boxed), "au_iou": _mean(grounding_score(*pair) for pair in boxed)}
 

@@ -253,14 +253,16 @@ def test_an_item_that_cannot_be_run_is_wrong_and_the_gain_needs_the_same_items(f
 
 
 class Describer:
-    """Names the same units and label for every face, in Facial-R1's form."""
+    """Writes the same turn for every face, and nothing of use for the third."""
 
     name = "describer"
 
+    def __init__(self, text: str = "<think>The lip corners rise (AU12).</think><answer>happiness</answer>") -> None:
+        self.text = text
+
     def play(self, episodes: Any) -> Iterator[tuple[ChatTrajectory, Usage]]:
         for at, episode in enumerate(episodes):
-            text = "<think>The lip corners rise (AU12).</think><answer>happiness</answer>"
-            episode.step("nothing" if at == 2 else text)
+            episode.step("nothing" if at == 2 else self.text)
             yield ChatTrajectory(episode), Usage(calls=1)
 
 
@@ -288,6 +290,27 @@ def test_facial_r1s_format_gives_units_emotions_and_rouge_l(tmp_path: Path) -> N
     assert found["units"]["core"]["image_f1"] == pytest.approx((2 / 3 + 0 + 0) / 3)
     names = {path.name for path in write_benchmark(tmp_path / "out", figures)}
     assert names == {f"table.{ending}" for ending in ("json", "md", "csv", "tex", "html")}
+
+
+def test_boxes_of_the_reasoning_are_measured_against_those_of_active_units(tmp_path: Path) -> None:
+    pictures(tmp_path, *(f"{name}.png" for name in "abcd"))
+    boxes = {"a": {"AU12": [0.25, 0.5, 0.75, 0.75]}, "b": {"AU12": [0, 0, 0.25, 0.25]}, "d": None,
+             "c": {"AU12": [0.25, 0.5, 0.75, 0.75]}}  # fmt: skip
+    lines = [{"id": name, "dataset": "x", "image": f"{name}.png", "labels": ["happiness"], "AUs": ["AU12"],
+              "split": "test", **({"meta_info": {"au_boxes": boxes[name]}} if boxes[name] else {"AUs": []})}
+             for name in "abcd"]  # fmt: skip
+    (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        benchmark = open_benchmark("fea20k", tmp_path)
+    (part,) = benchmark.parts
+    text = "<think>The mouth <bbox>[128, 256, 384, 384]</bbox> smiles.</think><answer>happiness</answer>"  # on TAG's canvas of 512
+    run = evaluate(Describer(text), part.dataset, EvalConfig(ChatConfig(preset="tag")))
+    found = benchmark_figures(benchmark, {part.name: run})["pooled"]
+    # Overlap 1 on the first face, 0 on the second, no box written on the third; the fourth has none to be found.
+    assert found["au_boxed"] == 3 and found["au_iou"] == pytest.approx(1 / 3)
+    write_benchmark(tmp_path / "out", benchmark_figures(benchmark, {part.name: run}))
+    assert "33.33" in (tmp_path / "out" / "table.md").read_text()
 
 
 @pytest.mark.parametrize(

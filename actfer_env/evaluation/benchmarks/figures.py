@@ -22,9 +22,9 @@ from actfer_env.evaluation.benchmarks.scores import (
     unit_scores,
 )
 from actfer_env.evaluation.costs import cost_of
+from actfer_env.evaluation.metrics import grounding
 from actfer_env.evaluation.run import Run
 from actfer_env.rewards import TERMS
-from actfer_env.rewards.grounding import evidence_boxes, grounding_score, target_boxes
 from actfer_env.rollout import Rollout
 from actfer_env.sample import Sample
 
@@ -198,12 +198,11 @@ def _terms(runs: Sequence[Run]) -> dict[str, float]:
 def _evidence(items: Sequence[Item]) -> dict[str, Any]:
     """Return the overlap of boxes with those of active units, and of reasoning with descriptions."""
     rollouts = [item.rollout for item in items if item.rollout is not None]
-    boxed = [(evidence_boxes(rollout), boxes) for rollout in rollouts if (boxes := target_boxes(rollout))]
     described = [item for item in items if item.description]
     wrote = any(rollout.texts for rollout in rollouts)
     texts = ["" if item.rollout is None or item.answer is None else thought_of(item.rollout) for item in described]
     return {
-        "au_boxed": len(boxed), "au_iou": _mean(grounding_score(*pair) for pair in boxed),
+        **grounding(rollouts),
         "described": len(described),
         "rouge_l": rouge_l([str(item.description) for item in described], texts) if described and wrote else None,
     }  # fmt: skip
