@@ -304,7 +304,8 @@ def test_boxes_of_the_reasoning_are_measured_against_those_of_active_units(tmp_p
         warnings.simplefilter("ignore", UserWarning)
         benchmark = open_benchmark("fea20k", tmp_path)
     (part,) = benchmark.parts
-    text = "<think>The mouth <bbox>[128, 256, 384, 384]</bbox> smiles.</think><answer>happiness</answer>"  # on TAG's canvas of 512
+    # Written on TAG's canvas of 512.
+    text = "<think>The mouth <bbox>[128, 256, 384, 384]</bbox> smiles.</think><answer>happiness</answer>"
     run = evaluate(Describer(text), part.dataset, EvalConfig(ChatConfig(preset="tag")))
     found = benchmark_figures(benchmark, {part.name: run})["pooled"]
     # Overlap 1 on the first face, 0 on the second, no box written on the third; the fourth has none to be found.

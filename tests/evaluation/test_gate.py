@@ -198,7 +198,7 @@ def test_one_command_plays_and_another_makes_the_report_again(tmp_path):
         f"gate-{name}.png" for name in ("regret", "uplift", "reliability")
     }
     page = (out / "gate.html").read_text()
-    assert page.count("data:image/png") == 3 and "<script" not in page
+    assert page.count("data:image/png") == 3 and "<script" not in page and 'href="report.html"' in page
     report = (out / "report.html").read_text()
     assert 'href="gate.html"' in report and "A script played: no policy looked" in report
     before = (out / "gate.json").read_bytes()
@@ -206,6 +206,7 @@ def test_one_command_plays_and_another_makes_the_report_again(tmp_path):
     assert actfer("gate", out).returncode == 0 and (out / "gate.json").read_bytes() == before
     assert actfer("gate", out, out, "--quality", "task", "--out", again).returncode == 0
     assert json.loads((again / "gate.json").read_text())["stability"]["seeds"] == 2
+    assert "report.html" not in (again / "gate.html").read_text()  # several runs have no report of their own
 
 
 def test_what_cannot_be_is_refused_in_one_line(tmp_path):

@@ -11,6 +11,7 @@ from typing import Any
 
 from actfer_env.evaluation.gate.figures import COSTS, GATES, gate_figures
 from actfer_env.evaluation.gate.outcomes import SWAPS, Plays
+from actfer_env.evaluation.run import REPORT_FILE, RUN_FILE
 from actfer_env.evaluation.tables import DASH
 from actfer_env.files import write_bytes_atomic, write_text_atomic
 
@@ -61,7 +62,7 @@ def write_gate(
     for name, content in plots.items():
         write_bytes_atomic(place / f"gate-{name}.png", content)
     uris = {name: f"data:image/png;base64,{base64.b64encode(content).decode()}" for name, content in plots.items()}
-    write_text_atomic(place / PAGE_FILE, _page(figures, tables, uris))
+    write_text_atomic(place / PAGE_FILE, _page(figures, tables, uris, (place / RUN_FILE).is_file()))
     return figures, place / PAGE_FILE
 
 
@@ -253,7 +254,8 @@ def _span(values: Sequence[int]) -> str:
     return str(values[0]) if len(values) == 1 else f"{values[0]} to {values[-1]}"
 
 
-def _page(figures: Mapping[str, Any], tables: Sequence[Table], plots: Mapping[str, str]) -> str:
+def _page(figures: Mapping[str, Any], tables: Sequence[Table], plots: Mapping[str, str], episodes: bool) -> str:
+    """Return the page; with `episodes` it links to the run's report beside it, which several runs do not have."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(loader=PackageLoader("actfer_env.evaluation"), autoescape=True, undefined=StrictUndefined)
@@ -263,4 +265,5 @@ def _page(figures: Mapping[str, Any], tables: Sequence[Table], plots: Mapping[st
     return environment.get_template("gate.html.j2").render(
         title=title_of(figures), about=about(figures), findings=sentence(figures), tables=tables, style=style,
         plots=[(captions[name], plots[name]) for name in PLOTS], version=figures["actfer_env"],
+        episodes=REPORT_FILE if episodes else "",
     )  # fmt: skip
