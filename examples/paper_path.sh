@@ -36,7 +36,7 @@ judge() {   # NAME MODEL MODE [NUMBER]   held-out faces
   [ -f "$out/eval/$1/figures.json" ] || HF_HUB_OFFLINE=1 python "$parts/learn_eval.py" "$2" "$out/eval/$1" --mode "$3" \
     --number "${4:-$test}" --threads "$threads" --seed "$SEED"
 }
-judge before "$out/eyes" greedy 48   # few: an untaught model ends no turn
+judge before "$out/eyes" greedy 16   # few: an untaught model ends no turn
 judge sft "$out/sft" greedy
 judge sft-sampled "$out/sft" sampled
 judge sft-exchanged "$out/sft" exchanged
