@@ -48,12 +48,14 @@ def play_agents(
     dataset: Dataset, config: RolloutConfig, out: Path, repeats: int, swaps: bool, quality: str, embed: bool
 ) -> None:
     """Play agents in every pass, and write the run of the first one's pass "free" and the gate report."""
+    from actfer_env.cli.play import check_kept
     from actfer_env.evaluation.gate.outcomes import SWAPS
     from actfer_env.evaluation.gate.play import WAYS, play_gate
     from actfer_env.evaluation.run import finished_run
 
     check_measure(quality)
     check_writable(out)
+    check_kept(out, dataset, config)
     count = min(config.number or len(dataset), len(dataset))
     total = count * repeats * len(config.agents) * (len(WAYS) + len(SWAPS) * swaps)
     with progress_bar() as progress:
