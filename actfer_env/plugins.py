@@ -38,6 +38,8 @@ CURE = f"name the module that registers yours: actfer --import MODULE ..., or {V
 
 _lock = threading.RLock()
 _registries: dict[str, Registry[Any]] = {}
+_brought: dict[str, dict[str, Any]] = {}
+"""Group -> name -> what a module of this package above the registry brings, before the registry is there."""
 _received: dict[str, dict[str, bytes | str]] = {}
 """Group -> name -> what another process has sent and nobody has asked for yet."""
 _state: dict[str, Any] = {"changes": 0, "luggage": b"", "imported": ""}
@@ -54,7 +56,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def __init__(self, kind: str, group: str, error: type[ActFERError]) -> None:
         self.kind, self.group, self._error = kind, group, error
-        self._known: dict[str, T] = {}
+        self._known: dict[str, T] = dict(_brought.get(group, {}))
         self._built_in: dict[str, T] = {}
         self._plugged: dict[str, T] = {}
         self._broken: dict[str, str] = {}
@@ -158,6 +160,20 @@ class Registry(Mapping[str, T], Generic[T]):
             return False
         self._plugged[point.name] = value
         return True
+
+
+def bring(group: str, name: str, value: Any) -> None:
+    """Give a registry what comes with this package but stands on a higher floor than the registry.
+
+    The package's own face calls it, before anything else is imported: the registry takes it over when it is made, and
+    nothing below imports what is above.
+
+    Args:
+        group: The registry's group of entry points.
+        name: The name.
+        value: What would be registered.
+    """
+    _brought.setdefault(group, {})[name] = value
 
 
 def request(module: str) -> None:
