@@ -22,14 +22,16 @@ import re
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from importlib.metadata import EntryPoint, entry_points
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from actfer_env.errors import ActFERError, PluginError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 T = TypeVar("T")
 VARIABLE = "ACTFER_IMPORT"
@@ -110,7 +112,7 @@ class Registry(Mapping[str, T], Generic[T]):
         for place in (self._known, self._plugged):
             if name in place:
                 return place[name]
-        for point in entry_points(group=self.group, name=name):
+        for point in self._points(name=name):
             if self._load(point):
                 return self._plugged[name]
         raise KeyError(name)
@@ -118,7 +120,7 @@ class Registry(Mapping[str, T], Generic[T]):
     def __iter__(self) -> Iterator[str]:
         """Give all names, plug-ins last."""
         import_requested()
-        for point in entry_points(group=self.group):
+        for point in self._points():
             if point.name not in self._known and point.name not in self._plugged:
                 self._load(point)
         return iter(dict.fromkeys([*self._known, *_received.get(self.group, {}), *self._plugged]))
@@ -126,6 +128,11 @@ class Registry(Mapping[str, T], Generic[T]):
     def __len__(self) -> int:
         """Return the number of names."""
         return sum(1 for _ in self)
+
+    def _points(self, **only: str) -> Iterable[EntryPoint]:
+        from importlib.metadata import entry_points  # it brings the modules of mail, which most starts do not need
+
+        return entry_points(group=self.group, **only)
 
     def _unpack(self, name: str) -> None:
         """Rebuild what another process has sent."""
