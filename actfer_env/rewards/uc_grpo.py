@@ -14,7 +14,7 @@ from actfer_env.rewards.explain import explain_rollout
 from actfer_env.rewards.groups import group_advantages, group_rollouts
 from actfer_env.rewards.quality import broken_turns, quality_reward
 from actfer_env.rewards.scores import Scores, to_array, totals, zoom_mask
-from actfer_env.rewards.state import dump_state, parse_state
+from actfer_env.rewards.state import STATE_VERSION, parse_state
 from actfer_env.rewards.structure import structure_reward
 from actfer_env.rewards.task import task_terms
 from actfer_env.rewards.utility import (
@@ -164,7 +164,8 @@ class UCGRPO:
 
     def state_dict(self) -> dict[str, Any]:
         """Return EMA, counts and number of commits as JSON values, with a version."""
-        return dump_state(self.ema, self.counts, self.commits)
+        kept = {"commits": self.commits, "ema": dict(self.ema), "counts": dict(self.counts)}
+        return {"version": STATE_VERSION, **kept}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over a state of `state_dict`.
