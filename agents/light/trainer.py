@@ -212,11 +212,11 @@ class Trainer:
             "flat_groups": collapse["flat_groups"], "wrong_groups": collapse["wrong_groups"],
             "zoom_found": collapse["zoom"],
         }  # fmt: skip
+        self.venv.commit()
         for line in collapse_warnings(collapse):  # once of each kind
             if line not in self._warned:
                 self._warned.add(line)
                 warnings.warn(f"step {self.done + 1}: {line}", RuntimeWarning, stacklevel=2)
-        self.venv.commit()
         self.done += 1
         self.log.append(row)
         return row
