@@ -21,6 +21,7 @@ DYNAMIC = {
     "_moved": "see above",
     "plugins": "modules and entry points of others, which users name",
     "agents.registry": "the module of an agent of others, as in module:Class",
+    "agents.toolkits": "the package of a toolkit, by its class's own name for it",
     "agents.qwen.torchvision_guard": "torchvision, whose faulty build must not end the program",
     "verl_plugin.beside_trl": "two modules of TRL, of which one may be absent",
 }
