@@ -178,7 +178,7 @@ def bring(group: str, name: str, value: Any) -> None:
     Args:
         group: The registry's group of entry points.
         name: The name.
-        value: What would be registered.
+        value: Value that would be registered.
     """
     _brought.setdefault(group, {})[name] = value
 
