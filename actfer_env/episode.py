@@ -395,8 +395,9 @@ class Episode:
             closer = None  # whether the tool looks closer, where its name alone does not say so
             if output is not None and self.toolkit[name].looks_closer != (name in LOOK_CLOSER):
                 closer = self.toolkit[name].looks_closer
+            given = arguments if isinstance(arguments, (dict, Mapping)) else {"value": arguments}
             self.last = ToolCall(
-                name=str(name), arguments=_json(arguments if _is_mapping(arguments) else {"value": arguments}),
+                name=str(name), arguments=_json(given),
                 violation=result.violation, turn=self.turn - 1, boxes=() if output is None else output.boxes,
                 result={"error": result.message} if output is None else output.result,
                 elapsed_ms=round(elapsed, 3), looks_closer=closer,
@@ -462,10 +463,6 @@ class Episode:
         return self.toolkit.advice(self.legal_tools(), self.legal_regions())
 
 
-def _is_mapping(value: Any) -> bool:
-    return type(value) is dict or isinstance(value, Mapping)
-
-
 def _spelled(aus: frozenset[int]) -> list[str]:
     return [facs.format_au(au) for au in sorted(aus)] if aus else []
 
@@ -476,7 +473,7 @@ def _json(value: Any, depth: int = 32) -> Any:
         return value
     if depth == 0:
         return "..."
-    if _is_mapping(value):
+    if isinstance(value, (dict, Mapping)):
         return {str(key): _json(item, depth - 1) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_json(item, depth - 1) for item in value]

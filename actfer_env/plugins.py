@@ -22,14 +22,16 @@ import re
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from importlib.metadata import EntryPoint, entry_points
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from actfer_env.errors import ActFERError, PluginError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 T = TypeVar("T")
 VARIABLE = "ACTFER_IMPORT"
@@ -38,6 +40,8 @@ CURE = f"name the module that registers yours: actfer --import MODULE ..., or {V
 
 _lock = threading.RLock()
 _registries: dict[str, Registry[Any]] = {}
+_brought: dict[str, dict[str, Any]] = {}
+"""Group -> name -> what a module of this package above the registry brings, before the registry is there."""
 _received: dict[str, dict[str, bytes | str]] = {}
 """Group -> name -> what another process has sent and nobody has asked for yet."""
 _state: dict[str, Any] = {"changes": 0, "luggage": b"", "imported": ""}
@@ -54,7 +58,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def __init__(self, kind: str, group: str, error: type[ActFERError]) -> None:
         self.kind, self.group, self._error = kind, group, error
-        self._known: dict[str, T] = {}
+        self._known: dict[str, T] = dict(_brought.get(group, {}))
         self._built_in: dict[str, T] = {}
         self._plugged: dict[str, T] = {}
         self._broken: dict[str, str] = {}
@@ -108,7 +112,7 @@ class Registry(Mapping[str, T], Generic[T]):
         for place in (self._known, self._plugged):
             if name in place:
                 return place[name]
-        for point in entry_points(group=self.group, name=name):
+        for point in self._points(name=name):
             if self._load(point):
                 return self._plugged[name]
         raise KeyError(name)
@@ -116,7 +120,7 @@ class Registry(Mapping[str, T], Generic[T]):
     def __iter__(self) -> Iterator[str]:
         """Give all names, plug-ins last."""
         import_requested()
-        for point in entry_points(group=self.group):
+        for point in self._points():
             if point.name not in self._known and point.name not in self._plugged:
                 self._load(point)
         return iter(dict.fromkeys([*self._known, *_received.get(self.group, {}), *self._plugged]))
@@ -124,6 +128,11 @@ class Registry(Mapping[str, T], Generic[T]):
     def __len__(self) -> int:
         """Return the number of names."""
         return sum(1 for _ in self)
+
+    def _points(self, **only: str) -> Iterable[EntryPoint]:
+        from importlib.metadata import entry_points  # it brings the modules of mail, which most starts do not need
+
+        return entry_points(group=self.group, **only)
 
     def _unpack(self, name: str) -> None:
         """Rebuild what another process has sent."""
@@ -158,6 +167,20 @@ class Registry(Mapping[str, T], Generic[T]):
             return False
         self._plugged[point.name] = value
         return True
+
+
+def bring(group: str, name: str, value: Any) -> None:
+    """Give a registry what comes with this package but stands on a higher floor than the registry.
+
+    The package's own face calls it, before anything else is imported: the registry takes it over when it is made, and
+    nothing below imports what is above.
+
+    Args:
+        group: The registry's group of entry points.
+        name: The name.
+        value: Value that would be registered.
+    """
+    _brought.setdefault(group, {})[name] = value
 
 
 def request(module: str) -> None:

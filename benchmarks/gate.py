@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import re
-import subprocess
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from actfer_env.files import write_text_atomic
+from benchmarks.machine import machine
 
 RESULTS = Path(__file__).parent / "results"
 KEPT = (
@@ -33,16 +32,6 @@ KEPT = (
     "where",
 )
 """What a result keeps of gate.json, beside the Qini, the rank correlation and the stability."""
-
-
-def machine() -> str:
-    """Return the processor and its number of cores, as the system names them."""
-    try:
-        listed = subprocess.run(["lscpu"], capture_output=True, text=True, check=True).stdout
-        name = re.search(r"Model name:\s*(.+)", listed)
-    except (OSError, subprocess.CalledProcessError):
-        name = None
-    return f"{os.cpu_count()} cores of {name[1].strip() if name else platform.machine()}"
 
 
 def versions() -> dict[str, str]:

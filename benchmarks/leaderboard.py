@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ import numpy as np
 from actfer_env.evaluation import read_run, summarize
 from actfer_env.evaluation.intervals import Interval
 from actfer_env.files import write_text_atomic
+from benchmarks.machine import machine
 
 HERE = Path(__file__).parent
 RESULTS, PAGE = HERE / "results", HERE.parent / "docs" / "leaderboard.md"
@@ -78,16 +77,6 @@ python -m benchmarks.leaderboard page
 For `ActFER-Cost-v0` play with `--set zoom_cost=0.1`. Give the command that others can run, and say by
 `--needs` what it takes beside the package.
 """
-
-
-def machine() -> str:
-    """Return the processor and its number of cores, as the system names them."""
-    try:
-        listed = subprocess.run(["lscpu"], capture_output=True, text=True, check=True).stdout
-        name = re.search(r"Model name:\s*(.+)", listed)
-    except (OSError, subprocess.CalledProcessError):
-        name = None
-    return f"{os.cpu_count()} cores of {name[1].strip() if name else platform.machine()}"
 
 
 def result(task: str, system: str, command: str, values: dict[str, list[float | None]], **facts: Any) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import re
+import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -37,6 +39,16 @@ def peak() -> float:
 
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most / MIB if sys.platform == "darwin" else most / 2**10  # macOS counts bytes, Linux KiB
+
+
+def machine() -> str:
+    """Return the processor and its number of cores, as the system names them."""
+    try:
+        listed = subprocess.run(["lscpu"], capture_output=True, text=True, check=True).stdout
+        name = re.search(r"Model name:\s*(.+)", listed)
+    except (OSError, subprocess.CalledProcessError):
+        name = None
+    return f"{os.cpu_count()} cores of {name[1].strip() if name else platform.machine()}"
 
 
 def describe(*packages: str) -> str:

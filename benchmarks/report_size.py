@@ -26,6 +26,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from machine import machine
+
 WRITE = """
 import json, resource, sys, time
 from actfer_env.evaluation import read_run, write_report
@@ -67,7 +69,7 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     for number in args.episodes:
         make_run(work / f"run{number}", number, args.played)
-    print(machine())
+    print(made_on())
     print(f"{'episodes':>8} {'side':8} {'written':>8} {'peak':>7} {'files':>6} {'size':>9} {'page':>9} "
           f"{'first view':>11} {'loaded':>7} {'cpu':>7} {'nodes':>8} {'renderer':>9} {'after':>9} "
           f"{'page turn':>10}")  # fmt: skip
@@ -182,13 +184,11 @@ def state(driver: Any) -> tuple[float, float, float]:
     return float(nodes), max(sizes, default=float("nan")), max(seconds, default=float("nan"))
 
 
-def machine() -> str:
+def made_on() -> str:
+    """Return a line with the machine, versions and the browser."""
     browser = subprocess.run([shutil.which("chromium"), "--version"], capture_output=True, text=True, check=True)
-    cores = len([line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("processor")])
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("actfer-env", "jinja2", "pillow", "selenium"))
-    return (
-        f"{platform.machine()}, {cores} cores, Python {platform.python_version()}, {versions}, {browser.stdout.strip()}"
-    )
+    return f"{machine()}, Python {platform.python_version()}, {versions}, {browser.stdout.strip()}"
 
 
 if __name__ == "__main__":

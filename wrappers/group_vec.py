@@ -189,8 +189,7 @@ class GroupVectorEnv(gym.vector.VectorEnv[Observations, Any, NDArray[Any]]):
         turn = self._blocks.start(self._draw(range(self.num_groups), list(samples)))
         self._ready = True
         self._begin(turn)
-        self._show()
-        return self._batch(), self._info()
+        return self._observe(), self._info()
 
     def step(
         self, actions: Any
@@ -220,10 +219,9 @@ class GroupVectorEnv(gym.vector.VectorEnv[Observations, Any, NDArray[Any]]):
         info: dict[str, Any] = {name: np.array(values, object) for name, values in told.items()}
         info |= {f"_{name}": played.copy() for name in told}
 
-        # The groups whose last member is done are scored.
+        # The groups whose last member is done are scored; `index` are the rows of their members.
+        index = (np.array(turn.over, int)[:, None] * self.group_size + np.arange(self.group_size)).ravel()
         if turn.over:
-            index = self._rows(turn.over)
-            there = self._mask(index)
             if getattr(self.scorer, "grounded", False):
                 turn.rollouts = [ground(one, self.dataset[self.dataset.find(one.sample_id)], self.tools)
                                  for one in turn.rollouts]  # fmt: skip
@@ -239,14 +237,28 @@ class GroupVectorEnv(gym.vector.VectorEnv[Observations, Any, NDArray[Any]]):
             if self.render_mode is not None:
                 for place, i in enumerate(index):
                     self._shown[i] = (scores, place)
-            info |= self._scored(turn, scores, index, there)
+            terms: dict[str, Any] = {}
+            for name in TERMS:
+                terms |= self._some(name, index, getattr(scores, name))
+            info |= self._some("rollout", index, turn.rollouts, object)
+            info |= self._some("advantage", index, scores.advantage)
+            info |= {"scores": terms, "reward_terms": terms}
+            info |= {f"_{name}": info["_rollout"].copy() for name in ("scores", "reward_terms")}
+            for name, values in scores.readings().items():  # known of some members only
+                known = [value is not None for value in values]
+                kept = [value for value in values if value is not None]
+                info |= self._some(name, index[known], kept, object if name == "rule" else float)
 
-        # With SAME_STEP, new groups begin at once.
+        # With SAME_STEP, new groups begin at once in place of those that are over.
         if turn.over and self.autoreset_mode is AutoresetMode.SAME_STEP:
-            info |= self._restart(turn.over, info)
+            last = {key: values[index] for key, values in self._blocks.arrays.items()}
+            final = [{key: values[i] for key, values in last.items()} for i in range(len(index))]
+            there = info["_rollout"].copy()
+            info |= {"final_info": {**self._info(), **info}, "_final_info": there}
+            info |= self._some("final_obs", index, final, object)
+            self._begin(self._blocks.start(self._draw(turn.over)))
         self._ready = True
-        self._show()
-        return self._batch(), rewards, terminated, truncated, {**self._info(), **info}
+        return self._observe(), rewards, terminated, truncated, {**self._info(), **info}
 
     def commit(self) -> None:
         """Move the scorer's EMA by one step, with every group that has ended since the last commit.
@@ -355,44 +367,19 @@ class GroupVectorEnv(gym.vector.VectorEnv[Observations, Any, NDArray[Any]]):
             self._shown[rows] = [None] * self.group_size
             self._ended[group] = False
 
-    def _restart(self, over: list[int], info: dict[str, Any]) -> dict[str, Any]:
-        """Begin new groups in place of those that are over; return the last observations and infos of these."""
-        index = self._rows(over)
-        there = self._mask(index)
-        kept = {key: values[index] for key, values in self._blocks.arrays.items()}
-        final = np.full(self.num_envs, None, object)
-        final[index] = [{key: values[i] for key, values in kept.items()} for i in range(len(index))]
-        info = {**self._info(), **info}
-        self._begin(self._blocks.start(self._draw(over)))
-        return {"final_obs": final, "_final_obs": there, "final_info": info, "_final_info": there.copy()}
+    def _some(self, name: str, index: Any, values: Any, dtype: type = float) -> dict[str, NDArray[Any]]:
+        """Return the info that some members have, as gymnasium writes it: values by member, and where there is one.
 
-    def _scored(self, turn: Turn, scores: Scores, index: NDArray[np.intp], there: NDArray[np.bool_]) -> dict[str, Any]:
-        """Return the info on groups that were scored; `index` and `there` are the rows of their members."""
-        rollouts = np.full(self.num_envs, None, object)
-        rollouts[index] = turn.rollouts
-        terms: dict[str, Any] = {}
-        for name in (*TERMS, "advantage"):
-            terms[name] = np.zeros(self.num_envs)
-            terms[name][index] = getattr(scores, name)
-        advantage = terms.pop("advantage")
-        terms |= {f"_{name}": there.copy() for name in terms}
-        info = {"rollout": rollouts, "_rollout": there, "scores": terms, "_scores": there.copy(),
-                "reward_terms": terms, "_reward_terms": there.copy(),
-                "advantage": advantage, "_advantage": there.copy()}  # fmt: skip
-        for name, values in scores.readings().items():  # known of some members only
-            known = index[[value is not None for value in values]]
-            column: NDArray[Any] = np.full(self.num_envs, None, object) if name == "rule" else np.zeros(self.num_envs)
-            column[known] = [value for value in values if value is not None]
-            info |= {name: column, f"_{name}": self._mask(known)}
-        return info
-
-    def _rows(self, groups: Sequence[int]) -> NDArray[np.intp]:
-        return (np.array(groups)[:, None] * self.group_size + np.arange(self.group_size)).ravel()
-
-    def _mask(self, index: NDArray[np.intp]) -> NDArray[np.bool_]:
+        Args:
+            name: Key of the values; that of where they are has an underscore before it.
+            index: Rows of the members.
+            values: A value for each of these.
+            dtype: Type of the values; None stands elsewhere if it is object, else zero.
+        """
+        column: NDArray[Any] = np.full(self.num_envs, None if dtype is object else 0, dtype)
         there = np.zeros(self.num_envs, bool)
-        there[index] = True
-        return there
+        column[index], there[index] = values, True
+        return {name: column, f"_{name}": there}
 
     def _checked(self, actions: Any) -> Any:
         if not self._ready:
@@ -406,7 +393,10 @@ class GroupVectorEnv(gym.vector.VectorEnv[Observations, Any, NDArray[Any]]):
                 raise ValueError(f"{len(part)} actions for {self.num_envs} environments: give one for each")
         return batch
 
-    def _batch(self) -> Observations:
+    def _observe(self) -> Observations:
+        """Return all members' observations as they are now, and show the first one's panel where that is wanted."""
+        if self.render_mode == "human":
+            show_window(self._blocks.panels(self._shown)[0], self.metadata["render_fps"])
         arrays = self._blocks.arrays
         return self._pool.copy(arrays) if self.copy else dict(arrays)
 
@@ -418,10 +408,6 @@ class GroupVectorEnv(gym.vector.VectorEnv[Observations, Any, NDArray[Any]]):
             "active": self._blocks.active.copy(),
             "action_mask": self._blocks.arrays["action_mask"].copy(),
         }
-
-    def _show(self) -> None:
-        if self.render_mode == "human":
-            show_window(self._blocks.panels(self._shown)[0], self.metadata["render_fps"])
 
 
 def make_vector(num_envs: int, group_size: int = 1, **kwargs: Any) -> GroupVectorEnv:

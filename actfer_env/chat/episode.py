@@ -149,7 +149,7 @@ class ChatEpisode:
         self.messages.append(assistant_message(text, calls, reasoning))
         first_message, first_image, first_call = len(self.messages), len(self.images), len(self.episode.calls)
 
-        parsed = parse_turn(whole, self.chat, calls, self.episode.config.tools)
+        parsed = parse_turn(whole, self.chat, calls, self.episode.toolkit)
         if parsed.problem is not None:  # told to each native call, or else to the policy at large
             result = self.episode.violate("parse_error", parsed.problem.message, "", {"problem": parsed.problem.kind})
             ids = [call["id"] for call in calls if "id" in call]

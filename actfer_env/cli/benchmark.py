@@ -31,12 +31,13 @@ def open_benchmark(name: str, root: Path | None, number: int | None, against: Pa
         against: Folder of another run's tables, which must be there.
 
     Raises:
-        DataError: the data or the other tables are not there, or a package for tables is missing.
+        DataError: the name is unknown, the data or the other tables are not there, or a package for tables is missing.
     """
+    from actfer_env.evaluation.benchmarks import check_benchmark, read_benchmark
     from actfer_env.evaluation.benchmarks import open_benchmark as open_at
-    from actfer_env.evaluation.benchmarks import read_benchmark
     from actfer_env.packages import needs
 
+    check_benchmark(name, root)
     with needs("tables"):  # before anything is played
         import rouge_score  # noqa: F401
         import sklearn  # noqa: F401

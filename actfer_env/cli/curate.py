@@ -23,7 +23,7 @@ from actfer_env.cli.options import (
     field_values,
     open_dataset,
 )
-from actfer_env.cli.output import complain, console, progress_bar, say
+from actfer_env.cli.output import complain, console, follow, progress_bar, say
 from actfer_env.errors import DataError
 from actfer_env.packages import needs
 
@@ -121,11 +121,8 @@ def data_curate(  # noqa: PLR0913, PLR0917  (each argument is an option of the c
     from actfer_env.curate.curate import curate
 
     with progress_bar() as progress:
-        task = progress.add_task("samples", total=None)
-        found = curate(
-            dataset, out, options, endpoint=asked, text_endpoint=text, pilot=pilot or (), workers=workers,
-            advance=lambda done, every: progress.update(task, completed=done, total=every),
-        )  # fmt: skip
+        found = curate(dataset, out, options, endpoint=asked, text_endpoint=text, pilot=pilot or (), workers=workers,
+                       watch=follow(progress))  # fmt: skip
     _print_curation(found)
 
 
@@ -152,9 +149,7 @@ def data_sft(
 
     source = Curated.open(curated, detector)
     with progress_bar() as progress:
-        task = progress.add_task("lines", total=None)
-        made = export(source, to, out, model=model, shard_size=shard_size,
-                      advance=lambda done: progress.update(task, completed=done))  # fmt: skip
+        made = export(source, to, out, model=model, shard_size=shard_size, watch=follow(progress))
     say(f"{made} lines written and read back: {out}")
 
 

@@ -43,7 +43,7 @@ def data_list() -> None:
     from actfer_env.data import registered_datasets
 
     table = Table("name", "what", title="Data sets")
-    for name, loader in registered_datasets().items():
+    for name, loader in sorted(registered_datasets().items()):
         words = (loader.__doc__ or "").strip()  # none under python -OO
         table.add_row(name, words.partition("\n")[0])
     console().print(table)

@@ -32,7 +32,7 @@ from actfer_env.cli.options import (
     reward_of,
     tools_of,
 )
-from actfer_env.cli.output import complain, follow, print_summary, progress_bar, say
+from actfer_env.cli.output import complain, first_of, follow, print_summary, progress_bar, say
 from actfer_env.errors import AgentError, DataError
 from actfer_env.files import check_writable, new_folder, write_text_atomic
 from actfer_env.packages import needs
@@ -227,10 +227,10 @@ def _evaluate(agent: Any, dataset: Dataset, config: EvalConfig, out: Path, embed
             if error.run is None:
                 raise
             run = error.run
+    if not run.rollouts:
+        raise DataError(f"no conversation was finished: {first_of(run.failures)}")
     for failure in run.failures:
         complain(failure["error"])
-    if not run.rollouts:
-        raise DataError("no conversation was finished")
     if embed or carried_pictures(out):
         run = embed_pictures(out, run.replace(pictures=carried_pictures(out)), dataset)
     write_run(out, run)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from actfer_env.cli.output import complain, console, progress_bar, say
+from actfer_env.cli.output import complain, console, follow, progress_bar, say
 from actfer_env.errors import AgentError, DataError
 from actfer_env.files import check_writable, new_folder
 
@@ -48,18 +48,15 @@ def play_agents(
     dataset: Dataset, config: RolloutConfig, out: Path, repeats: int, swaps: bool, quality: str, embed: bool
 ) -> None:
     """Play agents in every pass, and write the run of the first one's pass "free" and the gate report."""
-    from actfer_env.evaluation.gate.outcomes import SWAPS
-    from actfer_env.evaluation.gate.play import WAYS, play_gate
+    from actfer_env.cli.play import check_kept
+    from actfer_env.evaluation.gate.play import play_gate
     from actfer_env.evaluation.run import finished_run
 
     check_measure(quality)
     check_writable(out)
-    count = min(config.number or len(dataset), len(dataset))
-    total = count * repeats * len(config.agents) * (len(WAYS) + len(SWAPS) * swaps)
+    check_kept(out, dataset, config)
     with progress_bar() as progress:
-        task = progress.add_task("episodes", total=total)
-        plays, free = play_gate(dataset, config, repeats=repeats, swaps=swaps,
-                                advance=lambda done: progress.advance(task, done))  # fmt: skip
+        plays, free = play_gate(dataset, config, repeats=repeats, swaps=swaps, watch=follow(progress))
     run = finished_run(free, dataset.arguments, config.settings(), config.reward, plays.failures)
     _write(run, plays, dataset, out, quality, embed)
 
@@ -74,10 +71,8 @@ def play_conversations(
     count = min(config.number or len(dataset), len(dataset)) * config.repeats
     total = count * len(gate_configs(config, swaps))
     with new_folder(out), progress_bar() as progress:
-        task = progress.add_task("conversations", total=total)
         try:
-            plays, run = evaluate_gate(agent, dataset, config, out, swaps=swaps,
-                                       advance=lambda done: progress.update(task, completed=done))  # fmt: skip
+            plays, run = evaluate_gate(agent, dataset, config, out, swaps=swaps, watch=follow(progress))
         except AgentError as error:
             raise AgentError(f"{error}; what is finished is kept: run the same command again") from error
     _write(run, plays, dataset, out, quality, embed)

@@ -112,7 +112,7 @@ def open_dataset(
     found = {"on_error": "skip" if skip_broken else None, "empty_aus": empty_aus, "preset": preset}
     options = {name: value for name, value in found.items() if value is not None}
     if root is not None and target not in registered_datasets():
-        known = ", ".join(registered_datasets())
+        known = ", ".join(sorted(registered_datasets()))
         raise DataError(f"--root goes with the name of a data set ({known}), and {target} is none")
     if root is None and path.suffix.lower() == ".jsonl":
         dataset = _load("jsonl", path, split, options)
@@ -122,7 +122,7 @@ def open_dataset(
         options.pop("on_error", None)
         dataset = _load(target, root, split or (drawn if target in DRAWN else None), options)
     else:
-        known = ", ".join(registered_datasets())
+        known = ", ".join(sorted(registered_datasets()))
         raise DataError(f"{target}: no such file or folder, and no data set of that name ({known})")
     say(dataset.describe(number))
     return dataset

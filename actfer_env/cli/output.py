@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from actfer_env.evaluation import Run
     from actfer_env.progress import Watch
@@ -140,6 +140,14 @@ def progress_bar() -> Any:
     # What goes to a file or pipe must not be led into the bar's terminal.
     stays = is_terminal(sys.stdout)
     return Bar(*columns, console=Console(stderr=True), transient=True, redirect_stdout=stays)
+
+
+def first_of(failures: Sequence[Mapping[str, str]]) -> str:
+    """Return in one line why nothing could be done: the first failure, and how many others there are."""
+    if not failures:
+        return "there was nothing to do"
+    others = f"; and {len(failures) - 1} more" if len(failures) > 1 else ""
+    return failures[0]["error"] + others
 
 
 def follow(progress: Any) -> Watch:

@@ -30,7 +30,7 @@ from actfer_env.cli.options import (
     open_dataset,
     reward_of,
 )
-from actfer_env.cli.output import complain, follow, print_summary, progress_bar, say
+from actfer_env.cli.output import complain, first_of, follow, print_summary, progress_bar, say
 from actfer_env.errors import DataError
 from actfer_env.files import check_writable, new_folder, write_text_atomic
 
@@ -151,7 +151,7 @@ def play(  # noqa: PLR0913, PLR0917  (each argument is an option of the command)
                         image_size=image_size, reward=reward_of(fields), **_given(detector, au_set))  # fmt: skip
     dataset = open_dataset(target, split, skip_broken, empty_aus=empty_aus, preset=preset, number=number, root=root)
     check_writable(out)
-    _check_kind(out)
+    check_kept(out, dataset, config)
     env = make_env(dataset, config, "human" if window else None)
     person = PersonAgent(env.action_space, config.au_set)
     rollouts: list[Rollout] = []
@@ -239,11 +239,11 @@ def export_policy(
     out: Annotated[Path | None, typer.Option(help="The file; policy.onnx or policy.ts if left out.")] = None,
 ) -> None:
     """Write a trained policy as one file that needs no part of this package."""
-    from actfer_env.agents import LightAgent
-
     endings = {"onnx": "onnx", "torchscript": "ts"}
     if to not in endings:
         raise DataError(f"unknown format {to!r}: use one of {', '.join(endings)}")
+    from actfer_env.agents import LightAgent
+
     written = LightAgent.load(folder).export(out or folder / f"policy.{endings[to]}", cast("ExportFormat", to))
     say(f"policy: {written}")
 
@@ -268,23 +268,23 @@ def play_and_report(
         out: The folder.
         embed: Copy the pictures into it.
         evaluation: Keep what is finished, as an evaluation does, and write the figures to summary.json too; else a run
-            that is complete is replaced by the next.
+            that is complete is played again, into its place.
 
     Raises:
-        DataError: no episode could be played, or the folder cannot be written.
+        DataError: no episode could be played, or the folder cannot be written, or holds another run.
     """
     from actfer_env.evaluation.journal import forget
     from actfer_env.evaluation.play import play as play_all
 
     check_writable(out)
     if not evaluation:
-        _check_kind(out)
+        check_kept(out, dataset, config)
     with new_folder(out), progress_bar() as progress:
         run = play_all(dataset, config, follow(progress), out, evaluation=evaluation)
+    if not run.rollouts:
+        raise DataError(f"no episode could be played: {first_of(run.failures)}")
     for failure in run.failures:
         complain(failure["error"])
-    if not run.rollouts:
-        raise DataError("no episode could be played")
     _write(run, dataset, out, embed)
     stopped = any(not failure["sample_id"] for failure in run.failures)  # it ended before the last sample
     if evaluation:
@@ -314,11 +314,12 @@ def _write(run: Run, dataset: Dataset, out: Path, embed: bool = False) -> None:
     say(f"rollouts: {out / 'rollouts.jsonl'}\nreport:   {path}")
 
 
-def _check_kind(out: Path) -> None:
-    """Keep rollouts out of the folder of an evaluation, and say so when an earlier run is replaced."""
+def check_kept(out: Path, dataset: Dataset, config: RolloutConfig) -> None:
+    """Say so when the same run is played anew into its folder; refuse a folder of another run, or of an evaluation."""
     from actfer_env.evaluation.journal import SETTINGS
+    from actfer_env.evaluation.run import refuse_other_run
 
     if (out / SETTINGS).exists():
         raise DataError(f"{out} holds an evaluation: choose another folder with --out")
-    if (out / "run.json").exists():
+    if refuse_other_run(out, dataset.arguments, config.settings()):
         say(f"the earlier run in {out} will be replaced")

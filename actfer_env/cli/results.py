@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -54,18 +52,14 @@ def compare(
     for table in tables:
         _show(table)
     if out is not None:
-        from actfer_env.evaluation.table_files import latex, markdown
+        from actfer_env.evaluation.table_files import latex, markdown, rows_csv
 
         rows = [{"run": name, **asdict(row)} for name, found_rows in differences.items() for row in found_rows]
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
         head = {"schema": 1, "baseline": names[0], "draws": draws, "seed": seed}
         data = head | {"differences": {name: [asdict(row) for row in rows] for name, rows in differences.items()}}
         texts = {
             "json": json.dumps(data, indent=1) + "\n", "md": markdown(tables, "Comparison of runs", [_NOTE]),
-            "csv": text.getvalue(), "tex": "\n".join(map(latex, tables)),
+            "csv": rows_csv(rows), "tex": "\n".join(map(latex, tables)),
         }  # fmt: skip
         for ending, content in texts.items():
             write_text_atomic(out / f"compare.{ending}", content)

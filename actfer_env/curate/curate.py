@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,6 +28,7 @@ from actfer_env.files import check_writable, draft_file, sweep, write_text_atomi
 from actfer_env.identity import as_json, dataset_facts, detector_facts
 from actfer_env.packages import needs
 from actfer_env.plugins import Carrying
+from actfer_env.progress import Watch
 from actfer_env.sample import Dataset
 
 REPORT = "report.json"
@@ -80,7 +81,7 @@ class Curation:
 def curate(
     dataset: Dataset, folder: Path, options: CurateOptions, *, endpoint: EndpointConfig | None = None,
     text_endpoint: EndpointConfig | None = None, pilot: Sequence[Path] = (), workers: int = 1,
-    advance: Callable[[int, int], None] | None = None,
+    watch: Watch | None = None,
 ) -> Curation:  # fmt: skip
     """Make trajectories of a data set, filter them, and draw the SFT and RL sets.
 
@@ -96,7 +97,7 @@ def curate(
         text_endpoint: Endpoint of a model for texts; None is the same.
         pilot: Finished runs, whose accuracy tells how hard samples and emotions are.
         workers: Processes of the template writer; an endpoint has its own number of threads.
-        advance: Called with the samples done and all.
+        watch: Called after each sample with "samples", how many are done, and how many there are.
 
     Returns:
         The figures.
@@ -123,8 +124,8 @@ def curate(
         for outcome, thumbnail in made:
             outcomes.keep(outcome, thumbnail)
             done += 1
-            if advance is not None:
-                advance(done, count)
+            if watch is not None:
+                watch("samples", done, count, {})
     sweep(folder)
     return _draw_sets(outcomes, options, rest, models)
 

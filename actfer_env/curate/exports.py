@@ -25,25 +25,23 @@ from actfer_env.data.jsonl import load_jsonl
 from actfer_env.errors import DataError
 from actfer_env.files import draft_folder
 from actfer_env.packages import needs
+from actfer_env.progress import Watch
 from actfer_env.rewards.thoughts import thought_of
 
 QUESTION = "Which emotion does this face show?"
 """Question of Facial-R1's lines whose sample has none of its own."""
-Advance = Callable[[int], None]
 
 
 class Exporter(Protocol):
     """Protocol of a format: writes rows into an empty folder, and returns how many were read back."""
 
-    def __call__(
-        self, source: Curated, folder: Path, template: Template | None, shard_size: int, advance: Advance
-    ) -> int:
+    def __call__(self, source: Curated, folder: Path, template: Template | None, shard_size: int, watch: Watch) -> int:
         """Write and check."""
 
 
 def export(
     source: Curated, to: str, folder: Path, *, model: Path | None = None, shard_size: int = 1000,
-    advance: Advance | None = None,
+    watch: Watch | None = None,
 ) -> int:  # fmt: skip
     """Write the lines of a curated folder in a format, and check what was written.
 
@@ -53,7 +51,7 @@ def export(
         folder: Folder to write; it must not be there, or be empty.
         model: Folder of the model that will be trained; its chat template writes the tools' schemas.
         shard_size: Lines of a file, where the format has several.
-        advance: Called with the number of lines written so far.
+        watch: Called after each line with "lines", how many are written, and how many there are.
 
     Returns:
         The number of lines.
@@ -68,23 +66,22 @@ def export(
         folder.rmdir()
     elif folder.exists():
         raise DataError(f"{folder} is there already: choose another folder")
-    wanted = sum(1 for _ in source.lines())
-    if not wanted:
+    if not source.count:
         raise DataError(f"{source.path} holds no lines")
     template = None if model is None else Template(model)
     with draft_folder(folder) as draft:
-        found = FORMATS[to](source, draft, template, shard_size, advance or (lambda done: None))
-        if found != wanted:
-            raise DataError(f"{found} of {wanted} lines were read back: the disk or a library is at fault")
+        found = FORMATS[to](source, draft, template, shard_size, watch or (lambda *progress: None))
+        if found != source.count:
+            raise DataError(f"{found} of {source.count} lines were read back: the disk or a library is at fault")
     return found
 
 
-def _trl(source: Curated, folder: Path, template: Template | None, shard_size: int, advance: Advance) -> int:
+def _trl(source: Curated, folder: Path, template: Template | None, shard_size: int, watch: Watch) -> int:
     """Write parquet with `messages` and `images`, as TRL's SFTTrainer takes it from `datasets.load_dataset`."""
-    return _parquet(source, folder, template, shard_size, advance, _features(rich=False), _part_row)
+    return _parquet(source, folder, template, shard_size, watch, _features(rich=False), _part_row)
 
 
-def _huggingface(source: Curated, folder: Path, template: Template | None, shard_size: int, advance: Advance) -> int:
+def _huggingface(source: Curated, folder: Path, template: Template | None, shard_size: int, watch: Watch) -> int:
     """Write parquet with every column of a line, Image features, and a data card."""
     counts: dict[str, Counter[str]] = {"emotion": Counter(), "mode": Counter(), "units_from": Counter()}
 
@@ -95,7 +92,7 @@ def _huggingface(source: Curated, folder: Path, template: Template | None, shard
         texts = {key: json.dumps(told.pop(key), ensure_ascii=False) for key in ("evidence", "boxes", "descriptions")}
         return {**_part_row(line, messages, pictures), **told, **texts}
 
-    done = _parquet(source, folder / "data", template, shard_size, advance, _features(rich=True), row)
+    done = _parquet(source, folder / "data", template, shard_size, watch, _features(rich=True), row)
     (folder / "README.md").write_text(data_card(source, done, counts), encoding="utf-8")
     with needs("data"):
         from datasets import load_dataset_builder
@@ -106,7 +103,7 @@ def _huggingface(source: Curated, folder: Path, template: Template | None, shard
     return done
 
 
-def _verl(source: Curated, folder: Path, template: Template | None, shard_size: int, advance: Advance) -> int:
+def _verl(source: Curated, folder: Path, template: Template | None, shard_size: int, watch: Watch) -> int:
     """Write parquet as verl's `MultiTurnSFTDataset` reads it: texts with ``<image>``, pictures as bytes."""
     with needs("verl"):
         import pyarrow as arrow
@@ -120,7 +117,7 @@ def _verl(source: Curated, folder: Path, template: Template | None, shard_size: 
         flat = [{"role": message["role"], "content": flat_text(message)} for message in messages]
         return {"id": line.id, "messages": flat, "images": [{"bytes": picture} for picture in pictures]}
 
-    return _parquet(source, folder, template, shard_size, advance, schema, row)
+    return _parquet(source, folder, template, shard_size, watch, schema, row)
 
 
 def _part_row(line: Line, messages: list[Any], pictures: list[bytes]) -> dict[str, Any]:
@@ -147,7 +144,7 @@ def _features(rich: bool) -> Any:
 
 
 def _parquet(
-    source: Curated, folder: Path, template: Template | None, shard_size: int, advance: Advance, schema: Any,
+    source: Curated, folder: Path, template: Template | None, shard_size: int, watch: Watch, schema: Any,
     make: Callable[[Line, list[Any], list[bytes]], dict[str, Any]],
 ) -> int:  # fmt: skip
     """Write shards of rows, read each back, and compare row by row."""
@@ -164,7 +161,7 @@ def _parquet(
                 digests.append(row_digest(row["messages"], [one["bytes"] for one in row["images"]]))
                 writer.write_batch(arrow.RecordBatch.from_pylist([row], schema=schema))
                 done += 1
-                advance(done)
+                watch("lines", done, source.count, {})
         read = 0
         for batch in parquet.ParquetFile(path).iter_batches(batch_size=16):
             for row in batch.to_pylist():
@@ -177,7 +174,7 @@ def _parquet(
     return done
 
 
-def _llamafactory(source: Curated, folder: Path, template: Template | None, shard_size: int, advance: Advance) -> int:
+def _llamafactory(source: Curated, folder: Path, template: Template | None, shard_size: int, watch: Watch) -> int:
     """Write ShareGPT lines, pictures as files, and `dataset_info.json`."""
     del shard_size
     path, digests = folder / "actfer.jsonl", list[str]()
@@ -196,7 +193,7 @@ def _llamafactory(source: Curated, folder: Path, template: Template | None, shar
             row: dict[str, Any] = {"id": line.id, "system": flat_text(system), "conversations": told, "images": names}
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
             digests.append(row_digest([row["system"], told], pictures))
-            advance(len(digests))
+            watch("lines", len(digests), source.count, {})
     tags = {"role_tag": "from", "content_tag": "value", "user_tag": "human", "assistant_tag": "gpt",
             "observation_tag": "observation", "function_tag": "function_call", "system_tag": "system"}  # fmt: skip
     columns = {"messages": "conversations", "images": "images", "system": "system"}
@@ -215,7 +212,7 @@ def _llamafactory(source: Curated, folder: Path, template: Template | None, shar
 _SPEAKERS = MappingProxyType({"user": "human", "assistant": "gpt", "tool": "observation"})
 
 
-def _facial_r1(source: Curated, folder: Path, template: Template | None, shard_size: int, advance: Advance) -> int:
+def _facial_r1(source: Curated, folder: Path, template: Template | None, shard_size: int, watch: Watch) -> int:
     """Write Facial-R1's unified lines, ``NAME.jsonl`` beside the pictures' folder ``NAME``, and load them again."""
     del template, shard_size
     written: dict[str, list[tuple[str, str, frozenset[int]]]] = {}
@@ -233,7 +230,7 @@ def _facial_r1(source: Curated, folder: Path, template: Template | None, shard_s
         with (folder / f"{name}.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
         written.setdefault(name, []).append((str(row["id"]), line.emotion, line.units))
-        advance(done)
+        watch("lines", done, source.count, {})
     found = 0
     for name, rows in written.items():
         read = [(sample.id, sample.emotion, sample.aus) for sample in load_jsonl(str(folder / f"{name}.jsonl"))]

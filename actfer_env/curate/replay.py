@@ -60,6 +60,11 @@ class Curated:
         """Tools of the chat's size, shared by all lines."""
         return chat_tools(self.detector, self.chat)
 
+    @cached_property
+    def count(self) -> int:
+        """Number of lines."""
+        return sum(1 for _ in self.lines())
+
     def lines(self) -> Iterator[Line]:
         """Yield the lines, one at a time."""
         return read_lines(self.path)

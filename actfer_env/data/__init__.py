@@ -5,9 +5,6 @@
 'happiness'
 """
 
-from collections.abc import Iterable
-from importlib import import_module
-
 from actfer_env.data.demo import load_demo
 from actfer_env.data.jsonl import load_jsonl
 from actfer_env.data.loaders.affectnet import load_affectnet
@@ -25,29 +22,10 @@ from actfer_env.data.portrait import load_portrait
 from actfer_env.data.prepared import load_prepared, prepare_dataset
 from actfer_env.data.registry import DATASETS, load_dataset, register_dataset, registered_datasets
 from actfer_env.data.synthetic.samples import load_mixed, load_subtle, load_synthetic
-from actfer_env.packages import needs
 from actfer_env.sample import Dataset, Sample
-
-
-def load_curated(root: str | None) -> Iterable[Sample]:
-    """Load the lines of `actfer data curate` as `actfer_env.curate.dataset` reads them.
-
-    Curation stands above the data sets that it curates, so its module is looked up when it is asked for.
-
-    Args:
-        root: The folder, or a file of lines.
-
-    Raises:
-        DataError: the file is missing or broken, a line's picture is gone, or the extra `data` is missing.
-    """
-    with needs("data"):
-        found: Iterable[Sample] = import_module("actfer_env.curate.dataset").load_curated(root)
-    return found
-
 
 register_dataset("affectnet", load_affectnet)
 register_dataset("bp4d", load_bp4d)
-register_dataset("curated", load_curated)
 register_dataset("demo", load_demo)
 register_dataset("disfa", load_disfa)
 register_dataset("disfaplus", load_disfa_plus)

@@ -183,8 +183,9 @@ class DictActions:
         """Return the move; see `ActionCodec`."""
         if not isinstance(action, Mapping) or set(action) != set(self.space):
             raise ValueError(f"action {short(action)} must be a dict of {', '.join(self.space)}")
-        tool, emotion = _index(action["tool"], len(self.tools), "tool"), _emotion(action["emotion"])
-        return Move(self.tools[tool], None, _corners(action["box"]), emotion, _chosen(action["aus"], self.au_set))
+        tool = self.tools[_index(action["tool"], len(self.tools), "tool")]
+        emotion = facs.EMOTIONS[_index(action["emotion"], EMOTION_COUNT, "emotion")]
+        return Move(tool, None, _corners(action["box"]), emotion, _chosen(action["aus"], self.au_set))
 
     def encode(self, move: Move) -> dict[str, Any]:
         """Return the action; a region must be given as its box."""
@@ -244,7 +245,8 @@ class MultiDiscreteActions:
         head = _index(action[0], 2 + REGION_COUNT, "tool or region")
         if head in _CALLS:
             return _CALLS[head]
-        return Move(ANSWER, None, None, _emotion(action[1]), _chosen(action[2:], self.au_set))
+        emotion = facs.EMOTIONS[_index(action[1], EMOTION_COUNT, "emotion")]
+        return Move(ANSWER, None, None, emotion, _chosen(action[2:], self.au_set))
 
     def rows(self, actions: Any) -> list[list[int]]:
         """Return the single actions of a batch; see `ActionCodec`."""
@@ -357,10 +359,6 @@ def _index(value: Any, count: int, name: str) -> int:
 def _corners(box: Any) -> Box:
     """Return (cx, cy, w, h) as (x1, y1, x2, y2), clipped to the frame."""
     return Box.from_centre(*(float(value) for value in box)).clipped()
-
-
-def _emotion(value: Any) -> str:
-    return facs.EMOTIONS[_index(value, EMOTION_COUNT, "emotion")]
 
 
 def _join(move: Move) -> int:

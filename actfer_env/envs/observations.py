@@ -17,7 +17,6 @@ from actfer_env import facs
 from actfer_env._moved import old_names
 from actfer_env.envs.actions import ActionCodec
 from actfer_env.episode import Episode
-from actfer_env.images import RGB
 
 __getattr__ = old_names(__name__)
 
@@ -149,23 +148,20 @@ class ObservationWriter:
             self.arrays["region_boxes"][row] = list(episode.alignment.regions.values())
             self._face_shown[row] = True
         for slot in range(self._crops_shown[row], len(episode.crops)):
-            crop = episode.crops[slot]
-            self._crops[slot][row] = self._checked(crop.image)
+            crop, side = episode.crops[slot], self.layout.crop_size
+            if crop.image.shape[:2] != (side, side):
+                height, width = crop.image.shape[:2]
+                raise ValueError(
+                    f"crops of {width} x {height} pixels do not fit observations of {side} x {side}: "
+                    f"build the shared tools with zoom=ZoomConfig(size={side}, stretch=True)"
+                )
+            self._crops[slot][row] = crop.image
             self.arrays["crop_boxes"][row, slot] = crop.box
             self.arrays["crop_mask"][row, slot] = 1
         self._crops_shown[row] = len(episode.crops)
         self._state[row] = episode.view
         self._turns[row] = episode.config.max_turns - episode.turn
         self._masks[row] = self.codec.mask(episode)
-
-    def _checked(self, image: RGB) -> RGB:
-        side = self.layout.crop_size
-        if image.shape[:2] != (side, side):
-            raise ValueError(
-                f"crops of {image.shape[1]} x {image.shape[0]} pixels do not fit observations of {side} x {side}: "
-                f"build the shared tools with zoom=ZoomConfig(size={side}, stretch=True)"
-            )
-        return image
 
 
 class BufferPool:
@@ -216,7 +212,7 @@ def crop_regions(obs: Mapping[str, Any]) -> tuple[NDArray[np.intp], NDArray[np.b
     """Return which regions the crops show.
 
     Args:
-        obs: Mapping[str, Any]ervations of n members.
+        obs: Observations of n members.
 
     Returns:
         The region that each slot's crop shows, int (n, 4), of no meaning where there is no crop; and which regions'

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import numpy as np
-
 from actfer_env.errors import DataError
 from actfer_env.evaluation.costs import cost_of
+from actfer_env.evaluation.frames import rollout_rows
 from actfer_env.evaluation.metrics import summarize
 from actfer_env.evaluation.run import RUN_FILE, Run, finished_run, read_run
-from actfer_env.evaluation.table_files import Table, TableRow, latex
+from actfer_env.evaluation.table_files import Table, TableRow, latex, rows_csv
 from actfer_env.evaluation.tables import summary_tables
 from actfer_env.files import draft_file, write_text_atomic
 from actfer_env.packages import needs
@@ -32,8 +32,8 @@ def export_run(run: Run, kind: str, path: str | os.PathLike[str]) -> Path:
 
     Args:
         run: The run.
-        kind: "csv", "parquet" or "jsonl": a row for each episode (see `frames.rollouts_frame`) with reward terms and
-            advantage; "latex": tables of the run's figures.
+        kind: "csv", "parquet" or "jsonl": a row for each episode (see `frames.rollout_rows`) with reward terms and
+            advantage; "latex": tables of the run's figures. Only "parquet" needs further packages.
         path: The file.
 
     Returns:
@@ -48,24 +48,22 @@ def export_run(run: Run, kind: str, path: str | os.PathLike[str]) -> Path:
     if kind == "latex":
         write_text_atomic(place, "\n".join(latex(table) for table in _figures(run)))
         return place
-    frame = run.to_pandas()
-    if kind == "csv":
-        write_text_atomic(place, frame.to_csv(index=False, lineterminator="\n"))
-    elif kind == "jsonl":
-        lines = (json.dumps(_plain(row), ensure_ascii=False) + "\n" for row in frame.to_dict("records"))
-        write_text_atomic(place, "".join(lines))
-    else:
+    if kind == "parquet":
         with needs("tables"):
             import pyarrow  # noqa: F401
+        frame = run.to_pandas()
         with draft_file(place) as draft:
             frame.to_parquet(draft, index=False)
+        return place
+    rows = [  # what is not known is null, in CSV empty
+        {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
+        for row in rollout_rows(run.rollouts, run.scores, run.au_set)
+    ]
+    if kind == "jsonl":
+        write_text_atomic(place, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        return place
+    write_text_atomic(place, rows_csv(rows))
     return place
-
-
-def _plain(row: dict[Any, Any]) -> dict[str, Any]:
-    """Return a row as JSON values; what is not known is null."""
-    values = {str(key): value.item() if isinstance(value, np.generic) else value for key, value in row.items()}
-    return {key: None if isinstance(value, float) and np.isnan(value) else value for key, value in values.items()}
 
 
 def _figures(run: Run) -> list[Table]:

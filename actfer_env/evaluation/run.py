@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,7 @@ from actfer_env import facs
 from actfer_env._version import GENERATOR_VERSION, __version__
 from actfer_env.errors import ActFERError, DataError
 from actfer_env.files import write_text_atomic
+from actfer_env.identity import refuse_other
 from actfer_env.rewards import TERMS, UCGRPO, Scores, UCGRPOConfig
 from actfer_env.rollout import Rollout, read_rollouts, write_rollouts
 
@@ -187,17 +189,48 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
         DataError: a file is missing, broken or of a newer schema.
     """
     path = Path(folder)
-    try:
-        head = json.loads((path / RUN_FILE).read_text(encoding="utf-8"))
-        if head["schema"] > RUN_SCHEMA:
-            raise DataError(f"{path / RUN_FILE}: schema {head['schema']} is newer than {RUN_SCHEMA}; update actfer-env")
-        _check_head(head)
+    with _reading(path):
+        head = _read_head(path)
         return Run(
             rollouts=Rollouts(read_rollouts(path / ROLLOUT_FILE)), dataset=_found(head, path),
             settings=head["settings"], reward=UCGRPOConfig.from_dict(head["reward"]), scorer_state=head["scorer_state"],
             stored_scores=head["scores"], failures=tuple(head["failures"]), version=head["actfer_env"],
             generator=head.get("generator", FIRST_GENERATOR), pictures=head.get("pictures", {}),
         )  # fmt: skip
+
+
+def refuse_other_run(folder: str | os.PathLike[str], dataset: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
+    """Compare the run that is stored in a folder with the one that is to take its place.
+
+    How many samples are played, and the constants of the reward, are left open: both may change on the way.
+
+    Args:
+        folder: The folder.
+        dataset: `Run.dataset` of the new run.
+        settings: `Run.settings` of the new run.
+
+    Returns:
+        True if there is a run, one of the same settings; False if there is none.
+
+    Raises:
+        DataError: it is a run of other settings or data, or cannot be read.
+    """
+    path = Path(folder)
+    if not (path / RUN_FILE).exists():
+        return False
+    with _reading(path):
+        head = _read_head(path)
+        kept = {**head["settings"], "dataset": _found(head, path)}
+    wanted = {**settings, "dataset": dict(dataset), "number": kept.get("number")}
+    refuse_other(path, "run", {**kept, "number": kept.get("number")}, wanted)
+    return True
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn what goes wrong in reading a stored run into a `DataError`."""
+    try:
+        yield
     except OSError as error:
         message = f"{path}: no stored run here ({error.strerror}); give the --out folder of 'actfer rollout'"
         raise DataError(message) from error
@@ -225,7 +258,11 @@ def _found(head: dict[str, Any], folder: Path) -> dict[str, Any]:
     return dataset
 
 
-def _check_head(head: dict[str, Any]) -> None:
+def _read_head(path: Path) -> dict[str, Any]:
+    """Return what `run.json` holds, checked; see `read_run` for the errors."""
+    head: dict[str, Any] = json.loads((path / RUN_FILE).read_text(encoding="utf-8"))
+    if head["schema"] > RUN_SCHEMA:
+        raise DataError(f"{path / RUN_FILE}: schema {head['schema']} is newer than {RUN_SCHEMA}; update actfer-env")
     for key in ("dataset", "settings", "scorer_state", "scores", "pictures"):
         if not isinstance(head.get(key, {} if key == "pictures" else None), dict):
             raise TypeError(f"{key} must be an object")
@@ -234,3 +271,4 @@ def _check_head(head: dict[str, Any]) -> None:
             raise TypeError(f"unknown score {name!r}")
     if not all(isinstance(failure, dict) for failure in head["failures"]):
         raise TypeError("failures must be objects")
+    return head

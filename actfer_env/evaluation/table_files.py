@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from actfer_env.evaluation.tables import DASH
 
@@ -65,6 +66,15 @@ def csv_text(table: Table) -> str:
     for row in table.rows:
         notes = "; ".join(table.notes[mark - 1] for mark in row.marks)
         writer.writerow([row.name, row.kind, *("" if cell == DASH else cell for cell in row.cells), notes])
+    return stream.getvalue()
+
+
+def rows_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows, column -> value, as CSV with a line of headings; None is empty."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     return stream.getvalue()
 
 

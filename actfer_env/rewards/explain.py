@@ -52,7 +52,8 @@ def _task_line(rollout: Rollout, scores: Scores, i: int, config: UCGRPOConfig) -
 
 
 def _structure_line(rollout: Rollout, scores: Scores, i: int, config: UCGRPOConfig) -> str:
-    if is_clean(rollout, config):
+    faults = form_faults(rollout, config)
+    if is_clean(rollout) and not faults:
         return f"structure: a clean, legal trajectory: {config.structure_clean:+.2f}"
     reasons = []
     raw = 0.0
@@ -63,7 +64,7 @@ def _structure_line(rollout: Rollout, scores: Scores, i: int, config: UCGRPOConf
     if is_unlooked(rollout):
         raw += config.structure_unlooked
         reasons.append(f"{config.structure_unlooked:.2f} for an answer without detect_align")
-    for count, charge, what in form_faults(rollout, config):
+    for count, charge, what in faults:
         raw += count * charge
         reasons.append(f"{count} x {charge:.2f} for {what}")
     floor = f", not below {config.structure_floor:.2f}" if raw < config.structure_floor else ""

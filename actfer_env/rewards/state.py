@@ -1,4 +1,4 @@
-"""The emotion-wise EMA as JSON values, and the checks on reading it back."""
+"""The checks on reading the emotion-wise EMA back from JSON values."""
 
 from __future__ import annotations
 
@@ -13,13 +13,8 @@ STATE_VERSION = 1
 """Version of `UCGRPO.state_dict`; a scorer refuses newer ones."""
 
 
-def dump_state(ema: Mapping[str, float], counts: Mapping[str, int], commits: int) -> dict[str, Any]:
-    """Return the state as JSON values."""
-    return {"version": STATE_VERSION, "commits": commits, "ema": dict(ema), "counts": dict(counts)}
-
-
 def parse_state(data: Any) -> tuple[dict[str, float], dict[str, int], int]:
-    """Return EMA, counts and number of commits from `dump_state`'s form.
+    """Return EMA, counts and number of commits from what `UCGRPO.state_dict` returned.
 
     Raises:
         RewardError: the state is of another version, incomplete or malformed; one line.

@@ -12,16 +12,10 @@ def is_unlooked(rollout: Rollout) -> bool:
     return rollout.detection == "not_called" and rollout.predicted_emotion is not None
 
 
-def is_clean(rollout: Rollout, config: UCGRPOConfig | None = None) -> bool:
-    """Tell whether the rollout looked, broke no rule and answered within its turns.
-
-    Args:
-        rollout: The rollout.
-        config: The constants; a form that they charge for is not clean. None charges for none.
-    """
+def is_clean(rollout: Rollout) -> bool:
+    """Tell whether the rollout looked, broke no rule and answered within its turns."""
     answered = rollout.predicted_emotion is not None and not rollout.truncated
-    legal = answered and not rollout.violations and rollout.detection != "not_called"
-    return legal and (config is None or not form_faults(rollout, config))
+    return answered and not rollout.violations and rollout.detection != "not_called"
 
 
 def form_faults(rollout: Rollout, config: UCGRPOConfig) -> list[tuple[int, float, str]]:
@@ -42,11 +36,12 @@ def structure_reward(rollout: Rollout, config: UCGRPOConfig) -> float:
     """Return the structure term of one rollout, in [structure_floor, structure_clean].
 
     It adds up over the violations, whatever their names, the answer without looking, and the faults of form that the
-    constants charge for; a clean trajectory earns the bonus instead.
+    constants charge for; a clean trajectory without such a fault earns the bonus instead.
     """
-    if is_clean(rollout, config):
+    faults = form_faults(rollout, config)
+    if is_clean(rollout) and not faults:
         return config.structure_clean
     value = len(rollout.violations) * config.structure_violation
     value += config.structure_unlooked if is_unlooked(rollout) else 0.0
-    value += sum(count * charge for count, charge, _ in form_faults(rollout, config))
+    value += sum(count * charge for count, charge, _ in faults)
     return max(config.structure_floor, value) + 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Set
 from typing import Literal
 
@@ -39,15 +40,8 @@ def task_case(rollout: Rollout, config: UCGRPOConfig) -> TaskCase:
     return "wrong" if dense else "wrong_no_aus"
 
 
-def task_f1(rollout: Rollout, config: UCGRPOConfig) -> float | None:
-    """Return the F1 that enters a rollout's task reward, or None where none does."""
-    if rollout.aus is None or task_case(rollout, config) not in ("aus_only", "right", "wrong"):
-        return None
-    return au_f1(rollout.predicted_aus, rollout.aus)
-
-
-def task_reward(rollout: Rollout, config: UCGRPOConfig) -> float:
-    """Return the task reward of one rollout, in [-gamma, 1] (ActFER eq. 8).
+def task_terms(rollout: Rollout, config: UCGRPOConfig) -> tuple[float, float]:
+    """Return the task reward of one rollout, in [-gamma, 1] (ActFER eq. 8), and the F1 that enters it.
 
     Without AU target the AU term is dropped and the emotion counts alone; without emotion target the F1
     counts alone; with neither the reward is 0. Without an answer it is -gamma, whatever the target.
@@ -55,8 +49,13 @@ def task_reward(rollout: Rollout, config: UCGRPOConfig) -> float:
     Args:
         rollout: The rollout; its Action Units are sets of numbers.
         config: The constants.
+
+    Returns:
+        The reward, and the F1 in [0, 1] or NaN where none enters it.
     """
-    f1 = task_f1(rollout, config) or 0.0
+    case, f1 = task_case(rollout, config), math.nan
+    if case in ("aus_only", "right", "wrong"):
+        f1 = au_f1(rollout.predicted_aus, rollout.aus or frozenset())
     values: dict[TaskCase, float] = {
         "unanswered": -config.gamma,
         "unlabelled": 0.0,
@@ -66,4 +65,9 @@ def task_reward(rollout: Rollout, config: UCGRPOConfig) -> float:
         "wrong": -config.gamma + config.wrong_au_share * config.beta * f1,
         "wrong_no_aus": -config.gamma,
     }
-    return values[task_case(rollout, config)]
+    return values[case], f1
+
+
+def task_reward(rollout: Rollout, config: UCGRPOConfig) -> float:
+    """Return the task reward of one rollout, in [-gamma, 1]; see `task_terms`."""
+    return task_terms(rollout, config)[0]

@@ -74,18 +74,18 @@ def lambda_factor(signed_ema: float, config: UCGRPOConfig) -> float:
 
 
 def utility_rule(rollout: Rollout, delta: float | None, config: UCGRPOConfig) -> Rule:
-    """Return the rule that gives a rollout's utility, given its group's delta (None where undefined).
+    """Return the rule that gives a rollout's utility.
 
     Args:
         rollout: The rollout.
-        delta: Contrast of its group, or None.
+        delta: Contrast of its group; None where that is undefined, and for a rollout that is not `in_contrast`.
         config: The constants.
     """
     if config.utility == "zoom":
         return "zoom"
     if config.utility == "none":
         return "none"
-    if config.utility == "fallback" or delta is None or not in_contrast(rollout, config):
+    if config.utility == "fallback" or delta is None:
         return "fallback"
     if abs(delta) <= config.margin + _TOLERANCE:
         return "neutral"
@@ -94,14 +94,13 @@ def utility_rule(rollout: Rollout, delta: float | None, config: UCGRPOConfig) ->
     return "overused" if rollout.zoomed else "missed"
 
 
-def coarse_right(members: Sequence[Rollout], config: UCGRPOConfig) -> bool | None:
+def coarse_right(members: Sequence[Rollout]) -> bool | None:
     """Return whether most members that did not zoom are right, ties counting as right; None without such members.
 
     Args:
-        members: A group's rollouts; those that are not `in_contrast` do not count.
-        config: The constants.
+        members: A group's rollouts that are `in_contrast`.
     """
-    right = [bool(rollout.correct) for rollout in members if not rollout.zoomed and in_contrast(rollout, config)]
+    right = [bool(rollout.correct) for rollout in members if not rollout.zoomed]
     return 2 * sum(right) >= len(right) if right else None
 
 
@@ -117,7 +116,7 @@ def utility_reward(
         delta: Its group's contrast, or None where undefined.
         lambdas: Lambda_miss and lambda_over of its emotion, (1, 1) where there is none.
         config: The constants.
-        coarse: `coarse_right` of its group, for the fallback.
+        coarse: `coarse_right` of its group, for the fallback; None for a rollout that is not `in_contrast`.
 
     Returns:
         A value of size at most max(r, fallback, (1 + ema_span) phi_scale) + zoom_cost.
@@ -136,7 +135,7 @@ def utility_reward(
         value = 0.0
     else:
         good = rollout.correct
-        if config.fallback_of == "unzoomed" and coarse is not None and in_contrast(rollout, config):
+        if config.fallback_of == "unzoomed" and coarse is not None:
             good = rollout.zoomed != coarse
         value = config.fallback if good else -config.fallback
     return value - (config.zoom_cost if rollout.zoomed else 0.0)

@@ -63,54 +63,42 @@ def sample_box(
     inverse = geometry.inverse_rows(matrix)
     footprint = [math.hypot(row[0], row[1]) for row in inverse]  # source pixels along x and y of one output pixel
     block = int(min(footprint) // (config.decimate_from / 2)) if min(footprint) > config.decimate_from else 1
+
+    # The part of the original that the box needs, its size a multiple of the block.
     quad = geometry.corners_under(inverse, (0.0, 0.0, *size))
-    window, origin = _window(image, quad, footprint, block)
-    if window.size == 0:
-        return np.full((size[1], size[0], 3), config.fill, np.uint8)
-    source = _low_pass(window, footprint, block, config)
-    # From block pixels of the window to output pixels, with OpenCV's pixel centres at whole numbers.
-    (a, b, c), (d, e, f) = matrix
-    c, f = a * origin[0] + b * origin[1] + c, d * origin[0] + e * origin[1] + f
-    a, b, d, e = a * block, b * block, d * block, e * block
-    to_output = np.array([[a, b, c + ((a + b) * 0.5 - 0.5)], [d, e, f + ((d + e) * 0.5 - 0.5)]])
-    drawn = cv2.warpAffine(
-        source,
-        to_output,
-        size,
-        flags=cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=(config.fill,) * 3,
-    )
-    return np.asarray(drawn, np.uint8)
-
-
-def _window(
-    image: RGB, quad: Sequence[Sequence[float]], footprint: Sequence[float], block: int
-) -> tuple[RGB, tuple[int, int]]:
-    """Return the part of the image that the quadrilateral needs, its size a multiple of `block`, and its corner."""
     ends = []
     for axis, side in ((0, image.shape[1]), (1, image.shape[0])):
         places, margin = [point[axis] for point in quad], math.ceil(2 * footprint[axis]) + 2
         low = max(math.floor(min(places) - margin), 0) // block * block
         ends.append((low, max(min(math.ceil(max(places) + margin), side), low)))
     (left, right), (top, bottom) = ends
-    window = image[top:bottom, left:right]
-    extra = [-window.shape[0] % block, -window.shape[1] % block]
-    if window.size and any(extra):
-        window = np.asarray(cv2.copyMakeBorder(window, 0, extra[0], 0, extra[1], cv2.BORDER_REPLICATE), np.uint8)
-    return window, (left, top)
+    source = image[top:bottom, left:right]
+    if source.size == 0:
+        return np.full((size[1], size[0], 3), config.fill, np.uint8)
+    extra = -source.shape[0] % block, -source.shape[1] % block
+    if any(extra):
+        source = np.asarray(cv2.copyMakeBorder(source, 0, extra[0], 0, extra[1], cv2.BORDER_REPLICATE), np.uint8)
 
-
-def _low_pass(window: RGB, footprint: Sequence[float], block: int, config: ResamplingConfig) -> RGB:
+    # A low-pass where the output is coarser than the source: whole blocks first, the rest by a Gaussian.
     if block > 1:
-        shape = (window.shape[1] // block, window.shape[0] // block)
-        window = np.asarray(cv2.resize(window, shape, interpolation=cv2.INTER_AREA), np.uint8)
+        shape = source.shape[1] // block, source.shape[0] // block
+        source = np.asarray(cv2.resize(source, shape, interpolation=cv2.INTER_AREA), np.uint8)
     shares = [pixels / block for pixels in footprint]
     sigma = [config.blur * math.sqrt(max(share * share - 1, 0)) for share in shares]
-    if max(sigma) < 0.1:
-        return window
-    blurred = cv2.GaussianBlur(window, (0, 0), sigmaX=max(sigma[0], 1e-3), sigmaY=max(sigma[1], 1e-3))
-    return np.asarray(blurred, np.uint8)
+    if max(sigma) >= 0.1:
+        blurred = cv2.GaussianBlur(source, (0, 0), sigmaX=max(sigma[0], 1e-3), sigmaY=max(sigma[1], 1e-3))
+        source = np.asarray(blurred, np.uint8)
+
+    # From block pixels of that part to output pixels, with OpenCV's pixel centres at whole numbers.
+    (a, b, c), (d, e, f) = matrix
+    c, f = a * left + b * top + c, d * left + e * top + f
+    a, b, d, e = a * block, b * block, d * block, e * block
+    to_output = np.array([[a, b, c + ((a + b) * 0.5 - 0.5)], [d, e, f + ((d + e) * 0.5 - 0.5)]])
+    drawn = cv2.warpAffine(
+        source, to_output, size,
+        flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(config.fill,) * 3,
+    )  # fmt: skip
+    return np.asarray(drawn, np.uint8)
 
 
 def fit(image: RGB, side: int, *, bars: bool = True) -> RGB:

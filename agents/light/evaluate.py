@@ -10,7 +10,7 @@ import numpy as np
 
 from actfer_env import facs
 from actfer_env.agents.light.policy import Features, LightPolicy
-from actfer_env.agents.light.rollouts import Player, Zooming
+from actfer_env.agents.light.rollouts import Zooming, play_groups
 from actfer_env.evaluation.metrics import summarize
 from actfer_env.rewards import UCGRPO, UCGRPOConfig
 from actfer_env.rollout import Rollout
@@ -42,12 +42,13 @@ def hold_out(
         venv: Groups of one member for each mode, over the split.
         n: Samples.
         reward: Its task term is reported.
-        known: See `Player`.
+        known: See `play_groups`.
     """
-    player, found = Player(venv, policy, None, ZOOM_MODES, known), dict[tuple[str, int], Rollout]()
+    found: dict[tuple[str, int], Rollout] = {}
     for start in range(0, n, venv.num_groups):
         samples = [min(start + k, n - 1) for k in range(venv.num_groups)]
-        found |= {(one.sample_id, one.member): one for one in player.play(samples).rollouts}
+        batch = play_groups(venv, policy, None, samples, ZOOM_MODES, known)
+        found |= {(one.sample_id, one.member): one for one in batch.rollouts}
         venv.pending.clear()
     names = [venv.dataset[index].id for index in range(n)]
     played = {mode: tuple(found[name, member] for name in names) for member, mode in enumerate(ZOOM_MODES)}

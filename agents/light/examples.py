@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from actfer_env.agents.light.policy import LightPolicy
-from actfer_env.agents.light.rollouts import Player
+from actfer_env.agents.light.rollouts import play_groups
 from actfer_env.agents.light.session import SessionConfig, held_out
 from actfer_env.agents.light.trainer import CHECKPOINT, load_checkpoint
 from actfer_env.evaluation.report import write_report
@@ -45,9 +45,9 @@ def write_examples(config: SessionConfig, folder: Path, cache: Path, *, groups: 
     venv, scorer = held.groups(groups, members, reward, max_zooms=config.max_zooms), UCGRPO(reward)
     if kept := json.loads(state["venv"])["scorer"]:
         scorer.load_state_dict(kept)
-    player = Player(venv, policy.eval(), torch.Generator().manual_seed(config.seed))
+    batch = play_groups(venv, policy.eval(), torch.Generator().manual_seed(config.seed), list(range(groups)))
     first = {held.dataset[index].id for index in range(groups)}
-    rollouts = [rollout for rollout in player.play(list(range(groups))).rollouts if rollout.sample_id in first]
+    rollouts = [rollout for rollout in batch.rollouts if rollout.sample_id in first]
     rollouts.sort(key=lambda rollout: (rollout.group_id, rollout.member))
     settings = {"agent": f"light policy, variant {config.variant}, seed {config.seed}, sampled"}
     run = Run(Rollouts(rollouts), held.dataset.arguments, settings, reward, scorer.state_dict(),

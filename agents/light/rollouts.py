@@ -68,93 +68,81 @@ class RolloutBatch:
     scores: Scores
 
 
-class Player:
-    """Plays groups with a policy; pictures are encoded once each.
+@torch.no_grad()
+def play_groups(
+    venv: GroupVectorEnv,
+    policy: LightPolicy,
+    generator: torch.Generator | None,
+    samples: list[int] | None = None,
+    zooming: Sequence[Zooming] = (),
+    known: Features | None = None,
+) -> RolloutBatch:
+    """Play until every group has ended once; groups that began anew meanwhile count if they have ended too.
 
     Args:
         venv: Groups side by side, of `ActFER-MultiDiscrete-v0`.
-        policy: The policy, in evaluation mode.
+        policy: The policy, in evaluation mode; pictures are encoded once each.
         generator: Source of the sampling; None is greedy.
+        samples: One for each group; drawn by the environment if left out.
         zooming: `Zooming` of each member of a group; free if left out.
         known: The features of the environment's data set by this policy's encoders, from `encode_all`; without them
             pictures are encoded as they come.
     """
+    spaces: Any = venv.single_observation_space
+    turns = int(spaces["turns_left"].n) - 1
+    obs, info = venv.reset(options=None if samples is None else {"samples": samples})
+    store = FeatureStore(obs, 4 * venv.num_groups, policy) if known is None else None
+    modes = np.array(list(zooming) * venv.num_groups) if zooming else None
+    first, ended = set(info["group_id"]), set[str]()
+    seen: list[Decisions] = []
+    done: list[tuple[Tensor, ...]] = []
+    keys: list[tuple[str, int]] = []
+    advantage: dict[tuple[str, int], float] = {}
+    rollouts: list[Rollout] = []
+    scores: list[Scores] = []
+    while not first <= ended:
+        # What the active members see: features of the pictures that were shown, and the state of the episode.
+        rows = np.flatnonzero(info["active"])
+        names, regions, shown_crops = info["group_id"][rows], *crop_regions(obs)
+        if store is None:
+            sample = torch.tensor([venv.dataset.find(name) for name in info["sample_id"][rows]])
+        else:
+            sample = store.add(obs, rows, names, regions[rows], shown_crops[rows])
+        features = store.features if store is not None else cast(Features, known)
+        shown = torch.from_numpy(shown_crops[rows])
+        state = torch.from_numpy(obs["state"][rows].astype(np.int64))
+        left = torch.from_numpy((obs["turns_left"][rows] / turns).astype(np.float32))
+        mask = torch.from_numpy(obs["action_mask"][rows, :TOOLS].astype(bool))
+        if modes is not None:
+            mask = forced(mask, shown, state, modes[rows])
+        seen.append(Decisions(sample, shown, state, left, mask))
 
-    def __init__(
-        self,
-        venv: GroupVectorEnv,
-        policy: LightPolicy,
-        generator: torch.Generator | None,
-        zooming: Sequence[Zooming] = (),
-        known: Features | None = None,
-    ) -> None:
-        self.venv, self.policy, self.generator, self.known = venv, policy, generator, known
-        self._zooming = np.array(list(zooming) * venv.num_groups) if zooming else None
+        # What they do.
+        out = policy.decide(features, seen[-1])
+        tool, emotion, aus = choose_actions(out, generator)
+        done.append((tool, emotion, aus, log_prob(out, tool, emotion, aus)))
+        keys += zip(names, rows.tolist(), strict=True)
+        actions = np.zeros((venv.num_envs, 2 + AUS), np.int64)
+        actions[rows] = np.column_stack([tool, emotion, aus])
+        obs, _, _, _, info = venv.step(actions)
 
-    @torch.no_grad()
-    def play(self, samples: list[int] | None = None) -> RolloutBatch:
-        """Play until every group has ended once; groups that began anew meanwhile count if they have ended too.
+        # What it was worth: the environment scores each group as its last member ends.
+        if "rollout" in info:
+            if venv.group_size > 1 or not scores:  # of groups of one it keeps the first scores alone
+                scores.append(venv.pending[-1])
+            for i in np.flatnonzero(info["_rollout"]).tolist():
+                rollouts.append(info["rollout"][i])
+                ended.add(rollouts[-1].group_id)
+                advantage[rollouts[-1].group_id, i] = float(info["advantage"][i])
 
-        Args:
-            samples: One for each group; drawn by the environment if left out.
-        """
-        venv, policy = self.venv, self.policy
-        spaces: Any = venv.single_observation_space
-        turns = int(spaces["turns_left"].n) - 1
-        obs, info = venv.reset(options=None if samples is None else {"samples": samples})
-        store = FeatureStore(obs, 4 * venv.num_groups, policy) if self.known is None else None
-        first, ended = set(info["group_id"]), set[str]()
-        seen: list[Decisions] = []
-        done: list[tuple[Tensor, ...]] = []
-        keys: list[tuple[str, int]] = []
-        advantage: dict[tuple[str, int], float] = {}
-        rollouts: list[Rollout] = []
-        scores: list[Scores] = []
-        while not first <= ended:
-            # What the active members see: features of the pictures that were shown, and the state of the episode.
-            rows = np.flatnonzero(info["active"])
-            names, regions, shown_crops = info["group_id"][rows], *crop_regions(obs)
-            if store is None:
-                sample = torch.tensor([venv.dataset.find(name) for name in info["sample_id"][rows]])
-            else:
-                sample = store.add(obs, rows, names, regions[rows], shown_crops[rows])
-            features = store.features if store is not None else cast(Features, self.known)
-            shown = torch.from_numpy(shown_crops[rows])
-            state = torch.from_numpy(obs["state"][rows].astype(np.int64))
-            left = torch.from_numpy((obs["turns_left"][rows] / turns).astype(np.float32))
-            mask = torch.from_numpy(obs["action_mask"][rows, :TOOLS].astype(bool))
-            if self._zooming is not None:
-                mask = forced(mask, shown, state, self._zooming[rows])
-            seen.append(Decisions(sample, shown, state, left, mask))
-
-            # What they do.
-            out = policy.decide(features, seen[-1])
-            tool, emotion, aus = choose_actions(out, self.generator)
-            done.append((tool, emotion, aus, log_prob(out, tool, emotion, aus)))
-            keys += zip(names, rows.tolist(), strict=True)
-            actions = np.zeros((venv.num_envs, 2 + AUS), np.int64)
-            actions[rows] = np.column_stack([tool, emotion, aus])
-            obs, _, _, _, info = venv.step(actions)
-
-            # What it was worth: the environment scores each group as its last member ends.
-            if "rollout" in info:
-                if venv.group_size > 1 or not scores:  # of groups of one it keeps the first scores alone
-                    scores.append(venv.pending[-1])
-                for i in np.flatnonzero(info["_rollout"]).tolist():
-                    rollouts.append(info["rollout"][i])
-                    ended.add(rollouts[-1].group_id)
-                    advantage[rollouts[-1].group_id, i] = float(info["advantage"][i])
-
-        kept = torch.tensor([key in advantage for key in keys])  # not those of groups that have not ended yet
-        decisions = Decisions(
-            *(torch.cat(parts)[kept] for parts in zip(*(vars(s).values() for s in seen), strict=True))
-        )
-        tool, emotion, aus, old = (torch.cat(parts)[kept] for parts in zip(*done, strict=True))
-        return RolloutBatch(
-            memory=None if store is None else store.memory, features=features, decisions=decisions, tool=tool,
-            emotion=emotion, aus=aus, old=old, rollouts=tuple(rollouts), scores=Scores.joined(scores),
-            advantage=torch.tensor([advantage[key] for key in keys if key in advantage], dtype=torch.float32),
-        )  # fmt: skip
+    kept = torch.tensor([key in advantage for key in keys])  # not those of groups that have not ended yet
+    decisions = Decisions(*(torch.cat(parts)[kept] for parts in zip(*(vars(s).values() for s in seen), strict=True)))
+    tool, emotion, aus, old = (torch.cat(parts)[kept] for parts in zip(*done, strict=True))
+    return RolloutBatch(
+        memory=None if store is None else store.memory, features=features, decisions=decisions, tool=tool,
+        emotion=emotion, aus=aus, old=old, rollouts=tuple(rollouts), scores=Scores.joined(scores),
+        advantage=torch.tensor([advantage[key] for key in keys if key in advantage], dtype=torch.float32),
+    )  # fmt: skip
 
 
 def forced(mask: Tensor, shown: Tensor, state: Tensor, zooming: NDArray[Any]) -> Tensor:

@@ -27,7 +27,7 @@ from actfer_env import facs
 from actfer_env._version import GENERATOR_VERSION, __version__
 from actfer_env.agents.light.board import TensorBoardLog
 from actfer_env.agents.light.policy import ANSWER, Features, LightPolicy, divergence, entropy, log_prob
-from actfer_env.agents.light.rollouts import Player, RolloutBatch
+from actfer_env.agents.light.rollouts import play_groups
 from actfer_env.agents.torch_files import load_state, save_atomic
 from actfer_env.bounds import bounded, check_fields
 from actfer_env.errors import DataError
@@ -158,12 +158,11 @@ class Trainer:
         """Play one batch of groups and update the policy.
 
         Returns:
-            The step's figures, a row of the log: those of `batch_figures`; "loss", "kl", "entropy" and "clipped" (share
-            of ratios beyond the clip) of the last gradient step; "ema_" + emotion before the step; and the shares by
-            which a collapse shows.
+            The step's figures, a row of the log: numbers of groups, decisions and contrasts, mean rewards, and shares
+            of rollouts in [0, 1]; "loss", "kl", "entropy" and "clipped" (share of ratios beyond the clip) of the last
+            gradient step; "ema_" + emotion before the step; and the shares by which a collapse shows.
         """
         config, policy, scorer = self.config, self.policy, self.venv.scorer
-        parts = policy.gate_parameters(), policy.other_parameters()
 
         # Learning rates; the gate has its own.
         left = 1.0 - self.done / config.steps if config.anneal else 1.0
@@ -173,8 +172,8 @@ class Trainer:
 
         # Sample and roll out. The environment draws the samples and scores each group as it ends (`UCGRPO.score`); the
         # batch holds every decision with its log-probability and its rollout's group-relative advantage (eq. 16).
-        batch = Player(self.venv, policy, self.generator, known=self.known).play()
-        row = {"step": float(self.done), **batch_figures(batch)}
+        batch = play_groups(self.venv, policy, self.generator, known=self.known)
+        rollouts, scores = batch.rollouts, batch.scores
 
         # The encoders' features are those of the rollouts, but where the encoders learn.
         learning = None if config.freeze_vision else batch.memory
@@ -191,22 +190,30 @@ class Trainer:
             loss = clipped(ratio, batch.advantage, config.clip) + config.kl * kl - config.entropy * spread
             self.optimizer.zero_grad()
             loss.backward()
-            for parameters in parts:
-                torch.nn.utils.clip_grad_norm_(parameters, config.max_norm)
+            for part in (gate, others):
+                torch.nn.utils.clip_grad_norm_(part["params"], config.max_norm)
             self.optimizer.step()
-        row |= {"loss": loss.item(), "kl": kl.item(), "entropy": spread.item(),
-                "clipped": ((ratio - 1).abs() > config.clip).float().mean().item()}  # fmt: skip
 
-        # The EMA moves once a step, after it (eq. 11): the log has the one that this step's rewards used.
-        if isinstance(scorer, UCGRPO):
-            row |= {f"ema_{name}": scorer.ema[name] for name in facs.EMOTIONS}
+        # Log the step. The EMA is the one that its rewards used: it moves once a step, after it (eq. 11).
+        deltas = [delta for delta in scores.delta.values() if delta is not None]
+        collapse = collapse_figures(rollouts, scores)
+        row = {
+            "step": float(self.done),
+            "groups": float(len({rollout.group_id for rollout in rollouts})), "decisions": float(len(batch.tool)),
+            "task": float(scores.task.mean()), "reward": float(scores.total.mean()),
+            "accuracy": float(np.mean([bool(rollout.correct) for rollout in rollouts])),
+            "zoom": float(np.mean([rollout.zoomed for rollout in rollouts])),
+            "violations": float(np.mean([bool(rollout.violations) for rollout in rollouts])),
+            "delta": float(np.mean(deltas)) if deltas else 0.0, "contrasts": float(len(deltas)),
+            "answers": float((batch.tool == ANSWER).float().mean()),
+            "loss": loss.item(), "kl": kl.item(), "entropy": spread.item(),
+            "clipped": ((ratio - 1).abs() > config.clip).float().mean().item(),
+            **({f"ema_{name}": scorer.ema[name] for name in facs.EMOTIONS} if isinstance(scorer, UCGRPO) else {}),
+            "flat_groups": collapse["flat_groups"], "wrong_groups": collapse["wrong_groups"],
+            "zoom_found": collapse["zoom"],
+        }  # fmt: skip
         self.venv.commit()
-
-        # Log, and say once of each kind what looks like a collapse.
-        collapse = collapse_figures(batch.rollouts, batch.scores)
-        row |= {"flat_groups": collapse["flat_groups"], "wrong_groups": collapse["wrong_groups"],
-                "zoom_found": collapse["zoom"]}  # fmt: skip
-        for line in collapse_warnings(collapse):
+        for line in collapse_warnings(collapse):  # once of each kind
             if line not in self._warned:
                 self._warned.add(line)
                 warnings.warn(f"step {self.done + 1}: {line}", RuntimeWarning, stacklevel=2)
@@ -318,21 +325,6 @@ def clipped(ratio: torch.Tensor, advantage: torch.Tensor, clip: float) -> torch.
         clip: Half-width of the interval around 1.
     """
     return -torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage).mean()
-
-
-def batch_figures(batch: RolloutBatch) -> dict[str, float]:
-    """Return what a batch of groups amounts to: numbers, mean rewards, and shares of rollouts in [0, 1]."""
-    rollouts, scores = batch.rollouts, batch.scores
-    deltas = [delta for delta in scores.delta.values() if delta is not None]
-    return {
-        "groups": float(len({rollout.group_id for rollout in rollouts})), "decisions": float(len(batch.tool)),
-        "task": float(scores.task.mean()), "reward": float(scores.total.mean()),
-        "accuracy": float(np.mean([bool(rollout.correct) for rollout in rollouts])),
-        "zoom": float(np.mean([rollout.zoomed for rollout in rollouts])),
-        "violations": float(np.mean([bool(rollout.violations) for rollout in rollouts])),
-        "delta": float(np.mean(deltas)) if deltas else 0.0, "contrasts": float(len(deltas)),
-        "answers": float((batch.tool == ANSWER).float().mean()),
-    }  # fmt: skip
 
 
 def weights_hash(module: torch.nn.Module) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import platform
 import random
 import subprocess
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from actfer_env import __version__, facs
 from actfer_env._version import GENERATOR_VERSION
 from actfer_env.files import write_text_atomic
+from benchmarks.machine import machine
 
 AUS = facs.CORE_AUS
 FAST_HALVES = bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
@@ -68,14 +68,11 @@ def setup(seed: int = 0, threads: int = 1) -> None:
     torch.manual_seed(seed)
 
 
-def machine() -> str:
-    model = platform.processor() or platform.machine()
+def made_on() -> str:
+    """Return a line with the machine, versions and the checkout's commit."""
     card = f"{torch.cuda.get_device_name()}, " if torch.cuda.is_available() else ""
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), model)
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy", "opencv-python", "scikit-learn"))
-    return (f"{card}{model}, {os.cpu_count()} cores; Python {platform.python_version()}, actfer-env {__version__}, "
+    return (f"{card}{machine()}; Python {platform.python_version()}, actfer-env {__version__}, "
             f"{versions}; generator version {GENERATOR_VERSION}, commit {commit()}")  # fmt: skip
 
 
@@ -174,6 +171,6 @@ def write(out: Path, name: str, title: str, header: Sequence[str], rows: Sequenc
     csv.writer(cells).writerows([header, *rows])
     write_text_atomic(out / f"{name}.csv", cells.getvalue())
     lines = ["| " + " | ".join(map(str, row)) + " |" for row in (header, ["---"] * len(header), *rows)]
-    text = f"{title}\n\n" + "\n".join(lines) + f"\n\n{machine()}\n"
+    text = f"{title}\n\n" + "\n".join(lines) + f"\n\n{made_on()}\n"
     write_text_atomic(out / f"{name}.md", text)
     print("\n" + text, flush=True)

@@ -35,7 +35,7 @@ from actfer_env.agents.light.policy import (  # noqa: E402
     entropy,
     log_prob,
 )  # fmt: skip
-from actfer_env.agents.light.rollouts import Player  # noqa: E402
+from actfer_env.agents.light.rollouts import play_groups  # noqa: E402
 from actfer_env.agents.light.session import PRESETS, SessionConfig, known_features, run, split_data  # noqa: E402
 from actfer_env.agents.light.trainer import Trainer, TrainerConfig, clipped, weights_hash  # noqa: E402
 from actfer_env.agents.light.warmstart import WarmStartConfig, _script  # noqa: E402
@@ -127,7 +127,7 @@ def test_prepared_pictures_are_those_of_the_tools(cache: Path) -> None:
 
 def test_features_that_are_added_bit_by_bit_equal_those_encoded_at_once(cache: Path) -> None:
     one = trainer(cache)
-    batch = Player(one.venv, one.policy, torch.Generator().manual_seed(1)).play()
+    batch = play_groups(one.venv, one.policy, torch.Generator().manual_seed(1))
     with torch.no_grad():
         out = one.policy(batch.memory, batch.decisions)
     found = log_prob(out, batch.tool, batch.emotion, batch.aus)
@@ -141,10 +141,10 @@ def test_features_kept_of_a_whole_split_are_those_of_the_pictures_that_episodes_
     again = known_features(one.policy, held, cache)
     assert made and list(cache.glob("features-*")) == made
     assert all(torch.equal(a, b) for a, b in zip(known, again, strict=True))
-    batch = Player(one.venv, one.policy, torch.Generator().manual_seed(1), known=known).play()
+    batch = play_groups(one.venv, one.policy, torch.Generator().manual_seed(1), known=known)
     assert batch.memory is None
     other = trainer(cache)
-    seen = Player(other.venv, other.policy, torch.Generator().manual_seed(1)).play()
+    seen = play_groups(other.venv, other.policy, torch.Generator().manual_seed(1))
     said = [[(r.sample_id, r.predicted_emotion, r.predicted_aus, [c.arguments for c in r.tool_calls]) for r in rollouts]
             for rollouts in (batch.rollouts, seen.rollouts)]  # fmt: skip
     assert said[0] == said[1]
@@ -160,7 +160,7 @@ def test_features_cannot_be_kept_where_the_encoders_learn(cache: Path) -> None:
 
 def test_advantages_are_those_of_the_scorer(cache: Path) -> None:
     one = trainer(cache)
-    batch = Player(one.venv, one.policy, torch.Generator().manual_seed(1)).play()
+    batch = play_groups(one.venv, one.policy, torch.Generator().manual_seed(1))
     scores = UCGRPO(one.venv.scorer.config).score(batch.rollouts)
     wanted = {(r.group_id, r.member): a for r, a in zip(batch.rollouts, scores.advantage, strict=True)}
     assert len(batch.tool) == sum(rollout.turns for rollout in batch.rollouts)
@@ -412,8 +412,9 @@ def test_zoom_biased_zooms_always_and_the_gate_leaves_lost_groups_alone(cache: P
 
 def zoom_share(one: Trainer) -> float:
     """Of the rollouts whose face was found, in ten plays."""
-    player = Player(one.venv, one.policy, torch.Generator().manual_seed(5))
-    found = [r for _ in range(10) for r in player.play().rollouts if r.detection == "ok"]
+    draws = torch.Generator().manual_seed(5)
+    plays = [play_groups(one.venv, one.policy, draws) for _ in range(10)]
+    found = [rollout for batch in plays for rollout in batch.rollouts if rollout.detection == "ok"]
     return float(np.mean([rollout.zoomed for rollout in found]))
 
 
@@ -421,7 +422,7 @@ def one_group(cache: Path) -> list[Any]:
     """A group with both sides, zoomed and not, of the first plays of an untaught policy that has one."""
     one = trainer(cache)
     for seed in range(50):
-        batch = Player(one.venv, one.policy, torch.Generator().manual_seed(seed)).play()
+        batch = play_groups(one.venv, one.policy, torch.Generator().manual_seed(seed))
         sides = {(r.group_id, r.zoomed) for r in batch.rollouts if r.detection == "ok"}
         mixed = [group for group, zoomed in sorted(sides) if zoomed and (group, False) in sides]
         if mixed:

@@ -12,6 +12,21 @@ import pytest
 from helpers import ROOT
 
 PACKAGE = "actfer_env"
+LOOKED_UP = {
+    "_moved": "tables of old and new names; the new one is imported where code of an earlier version asks for the old",
+    "envs.registration": "gymnasium takes entry points as text, and imports an environment when one is made",
+}
+"""Modules whose texts may name modules of higher floors -> why."""
+DYNAMIC = {
+    "_moved": "see above",
+    "plugins": "modules and entry points of others, which users name",
+    "agents.registry": "the module of an agent of others, as in module:Class",
+    "agents.toolkits": "the package of a toolkit, by its class's own name for it",
+    "agents.qwen.torchvision_guard": "torchvision, whose faulty build must not end the program",
+    "verl_plugin.beside_trl": "two modules of TRL, of which one may be absent",
+}
+"""Modules that import by a name at run time -> what they import."""
+TEXT = re.compile(rf"{PACKAGE}\.(?P<name>\w+(?:\.\w+)*)(?::\w+)?")
 ROW = re.compile(r"\| (?P<number>\d+) (?P<title>[^|]+) \| (?P<names>(?:`[\w.]+`(?:, )?)+) \|")
 
 
@@ -43,10 +58,20 @@ def imports(path: Path, known: Mapping[str, Path]) -> Iterator[str]:
             )
 
 
+def named(path: Path, known: Mapping[str, Path]) -> Iterator[str]:
+    """Modules of the package that a file names in a text of its own, such as "actfer_env.envs.face:ActFEREnv"."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and (text := TEXT.fullmatch(node.value)):
+            parts = text["name"].split(".")
+            names = (".".join(parts[:count]) for count in range(len(parts), 0, -1))
+            yield from [name for name in names if name in known][:1]
+
+
 def arrows(root: Path = ROOT) -> dict[str, set[str]]:
-    """Module -> those that it imports; the package's own face, which only hands names on, is left out."""
+    """Module -> those that it imports or names; the package's own face, which only hands names on, is left out."""
     known = modules(root)
-    return {name: set(imports(path, known)) - {name, ""} for name, path in known.items() if name}
+    texts = {name: set[str]() if name in LOOKED_UP else set(named(path, known)) for name, path in known.items()}
+    return {name: (set(imports(path, known)) | texts[name]) - {name, ""} for name, path in known.items() if name}
 
 
 def table() -> dict[str, tuple[int, str]]:
@@ -99,6 +124,17 @@ def test_every_row_of_the_table_has_modules() -> None:
     assert [name for name in table() if name not in known] == []
 
 
+def test_names_that_are_looked_up_at_run_time_are_listed_with_reasons() -> None:
+    known, calls = modules(), ("import_module", "__import__", "entry_points")
+    found = set()
+    for name, path in known.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in calls:
+                found.add(name)
+    assert found == set(DYNAMIC)
+    assert [name for name in LOOKED_UP if not set(named(known[name], known))] == []
+
+
 def test_a_long_file_says_why() -> None:
     long = {name: path.read_text(encoding="utf-8").splitlines() for name, path in modules().items()}
     silent = [name for name, lines in long.items() if len(lines) > 400 and "onger than 400" not in "".join(lines[:25])]
@@ -113,5 +149,8 @@ def test_an_upward_import_and_a_circle_are_named(tmp_path: Path) -> None:
     found = arrows(tmp_path)
     floors = {"low": (1, "ground"), "high": (2, "roof")}
     assert upward(found, floors) == ["low (floor 1) imports high (floor 2)"]
+    for text in ("import_module('actfer_env.high').top", "register(entry_point='actfer_env.high:top')"):
+        (package / "low.py").write_text(f"def late():\n    return {text}\n")
+        assert upward(arrows(tmp_path), floors) == ["low (floor 1) imports high (floor 2)"]
     with pytest.raises(CycleError):
         TopologicalSorter(found).prepare()

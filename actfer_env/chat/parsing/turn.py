@@ -51,7 +51,7 @@ def parse_turn(
     text: str | None,
     config: ChatConfig | None = None,
     tool_calls: Sequence[Mapping[str, Any]] | None = None,
-    tools: Sequence[ToolSpec] = DEFAULT_TOOLS,
+    tools: Sequence[ToolSpec] | Toolkit = DEFAULT_TOOLS,
 ) -> ParsedTurn:
     """Read an assistant's turn.
 
@@ -60,13 +60,14 @@ def parse_turn(
             where native calls are given.
         config: Preset and mode of parsing.
         tool_calls: Native calls in OpenAI's format, ``{"id", "function": {"name", "arguments"}}``.
-        tools: Tools that may be called; "lenient" gives their arguments the names and types of their schemas.
+        tools: Tools that may be called, or an episode's toolkit; "lenient" gives their arguments the names and types of
+            their schemas.
 
     Returns:
         The calls and the answer, or the problem. It never raises on what a policy wrote.
     """
     text, config, native = text or "", config or ChatConfig(), native_calls(tool_calls)
-    parser = _Parser(config, toolkit(tools))
+    parser = _Parser(config, tools if isinstance(tools, Toolkit) else toolkit(tools))
     thinking: str | None = None
     try:
         written = len(text) + sum(len(part) for call in native for part in call["function"].values())

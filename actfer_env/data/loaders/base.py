@@ -24,7 +24,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, NoReturn, TypeAlias, TypeVar
 
-import lz4.frame
 import numpy as np
 from numpy.typing import NDArray
 
@@ -412,7 +411,9 @@ class RowSamples(SampleSequence):
         number, within = divmod(index, _BLOCK)
         rows = self._open.get(number)
         if rows is None:
-            rows = pickle.loads(lz4.frame.decompress(self._data[self._starts[number] : self._starts[number + 1]]))
+            from lz4 import frame
+
+            rows = pickle.loads(frame.decompress(self._data[self._starts[number] : self._starts[number + 1]]))
             self._open[number] = rows
             if len(self._open) > _OPEN_BLOCKS:
                 self._open.popitem(last=False)
@@ -423,7 +424,9 @@ class RowSamples(SampleSequence):
 
 
 def _packed(rows: list[tuple[Any, ...]]) -> bytes:
-    return bytes(lz4.frame.compress(pickle.dumps(rows, pickle.HIGHEST_PROTOCOL)))
+    from lz4 import frame
+
+    return bytes(frame.compress(pickle.dumps(rows, pickle.HIGHEST_PROTOCOL)))
 
 
 def _hash(name: str) -> int:

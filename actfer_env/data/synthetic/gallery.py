@@ -162,7 +162,7 @@ def _write(pen: ImageDraw.ImageDraw, tile: Tile, at: tuple[int, int], side: int)
 
 def _page(rows: list[list[Tile]], units: list[list[Tile]]) -> str:
     environment = Environment(
-        loader=PackageLoader("actfer_env.evaluation"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("actfer_env.data.synthetic"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters["data_uri"] = _jpeg_uri
     return environment.get_template("gallery.html.j2").render(rows=rows, units=units, version=GENERATOR_VERSION)

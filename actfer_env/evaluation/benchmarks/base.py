@@ -170,6 +170,20 @@ BENCHMARKS: Mapping[str, Callable[[Path], Benchmark]] = MappingProxyType({
 """Name -> the function that opens a benchmark below a root."""
 
 
+def check_benchmark(name: str, root: Path | None) -> Path:
+    """Return the folder of a benchmark's data, before anything else is asked for.
+
+    Raises:
+        DataError: the name is unknown, or there is no such folder.
+    """
+    if name not in BENCHMARKS:
+        raise DataError(f"unknown benchmark {name!r}: use one of {', '.join(BENCHMARKS)}")
+    if root is None or not root.exists():
+        gone = f"; {root} is not there" if root else ""
+        raise DataError(f"--benchmark {name} needs --root FOLDER with its data{gone}")
+    return root
+
+
 def open_benchmark(name: str, root: Path | None, number: int | None = None) -> Benchmark:
     """Open a benchmark.
 
@@ -181,12 +195,7 @@ def open_benchmark(name: str, root: Path | None, number: int | None = None) -> B
     Raises:
         DataError: the name is unknown, or the root lacks what the benchmark needs.
     """
-    if name not in BENCHMARKS:
-        raise DataError(f"unknown benchmark {name!r}: use one of {', '.join(BENCHMARKS)}")
-    if root is None or not root.exists():
-        gone = f"; {root} is not there" if root else ""
-        raise DataError(f"--benchmark {name} needs --root FOLDER with its data{gone}")
-    found = BENCHMARKS[name](root)
+    found = BENCHMARKS[name](check_benchmark(name, root))
     if number is None:
         return found
     parts = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -24,6 +24,7 @@ from actfer_env.evaluation.gate.outcomes import (
     facts_of,
 )
 from actfer_env.evaluation.run import Run
+from actfer_env.progress import Watch
 
 if TYPE_CHECKING:
     from actfer_env.agents.base import ChatAgent
@@ -44,7 +45,7 @@ def gate_configs(config: EvalConfig, swaps: bool = True) -> dict[str, EvalConfig
 
 def evaluate_gate(
     agent: ChatAgent, dataset: Dataset, config: EvalConfig, out: str | os.PathLike[str], *, swaps: bool = True,
-    advance: Callable[[int], None] | None = None,
+    watch: Watch | None = None,
 ) -> tuple[Plays, Run]:  # fmt: skip
     """Play a data set with a language policy in every pass.
 
@@ -58,7 +59,8 @@ def evaluate_gate(
         config: Formats, budgets and repeats.
         out: Folder of the run.
         swaps: Play the passes with other crops, too.
-        advance: Called with the number of finished conversations of all passes.
+        watch: Called after each conversation with "conversations", how many of all passes are finished, and how many
+            there are.
 
     Returns:
         The passes, and the run of the pass "free".
@@ -68,15 +70,16 @@ def evaluate_gate(
         AgentError: as `evaluate`; what is finished is kept.
     """
     runs: dict[str, Run] = {}
-    done = 0
-    for way, settings in gate_configs(config, swaps).items():
+    done, passes = 0, gate_configs(config, swaps)
+    total = min(config.number or len(dataset), len(dataset)) * config.repeats * len(passes)
+    for way, settings in passes.items():
         place = Path(out) if way == FREE else Path(out) / FOLDER / way
 
-        def count(_phase: str, finished: int, _total: int, _figures: object, before: int = done) -> None:
-            if advance is not None:
-                advance(before + finished)
+        def add_up(phase: str, finished: int, _: int, figures: Mapping[str, float], before: int = done) -> None:
+            if watch is not None:
+                watch(phase, before + finished, total, figures)
 
-        runs[way] = evaluate(agent, dataset, settings, place, count)
+        runs[way] = evaluate(agent, dataset, settings, place, add_up)
         done += len(runs[way].rollouts)
         if any(not failure["sample_id"] for failure in runs[way].failures):  # it was interrupted, or measured no policy
             break

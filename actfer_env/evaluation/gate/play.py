@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,6 +29,7 @@ from actfer_env.evaluation.gate.outcomes import (
 )
 from actfer_env.evaluation.gate.steer import Steer, zoom_chance
 from actfer_env.evaluation.play import RolloutConfig, env_arguments
+from actfer_env.progress import Watch
 from actfer_env.rollout import Rollout
 from actfer_env.tools.face_tools import FaceTools
 from actfer_env.wrappers.group_vec import GroupVectorEnv
@@ -41,7 +42,7 @@ and nothing else."""
 
 def play_gate(
     dataset: Dataset, config: RolloutConfig, *, repeats: int = 1, swaps: bool = True,
-    advance: Callable[[int], None] | None = None,
+    watch: Watch | None = None,
 ) -> tuple[Plays, tuple[Rollout, ...]]:  # fmt: skip
     """Play every sample in every pass, with each of the agents.
 
@@ -50,7 +51,7 @@ def play_gate(
         config: Agents, which are seeds of one policy; detector, budgets, and sizes.
         repeats: Episodes of each sample and pass, for policies that draw their actions.
         swaps: Play the passes with other crops, too.
-        advance: Called with the number of episodes that were played since the last call.
+        watch: Called after each batch of samples with "episodes", how many are over, and how many there are.
 
     Returns:
         The passes, and the rollouts of the first agent's pass "free", first repeats, in the order of the samples.
@@ -77,16 +78,20 @@ def play_gate(
     agents = [_ready(spec, number, dataset, config, ways) for number, spec in enumerate(config.agents)]
     outcomes: list[Outcome] = []
     free: list[Rollout] = []
+    total = len(rows) * repeats * len(agents) * sum(len(names) for _, names in ways)
     try:
         for number, agent in enumerate(agents):
             for repeat in range(repeats):
                 for envs, names in ways:
-                    for rollout, way, chance in _played(envs, agent, rows, names, config.seed, advance):
-                        outcomes.append(Outcome.of(rollout, way, repeat, number, chance))
-                        if way == FREE and number == repeat == 0:
-                            looked = {} if getattr(agent, "looks", True) else {"looked": False}
-                            meta = {**rollout.meta, "agent": config.agents[0], **looked}
-                            free.append(replace(rollout, group_id=rollout.sample_id, member=0, meta=meta))
+                    for batch in _played(envs, agent, rows, names, config.seed):
+                        for rollout, way, chance in batch:
+                            outcomes.append(Outcome.of(rollout, way, repeat, number, chance))
+                            if way == FREE and number == repeat == 0:
+                                looked = {} if getattr(agent, "looks", True) else {"looked": False}
+                                meta = {**rollout.meta, "agent": config.agents[0], **looked}
+                                free.append(replace(rollout, group_id=rollout.sample_id, member=0, meta=meta))
+                        if watch is not None:
+                            watch("episodes", len(outcomes), total, {})
     finally:
         for envs, _ in ways:
             envs.close()
@@ -118,10 +123,9 @@ def _ready(
 
 
 def _played(
-    venv: GroupVectorEnv, agent: Agent, rows: Sequence[int], ways: Sequence[str], seed: int,
-    advance: Callable[[int], None] | None,
-) -> Iterator[tuple[Rollout, str, float | None]]:  # fmt: skip
-    """Yield each episode with its pass and the policy's chance to zoom, in the order of the samples."""
+    venv: GroupVectorEnv, agent: Agent, rows: Sequence[int], ways: Sequence[str], seed: int
+) -> Iterator[list[tuple[Rollout, str, float | None]]]:
+    """Yield the episodes of some samples, each with its pass and the policy's chance to zoom, in the samples' order."""
     steer = Steer(venv._template.codec, [forced_as(way) for way in ways] * venv.num_groups)
     agent.reset(venv.num_envs)
     for start in range(0, len(rows), venv.num_groups):
@@ -129,12 +133,8 @@ def _played(
         filled = batch + [batch[-1]] * (venv.num_groups - len(batch))
         found, chances = _chunk(venv, agent, steer, filled, seed)
         venv.pending.clear()
-        for place in range(len(batch)):
-            for member, way in enumerate(ways):
-                i = place * len(ways) + member
-                yield found[i], way, chances[i] if way == FREE else None
-        if advance is not None:
-            advance(len(batch) * len(ways))
+        passes = [way for _ in batch for way in ways]
+        yield [(found[i], way, chances[i] if way == FREE else None) for i, way in enumerate(passes)]
 
 
 def forced_as(way: str) -> str:
