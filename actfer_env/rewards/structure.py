@@ -44,9 +44,10 @@ def structure_reward(rollout: Rollout, config: UCGRPOConfig) -> float:
     It adds up over the violations, whatever their names, the answer without looking, and the faults of form that the
     constants charge for; a clean trajectory earns the bonus instead.
     """
-    if is_clean(rollout, config):
+    faults = form_faults(rollout, config)
+    if not faults and is_clean(rollout):
         return config.structure_clean
     value = len(rollout.violations) * config.structure_violation
     value += config.structure_unlooked if is_unlooked(rollout) else 0.0
-    value += sum(count * charge for count, charge, _ in form_faults(rollout, config))
+    value += sum(count * charge for count, charge, _ in faults)
     return max(config.structure_floor, value) + 0.0

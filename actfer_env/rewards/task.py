@@ -41,9 +41,7 @@ def task_case(rollout: Rollout, config: UCGRPOConfig) -> TaskCase:
 
 def task_f1(rollout: Rollout, config: UCGRPOConfig) -> float | None:
     """Return the F1 that enters a rollout's task reward, or None where none does."""
-    if rollout.aus is None or task_case(rollout, config) not in ("aus_only", "right", "wrong"):
-        return None
-    return au_f1(rollout.predicted_aus, rollout.aus)
+    return task_terms(rollout, config)[1]
 
 
 def task_reward(rollout: Rollout, config: UCGRPOConfig) -> float:
@@ -56,14 +54,21 @@ def task_reward(rollout: Rollout, config: UCGRPOConfig) -> float:
         rollout: The rollout; its Action Units are sets of numbers.
         config: The constants.
     """
-    f1 = task_f1(rollout, config) or 0.0
-    values: dict[TaskCase, float] = {
-        "unanswered": -config.gamma,
-        "unlabelled": 0.0,
-        "aus_only": f1,
-        "right": config.alpha + config.beta * f1,
-        "right_no_aus": 1.0,
-        "wrong": -config.gamma + config.wrong_au_share * config.beta * f1,
-        "wrong_no_aus": -config.gamma,
-    }
-    return values[task_case(rollout, config)]
+    return task_terms(rollout, config)[0]
+
+
+def task_terms(rollout: Rollout, config: UCGRPOConfig) -> tuple[float, float | None]:
+    """Return `task_reward` and `task_f1` of one rollout."""
+    case = task_case(rollout, config)
+    if case in ("unanswered", "wrong_no_aus"):
+        return -config.gamma, None
+    if case == "unlabelled":
+        return 0.0, None
+    if case == "right_no_aus":
+        return 1.0, None
+    f1 = au_f1(rollout.predicted_aus, rollout.aus or frozenset())
+    if case == "aus_only":
+        return f1, f1
+    if case == "right":
+        return config.alpha + config.beta * f1, f1
+    return -config.gamma + config.wrong_au_share * config.beta * f1, f1

@@ -16,7 +16,7 @@ from actfer_env.rewards.quality import broken_turns, quality_reward
 from actfer_env.rewards.scores import Scores, to_array, totals, zoom_mask
 from actfer_env.rewards.state import dump_state, parse_state
 from actfer_env.rewards.structure import structure_reward
-from actfer_env.rewards.task import task_f1, task_reward
+from actfer_env.rewards.task import task_terms
 from actfer_env.rewards.utility import (
     coarse_right,
     contrast,
@@ -86,28 +86,32 @@ class UCGRPO:
 
         # Pass 1, rollout by rollout: the task with its AU-set F1 (eq. 7-8), the checks of the finite-state machine,
         # and the mild regulariser of texts.
-        f1 = [task_f1(rollout, config) for rollout in rollouts]
-        task = to_array([task_reward(rollout, config) for rollout in rollouts])
+        terms = [task_terms(rollout, config) for rollout in rollouts]
+        task = to_array([reward for reward, _ in terms])
         structure = to_array([structure_reward(rollout, config) for rollout in rollouts])
         quality = to_array([quality_reward(rollout.texts, config, broken_turns(rollout)) for rollout in rollouts])
 
         # Pass 2, group by group: was it worth zooming on this sample?
         delta: dict[str, float | None] = {}
         rules: list[str] = [""] * len(rollouts)
-        utility, gated = np.zeros_like(task), np.zeros(len(rollouts), dtype=np.bool_)
+        values, gated = [0.0] * len(rollouts), np.zeros(len(rollouts), dtype=np.bool_)
         for group, members in groups.items():
             # The contrast of the task reward (eq. 9-10), without the members whose face was not found, and without
             # those that `contrast_members` leaves out.
             valid = [i for i in members if in_contrast(rollouts[i], config)]
-            delta[group] = contrast([float(task[i]) for i in valid], [rollouts[i].zoomed for i in valid])
+            delta[group] = contrast([terms[i][0] for i in valid], [rollouts[i].zoomed for i in valid])
             # Each member's zooming against that contrast, or the symmetric fallback without one (eq. 12-14).
-            miss, over = (factors.get(emotions[group] or "", 1.0) for factors in (lambda_miss, lambda_over))
-            coarse = coarse_right([rollouts[i] for i in members], config)
+            emotion = emotions[group] or ""
+            factors = lambda_miss.get(emotion, 1.0), lambda_over.get(emotion, 1.0)
+            judged = config.fallback_of == "unzoomed"
+            coarse = coarse_right([rollouts[i] for i in members], config) if judged else None
             for i in members:
                 rule = rules[i] = utility_rule(rollouts[i], delta[group], config)
-                utility[i] = utility_reward(rollouts[i], rule, delta[group], (miss, over), config, coarse)
+                values[i] = utility_reward(rollouts[i], rule, delta[group], factors, config, coarse)
             # An option of ours: a group that is wrong throughout learns from the task alone.
-            gated[members] = config.outcome_gate and all(rollouts[i].correct is False for i in members)
+            if config.outcome_gate and all(rollouts[i].correct is False for i in members):
+                gated[members] = True
+        utility = to_array(values)
         for term in (structure, utility, quality):
             term[gated] = 0.0
 
@@ -120,7 +124,7 @@ class UCGRPO:
             task=task, structure=structure, utility=utility, quality=quality, total=total, advantage=advantage,
             gated=gated, zoomed=zoom_mask(rollouts), group_ids=tuple(rollout.group_id for rollout in rollouts),
             rules=tuple(rules), delta=delta, delta_emotion=emotions, lambda_miss=lambda_miss, lambda_over=lambda_over,
-            parts={"f1": to_array([math.nan if value is None else value for value in f1])}, scored_at=self.commits,
+            parts={"f1": to_array([math.nan if f1 is None else f1 for _, f1 in terms])}, scored_at=self.commits,
         )  # fmt: skip
 
     def commit(self, *scores: Scores) -> None:
