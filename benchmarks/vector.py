@@ -184,7 +184,7 @@ def report(n, times):
 def group_work(dataset, samples=40):
     """Print the tool work, from an empty cache, of a group of 8 that zooms everywhere and of one such rollout."""
     spent = {1: [], 8: []}
-    for index in range(samples):
+    for index in range(min(samples, len(dataset))):
         for size, times in spent.items():
             tools = Timed(FaceTools(zoom=ZoomConfig(size=48, stretch=True)))
             dataset[index].load()  # drawing the picture is no tool's work

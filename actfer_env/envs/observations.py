@@ -113,7 +113,6 @@ class ObservationWriter:
         self._crops = [arrays[f"crop_{i}"] for i in range(layout.slots)]
         self._states, self._turns = [0] * n, [0] * n
         self._masks = [np.zeros(layout.mask_size, np.int8)] * n
-        self._all_masks = arrays["action_mask"].reshape(-1)
 
     def start(self, first: int, episodes: Sequence[Episode]) -> None:
         """Write the first observations of episodes over one sample into the rows from `first` on.
@@ -167,7 +166,7 @@ class ObservationWriter:
         """Write the short entries of all rows: `state`, `turns_left` and `action_mask`."""
         self.arrays["state"][:] = self._states
         self.arrays["turns_left"][:] = self._turns
-        np.concatenate(self._masks, out=self._all_masks)
+        np.concatenate(self._masks, out=self.arrays["action_mask"].reshape(-1))
 
     def _checked(self, image: RGB) -> RGB:
         side = self.layout.crop_size
