@@ -63,6 +63,7 @@ Zooming: TypeAlias = Literal["free", "never", "always"]
 """Rule of looking closer: it is up to the policy, impossible, or due before an answer."""
 _VIEWS: Mapping[Detection, State] = {"not_called": State.RAW, "failed": State.NO_FACE}
 _SHARES = Wire()
+_PLAIN = frozenset({str, int, bool, NoneType})
 
 
 @dataclass(frozen=True)
@@ -358,19 +359,19 @@ class Episode:
         if not self.done:
             raise RuntimeError("the episode is not over: answer first, or use up its turns")
         sample, au_set = self.sample, self.config.known_aus
-        own: dict[str, Any] = {
-            **{key: sample.meta[key] for key in ("dataset", "image", "quality") if key in sample.meta},
-            "dropped_aus": _spelled((sample.aus or frozenset()) - au_set),
-            "dropped_predicted_aus": _spelled(self._dropped_answer),
-            **({} if self.looked else {"looked": False}),
-        }
+        own: dict[str, Any] = {key: sample.meta[key] for key in ("dataset", "image", "quality") if key in sample.meta}
+        own["dropped_aus"] = _spelled((sample.aus or frozenset()) - au_set)
+        own["dropped_predicted_aus"] = _spelled(self._dropped_answer)
+        if not self.looked:
+            own["looked"] = False
+        own.update(meta or {})
         return Rollout(
             sample_id=sample.id, group_id=self.group_id, emotion=sample.emotion,
             aus=None if sample.aus is None else sample.aus & au_set,
             predicted_emotion=self.predicted_emotion, predicted_aus=self.predicted_aus,
             tool_calls=tuple(self.calls), detection=self.detection, truncated=self.truncated, turns=self.turn,
             texts=tuple(texts), member=self.member, step=self.step, seed=self.seed,
-            meta={**own, **(meta or {})},
+            meta=own,
         )  # fmt: skip
 
     def _turn(self, name: str, arguments: Any, execute: Callable[[], StepResult]) -> StepResult:
@@ -469,14 +470,14 @@ def _spelled(aus: frozenset[int]) -> list[str]:
 
 def _json(value: Any, depth: int = 32) -> Any:
     """Return `value` as JSON values, without what lies deeper; numbers that JSON does not know become strings."""
-    if type(value) in (str, int, bool, NoneType):
+    if type(value) in _PLAIN:
         return value
     if depth == 0:
         return "..."
     if isinstance(value, (dict, Mapping)):
-        return {str(key): _json(item, depth - 1) for key, item in value.items()}
+        return {str(key): item if type(item) in _PLAIN else _json(item, depth - 1) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_json(item, depth - 1) for item in value]
+        return [item if type(item) in _PLAIN else _json(item, depth - 1) for item in value]
     if hasattr(value, "tolist"):
         return _json(value.tolist(), depth)
     finite = isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))

@@ -243,7 +243,7 @@ def parse_aus(labels: str | Iterable[str | int]) -> frozenset[int]:
     Raises:
         LabelError: a part is not an Action Unit; the message names the part.
     """
-    if isinstance(labels, frozenset) and all(type(one) is int and one in AU_NAMES for one in labels):
+    if isinstance(labels, frozenset) and labels <= AU_NAMES.keys() and {*map(type, labels)} <= {int}:
         return labels
     return frozenset(unit for unit, _ in _units_of(labels))
 

@@ -117,6 +117,7 @@ class GroupBlock:
             self.active[rows] = True
             self._episodes[place], self._left[place] = members, self.group_size
             begun.append(Begun(start.group, sample.id, name))
+        self._writer.flush()
         return Turn(begun=begun)
 
     def turn(self, starts: Sequence[Start], actions: Any) -> Turn:
@@ -161,6 +162,7 @@ class GroupBlock:
             if not self._left[place]:
                 turn.over.append(group)
                 turn.rollouts += [episode.rollout(meta=self._meta) for episode in self._episodes[place]]
+        self._writer.flush()
         return turn
 
     def panels(self, scores: Sequence[tuple[Scores, int] | None]) -> list[RGB]:

@@ -352,20 +352,25 @@ class GroupVectorEnv(gym.vector.VectorEnv[Observations, Any, NDArray[Any]]):
 
     def _draw(self, groups: Sequence[int], chosen: Sequence[int | str | None] | None = None) -> list[Start]:
         """Draw the next samples; a chosen one takes its draw's place, so that those after it stay the same."""
-        starts = []
-        for group, sample in zip(groups, chosen or [None] * len(groups), strict=True):
-            drawn = int(self.np_random.integers(len(self.dataset)))
-            index = drawn if sample is None else self.dataset.find(sample)
-            starts.append(Start(group, index, self._groups, self._seed))
-            self._groups += 1
-        return starts
+        drawn = self.np_random.integers(len(self.dataset), size=len(groups)).tolist()
+        indices = [index if sample is None else self.dataset.find(sample)
+                   for index, sample in zip(drawn, chosen or [None] * len(groups), strict=True)]  # fmt: skip
+        numbers = range(self._groups, self._groups + len(groups))
+        self._groups += len(groups)
+        return [Start(group, index, number, self._seed)
+                for group, index, number in zip(groups, indices, numbers, strict=True)]  # fmt: skip
 
     def _begin(self, turn: Turn) -> None:
-        for group, *names in turn.begun:
-            rows = slice(group * self.group_size, (group + 1) * self.group_size)
-            self._names[:, rows] = np.array(names, object)[:, None]
-            self._shown[rows] = [None] * self.group_size
-            self._ended[group] = False
+        if not turn.begun:
+            return
+        groups, sample_ids, group_ids = (list(column) for column in zip(*turn.begun, strict=True))
+        index = self._rows(groups)
+        self._names[0, index] = np.array(sample_ids, object).repeat(self.group_size)
+        self._names[1, index] = np.array(group_ids, object).repeat(self.group_size)
+        self._ended[groups] = False
+        if self.render_mode is not None:
+            for i in index:
+                self._shown[i] = None
 
     def _some(self, name: str, index: Any, values: Any, dtype: type = float) -> dict[str, NDArray[Any]]:
         """Return the info that some members have, as gymnasium writes it: values by member, and where there is one.

@@ -21,7 +21,7 @@ from actfer_env.cli.options import (
     reward_fields,
 )
 from actfer_env.cli.output import console, progress_bar, say
-from actfer_env.errors import DataError
+from actfer_env.errors import DataError, SettingsError
 from actfer_env.files import check_writable
 from actfer_env.packages import needs
 
@@ -46,8 +46,10 @@ BalanceOption = Annotated[
                  "auto: draw but of drawn faces."),
 ]  # fmt: skip
 SizesOption = Annotated[
-    str, typer.Option(metavar="RAW,FACE,CROP", help="Sides of the pictures in pixels: multiples of 16, 8 and 8.")
-]
+    str | None,
+    typer.Option(metavar="RAW,FACE,CROP", help="Sides of the pictures in pixels: multiples of 16, 8 and 8.",
+                 show_default="96,64,48; those of a prepared folder"),
+]  # fmt: skip
 RLShareOption = Annotated[
     float | None,
     typer.Option(min=0.0, max=0.99, help="Share of the training samples for UC-GRPO alone; 0: both learn from all.",
@@ -82,7 +84,7 @@ def train(  # noqa: PLR0913, PLR0917  (each argument is an option of the command
     split_seed: SplitSeedOption = 0,
     balance: BalanceOption = "auto",
     rl_share: RLShareOption = None,
-    sizes: SizesOption = "96,64,48",
+    sizes: SizesOption = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that draw; all cores if left out.")] = None,
 ) -> None:
     """Train a light inspection policy with UC-GRPO on drawn faces or a data set, and measure it on held-out people.
@@ -129,7 +131,7 @@ def ablate(  # noqa: PLR0913, PLR0917  (each argument is an option of the comman
     split_seed: SplitSeedOption = 0,
     balance: BalanceOption = "auto",
     rl_share: RLShareOption = None,
-    sizes: SizesOption = "96,64,48",
+    sizes: SizesOption = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
 ) -> None:
     """Train variants x seeds in parallel and write tables and learning curves; finished runs are not made again."""
@@ -177,21 +179,34 @@ def light_preset(name: str) -> Any:
 
 def data_of(  # noqa: PLR0913, PLR0917  (each argument is an option of the commands)
     config: Any, dataset: str | None, root: Path | None, split: str, data_preset: str | None, detector: str,
-    split_seed: int, balance: str, rl_share: float | None, sizes: str,
+    split_seed: int, balance: str, rl_share: float | None, sizes: str | None,
 ) -> Any:  # fmt: skip
-    """Return a preset on the data that the options name."""
+    """Return a preset on the data that the options name; without `sizes`, a prepared folder's pictures set theirs."""
+    from actfer_env.data import load_dataset
+    from actfer_env.data.registry import known_name
     from actfer_env.tools import make_detector
 
     make_detector(detector)  # a wrong one is refused before any work
+    name, views = dataset or config.dataset, replace(config.views, detector=detector)
+    kept = load_dataset(name, root).views if known_name(name.partition(":")[0]) == "prepared" else None
     try:
-        raw, face, crop = map(int, sizes.split(","))
+        if sizes is not None:
+            sides = tuple(map(int, sizes.split(",")))
+        else:
+            sides = views.sides if kept is None else kept.config.sides
+        raw, face, crop = sides
     except ValueError as error:
         raise DataError(f"--sizes {sizes!r} must be three whole numbers, such as 96,64,48") from error
-    return replace(
-        config, dataset=dataset or config.dataset, root=None if root is None else str(root.expanduser()), split=split,
-        data_preset=data_preset, split_seed=split_seed, balance=balance, rl_share=rl_share,
-        views=replace(config.views, detector=detector, image_size=raw, face_size=face, crop_size=crop),
-    )  # fmt: skip
+    try:
+        return replace(
+            config, dataset=name, root=None if root is None else str(root.expanduser()), split=split,
+            data_preset=data_preset, split_seed=split_seed, balance=balance, rl_share=rl_share,
+            views=replace(views, image_size=raw, face_size=face, crop_size=crop),
+        )  # fmt: skip
+    except SettingsError as error:
+        if kept is None or sizes is not None:
+            raise
+        raise DataError(f"{error}: prepare the pictures of {kept.folder} at other sizes, in another folder") from error
 
 
 def _data_of(config: Any) -> str:

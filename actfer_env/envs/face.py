@@ -212,6 +212,7 @@ class ActFEREnv(EpisodeEnv[Any]):
         move = self.codec.decode(action)
         result = move.play(episode)
         self._writer.update(0, episode)
+        self._writer.flush()
         info = self._info() | {
             "message": result.message, "violation": result.violation, "tool": move.tool, "result": episode.reading(),
         }  # fmt: skip
@@ -247,6 +248,7 @@ class ActFEREnv(EpisodeEnv[Any]):
         sample, group, member = choice
         episode = Episode(sample, self.tools, config, group_id=group, member=member, seed=seed)
         self._writer.start(0, [episode])
+        self._writer.flush()
         self.episode = episode
         self._show()
         return self._observe(), self._info()

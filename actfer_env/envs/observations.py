@@ -17,6 +17,7 @@ from actfer_env import facs
 from actfer_env._moved import old_names
 from actfer_env.envs.actions import ActionCodec
 from actfer_env.episode import Episode
+from actfer_env.images import RGB
 
 __getattr__ = old_names(__name__)
 
@@ -95,7 +96,9 @@ class ObservationLayout:
 
 
 class ObservationWriter:
-    """Writes the observations of episodes into rows of arrays; only what a turn has changed is written.
+    """Writes the observations of episodes into rows of arrays; of pictures and boxes only what a turn has changed.
+
+    The short entries, which change in every turn, are noted by row, and `flush` writes those of all rows at once.
 
     Args:
         layout: Sizes.
@@ -108,7 +111,8 @@ class ObservationWriter:
         n = len(arrays["state"])
         self._face_shown, self._crops_shown = [False] * n, [0] * n
         self._crops = [arrays[f"crop_{i}"] for i in range(layout.slots)]
-        self._state, self._turns, self._masks = arrays["state"], arrays["turns_left"], arrays["action_mask"]
+        self._states, self._turns = [0] * n, [0] * n
+        self._masks = [np.zeros(layout.mask_size, np.int8)] * n
 
     def start(self, first: int, episodes: Sequence[Episode]) -> None:
         """Write the first observations of episodes over one sample into the rows from `first` on.
@@ -137,31 +141,41 @@ class ObservationWriter:
             self.update(row, episode)
 
     def update(self, row: int, episode: Episode) -> None:
-        """Bring a row up to date after a turn of its episode.
+        """Bring a row up to date after a turn of its episode, but for what `flush` writes.
 
         Args:
             row: Row of the arrays.
             episode: Its episode, after the turn.
         """
-        if not self._face_shown[row] and episode.alignment is not None:
-            self.arrays["face"][row] = episode.tools.face(episode.sample, episode.alignment, self.layout.face_size)
-            self.arrays["region_boxes"][row] = list(episode.alignment.regions.values())
+        alignment, crops = episode.alignment, episode.crops
+        if alignment is not None and not self._face_shown[row]:
+            self.arrays["face"][row] = episode.tools.face(episode.sample, alignment, self.layout.face_size)
+            self.arrays["region_boxes"][row] = alignment.region_corners
             self._face_shown[row] = True
-        for slot in range(self._crops_shown[row], len(episode.crops)):
-            crop, side = episode.crops[slot], self.layout.crop_size
-            if crop.image.shape[:2] != (side, side):
-                height, width = crop.image.shape[:2]
-                raise ValueError(
-                    f"crops of {width} x {height} pixels do not fit observations of {side} x {side}: "
-                    f"build the shared tools with zoom=ZoomConfig(size={side}, stretch=True)"
-                )
-            self._crops[slot][row] = crop.image
-            self.arrays["crop_boxes"][row, slot] = crop.box
-            self.arrays["crop_mask"][row, slot] = 1
-        self._crops_shown[row] = len(episode.crops)
-        self._state[row] = episode.view
+        if len(crops) > self._crops_shown[row]:
+            for slot in range(self._crops_shown[row], len(crops)):
+                self._crops[slot][row] = self._checked(crops[slot].image)
+                self.arrays["crop_boxes"][row, slot] = crops[slot].box
+                self.arrays["crop_mask"][row, slot] = 1
+            self._crops_shown[row] = len(crops)
+        self._states[row] = episode.view
         self._turns[row] = episode.config.max_turns - episode.turn
         self._masks[row] = self.codec.mask(episode)
+
+    def flush(self) -> None:
+        """Write the short entries of all rows: `state`, `turns_left` and `action_mask`."""
+        self.arrays["state"][:] = self._states
+        self.arrays["turns_left"][:] = self._turns
+        np.concatenate(self._masks, out=self.arrays["action_mask"].reshape(-1))
+
+    def _checked(self, image: RGB) -> RGB:
+        side = self.layout.crop_size
+        if image.shape[:2] != (side, side):
+            raise ValueError(
+                f"crops of {image.shape[1]} x {image.shape[0]} pixels do not fit observations of {side} x {side}: "
+                f"build the shared tools with zoom=ZoomConfig(size={side}, stretch=True)"
+            )
+        return image
 
 
 class BufferPool:

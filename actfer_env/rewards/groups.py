@@ -27,15 +27,8 @@ def group_rollouts(rollouts: Sequence[Rollout]) -> dict[str, list[int]]:
     """
     groups: dict[str, list[int]] = {}
     for index, rollout in enumerate(rollouts):
-        where = f"rollout of sample {rollout.sample_id!r}, group {rollout.group_id!r}"
-        for kind, emotion in (("target", rollout.emotion), ("predicted", rollout.predicted_emotion)):
-            if emotion is not None and emotion not in facs.EMOTIONS:
-                raise DataError(f"{where}: unknown {kind} emotion {emotion!r}: use one of {', '.join(facs.EMOTIONS)}")
-        for au in (rollout.aus or frozenset()) | (rollout.predicted_aus or frozenset()):
-            if type(au) is not int and not isinstance(au, Integral):
-                raise DataError(f"{where}: Action Unit {au!r} is not an integer: read it with facs.parse_au")
-        if rollout.detection not in _DETECTIONS:
-            raise DataError(f"{where}: unknown detection {rollout.detection!r}: use one of {', '.join(_DETECTIONS)}")
+        if fault := _fault(rollout):
+            raise DataError(f"rollout of sample {rollout.sample_id!r}, group {rollout.group_id!r}: {fault}")
         members = groups.setdefault(rollout.group_id, [])
         members.append(index)
         first = rollouts[members[0]]
@@ -45,6 +38,19 @@ def group_rollouts(rollouts: Sequence[Rollout]) -> dict[str, list[int]]:
             if one != two:
                 raise DataError(f"group {rollout.group_id!r} mixes {name} {one!r} and {two!r}: one group is one query")
     return groups
+
+
+def _fault(rollout: Rollout) -> str | None:
+    """Return in words what is malformed in a rollout, or None."""
+    for kind, emotion in (("target", rollout.emotion), ("predicted", rollout.predicted_emotion)):
+        if emotion is not None and emotion not in facs.EMOTIONS:
+            return f"unknown {kind} emotion {emotion!r}: use one of {', '.join(facs.EMOTIONS)}"
+    for au in (rollout.aus or frozenset()) | (rollout.predicted_aus or frozenset()):
+        if type(au) is not int and not isinstance(au, Integral):
+            return f"Action Unit {au!r} is not an integer: read it with facs.parse_au"
+    if rollout.detection not in _DETECTIONS:
+        return f"unknown detection {rollout.detection!r}: use one of {', '.join(_DETECTIONS)}"
+    return None
 
 
 def group_advantages(
@@ -69,8 +75,7 @@ def group_advantages(
     """
     advantages = np.zeros_like(totals)
     for members in groups:
-        values = totals[list(members)]
-        if len(values) < 2 or np.ptp(values) <= _TOLERANCE:
+        if len(members) < 2 or np.ptp(values := totals[list(members)]) <= _TOLERANCE:
             continue
         centred = values - values.mean()
         advantages[list(members)] = centred / (values.std(ddof=ddof) + eps) if normalize else centred

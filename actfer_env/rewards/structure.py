@@ -39,7 +39,7 @@ def structure_reward(rollout: Rollout, config: UCGRPOConfig) -> float:
     constants charge for; a clean trajectory without such a fault earns the bonus instead.
     """
     faults = form_faults(rollout, config)
-    if is_clean(rollout) and not faults:
+    if not faults and is_clean(rollout):
         return config.structure_clean
     value = len(rollout.violations) * config.structure_violation
     value += config.structure_unlooked if is_unlooked(rollout) else 0.0

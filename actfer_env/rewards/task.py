@@ -53,19 +53,19 @@ def task_terms(rollout: Rollout, config: UCGRPOConfig) -> tuple[float, float]:
     Returns:
         The reward, and the F1 in [0, 1] or NaN where none enters it.
     """
-    case, f1 = task_case(rollout, config), math.nan
-    if case in ("aus_only", "right", "wrong"):
-        f1 = au_f1(rollout.predicted_aus, rollout.aus or frozenset())
-    values: dict[TaskCase, float] = {
-        "unanswered": -config.gamma,
-        "unlabelled": 0.0,
-        "aus_only": f1,
-        "right": config.alpha + config.beta * f1,
-        "right_no_aus": 1.0,
-        "wrong": -config.gamma + config.wrong_au_share * config.beta * f1,
-        "wrong_no_aus": -config.gamma,
-    }
-    return values[case], f1
+    case = task_case(rollout, config)
+    if case in ("unanswered", "wrong_no_aus"):
+        return -config.gamma, math.nan
+    if case == "unlabelled":
+        return 0.0, math.nan
+    if case == "right_no_aus":
+        return 1.0, math.nan
+    f1 = au_f1(rollout.predicted_aus, rollout.aus or frozenset())
+    if case == "aus_only":
+        return f1, f1
+    if case == "right":
+        return config.alpha + config.beta * f1, f1
+    return -config.gamma + config.wrong_au_share * config.beta * f1, f1
 
 
 def task_reward(rollout: Rollout, config: UCGRPOConfig) -> float:

@@ -95,21 +95,24 @@ class UCGRPO:
         counts = [in_contrast(rollout, config) for rollout in rollouts]
         delta: dict[str, float | None] = {}
         rules: list[str] = [""] * len(rollouts)
-        utility, gated = np.zeros_like(task), np.zeros(len(rollouts), dtype=np.bool_)
+        values, gated = [0.0] * len(rollouts), np.zeros(len(rollouts), dtype=np.bool_)
         for group, members in groups.items():
             # The contrast of the task reward (eq. 9-10), without the members whose face was not found, and without
             # those that `contrast_members` leaves out.
             valid = [i for i in members if counts[i]]
-            delta[group] = contrast([float(task[i]) for i in valid], [rollouts[i].zoomed for i in valid])
+            delta[group] = contrast([terms[i][0] for i in valid], [rollouts[i].zoomed for i in valid])
             # Each member's zooming against that contrast, or the symmetric fallback without one (eq. 12-14).
-            miss, over = (factors.get(emotions[group] or "", 1.0) for factors in (lambda_miss, lambda_over))
-            coarse = coarse_right([rollouts[i] for i in valid])
+            emotion = emotions[group] or ""
+            factors = lambda_miss.get(emotion, 1.0), lambda_over.get(emotion, 1.0)
+            coarse = coarse_right([rollouts[i] for i in valid]) if config.fallback_of == "unzoomed" else None
             for i in members:
                 known, unzoomed = (delta[group], coarse) if counts[i] else (None, None)
                 rule = rules[i] = utility_rule(rollouts[i], known, config)
-                utility[i] = utility_reward(rollouts[i], rule, known, (miss, over), config, unzoomed)
+                values[i] = utility_reward(rollouts[i], rule, known, factors, config, unzoomed)
             # An option of ours: a group that is wrong throughout learns from the task alone.
-            gated[members] = config.outcome_gate and all(rollouts[i].correct is False for i in members)
+            if config.outcome_gate and all(rollouts[i].correct is False for i in members):
+                gated[members] = True
+        utility = to_array(values)
         for term in (structure, utility, quality):
             term[gated] = 0.0
 

@@ -26,11 +26,11 @@ def contrast(task: Sequence[float], zoomed: Sequence[bool]) -> float | None:
     Returns:
         The difference, or None where one of the two sides is empty. It does not depend on the order.
     """
-    sides = [[value for value, z in zip(task, zoomed, strict=True) if bool(z) is side] for side in (True, False)]
-    if not all(sides):
+    pairs = list(zip(task, zoomed, strict=True))
+    with_zoom, without = [value for value, zoom in pairs if zoom], [value for value, zoom in pairs if not zoom]
+    if not with_zoom or not without:
         return None
-    with_zoom, without = (math.fsum(side) / len(side) for side in sides)
-    return with_zoom - without
+    return math.fsum(with_zoom) / len(with_zoom) - math.fsum(without) / len(without)
 
 
 def in_contrast(rollout: Rollout, config: UCGRPOConfig) -> bool:

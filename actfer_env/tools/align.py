@@ -95,6 +95,11 @@ class Alignment:
             None if dense is None else geometry.apply(self.transform, dense),
         )
 
+    @cached_property
+    def region_corners(self) -> NDArray[np.float32]:
+        """The boxes of `regions` as an array (4, 4), in their order."""
+        return np.array(list(self.regions.values()), np.float32)
+
     @property
     def regions_original(self) -> dict[str, NDArray[np.float64]]:
         """The four regions as quadrilaterals (4, 2) in pixels of the original, clockwise from the top left."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from actfer_env.sample import Sample
 
 V = TypeVar("V")
+_NOTHING: Any = object()
 
 
 @dataclass(frozen=True)
@@ -226,9 +227,10 @@ class _LRU(Generic[V]):
         self._map: OrderedDict[Hashable, V] = OrderedDict()
 
     def get(self, key: Hashable, make: Callable[[], V]) -> V:
-        if key in self._map:
+        found = self._map.get(key, _NOTHING)
+        if found is not _NOTHING:
             self._map.move_to_end(key)
-            return self._map[key]
+            return found
         value = self._map[key] = make()
         self._held += self._weigh(value)
         while len(self._map) > 1 and (len(self._map) > self._entries or self._held > self._limit):

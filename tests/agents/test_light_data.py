@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from actfer_env import facs
 
@@ -20,6 +21,8 @@ from actfer_env.agents.light.samples import apart, class_weights, repeats, train
 from actfer_env.agents.light.session import PRESETS, SessionConfig, run, session_facts, split_data  # noqa: E402
 from actfer_env.agents.light.trainer import TrainerConfig  # noqa: E402
 from actfer_env.agents.light.warmstart import WarmStartConfig  # noqa: E402
+from actfer_env.cli import app  # noqa: E402
+from actfer_env.cli.train import data_of  # noqa: E402
 from actfer_env.data import load_dataset, prepare_dataset  # noqa: E402
 from actfer_env.data.views import ViewConfig  # noqa: E402
 from actfer_env.errors import DataError, SettingsError  # noqa: E402
@@ -183,6 +186,30 @@ def test_a_run_on_a_prepared_folder_has_the_same_weights(
     assert not list((tmp_path / "cache").glob("views-*"))  # no second copy of the pictures
     with pytest.raises(DataError, match=r"crop_size is 32 .*48"):
         split_data("train", 0, replace(kept, views=ViewConfig(crop_size=32)), tmp_path / "cache")
+
+
+def test_the_command_takes_the_sizes_of_a_prepared_folder_or_says_why_not(tmp_path: Path) -> None:
+    source = load_dataset("jsonl", manifest(tmp_path / "data"))
+    kept = f"prepared:{tmp_path / 'kept'}"
+    prepare_dataset(source, tmp_path / "kept", ViewConfig(64, 48, 32), workers=1)
+
+    def chosen(name: str, root: Path | None = None, sizes: str | None = None) -> SessionConfig:
+        return data_of(SMALL, name, root, "auto", None, "auto", 0, "auto", None, sizes)
+
+    config = chosen(kept)
+    assert config.views.sides == chosen("prepared", tmp_path / "kept").views.sides == (64, 48, 32)
+    run(config, tmp_path / "run", tmp_path / "cache", lambda text: None, workers=1)
+    agent = LightAgent.load(tmp_path / "run")
+    assert [agent.env_arguments[name] for name in ("image_size", "face_size", "crop_size")] == [64, 48, 32]
+    assert len(play(load_dataset(kept), config_for((f"light:{tmp_path / 'run'}",), number=2)).rollouts) == 2
+
+    # Sizes that are asked for and differ, and sizes that no light policy can take, are one line each.
+    ready = ["--out", str(tmp_path / "other"), "--cache", str(tmp_path / "cache")]
+    told = CliRunner().invoke(app, ["train", "--preset", "smoke", "--dataset", kept, "--sizes", "96,64,48", *ready])
+    assert told.exit_code and "crop_size is 48" in str(told.exception or told.output)
+    prepare_dataset(source, tmp_path / "odd", ViewConfig(64, 44, 32), workers=1)
+    with pytest.raises(DataError, match=r"face_size must be a multiple of 8 .*prepare the pictures of .*odd at other"):
+        chosen(f"prepared:{tmp_path / 'odd'}")
 
 
 def test_class_weights_and_other_picture_sizes_are_stated_and_play(tmp_path: Path) -> None:
