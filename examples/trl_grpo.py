@@ -9,10 +9,11 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from transformers import AutoModelForImageTextToText, AutoProcessor
-from trl import GRPOConfig, GRPOTrainer
+import transformers
+import trl
 
 from actfer_env.agents.qwen.tiny import BRIEF_CHAT, TINY_QWEN, build
+from actfer_env.agents.qwen.torchvision_guard import guard
 from actfer_env.chat import ChatConfig
 from actfer_env.data import load_dataset
 from actfer_env.integrations.trl import FaceEnv, UCGRPOReward, forbidden_tokens, last_checkpoint, read_turns, rows
@@ -28,31 +29,30 @@ parser.add_argument("--vllm", action="store_true", help="sample with vLLM in the
 parser.add_argument("--tiny", action="store_true", help="small sizes and brief conversations, on the CPU")
 options = parser.parse_args()
 
-chat = BRIEF_CHAT if options.tiny else ChatConfig()
+guard()  # before anything of transformers and TRL is loaded, which happens by name
+tiny, peft_config, group = options.tiny, None, 4 if options.tiny else 8
+chat = BRIEF_CHAT if tiny else ChatConfig()
 if options.model is None:
-    options.model = build(options.out / "tiny", TINY_QWEN) if options.tiny else "Qwen/Qwen3-VL-4B-Instruct"
-processor = read_turns(AutoProcessor.from_pretrained(options.model, padding_side="left"), chat)
-model = AutoModelForImageTextToText.from_pretrained(options.model, dtype="float32" if options.tiny else "bfloat16")
-peft_config = None
+    options.model = build(options.out / "tiny", TINY_QWEN) if tiny else "Qwen/Qwen3-VL-4B-Instruct"
+processor = read_turns(transformers.AutoProcessor.from_pretrained(options.model, padding_side="left"), chat)
+model_class = transformers.AutoModelForImageTextToText
+model = model_class.from_pretrained(options.model, dtype="float32" if tiny else "bfloat16")
 if options.lora:
     from peft import LoraConfig
 
     peft_config = LoraConfig(r=64, lora_alpha=128, target_modules="all-linear", exclude_modules=".*visual.*")
-group = 4 if options.tiny else 8
 never = forbidden_tokens(processor)
 sampling = {"logit_bias": dict.fromkeys(never, -100.0)} if options.vllm else {"suppress_tokens": never}
-args = GRPOConfig(
-    str(options.out), max_steps=options.steps, save_steps=1 if options.tiny else 25, logging_steps=1,
-    num_generations=group, per_device_train_batch_size=group, gradient_accumulation_steps=1 if options.tiny else 4,
-    learning_rate=1e-4 if options.tiny else 1e-6, beta=0.0 if options.tiny else 0.1,
-    bf16=not options.tiny, use_cpu=options.tiny,
-    max_completion_length=512 if options.tiny else 4096, max_tool_calling_iterations=6, report_to="none",
-    gradient_checkpointing=not options.tiny, use_vllm=options.vllm, vllm_mode="colocate",
-    scale_rewards="none", generation_kwargs=sampling,
+args = trl.GRPOConfig(
+    str(options.out), max_steps=options.steps, save_steps=1 if tiny else 25, logging_steps=1, report_to="none",
+    num_generations=group, per_device_train_batch_size=group, gradient_accumulation_steps=1 if tiny else 4,
+    learning_rate=1e-4 if tiny else 1e-6, beta=0.0 if tiny else 0.1, bf16=not tiny, use_cpu=tiny,
+    max_completion_length=512 if tiny else 4096, max_tool_calling_iterations=6, gradient_checkpointing=not tiny,
+    use_vllm=options.vllm, vllm_mode="colocate", scale_rewards="none", generation_kwargs=sampling,
 )  # fmt: skip
 reward = UCGRPOReward(options.variant, returns="advantage", out=options.out / "rollouts")
-data = rows(options.data or load_dataset("synthetic", split="train", n=8 if options.tiny else 2000), chat)
-trainer = GRPOTrainer(
+data = rows(options.data or load_dataset("synthetic", split="train", n=8 if tiny else 2000), chat)
+trainer = trl.GRPOTrainer(
     model, reward_funcs=reward, args=args, train_dataset=data, processing_class=processor, peft_config=peft_config,
     environment_factory=partial(FaceEnv, chat=chat), callbacks=[reward.callback()],
 )  # fmt: skip

@@ -21,7 +21,9 @@ def sdk() -> Path:
     """Return the folder of the SDK, or skip the test: ACTFER_MCP_JS, into which npm has installed it."""
     folder = Path(os.environ.get("ACTFER_MCP_JS") or "no-folder")
     if shutil.which("node") is None or not (folder / "node_modules" / "@modelcontextprotocol" / "sdk").is_dir():
-        pytest.skip("needs node, and ACTFER_MCP_JS=FOLDER after 'npm install --prefix FOLDER @modelcontextprotocol/sdk'")
+        pytest.skip(
+            "needs node, and ACTFER_MCP_JS=FOLDER after 'npm install --prefix FOLDER @modelcontextprotocol/sdk'"
+        )
     return folder
 
 

@@ -149,6 +149,8 @@ class UCGRPOReward:
             )
         if self.returns == "advantage" and args.scale_rewards != "none":
             raise RewardError("returns='advantage' needs scale_rewards='none': TRL would scale the advantages again")
+        if self.returns == "advantage" and getattr(args, "multi_objective_aggregation", None) == "normalize_then_sum":
+            raise RewardError("returns='advantage' needs multi_objective_aggregation='sum_then_normalize', its default")
         if model is not None:
             self._training = lambda: bool(model.training)
         if saved is not None:
