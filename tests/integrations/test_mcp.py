@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from helpers import actfer, one_line
 from integrations.served_faces import FACE, HOSTILE, LOOKS, hostile_folder
+from integrations.test_doors import SAMPLE, digest, of_chat
 from PIL import Image
 
 from actfer_env.integrations.served import ROLLOUTS, FaceService
@@ -143,6 +144,21 @@ def test_over_standard_input_and_output(root):
 
 def test_over_http(server, root):
     asyncio.run(everything(server.url, root))
+
+
+def test_over_the_wire_comes_the_digest_of_every_door(tmp_path):
+    server = Server("--dataset", "synthetic", "--split", "test", "--out", tmp_path)
+
+    async def played():
+        async with Client(server.url) as client:
+            return await play(client, sample=SAMPLE.id)
+
+    try:
+        pictures, told = asyncio.run(played())
+    finally:
+        server.end()
+    (rollout,) = read_rollouts(tmp_path / ROLLOUTS)
+    assert len(pictures) == 3 and digest(rollout, pictures, told[-1]["reward"]) == digest(*of_chat())
 
 
 def test_two_hundred_sessions_at_a_time(server):

@@ -9,6 +9,7 @@ import sys
 import pytest
 from integrations.second_client import ask, read, sdk
 from integrations.served_faces import FACE, HOSTILE, LOOKS, hostile_folder
+from integrations.test_doors import SAMPLE, digest, of_chat
 
 from actfer_env.integrations.served import ROLLOUTS, FaceService
 from actfer_env.rollout import read_rollouts
@@ -63,6 +64,16 @@ def test_tools_an_episode_and_what_is_refused(http, root, tmp_path):
     for name, _ in WRONG:
         refused = next(results)
         assert refused.get("isError") or (name == "no_such_tool" and name in refused["thrown"])
+
+
+def test_the_second_client_gets_the_digest_of_every_door(tmp_path):
+    served = ["--dataset", "synthetic", "--split", "test", "--out", str(tmp_path)]
+    calls = [("episode_open", {"sample": SAMPLE.id}), *EPISODE[1:]]
+    (found,) = ask([calls], command=[sys.executable, "-m", "actfer_env", "mcp", *served])
+    results = [read(one) for one in found["results"]]
+    (rollout,) = read_rollouts(tmp_path / ROLLOUTS)
+    pictures = [picture for shown, _ in results for picture in shown]
+    assert len(pictures) == 3 and digest(rollout, pictures, results[-1][1]["reward"]) == digest(*of_chat())
 
 
 def test_twenty_sessions_at_a_time(root):
