@@ -53,9 +53,7 @@ def test_conversations_with_pictures_are_stored_here(
         assert [json.loads(one["arguments"]) for one in asked] == [call.arguments for call in rollout.tool_calls]
 
 
-def test_what_would_leave_the_machine_is_refused(
-    played: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_would_leave_the_machine_is_refused(played: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("trackio", reason="needs pip install 'actfer-env[trackio]'")
     with pytest.raises(DataError, match="no stored run here"):
         trace_run(tmp_path, "faces")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from integrations.test_doors import FACES, SAMPLE, TEXTS, digest, of_chat
 
+from actfer_env.agents.qwen.torchvision_guard import guard
 from actfer_env.rollout import Rollout
 
 pytest.importorskip("verl", reason="needs verl: pip install 'actfer-env[verl]'")
@@ -19,6 +20,7 @@ pytest.importorskip("verl", reason="needs verl: pip install 'actfer-env[verl]'")
 
 def test_the_agent_loop_gives_the_digest_of_every_door(tmp_path: Any) -> None:
     os.environ.setdefault("VERL_PLATFORM", "cpu")
+    guard()  # before verl loads transformers
     from actfer_env.agents.qwen.agent import load
     from actfer_env.agents.qwen.conversation import TokenCodec
     from actfer_env.agents.qwen.tiny import TinyQwenConfig, build
