@@ -1,4 +1,4 @@
-"""What a killed run goes on from: the last whole checkpoint, and the place in the order of its samples."""
+"""Checkpoints of TRL: the last whole one, and where a resumed run stands in the order of its samples."""
 
 from __future__ import annotations
 
