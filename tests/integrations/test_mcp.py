@@ -50,15 +50,15 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}/mcp"
         command = [sys.executable, "-m", "actfer_env", "mcp", "--http", "--port", str(self.port), *map(str, arguments)]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd="/", env={**os.environ, **env})
-        for _ in range(600):
-            if self.process.poll() is not None:
-                break
+        began = time.monotonic()
+        while self.process.poll() is None and time.monotonic() < began + 300:  # a busy machine takes its time
             try:
                 socket.create_connection(("127.0.0.1", self.port), 1).close()
             except OSError:
                 time.sleep(0.1)
             else:
                 return
+        self.process.kill()
         raise AssertionError(self.process.communicate()[1])
 
     def end(self, how=signal.SIGTERM):
