@@ -26,8 +26,10 @@ from actfer_env.integrations.served import ROLLOUTS, FaceService
 from actfer_env.rollout import read_rollouts
 
 mcp = pytest.importorskip("mcp", reason="needs pip install 'actfer-env[mcp]'")
+import httpx2  # noqa: E402
 from mcp import Client  # noqa: E402
 from mcp.client.stdio import StdioServerParameters  # noqa: E402
+from mcp.client.streamable_http import create_mcp_http_client, streamable_http_client  # noqa: E402
 
 if not hasattr(os, "mkfifo"):
     pytest.skip("needs a system with named pipes", allow_module_level=True)
@@ -168,7 +170,8 @@ def test_two_hundred_sessions_at_a_time(server):
         gate = asyncio.Semaphore(0)
 
         async def one(opened):
-            async with Client(server.url) as client:
+            patient = create_mcp_http_client(timeout=httpx2.Timeout(300))  # 200 clients share this test's one core
+            async with patient, Client(streamable_http_client(server.url, http_client=patient)) as client:
                 handle = read(await client.call_tool("episode_open", {"path": FACE}))[1]["episode"]
                 opened.append(handle)
                 await gate.acquire()  # until all are open
