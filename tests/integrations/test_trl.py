@@ -33,7 +33,6 @@ from actfer_env.agents.qwen import tiny  # noqa: E402
 from actfer_env.integrations.trl import (  # noqa: E402
     FaceEnv,
     UCGRPOReward,
-    forbidden_tokens,
     last_checkpoint,
     read_turns,
     rows,
@@ -87,7 +86,7 @@ def trainer_of(kind, folder, processor, out, reward, train_dataset=None, environ
     )  # fmt: skip
 
 
-def test_an_update_is_fed_what_the_library_scored_and_a_resumed_run_has_the_same_ema(folder, processor, tmp_path):
+def test_an_update_is_fed_what_the_library_scored_and_its_ema_is_kept(folder, processor, tmp_path):
     seen = []
 
     class Watched(Scripted):
@@ -112,13 +111,7 @@ def test_an_update_is_fed_what_the_library_scored_and_a_resumed_run_has_the_same
         assert text.count("tool_call>") == 4 and "happiness" in text and "Aligned" not in text  # its own words alone
     log = [entry for entry in trainer.state.log_history if "ucgrpo/zoom" in entry]
     assert len(log) == 3 and log[0]["ucgrpo/zoom"] == 0.25 and log[0]["ucgrpo/spread"] > 0
-
-    first = UCGRPOReward(config, returns="advantage")
-    trainer_of(Scripted, folder, processor, tmp_path / "parts", first, max_steps=2).train()
-    again = UCGRPOReward(config, returns="advantage")
-    trainer_of(Scripted, folder, processor, tmp_path / "parts", again).train(resume_from_checkpoint=True)
-    assert again.scorer.state_dict() == whole.scorer.state_dict()
-    saved = json.loads((tmp_path / "parts" / "checkpoint-3" / "trainer_state.json").read_text())
+    saved = json.loads((tmp_path / "whole" / "checkpoint-3" / "trainer_state.json").read_text())
     kept = saved["stateful_callbacks"]["UCGRPOCallback"]["attributes"]["saved"]
     assert kept["scorer"] == whole.scorer.state_dict()
 
@@ -129,17 +122,6 @@ def test_totals_give_the_same_advantages_up_to_trls_epsilon(folder, processor, t
     trainer.train()
     fed = trainer._buffered_inputs[0]["advantages"].tolist()  # TRL has shuffled the batch by now
     assert sorted(fed) == pytest.approx(sorted(reward.last[1].advantage.tolist()), rel=1e-3)
-
-
-def test_a_model_without_knowledge_plays_and_learns_from_what_it_samples(folder, processor, tmp_path):
-    reward = UCGRPOReward(out=tmp_path / "rollouts")
-    kwargs = {"suppress_tokens": forbidden_tokens(processor)}
-    trainer = trainer_of(GRPOTrainer, folder, processor, tmp_path, reward, max_steps=2, save_strategy="no",
-                         max_completion_length=64, generation_kwargs=kwargs)  # fmt: skip
-    trainer.train()
-    rollouts, scores = reward.last
-    assert len(rollouts) == 4 and (scores.task == -0.2).all()  # nothing that it says is an answer
-    assert len(list((tmp_path / "rollouts").iterdir())) == 2
 
 
 def test_parts_of_groups_are_refused_before_the_first_step(folder, processor, tmp_path):
