@@ -22,6 +22,12 @@ INSTRUCTIONS = (
     "are [x1, y1, x2, y2] from 0 to 1000 on the aligned face. Labels name facial configurations, not what people feel."
 )
 
+KEEP_ALIVE = 75
+"""Seconds for which an idle connection stays open: longer than clients keep theirs.
+
+With uvicorn's 5 s a busy server hangs up just when Node's fetch, which keeps a connection for 4 s, sends its next one.
+"""
+
 
 def mcp_server(service: FaceService) -> Any:
     """Return an `MCPServer` whose tools are those of a service.
@@ -116,9 +122,14 @@ def serve(service: FaceService, http: bool = False, host: str = "127.0.0.1", por
     if not http:
         server.run()
         return
+    import uvicorn
+
+    app = server.streamable_http_app(
+        host=host, max_sessions=service.config.max_episodes, session_idle_timeout=service.config.idle_seconds
+    )
+    settings = uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_keep_alive=KEEP_ALIVE)
     try:
-        server.run("streamable-http", host=host, port=port, max_sessions=service.config.max_episodes,
-                   session_idle_timeout=service.config.idle_seconds)  # fmt: skip
+        uvicorn.Server(settings).run()
     except SystemExit as error:  # uvicorn has logged why
         raise DataError(
             f"cannot serve on {host}:{port}: the port is taken, or not ours to take; choose --port"

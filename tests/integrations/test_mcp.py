@@ -19,14 +19,17 @@ import numpy as np
 import pytest
 from helpers import actfer, one_line
 from integrations.served_faces import FACE, HOSTILE, LOOKS, hostile_folder
+from integrations.test_doors import SAMPLE, digest, of_chat
 from PIL import Image
 
 from actfer_env.integrations.served import ROLLOUTS, FaceService
 from actfer_env.rollout import read_rollouts
 
 mcp = pytest.importorskip("mcp", reason="needs pip install 'actfer-env[mcp]'")
+import httpx2  # noqa: E402
 from mcp import Client  # noqa: E402
 from mcp.client.stdio import StdioServerParameters  # noqa: E402
+from mcp.client.streamable_http import create_mcp_http_client, streamable_http_client  # noqa: E402
 
 if not hasattr(os, "mkfifo"):
     pytest.skip("needs a system with named pipes", allow_module_level=True)
@@ -49,15 +52,15 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}/mcp"
         command = [sys.executable, "-m", "actfer_env", "mcp", "--http", "--port", str(self.port), *map(str, arguments)]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd="/", env={**os.environ, **env})
-        for _ in range(600):
-            if self.process.poll() is not None:
-                break
+        began = time.monotonic()
+        while self.process.poll() is None and time.monotonic() < began + 300:  # a busy machine takes its time
             try:
                 socket.create_connection(("127.0.0.1", self.port), 1).close()
             except OSError:
                 time.sleep(0.1)
             else:
                 return
+        self.process.kill()
         raise AssertionError(self.process.communicate()[1])
 
     def end(self, how=signal.SIGTERM):
@@ -145,6 +148,21 @@ def test_over_http(server, root):
     asyncio.run(everything(server.url, root))
 
 
+def test_over_the_wire_comes_the_digest_of_every_door(tmp_path):
+    server = Server("--dataset", "synthetic", "--split", "test", "--out", tmp_path)
+
+    async def played():
+        async with Client(server.url) as client:
+            return await play(client, sample=SAMPLE.id)
+
+    try:
+        pictures, told = asyncio.run(played())
+    finally:
+        server.end()
+    (rollout,) = read_rollouts(tmp_path / ROLLOUTS)
+    assert len(pictures) == 3 and digest(rollout, pictures, told[-1]["reward"]) == digest(*of_chat())
+
+
 def test_two_hundred_sessions_at_a_time(server):
     async def all_of_them():
         async with Client(server.url) as alone:
@@ -152,7 +170,8 @@ def test_two_hundred_sessions_at_a_time(server):
         gate = asyncio.Semaphore(0)
 
         async def one(opened):
-            async with Client(server.url) as client:
+            patient = create_mcp_http_client(timeout=httpx2.Timeout(300))  # 200 clients share this test's one core
+            async with patient, Client(streamable_http_client(server.url, http_client=patient)) as client:
                 handle = read(await client.call_tool("episode_open", {"path": FACE}))[1]["episode"]
                 opened.append(handle)
                 await gate.acquire()  # until all are open

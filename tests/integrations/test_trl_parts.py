@@ -10,6 +10,7 @@ from helpers import DETECT, ZOOM, portraits
 
 from actfer_env.errors import DataError
 from actfer_env.integrations.trl import FaceEnv, UCGRPOReward
+from actfer_env.integrations.trl.checkpoints import replay_order
 from actfer_env.integrations.trl.environment import NUMBER, TURN, shared_tools
 from actfer_env.rewards import UCGRPO, RewardError, UCGRPOConfig
 from actfer_env.rollout import read_rollouts
@@ -138,6 +139,30 @@ def test_a_state_goes_on_where_it_was():
         UCGRPOReward("emotion_only").load_state_dict(saved)
 
 
+def test_a_resumed_run_meets_the_samples_in_the_order_of_one_that_never_stopped():
+    torch = pytest.importorskip("torch", reason="needs torch")
+
+    class Shuffled:
+        """Draws an order each time, as TRL's sampler does."""
+
+        def __init__(self):
+            self.generator = torch.Generator().manual_seed(0)
+
+        def __iter__(self):
+            yield from torch.randperm(8, generator=self.generator).tolist()
+
+        def __len__(self):
+            return 8
+
+    never_stopped, resumed = Shuffled(), Shuffled()
+    orders = [list(never_stopped) for _ in range(3)]
+    loader = torch.utils.data.DataLoader(range(8), batch_size=1, sampler=resumed)
+    replay_order(loader, steps=9, accumulated=2)  # four updates an epoch: two epochs, and one update of the third
+    assert list(resumed) == orders[2] != orders[0]
+    replay_order(torch.utils.data.DataLoader(range(8)), steps=9, accumulated=2)  # has one order, and no generator
+    replay_order(None, steps=9, accumulated=2)
+
+
 def test_other_rewards_and_their_own_advantages():
     played = [play(plan) for plan in PLANS]
     reward = begun("hdpo", returns="advantage", scale_rewards="none")
@@ -155,6 +180,8 @@ def test_wrong_settings_are_named_in_one_line():
     assert begun(per_device_train_batch_size=1, steps_per_generation=4).group_size == 4
     with pytest.raises(RewardError, match="needs scale_rewards='none'"):
         begun(returns="advantage")
+    with pytest.raises(RewardError, match="needs multi_objective_aggregation='sum_then_normalize'"):
+        begun(returns="advantage", scale_rewards="none", multi_objective_aggregation="normalize_then_sum")
     with pytest.raises(RewardError, match="HDPO's advantages"):
         UCGRPOReward("hdpo")
     with pytest.raises(RewardError, match="unknown returns 'x'"):

@@ -7,6 +7,7 @@ trainer = GRPOTrainer(
     model, reward_funcs=reward, args=args, train_dataset=rows("parquet/"), processing_class=processor,
     environment_factory=FaceEnv, callbacks=[reward.callback()],
 )
+trainer.train(resume_from_checkpoint=last_checkpoint(args.output_dir))
 ```
 
 TRL asks an environment for methods, and parses calls by a template of each model. `read_turns` lets the project's own
@@ -14,9 +15,10 @@ parser read whole turns instead: then malformed calls, unknown labels and severa
 answered as in every other conversation of this package.
 """
 
+from actfer_env.integrations.trl.checkpoints import last_checkpoint
 from actfer_env.integrations.trl.environment import FaceEnv
 from actfer_env.integrations.trl.reward import UCGRPOReward
 from actfer_env.integrations.trl.rows import rows
 from actfer_env.integrations.trl.turns import forbidden_tokens, read_turns
 
-__all__ = ["FaceEnv", "UCGRPOReward", "forbidden_tokens", "read_turns", "rows"]
+__all__ = ["FaceEnv", "UCGRPOReward", "forbidden_tokens", "last_checkpoint", "read_turns", "rows"]

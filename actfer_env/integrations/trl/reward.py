@@ -14,6 +14,7 @@ import numpy as np
 
 from actfer_env.errors import DataError
 from actfer_env.identity import refuse_other
+from actfer_env.integrations.trl.checkpoints import replay_order
 from actfer_env.integrations.trl.environment import FaceEnv
 from actfer_env.packages import needs
 from actfer_env.rewards import UCGRPO, RewardError, Scores, UCGRPOConfig
@@ -149,6 +150,8 @@ class UCGRPOReward:
             )
         if self.returns == "advantage" and args.scale_rewards != "none":
             raise RewardError("returns='advantage' needs scale_rewards='none': TRL would scale the advantages again")
+        if self.returns == "advantage" and getattr(args, "multi_objective_aggregation", None) == "normalize_then_sum":
+            raise RewardError("returns='advantage' needs multi_objective_aggregation='sum_then_normalize', its default")
         if model is not None:
             self._training = lambda: bool(model.training)
         if saved is not None:
@@ -170,10 +173,13 @@ def _callback_class() -> type[Any]:
         def state(self) -> dict[str, Any]:
             return {"args": {}, "attributes": {"saved": self.reward.state_dict()}}
 
-        def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        def on_train_begin(
+            self, args: Any, state: Any, control: Any, model: Any = None, train_dataloader: Any = None, **kwargs: Any
+        ) -> None:
             kept = (state.stateful_callbacks or {}).get(type(self).__name__)
             if state.global_step and kept is None:
                 raise DataError("cannot resume: the checkpoint was made without this callback, and has no EMA")
+            replay_order(train_dataloader, state.global_step, args.gradient_accumulation_steps)
             self.reward._begin(args, model, kept["attributes"]["saved"] if kept and state.global_step else None)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
