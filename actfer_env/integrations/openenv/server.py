@@ -7,6 +7,7 @@ import functools
 import os
 import threading
 from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
 from typing import Any
 
 from actfer_env.errors import ActFERError, DataError
@@ -99,6 +100,7 @@ def openenv_app(service: FaceService, web: bool = False) -> Any:
     limits = ConcurrencyConfig(max_concurrent_envs=bounds.max_episodes, session_timeout=bounds.idle_seconds)
     create = create_fastapi_app
     if web:
+        os.environ.setdefault("ENV_README_PATH", str(Path(__file__).parent / "README.md"))  # the page's words
         from openenv.core.env_server.web_interface import create_web_interface_app as create
     app = create(
         factory, FaceAction, FaceObservation, env_name="actfer", concurrency_config=limits, state_cls=FaceState
