@@ -68,9 +68,9 @@ def openenv(  # noqa: PLR0913, PLR0917  (each argument is an option of the comma
 
     Only files below the roots are read, no link is followed, and no network is used.
     """
-    from actfer_env.integrations.openenv import serve
-
     service = _service(root, dataset, split, detector, out, calls, episodes)
+    from actfer_env.integrations.openenv import serve  # seconds, by what OpenEnv itself imports
+
     _say_where(host, f"http://{host}:{port}{'/web' * web}")
     serve(service, host, port, web)
 
