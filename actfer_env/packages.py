@@ -10,7 +10,7 @@ from actfer_env.errors import ActFERError, DataError
 
 PACKAGES = {
     "gymnasium": "core", "numpy": "core", "opencv-python": "core", "scikit-image": "core", "pillow": "core",
-    "mcp": "mcp", "openenv": "openenv", "inspect-ai": "inspect", "trl": "trl", "peft": "trl",
+    "mcp": "mcp", "openenv": "openenv", "inspect-ai": "inspect", "verifiers": "verifiers", "trl": "trl", "peft": "trl",
     "mtcnn": "core", "insightface": "insightface", "onnxruntime": "insightface", "torch": "torch",
     "matplotlib": "torch", "tensorboard": "torch", "stable-baselines3": "sb3", "transformers": "vlm", "openai": "api",
     "pyarrow": "verl", "verl": "verl", "imagehash": "data", "datasets": "data",

@@ -133,26 +133,27 @@ def face_episode(detector: str = "auto", chat: str = "actfer", max_turns: int = 
         pictures = iter(list(episode.images))
         state.messages = [_message(one, pictures) for one in episode.messages]
         state.tools = [detect_align(turns), zoom_in(turns)] if episode.tools else []
-        while not episode.done:
-            state = await generate(state, tool_calls="none")
-            said = state.output.message
-            step = await asyncio.to_thread(turns.play, said)
-            if said.tool_calls:
-                done = await execute_tools([said], state.tools)  # inspect's own record of the calls
-                for answer in done.messages:
-                    content = turns.told.get(str(getattr(answer, "tool_call_id", None)))
-                    if isinstance(answer, ChatMessageTool) and content is not None:
-                        answer.content, answer.error = content, None
-                    state.messages.append(answer)
-            new = iter(step.images)
-            for one in step.messages:
-                message = _message(one, new)
-                if "tool_call_id" not in one:
-                    state.messages.append(message)
-            if state.completed and not episode.done:  # one of inspect's limits
-                episode.stop("out_of_budget", "a limit of inspect")
-        state.store.set(ROLLOUT, episode.rollout().to_dict())
-        state.completed = True
+        try:
+            while not (episode.done or state.completed):
+                state = await generate(state, tool_calls="none")
+                said = state.output.message
+                step = await asyncio.to_thread(turns.play, said)
+                if said.tool_calls:
+                    done = await execute_tools([said], state.tools)  # inspect's own record of the calls
+                    for answer in done.messages:
+                        content = turns.told.get(str(getattr(answer, "tool_call_id", None)))
+                        if isinstance(answer, ChatMessageTool) and content is not None:
+                            answer.content, answer.error = content, None
+                        state.messages.append(answer)
+                new = iter(step.images)
+                for one in step.messages:
+                    message = _message(one, new)
+                    if "tool_call_id" not in one:
+                        state.messages.append(message)
+        finally:  # one of inspect's limits leaves by an exception, and is scored all the same
+            if not episode.done:
+                episode.stop("out_of_budget", "inspect ended the sample")
+            state.store.set(ROLLOUT, episode.rollout().to_dict())
         return state
 
     return solve
@@ -259,8 +260,8 @@ def _begin(state: TaskState, tools: FaceTools, chat: ChatConfig, config: Episode
 
 
 def _arguments(call: Any) -> str:
-    """Return a call's arguments as JSON text, or what was sent where inspect could not read it."""
-    return json.dumps(call.arguments) if call.parse_error is None else str(call.arguments or call.parse_error)
+    """Return a call's arguments as JSON text; what inspect could not read, it keeps nowhere."""
+    return json.dumps(call.arguments) if call.parse_error is None else "unreadable"
 
 
 def _content(message: Message, pictures: Iterator[Any]) -> list[Any]:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -17,7 +14,14 @@ from PIL import Image
 pytest.importorskip("inspect_ai", reason="needs pip install 'actfer-env[inspect]'")
 from inspect_ai import eval as run
 from inspect_ai.log import read_eval_log
-from inspect_ai.model import ChatCompletionChoice, ChatMessageAssistant, ContentImage, ModelOutput, get_model
+from inspect_ai.model import (
+    ChatCompletionChoice,
+    ChatMessageAssistant,
+    ContentImage,
+    ModelOutput,
+    ModelUsage,
+    get_model,
+)
 from inspect_ai.tool import ToolCall
 
 from actfer_env.errors import DataError
@@ -33,7 +37,8 @@ def call(name, arguments, **more):
 
 def said(text="", *calls):
     message = ChatMessageAssistant(content=text, tool_calls=list(calls) or None, source="generate")
-    return ModelOutput(model="mockllm", choices=[ChatCompletionChoice(message=message)])
+    usage = ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2)  # else it would fetch a tokenizer to count
+    return ModelOutput(model="mockllm", choices=[ChatCompletionChoice(message=message)], usage=usage)
 
 
 def native():
@@ -101,7 +106,9 @@ def test_turns_that_are_used_up_end_the_episode(tmp_path):
 
 def test_a_limit_of_inspect_ends_the_episode(tmp_path):
     log = played(tmp_path, [said("hm")] * 20, message_limit=5)
-    assert log.samples[0].limit is not None or rollouts_of(log)[0].meta["outcome"] == "out_of_budget"
+    (rollout,) = rollouts_of(log)
+    assert rollout.meta["outcome"] == "out_of_budget" and rollout.predicted_emotion is None
+    assert log.samples[0].limit.type == "message" and log.samples[0].scores["actfer_scorer"].value["accuracy"] == 0
 
 
 def test_epochs_are_the_members_of_a_group(tmp_path):
@@ -116,18 +123,15 @@ def test_a_log_of_something_else_is_named(tmp_path):
     from inspect_ai import Task
     from inspect_ai.dataset import Sample
 
-    (log,) = run(Task([Sample(input="x")]), model="mockllm/model", log_dir=str(tmp_path), display="none")
+    model = get_model("mockllm/model", custom_outputs=[said("x")], memoize=False)
+    (log,) = run(Task([Sample(input="x")]), model=model, log_dir=str(tmp_path), display="none")
     with pytest.raises(DataError, match="no finished episode"):
         rollouts_of(log)
 
 
-def test_the_command_of_inspect_finds_the_task(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "inspect_ai", "eval", "actfer_env/actfer", "--model", "mockllm/model", "-T", "n=2",
-         "--log-dir", str(tmp_path), "--display", "plain"],
-        capture_output=True, text=True, timeout=600, check=False, cwd=tmp_path,
-        env={**os.environ, "INSPECT_LOG_FORMAT": "json"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    (file,) = tmp_path.glob("*.json")
-    assert [one.truncated for one in rollouts_of(file)] == [True, True]  # it says the same words in every turn
+def test_inspect_finds_the_task_by_its_name(tmp_path):
+    model = get_model("mockllm/model", custom_outputs=[said(ANSWER)] * 2, memoize=False)
+    (log,) = run("actfer_env/actfer", model=model, task_args={"n": 2}, log_dir=str(tmp_path), display="none")
+    assert log.status == "success", log.error
+    assert [one.predicted_emotion for one in rollouts_of(log)] == ["happiness"] * 2
+    assert log.eval.task == "actfer_env/actfer" and log.eval.dataset.samples == 2
