@@ -101,7 +101,9 @@ def openenv_app(service: FaceService, web: bool = False) -> Any:
     create = create_fastapi_app
     if web:
         os.environ.setdefault("ENV_README_PATH", str(Path(__file__).parent / "README.md"))  # the page's words
-        from openenv.core.env_server.web_interface import create_web_interface_app as create
+        from openenv.core.env_server.web_interface import create_web_interface_app
+
+        create = create_web_interface_app
     app = create(
         factory, FaceAction, FaceObservation, env_name="actfer", concurrency_config=limits, state_cls=FaceState
     )
