@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -129,9 +131,20 @@ def test_a_log_of_something_else_is_named(tmp_path):
         rollouts_of(log)
 
 
+BY_NAME = """
+from inspect_ai import eval as run
+from inspect_ai.model import ModelOutput, ModelUsage, get_model
+said = ModelOutput.from_content("mockllm", '<answer>{"emotion": "happiness", "aus": []}</answer>')
+said.usage = ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2)
+model = get_model("mockllm/model", custom_outputs=[said, said])
+(log,) = run("actfer_env/actfer", model=model, task_args={"n": 2}, log_dir=".", display="none")
+print(log.status, log.eval.task, log.eval.dataset.samples)
+"""
+
+
 def test_inspect_finds_the_task_by_its_name(tmp_path):
-    model = get_model("mockllm/model", custom_outputs=[said(ANSWER)] * 2, memoize=False)
-    (log,) = run("actfer_env/actfer", model=model, task_args={"n": 2}, log_dir=str(tmp_path), display="none")
-    assert log.status == "success", log.error
-    assert [one.predicted_emotion for one in rollouts_of(log)] == ["happiness"] * 2
-    assert log.eval.task == "actfer_env/actfer" and log.eval.dataset.samples == 2
+    """As any user does: from a folder that is not the project's."""
+    done = subprocess.run([sys.executable, "-c", BY_NAME], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.stdout.split()[-3:] == ["success", "actfer_env/actfer", "2"], done.stdout + done.stderr
+    (file,) = tmp_path.glob("*.eval")
+    assert [one.predicted_emotion for one in rollouts_of(file)] == ["happiness"] * 2
