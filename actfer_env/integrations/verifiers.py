@@ -39,7 +39,7 @@ class FaceTaskData(vf.TaskData):
 
 
 class FaceTaskConfig(vf.TaskConfig):
-    """How an attempt is scored."""
+    """Constants by which an attempt is scored."""
 
     variant: str = "full"
     """Variant of UC-GRPO."""
@@ -63,7 +63,7 @@ class FaceTask(vf.Task[FaceTaskData, vf.State, FaceTaskConfig]):
 
 
 class FaceTasksetConfig(vf.TasksetConfig):
-    """Which samples are played."""
+    """Choice of the samples."""
 
     task: FaceTaskConfig = FaceTaskConfig()
     dataset: str = "synthetic"
@@ -93,7 +93,7 @@ class FaceTaskset(vf.Taskset[FaceTask, FaceTasksetConfig]):
 
 
 class FaceHarnessConfig(vf.HarnessConfig):
-    """How an episode is played."""
+    """Settings of an episode."""
 
     detector: str = "auto"
     """A detector's spec."""

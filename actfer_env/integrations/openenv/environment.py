@@ -204,7 +204,7 @@ class FaceEnvironment(Environment[FaceAction, FaceObservation, FaceState]):
 
     @property
     def state(self) -> FaceState:
-        """Where the session stands; before the first reset there is no episode."""
+        """State of the session; before the first reset there is no episode."""
         one = self._episode
         if one is None:
             return FaceState(episode_id=self._id, step_count=0)

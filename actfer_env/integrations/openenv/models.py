@@ -47,7 +47,7 @@ class FaceAction(Action):
 
 
 class FaceObservation(Observation):
-    """What a turn has brought; `reward` is 0 until the episode is over, and None after a reset."""
+    """Result of a turn; `reward` is 0 until the episode is over, and None after a reset."""
 
     messages: list[dict[str, Any]] = Field(
         default_factory=list,
@@ -83,7 +83,7 @@ class FaceObservation(Observation):
 
 
 class FaceState(State):
-    """Where a session stands: `episode_id`, `step_count`, and these."""
+    """State of a session: `episode_id`, `step_count`, and these."""
 
     sample_id: str | None = Field(None, description="The sample; its name may tell the label: not for the policy.")
     done: bool = Field(False, description="Whether the episode is over.")
