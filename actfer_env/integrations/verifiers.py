@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools, to_openai
+from actfer_env.chat.messages import data_url
 from actfer_env.data import load_dataset
 from actfer_env.data.references import reference, sample_of
 from actfer_env.episode import EpisodeConfig
@@ -27,15 +28,25 @@ with needs("verifiers"):
     import verifiers.v1 as vf
     from pydantic import Field
     from verifiers.v1.runtimes import ProgramResult, SubprocessConfig
+    from verifiers.v1.types import content_to_parts
 
 ROLLOUT = "actfer_rollout"
 """Key of a trace's info that holds the record of its episode."""
 
 
 class FaceTaskData(vf.TaskData):
-    """A sample, named so that any process makes it again (`data.references`)."""
+    """A sample, named so that any process makes it again (`data.references`), and how it is played."""
 
     sample: str
+    detector: str = "auto"
+    chat: str = "actfer"
+    max_turns: int = 6
+
+    def begin(self) -> ChatEpisode:
+        """Return a new episode of the task; those of a process share one detection."""
+        chat = ChatConfig(preset=self.chat)
+        limits = EpisodeConfig(max_turns=self.max_turns)
+        return ChatEpisode(sample_of(self.sample), _tools(self.detector, chat), chat, limits)
 
 
 class FaceTaskConfig(vf.TaskConfig):
@@ -43,10 +54,68 @@ class FaceTaskConfig(vf.TaskConfig):
 
     variant: str = "full"
     """Variant of UC-GRPO."""
+    tools: bool = False
+    """Serve the tools to a harness of verifiers' own, such as null; `FaceHarness` needs no server."""
+
+
+class FaceToolset(vf.Toolset[vf.ToolsetConfig, vf.State]):
+    """The two tools as an MCP server of one attempt, for harnesses of verifiers' own; results are pictures and text."""
+
+    TOOL_PREFIX = None
+
+    async def setup_task(self, task: FaceTaskData) -> None:
+        """Begin the task's episode."""
+        self._episode = task.begin()
+
+    @vf.tool
+    async def detect_align(self):  # type: ignore[no-untyped-def]
+        """Find the face, bring it upright and to size, and get its four facial regions."""
+        return self._play("detect_align", {})
+
+    @vf.tool
+    async def zoom_in(self, regions: list[str] | None = None, boxes: list[list[float]] | None = None):  # type: ignore[no-untyped-def]
+        """Magnify parts of the aligned face in their native detail.
+
+        Regions are forehead-eyebrow, eye-periorbital, nose, mouth-chin; boxes are [x1, y1, x2, y2] on the aligned face,
+        in the coordinates that the instructions name. One picture comes back for each.
+        """
+        given = {"regions": regions, "boxes": boxes}
+        return self._play("zoom_in", {name: value for name, value in given.items() if value is not None})
+
+    def _play(self, name: str, arguments: dict[str, Any]) -> list[Any]:
+        from mcp.types import ImageContent, TextContent
+
+        if self._episode.done:
+            return [TextContent(type="text", text="the episode is over")]
+        step = self._episode.step(None, [{"id": "call", "function": {"name": name, "arguments": arguments}}])
+        codes = [data_url(picture).partition(",")[2] for picture in step.images]
+        texts = [part["text"] for message in step.messages for part in message["content"] if part["type"] == "text"]
+        return [
+            *(ImageContent(type="image", data=code, mimeType="image/png") for code in codes),
+            *(TextContent(type="text", text=text) for text in texts),
+        ]
 
 
 class FaceTask(vf.Task[FaceTaskData, vf.State, FaceTaskConfig]):
     """One picture: rewarded as a group of one, until an env scores its group."""
+
+    @classmethod
+    def toolsets(cls, config: FaceTaskConfig) -> list[vf.Toolset]:
+        """Return the tools' server where the settings ask for it."""
+        return [FaceToolset(vf.ToolsetConfig())] if config.tools else []
+
+    @vf.stop
+    async def over(self, trace: vf.Trace) -> bool:
+        """Return whether the episode is over, for harnesses that do not play it themselves."""
+        return self.config.tools and _replayed(self.data, trace).done
+
+    async def finalize(self, trace: vf.Trace, runtime: vf.Runtime) -> None:
+        """Keep the record of an attempt that another harness has played: its turns are played again here."""
+        if self.config.tools and ROLLOUT not in trace.info:
+            episode = await asyncio.to_thread(_replayed, self.data, trace)
+            if not episode.done:
+                episode.stop("out_of_budget", f"verifiers stopped it: {trace.stop_condition}")
+            trace.info[ROLLOUT] = episode.rollout().to_dict()
 
     @vf.reward
     async def ucgrpo(self, trace: vf.Trace) -> float:
@@ -74,6 +143,12 @@ class FaceTasksetConfig(vf.TasksetConfig):
     """"train", "val" or "test"; None for all, and for data sets that have none."""
     n: int | None = None
     """Number of samples, from the first on; None is all."""
+    detector: str = "auto"
+    """A detector's spec."""
+    chat: str = "actfer"
+    """Preset of prompts and formats, one of `CHAT_PRESETS`."""
+    max_turns: int = Field(6, ge=1)
+    """Turns of an episode."""
 
 
 class FaceTaskset(vf.Taskset[FaceTask, FaceTasksetConfig]):
@@ -87,23 +162,20 @@ class FaceTaskset(vf.Taskset[FaceTask, FaceTasksetConfig]):
             one = samples[place]
             data = FaceTaskData(
                 id=one.id, name=one.id, prompt="Which facial expression does this picture show?",
-                sample=json.dumps(reference(one, samples)),
+                sample=json.dumps(reference(one, samples)), detector=config.detector, chat=config.chat,
+                max_turns=config.max_turns,
             )  # fmt: skip
+            if config.task.tools:  # other harnesses ask what the task says
+                episode = data.begin()
+                system, user = to_openai(episode.messages, episode.images)
+                data = data.model_copy(update={
+                    "system_prompt": system["content"],
+                    "prompt": [vf.UserMessage(content=content_to_parts(user["content"]))],
+                })  # fmt: skip
             yield FaceTask(data, config.task)
 
 
-class FaceHarnessConfig(vf.HarnessConfig):
-    """Settings of an episode."""
-
-    detector: str = "auto"
-    """A detector's spec."""
-    chat: str = "actfer"
-    """Preset of prompts and formats, one of `CHAT_PRESETS`."""
-    max_turns: int = Field(6, ge=1)
-    """Turns of an episode."""
-
-
-class FaceHarness(vf.Harness[FaceHarnessConfig]):
+class FaceHarness(vf.Harness[vf.HarnessConfig]):
     """The episode as verifiers' program: it runs in this process, and asks the model through verifiers' own endpoint.
 
     Tool results are pictures. A turn that cannot be read, an unknown tool or unreadable arguments cost a turn and are
@@ -122,13 +194,7 @@ class FaceHarness(vf.Harness[FaceHarnessConfig]):
         Returns:
             Success once the episode is over or one of verifiers' limits has ended it; else what the endpoint said.
         """
-        config, chat = self.config, ChatConfig(preset=self.config.chat)
-
-        def begin() -> ChatEpisode:
-            limits = EpisodeConfig(max_turns=config.max_turns)
-            return ChatEpisode(sample_of(data.sample), _tools(config.detector, chat), chat, limits)
-
-        episode = await asyncio.to_thread(begin)
+        episode = await asyncio.to_thread(data.begin)
         headers = {"Authorization": f"Bearer {secret}"}
         async with httpx.AsyncClient(timeout=None, headers=headers, trust_env=False) as client:
             while not episode.done:
@@ -198,6 +264,19 @@ def rollout_of(trace: vf.Trace) -> Rollout:
     if kept is None:
         raise DataError(f"trace {short(trace.id)} has no episode: play it with the harness actfer_verifiers")
     return Rollout.from_dict(kept)
+
+
+def _replayed(data: FaceTaskData, trace: vf.Trace) -> ChatEpisode:
+    """Return the episode after the turns of a trace that another harness has made."""
+    episode = data.begin()
+    for message in trace.assistant_messages:
+        if not episode.done:
+            calls = [
+                {"id": call.id, "function": {"name": call.name, "arguments": call.arguments}}
+                for call in message.tool_calls or ()
+            ]
+            episode.step(message.content, calls, reasoning=message.reasoning_content)
+    return episode
 
 
 @lru_cache(maxsize=4)

@@ -27,9 +27,25 @@ NUMBER = [one.id for one in FACES].index(SAMPLE.id)
 
 
 class Scripted(Server):
-    """A server whose n-th conversation follows the n-th script."""
+    """A server whose n-th conversation follows the n-th script; it can stream."""
 
     scripts: tuple = ()
+
+    def reply(self, body, key):
+        status, answer = super().reply(body, key)
+        if status != 200 or not body.get("stream"):
+            return status, answer
+        message = answer["choices"][0]["message"]
+        calls = [{"index": place, **call} for place, call in enumerate(message.get("tool_calls", ()))]
+        delta = {"role": "assistant", "content": message["content"], **({"tool_calls": calls} if calls else {})}
+        head = {"id": "x", "object": "chat.completion.chunk", "created": 0, "model": body["model"]}
+        chunks = [
+            {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]},
+            {**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls" if calls else "stop"}]},
+            {**head, "choices": [], "usage": answer["usage"]},
+        ]
+        lines = [f"data: {json.dumps(one)}\n\n" for one in chunks]
+        return 200, "".join([*lines, "data: [DONE]\n\n"]).encode()
 
     def message(self, turn):
         begun = sum(all(one["role"] != "assistant" for one in body["messages"]) for body in self.requests)
@@ -40,7 +56,7 @@ class Scripted(Server):
 
 def episode_of(server, number=NUMBER, **env):
     """Play one task with verifiers' engine; return the environment and the finished episode."""
-    settings = {"taskset": {"id": "actfer_verifiers", "n": len(FACES)}, **env}
+    settings = {**env, "taskset": {"id": "actfer_verifiers", "n": len(FACES), **env.get("taskset", {})}}
     made = load_environment(resolve_env_config(settings))
     context = ModelContext(model="m", client=EvalClientConfig(base_url=server.url, api_key_var="NONE"))
 
@@ -150,3 +166,14 @@ def test_the_taskset_is_that_of_the_data_set():
     trace = vf.Trace.model_construct(id="x", info={})
     with pytest.raises(DataError, match="has no episode"):
         rollout_of(trace)
+
+
+@pytest.mark.slow  # verifiers installs what its own program needs
+def test_another_harness_plays_the_same_by_the_tools_server():
+    agent = {"runtime": SubprocessConfig().model_dump(), "harness": {"id": "null"}}
+    with scripted(LOOKED) as server:
+        _, episode = episode_of(server, agent=agent, taskset={"task": {"tools": True}})
+    assert episode.ok, [trace.errors for trace in episode.traces]
+    (trace,) = episode.traces
+    terms = {name: trace.metrics[f"ucgrpo_{name}"] for name in ("task", "structure", "utility", "quality")}
+    assert digest(rollout_of(trace), pictures(trace), {**terms, "total": trace.reward}) == digest(*of_chat())
