@@ -292,3 +292,7 @@ def _scorer(variant: str) -> UCGRPO:
 
 def _offered(episode: ChatEpisode) -> dict[str, Any]:
     return {"tools": episode.tools} if episode.tools else {}
+
+
+if __name__ == "__main__":  # as verifiers starts the tools' server
+    FaceToolset.run()
