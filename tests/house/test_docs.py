@@ -85,7 +85,8 @@ def check_words(words):
     elif head == "python":
         assert rest[0] == "-m" or (ROOT / rest[0]).exists()
     else:
-        assert head in ("pytest", "pre-commit", "ray", "docker", "openenv", "inspect", "vf-eval") or (ROOT / head).exists()
+        others = ("pytest", "pre-commit", "ray", "docker", "openenv", "inspect", "vf-eval")
+        assert head in others or (ROOT / head).exists()
 
 
 @pytest.mark.parametrize("page", PAGES)
