@@ -10,7 +10,8 @@ from actfer_env.errors import ActFERError, DataError
 
 PACKAGES = {
     "gymnasium": "core", "numpy": "core", "opencv-python": "core", "scikit-image": "core", "pillow": "core",
-    "mcp": "mcp", "trl": "trl", "peft": "trl", "trackio": "trackio",
+    "mcp": "mcp", "openenv": "openenv", "inspect-ai": "inspect", "verifiers": "verifiers", "trl": "trl", "peft": "trl",
+    "trackio": "trackio",
     "mtcnn": "core", "insightface": "insightface", "onnxruntime": "insightface", "torch": "torch",
     "matplotlib": "torch", "tensorboard": "torch", "stable-baselines3": "sb3", "transformers": "vlm", "openai": "api",
     "pyarrow": "verl", "verl": "verl", "imagehash": "data", "datasets": "data",
@@ -20,7 +21,7 @@ PACKAGES = {
 
 _MODULES = {"cv2": "opencv-python", "skimage": "scikit-image", "PIL": "pillow", "sklearn": "scikit-learn",
             "rouge_score": "rouge-score", "stable_baselines3": "stable-baselines3",
-            "sb3_contrib": "sb3-contrib"}  # fmt: skip
+            "sb3_contrib": "sb3-contrib", "inspect_ai": "inspect-ai"}  # fmt: skip
 _EXTRAS = {**PACKAGES, "sb3-contrib": "sb3", "onnx": "insightface"}
 _OPENCV = {"libGL.": "libgl1", "libgthread-": "libglib2.0-0", "libglib-": "libglib2.0-0", "libSM.": "libsm6",
            "libXext.": "libxext6", "libXrender.": "libxrender1"}  # fmt: skip

@@ -220,7 +220,7 @@ class GroupVectorEnv(gym.vector.VectorEnv[Observations, Any, NDArray[Any]]):
         info |= {f"_{name}": played.copy() for name in told}
 
         # The groups whose last member is done are scored; `index` are the rows of their members.
-        index = (np.array(turn.over, int)[:, None] * self.group_size + np.arange(self.group_size)).ravel()
+        index = self._rows(turn.over)
         if turn.over:
             if getattr(self.scorer, "grounded", False):
                 turn.rollouts = [ground(one, self.dataset[self.dataset.find(one.sample_id)], self.tools)
@@ -371,6 +371,10 @@ class GroupVectorEnv(gym.vector.VectorEnv[Observations, Any, NDArray[Any]]):
         if self.render_mode is not None:
             for i in index:
                 self._shown[i] = None
+
+    def _rows(self, groups: Sequence[int]) -> NDArray[np.intp]:
+        """Return the rows of the members of some groups, in order."""
+        return (np.array(groups, np.intp)[:, None] * self.group_size + np.arange(self.group_size)).ravel()
 
     def _some(self, name: str, index: Any, values: Any, dtype: type = float) -> dict[str, NDArray[Any]]:
         """Return the info that some members have, as gymnasium writes it: values by member, and where there is one.

@@ -76,7 +76,7 @@ app.command(name="eval")(evaluate.evaluate_)
 app.command()(gate.gate)
 app.command()(results.compare)
 app.command()(results.export)
-for command in (train.train, train.ablate, inspect.inspect, serve.mcp, info.envs, info.doctor):
+for command in (train.train, train.ablate, inspect.inspect, serve.mcp, serve.openenv, info.envs, info.doctor):
     app.command()(command)
 
 data_app = typer.Typer(help="Data sets.", no_args_is_help=True, rich_markup_mode=None)

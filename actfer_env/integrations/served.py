@@ -201,6 +201,26 @@ class FaceService:
             raise ServiceError(_without_episode(reply).told["message"])
         return _without_episode(reply)
 
+    def start(
+        self, path: str | None = None, sample: str | None = None, group: str | None = None, seed: int | None = None
+    ) -> ChatEpisode:
+        """Return a new episode as `open` does, for a server that keeps its clients' episodes apart itself.
+
+        Raises:
+            ImageError: the picture cannot be read.
+            DataError: there is no such sample.
+            ServiceError: both or neither are given.
+        """
+        if (path is None) == (sample is None):
+            raise ServiceError("give either path or sample")
+        if path is not None:
+            chosen = self._sample(path)
+        elif self.dataset is None:
+            raise ServiceError("there is no data set here: give a path")
+        else:
+            chosen = self.dataset[self.dataset.find(str(sample))]
+        return ChatEpisode(chosen, self.tools, self.chat, self.episode_config, group_id=group, seed=seed)
+
     def open(self, path: str | None = None, sample: str | None = None, group: str | None = None) -> Reply:
         """Open an episode on a picture, or on a sample of the data set.
 
@@ -217,15 +237,7 @@ class FaceService:
             DataError: there is no such sample.
             ServiceError: both or neither are given, or too many episodes are open.
         """
-        if (path is None) == (sample is None):
-            raise ServiceError("give either path or sample")
-        if path is not None:
-            chosen = self._sample(path)
-        elif self.dataset is None:
-            raise ServiceError("there is no data set here: give a path")
-        else:
-            chosen = self.dataset[self.dataset.find(str(sample))]
-        episode = ChatEpisode(chosen, self.tools, self.chat, self.episode_config, group_id=group)
+        episode = self.start(path, sample, group)
         handle, now = secrets.token_urlsafe(12), time.monotonic()
         with self._lock:
             old = [key for key, one in self._episodes.items() if now - one.used > self.config.idle_seconds]
@@ -276,11 +288,21 @@ class FaceService:
             rollout = one.rollout
         with self._lock:
             self._episodes.pop(episode, None)
+        return Reply(self.scored(rollout))
+
+    def scored(self, rollout: Rollout) -> dict[str, Any]:
+        """Return the reward of a finished episode as a group of one, term by term, and its target, as JSON values."""
         scores = self.scorer.score([rollout])
         aus = None if rollout.aus is None else sorted(rollout.aus)
         told = {"reward": scores.terms(0), "correct": rollout.correct, "truncated": rollout.truncated,
                 "target": {"emotion": rollout.emotion, "aus": aus}}  # fmt: skip
-        return Reply({**told, "why": self.scorer.explain([rollout], scores, 0)})
+        return {**told, "why": self.scorer.explain([rollout], scores, 0)}
+
+    def keep(self, rollout: Rollout) -> None:
+        """Keep the record of a finished episode in the service's folder, if it has one."""
+        if self._journal is not None:
+            with self._lock:
+                self._journal.append(rollout.to_dict())
 
     def _read_labels(self) -> dict[str, Sample]:
         """Return the labelled pictures of the roots by path; the first root's win."""
@@ -340,9 +362,7 @@ class FaceService:
         """Add where the episode stands to a reply, and keep the record of one that is over."""
         if one.episode.done and one.rollout is None:
             rollout = one.episode.rollout()
-            if self._journal is not None:
-                with self._lock:
-                    self._journal.append(rollout.to_dict())
+            self.keep(rollout)
             one.rollout = rollout
         return Reply({**reply.told, **self._state(one.episode)}, reply.pictures)
 

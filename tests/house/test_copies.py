@@ -162,7 +162,7 @@ def configurations():
         if not module.name.startswith(("actfer_env.verl_plugin", "actfer_env.__main__")):
             try:
                 members = vars(importlib.import_module(module.name)).values()
-            except ImportError:  # an extra is not installed
+            except (ImportError, errors.DataError):  # an extra is not installed
                 continue
             found |= {one for one in members if isinstance(one, type) and dataclasses.is_dataclass(one)}
     missing = dataclasses.MISSING
