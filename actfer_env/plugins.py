@@ -129,10 +129,10 @@ class Registry(Mapping[str, T], Generic[T]):
         """Return the number of names."""
         return sum(1 for _ in self)
 
-    def _points(self, **only: str) -> Iterable[EntryPoint]:
+    def _points(self, name: str | None = None) -> Iterable[EntryPoint]:
         from importlib.metadata import entry_points  # it brings the modules of mail, which most starts do not need
 
-        return entry_points(group=self.group, **only)
+        return entry_points(group=self.group) if name is None else entry_points(group=self.group, name=name)
 
     def _unpack(self, name: str) -> None:
         """Rebuild what another process has sent."""

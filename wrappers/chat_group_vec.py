@@ -112,7 +112,7 @@ class ChatGroupVectorEnv(GroupVectorEnv):
             raise ValueError(f"{len(actions)} actions for {self.num_envs} environments: give one for each")
         return list(actions)
 
-    def _batch(self) -> Observations:
+    def _observe(self) -> Observations:
         arrays = self._block.arrays
         batch = {key: values.copy() if self.copy else values for key, values in arrays.items() if key != "text"}
         return {"text": tuple(arrays["text"]), **batch}

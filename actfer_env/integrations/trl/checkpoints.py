@@ -33,7 +33,7 @@ def replay_order(loader: Any, steps: int, accumulated: int) -> None:
         steps: Updates that are done.
         accumulated: Batches of an update.
     """
-    sampler = getattr(getattr(loader, "batch_sampler", None), "sampler", None)
+    sampler: Any = getattr(getattr(loader, "batch_sampler", None), "sampler", None)
     if getattr(sampler, "generator", None) is None:
         return
     for _ in range(steps // max(-(-len(loader) // accumulated), 1)):
