@@ -179,7 +179,9 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
     if endpoint is None:
         with needs("vlm"):
             from actfer_env.agents.qwen.agent import QwenVLAgent, SamplingConfig
+            from actfer_env.agents.qwen.fast_vision import use_fast_vision
 
+            use_fast_vision()  # on a CPU, several times as fast
             sampling = SamplingConfig(max_new_tokens, temperature, seed=seed)
             chatter: Any = QwenVLAgent(
                 model, device=device, dtype=dtype, sampling=sampling, batch_size=batch, max_pixels=max_pixels
