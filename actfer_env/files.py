@@ -2,6 +2,8 @@
 
 Every file gets the mode that the process's umask asks for. A draft lies beside its place until it is whole and on the
 disk, is then renamed, and is removed where that fails. A link is followed: what it points at is replaced.
+
+Longer than 400 lines: nothing else in the package may know this.
 """
 
 from __future__ import annotations
@@ -13,10 +15,12 @@ import os
 import platform
 import re
 import shutil
+import stat
 import tempfile
 import uuid
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -72,7 +76,7 @@ def draft_file(path: PathLike, *, replace: bool = True) -> Iterator[Path]:
         if place.exists() and not place.is_file():  # never rename over a folder or a device
             raise OSError(errno.EISDIR if place.is_dir() else errno.EEXIST, "not a regular file", str(place))
         with _made(place.parent):
-            draft.open("xb").close()  # the umask decides on the mode
+            _in_folder(place.parent, lambda: draft.open("xb").close())  # the umask decides on the mode
             mode = draft.stat().st_mode
             try:
                 yield draft
@@ -99,7 +103,7 @@ def draft_folder(path: PathLike, *, replace: bool = False) -> Iterator[Path]:
     draft = _beside(place)
     sweep(place.parent)
     with _refusing(place, draft), _made(place.parent):
-        draft.mkdir()
+        _in_folder(place.parent, draft.mkdir)
         mode = draft.stat().st_mode & 0o666
         try:
             yield draft
@@ -121,7 +125,7 @@ def draft_files(folder: PathLike) -> Iterator[Path]:
     place = _real(folder)
     draft = place / _beside(place).name
     with _refusing(place, draft), _made(place):
-        draft.mkdir()
+        _in_folder(place, draft.mkdir)
         mode = draft.stat().st_mode & 0o666
         try:
             yield draft
@@ -145,7 +149,8 @@ def append_line(path: PathLike, line: str, *, sync: bool = True) -> None:
         DataError: the file cannot be written.
     """
     place = Path(path)
-    with _refusing(place, place), _made(place.parent), place.open("ab", buffering=0) as handle:
+    opening = partial(place.open, "ab", buffering=0)
+    with _refusing(place, place), _made(place.parent), _in_folder(place.parent, opening) as handle:
         before = handle.tell()
         try:
             rest = memoryview(line.encode("utf-8", "backslashreplace") + b"\n")
@@ -256,7 +261,8 @@ def check_writable(folder: PathLike) -> None:
         DataError: the folder cannot be made or written.
     """
     place = Path(folder)
-    with _refusing(place, place), _made(place, keep=False), tempfile.TemporaryFile(dir=place) as probe:
+    opening = partial(tempfile.TemporaryFile, dir=place)
+    with _refusing(place, place), _made(place, keep=False), _in_folder(place, opening) as probe:
         probe.write(b"0")
 
 
@@ -306,13 +312,35 @@ def _made(folder: Path, keep: bool = True) -> Iterator[None]:
     """Make a folder and those above it; those that were made and stay empty go again if the block fails."""
     missing = [one for one in (folder, *folder.parents) if not one.exists()]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        _make(folder)
         yield
     except BaseException:
         _remove_empty(missing)
         raise
     if not keep:
         _remove_empty(missing)
+
+
+def _in_folder(folder: Path, make: Callable[[], T]) -> T:
+    """Put something into a folder; again where another thread or process, which made it to try it, took it away."""
+    for _ in range(_RACES):
+        with suppress(FileNotFoundError):
+            return make()
+        _make(folder)
+    return make()
+
+
+def _make(folder: Path) -> None:
+    """Make a folder and those above it, though others may take them away while they are empty."""
+    for _ in range(_RACES):
+        with suppress(FileNotFoundError):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                return
+            except FileExistsError:
+                if not stat.S_ISDIR(folder.stat().st_mode):
+                    raise
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def _remove_empty(folders: list[Path]) -> None:

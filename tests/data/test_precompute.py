@@ -193,7 +193,7 @@ def test_a_broken_picture_is_one_line_and_the_rest_is_done(tmp_path: Path) -> No
     assert done.returncode == 0 and "1 detected (0 without a face), 3 known before" in done.stdout
     done = actfer("rollout", folder, "--detector", f"cached-only:{tmp_path / 'faces'}", "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    done = actfer("rollout", folder, "--detector", f"cached:{tmp_path}", "--out", tmp_path / "out")
+    done = actfer("rollout", folder, "--detector", f"cached:{tmp_path}", "--out", tmp_path / "other")
     assert done.returncode == 1 and "holds no detections" in done.stderr
 
 

@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -271,3 +272,35 @@ def test_a_path_without_a_home_is_named(monkeypatch):
 def test_bytes_are_written_as_they_are(tmp_path):
     write_bytes_atomic(tmp_path / "a", b"\r\n\x00")
     assert (tmp_path / "a").read_bytes() == b"\r\n\x00"
+
+
+def test_folders_that_others_try_and_take_away_do_not_lose_a_file(tmp_path):
+    """A thread that only tries a folder removes it again while it is empty; one that writes must not fail for that."""
+    faults, stop = [], threading.Event()
+
+    def trying():
+        while not stop.is_set():
+            check_writable(tmp_path / "kept")
+
+    def writing(number):
+        try:
+            for turn in range(150):
+                place = tmp_path / "kept" / f"{number}"
+                for write in (write_text_atomic, append_line):
+                    write(place, str(turn))
+                    place.unlink()
+                    with suppress(OSError):  # another's file is in it
+                        place.parent.rmdir()
+        except DataError as error:
+            faults.append(error)
+
+    triers = [threading.Thread(target=trying) for _ in range(2)]
+    writers = [threading.Thread(target=writing, args=(number,)) for number in range(3)]
+    for one in (*triers, *writers):
+        one.start()
+    for one in writers:
+        one.join()
+    stop.set()
+    for one in triers:
+        one.join()
+    assert not faults

@@ -23,6 +23,7 @@ DYNAMIC = {
     "agents.registry": "the module of an agent of others, as in module:Class",
     "agents.toolkits": "the package of a toolkit, by its class's own name for it",
     "agents.qwen.torchvision_guard": "torchvision, whose faulty build must not end the program",
+    "integrations.openenv": "modules beside it, so that OpenEnv is loaded only when it is asked for",
     "verl_plugin.beside_trl": "two modules of TRL, of which one may be absent",
 }
 """Modules that import by a name at run time -> what they import."""

@@ -48,6 +48,8 @@ NAMED_IN = {
     "actfer_env/curate/views.py": "keeps what these two tools show",
     "actfer_env/integrations/mcp.py": "offers the two by name to clients",
     "actfer_env/integrations/served.py": "offers the two by name to clients",
+    "actfer_env/integrations/openenv/environment.py": "offers the two as buttons of its page",
+    "actfer_env/integrations/verifiers.py": "offers the two by name to clients",
     "actfer_env/integrations/trl/turns.py": "a turn that cannot be read travels under a name that TRL knows",
 }
 
