@@ -26,7 +26,7 @@ export FACES="${FACES:-5000}" RL="${RL:-400}" VISION_STEPS="${VISION_STEPS:-600}
 epochs="${EPOCHS:-5}" want_format=0.95 want_accuracy=0.5
 if [ -n "${FAST:-}" ]; then
   export SIZE="${SIZE:-tiny}"   # learns the format, and not to read: that needs the minutes of the whole form
-  FACES=300 RL=32 VISION_STEPS=30 epochs="${EPOCHS:-18}" steps="${STEPS:-2}" test="${TEST:-64}" gate="${GATE:-12}" want_format=0.9 want_accuracy=0
+  FACES=300 RL=32 VISION_STEPS=30 epochs="${EPOCHS:-18}" steps="${STEPS:-2}" test="${TEST:-64}" gate="${GATE:-4}" want_format=0.9 want_accuracy=0
 fi
 unset PYTHONDONTWRITEBYTECODE   # many processes start, and each would compile what it imports anew
 
