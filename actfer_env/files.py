@@ -261,8 +261,10 @@ def check_writable(folder: PathLike) -> None:
         DataError: the folder cannot be made or written.
     """
     place = Path(folder)
-    opening = partial(tempfile.TemporaryFile, dir=place)
-    with _refusing(place, place), _made(place, keep=False), _in_folder(place, opening) as probe:
+    with (
+        _refusing(place, place), _made(place, keep=False),
+        _in_folder(place, lambda: tempfile.TemporaryFile(dir=place)) as probe,
+    ):  # fmt: skip
         probe.write(b"0")
 
 
