@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,15 +24,13 @@ from actfer_env.cli.options import (
     TargetArgument,
     ToolsOption,
     au_set_of,
+    field_values,
     open_dataset,
     tools_of,
 )
 from actfer_env.cli.output import complain, console, follow, progress_bar, say
-from actfer_env.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from actfer_env.data.check import CheckReport
 
 
@@ -74,7 +72,7 @@ def data_check(
 
     config = CheckConfig(pictures, distance, number, workers)
     with progress_bar() as progress:
-        report = check_dataset(name, root, config, option_values(options or ()), follow(progress))
+        report = check_dataset(name, root, config, field_values(options or [], "--option"), follow(progress))
     if as_json:
         say(json.dumps(report.to_dict(), indent=2))
     elif [finding.kind for finding in report.findings] == ["cannot be loaded"]:
@@ -83,20 +81,6 @@ def data_check(
         _print_report(report)
     if not report.ok:
         raise typer.Exit(1)
-
-
-def option_values(given: Sequence[str]) -> dict[str, Any]:
-    """Read NAME=VALUE of a loader's options; a value that is JSON is taken as such, any other as text."""
-    found: dict[str, Any] = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise DataError(f"--option {text!r} must be NAME=VALUE, such as classes=7")
-        try:
-            found[name] = json.loads(value)
-        except ValueError:
-            found[name] = value
-    return found
 
 
 def _print_report(report: CheckReport) -> None:
