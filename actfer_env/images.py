@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFont, UnidentifiedImageError, features
+from PIL import Image, UnidentifiedImageError, features
 from PIL.PngImagePlugin import PngInfo
 
 from actfer_env.errors import ImageError
@@ -331,4 +331,6 @@ def font(size: int) -> Any:
     Args:
         size: Height of the letters, pixels.
     """
+    from PIL import ImageFont  # it brings a library of its own, which few starts need
+
     return ImageFont.load_default(size)

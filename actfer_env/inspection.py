@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -23,6 +24,7 @@ from actfer_env.envs.panel import Panel
 from actfer_env.episode import Episode
 from actfer_env.errors import ActFERError, DataError
 from actfer_env.images import RGB, save_png
+from actfer_env.plugins import parallel
 from actfer_env.tools import Face, FaceTools, ZoomConfig
 from actfer_env.tools.align import DEFAULT_SIZE, FaceChoice
 from actfer_env.tools.detectors import LANDMARKS, Detector, make_detector
@@ -227,13 +229,7 @@ def inspect_all(paths: Sequence[Path], config: InspectConfig | None = None, *, w
     config = config or InspectConfig()
     _detector(config.detector)  # fails before any work
     names = picture_names(paths, config.out if config.writes else None)
-    if workers <= 1:
-        yield from map(_inspect, paths, names, [config] * len(paths))
-        return
-    from joblib import Parallel, delayed
-
-    jobs = (delayed(_inspect)(path, name, config) for path, name in zip(paths, names, strict=True))
-    yield from Parallel(workers, return_as="generator", batch_size=1)(jobs)
+    yield from parallel(_inspect, zip(paths, names, repeat(config)), workers, batch_size=1)
 
 
 def flat(record: dict[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ import re
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from types import ModuleType
@@ -253,6 +253,26 @@ class Carrying:
         if os.getpid() != self._home:
             _receive(self._luggage)
         return self._function(*args, **kwargs)
+
+
+def parallel(
+    function: Callable[..., T], arguments: Iterable[Sequence[Any]], workers: int, **options: Any
+) -> Iterator[T]:
+    """Yield what a function returns for each of some arguments, in their order, from processes that know what is
+    registered here.
+
+    Args:
+        function: Function or `partial` that can be pickled.
+        arguments: Its positional arguments, one sequence a call; taken a few calls ahead.
+        workers: Processes; 1 calls it here.
+        options: Further arguments of `joblib.Parallel`.
+    """
+    from joblib import Parallel, delayed
+
+    make = delayed(Carrying(function))
+    # loky takes pictures that a process has mapped for a leak, and starts a fresh one: nothing is lost by it
+    warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
+    yield from Parallel(workers, return_as="generator", **options)(make(*some) for some in arguments)
 
 
 def _names() -> list[str]:

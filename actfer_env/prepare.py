@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from actfer_env.errors import DataError
 from actfer_env.files import draft_folder
 from actfer_env.identity import digest
-from actfer_env.plugins import Carrying
+from actfer_env.plugins import parallel
 from actfer_env.progress import Watch
 
 T = TypeVar("T")
@@ -77,12 +77,10 @@ def in_processes(
         watch: Called with the phase, how many samples are done, and how many there are.
         phase: Name of the work for `watch`.
     """
-    from joblib import Parallel, delayed
-
     chunks = [range(start, min(start + _CHUNK, n)) for start in range(0, n, _CHUNK)]
-    some = delayed(Carrying(partial(_single_threaded, make)))
+    count = min(workers or os.cpu_count() or 1, len(chunks))
     made: list[T] = []
-    for part in Parallel(min(workers or os.cpu_count() or 1, len(chunks)), return_as="generator")(map(some, chunks)):
+    for part in parallel(partial(_single_threaded, make), ((chunk,) for chunk in chunks), count):
         made += part
         if watch is not None:
             watch(phase, len(made), n, {})

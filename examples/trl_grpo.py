@@ -6,7 +6,6 @@ The same command goes on from the last checkpoint in --out, with the same EMA.
 """
 
 import argparse
-from functools import partial
 from pathlib import Path
 
 import transformers
@@ -16,7 +15,7 @@ from actfer_env.agents.qwen.tiny import BRIEF_CHAT, TINY_QWEN, build
 from actfer_env.agents.qwen.torchvision_guard import guard
 from actfer_env.chat import ChatConfig
 from actfer_env.data import load_dataset
-from actfer_env.integrations.trl import FaceEnv, UCGRPOReward, forbidden_tokens, last_checkpoint, read_turns, rows
+from actfer_env.integrations.trl import UCGRPOReward, environments, forbidden_tokens, last_checkpoint, read_turns, rows
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--model", help="default: Qwen/Qwen3-VL-4B-Instruct, with --tiny one that knows nothing")
@@ -26,6 +25,7 @@ parser.add_argument("--out", type=Path, default=Path("actfer-trl"))
 parser.add_argument("--steps", type=int, default=200)
 parser.add_argument("--lora", action="store_true", help="train adapters; needs peft")
 parser.add_argument("--vllm", action="store_true", help="sample with vLLM in the same process")
+parser.add_argument("--openenv", metavar="URL", help="episodes are played by a server of `actfer openenv`")
 parser.add_argument("--tiny", action="store_true", help="small sizes and brief conversations, on the CPU")
 options = parser.parse_args()
 
@@ -54,6 +54,6 @@ reward = UCGRPOReward(options.variant, returns="advantage", out=options.out / "r
 data = rows(options.data or load_dataset("synthetic", split="train", n=8 if tiny else 2000), chat)
 trainer = trl.GRPOTrainer(
     model, reward_funcs=reward, args=args, train_dataset=data, processing_class=processor, peft_config=peft_config,
-    environment_factory=partial(FaceEnv, chat=chat), callbacks=[reward.callback()],
+    environment_factory=environments(chat, options.openenv), callbacks=[reward.callback()],
 )  # fmt: skip
 trainer.train(resume_from_checkpoint=last_checkpoint(options.out))

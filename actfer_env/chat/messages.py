@@ -128,6 +128,24 @@ def to_openai(
     return [{**message, "content": _content(message["content"])} for message in sent]
 
 
+def with_data_urls(messages: Sequence[Message], images: Sequence[RGB]) -> list[Message]:
+    """Return messages with their pictures as data URLs and in no other way changed, for a trainer's chat template.
+
+    Args:
+        messages: Messages of a `ChatEpisode`.
+        images: Its pictures.
+
+    Raises:
+        ValueError: placeholders and pictures differ in number.
+    """
+    _check(messages, images)
+    urls = ({"type": "image_url", "image_url": {"url": data_url(image)}} for image in images)
+    return [
+        {**message, "content": [next(urls) if part["type"] == "image" else part for part in _parts(message)]}
+        for message in messages
+    ]
+
+
 def without_reasoning(message: Message) -> Message:
     """Return a message without the reasoning that a server had cut out of it."""
     return {key: value for key, value in message.items() if key != "reasoning_content"}

@@ -10,6 +10,7 @@ import typer
 from actfer_env.cli.output import complain, console, follow, progress_bar, say
 from actfer_env.errors import AgentError, DataError
 from actfer_env.files import check_writable, new_folder
+from actfer_env.identity import refuse_other
 
 if TYPE_CHECKING:
     from actfer_env.data import Dataset
@@ -40,8 +41,23 @@ def gate(
     place = out or runs[0]
     if out is not None and out not in runs:
         check_writable(out)
+        _refuse_other_report(out, plays)
         write_plays(out, plays)
     report_gate(place, plays, quality)
+
+
+def _refuse_other_report(out: Path, plays: Plays) -> None:
+    """Refuse a folder that holds a run, or the gate report of other ones."""
+    from actfer_env.evaluation.gate.outcomes import holds_plays, read_plays
+    from actfer_env.evaluation.journal import SETTINGS
+    from actfer_env.evaluation.run import RUN_FILE
+
+    if (out / RUN_FILE).exists() or (out / SETTINGS).exists():
+        raise DataError(f"{out} holds a run of its own: choose another folder with --out")
+    if holds_plays(out):
+        kept = read_plays(out)
+        names = ("agents", "dataset", "settings")
+        refuse_other(out, "report", *({name: getattr(one, name) for name in names} for one in (kept, plays)))
 
 
 def play_agents(

@@ -140,33 +140,36 @@ def play(  # noqa: PLR0913, PLR0917  (each argument is an option of the command)
     """Inspect faces by keyboard: detect, zoom, answer; then see the reward. Writes what `actfer rollout` writes.
 
     One line a turn, also from a pipe: `printf 'd\\nz mouth\\na happiness 6 12\\n' | actfer play`. `q` stops; finished
-    episodes are kept.
+    episodes are kept, and the same command goes on with the next samples.
     """
     from actfer_env.agents.person import PersonAgent, StopPlayingError
     from actfer_env.evaluation.play import config_for, make_env, play_episode
-    from actfer_env.evaluation.run import finished_run
+    from actfer_env.evaluation.run import finished_run, read_run
     from actfer_env.rewards.explain import explain_rollout
 
     config = config_for(("person",), number=number, seed=seed, max_turns=max_turns, max_zooms=max_zooms,
                         image_size=image_size, reward=reward_of(fields), **_given(detector, au_set))  # fmt: skip
     dataset = open_dataset(target, split, skip_broken, empty_aus=empty_aus, preset=preset, number=number, root=root)
     check_writable(out)
-    check_kept(out, dataset, config)
+    rollouts: list[Rollout] = list(read_run(out).rollouts) if holds_run(out, dataset, config) else []
+    if earlier := len(rollouts):
+        say(f"{earlier} episodes of earlier sessions in {out} are kept")
     env = make_env(dataset, config, "human" if window else None)
     person = PersonAgent(env.action_space, config.au_set)
-    rollouts: list[Rollout] = []
-    chosen = np.random.default_rng(seed).choice(len(dataset), min(number, len(dataset)), replace=False)
+    order = np.random.default_rng(seed).permutation(len(dataset)).tolist()
     try:
-        for index in chosen.tolist():
-            options = {"sample": index, "group": dataset[index].id, "member": 0}
+        for episode in range(earlier, earlier + min(number, len(order))):
+            again, place = divmod(episode, len(order))
+            options = {"sample": order[place], "group": dataset[order[place]].id, "member": again}
             rollouts.append(play_episode(env, person, options, seed))
             run = finished_run(rollouts, dataset.arguments, config.settings(), config.reward)
             person.tell(rollouts[-1], explain_rollout(rollouts[-1], run.scores, len(rollouts) - 1, config.reward))
     except (StopPlayingError, KeyboardInterrupt):
-        say(f"stopped; {len(rollouts)} finished episodes are kept" if rollouts else "stopped")
+        done = len(rollouts) - earlier
+        say(f"stopped; {done} finished episodes are kept" if done else "stopped")
     finally:
         env.close()
-    if not rollouts:
+    if len(rollouts) == earlier:
         raise DataError("no episode was finished: nothing is written")
     _write(run, dataset, out)
 
@@ -314,12 +317,17 @@ def _write(run: Run, dataset: Dataset, out: Path, embed: bool = False) -> None:
     say(f"rollouts: {out / 'rollouts.jsonl'}\nreport:   {path}")
 
 
-def check_kept(out: Path, dataset: Dataset, config: RolloutConfig) -> None:
-    """Say so when the same run is played anew into its folder; refuse a folder of another run, or of an evaluation."""
+def holds_run(out: Path, dataset: Dataset, config: RolloutConfig) -> bool:
+    """True if a folder holds a run of these settings; one of another run, or of an evaluation, is refused."""
     from actfer_env.evaluation.journal import SETTINGS
     from actfer_env.evaluation.run import refuse_other_run
 
     if (out / SETTINGS).exists():
         raise DataError(f"{out} holds an evaluation: choose another folder with --out")
-    if refuse_other_run(out, dataset.arguments, config.settings()):
+    return refuse_other_run(out, dataset.arguments, config.settings())
+
+
+def check_kept(out: Path, dataset: Dataset, config: RolloutConfig) -> None:
+    """Say so when the same run is played anew into its folder; refuse a folder of another run, or of an evaluation."""
+    if holds_run(out, dataset, config):
         say(f"the earlier run in {out} will be replaced")

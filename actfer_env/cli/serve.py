@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from actfer_env.cli.options import SplitOption
+from actfer_env.cli.options import ChatOption, SplitOption, chat_fields
 from actfer_env.cli.output import complain
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def mcp(  # noqa: PLR0913, PLR0917  (each argument is an option of the command)
     host: Annotated[str, typer.Option(help="Address to listen on, with --http.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on, with --http.")] = 8000,
     out: Out = None,
+    chat: ChatOption = [],  # noqa: B006
     calls: Calls = 6000,
     episodes: Annotated[int, typer.Option(min=1, help="Episodes that may be open at a time.")] = 1000,
 ) -> None:
@@ -44,7 +45,7 @@ def mcp(  # noqa: PLR0913, PLR0917  (each argument is an option of the command)
     """
     from actfer_env.integrations.mcp import serve
 
-    service = _service(root, dataset, split, detector, out, calls, episodes)
+    service = _service(root, dataset, split, detector, out, chat, calls, episodes)
     if http:
         _say_where(host, f"http://{host}:{port}/mcp")
     serve(service, http, host, port)
@@ -61,6 +62,7 @@ def openenv(  # noqa: PLR0913, PLR0917  (each argument is an option of the comma
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
     web: Annotated[bool, typer.Option("--web", help="Serve a page at /web on which an episode can be played.")] = False,
     out: Out = None,
+    chat: ChatOption = [],  # noqa: B006
     calls: Calls = 6000,
     episodes: Annotated[int, typer.Option(min=1, help="Sessions that may be open at a time.")] = 1000,
 ) -> None:
@@ -68,7 +70,7 @@ def openenv(  # noqa: PLR0913, PLR0917  (each argument is an option of the comma
 
     Only files below the roots are read, no link is followed, and no network is used.
     """
-    service = _service(root, dataset, split, detector, out, calls, episodes)
+    service = _service(root, dataset, split, detector, out, chat, calls, episodes)
     from actfer_env.integrations.openenv import serve  # seconds, by what OpenEnv itself imports
 
     _say_where(host, f"http://{host}:{port}{'/web' * web}")
@@ -76,15 +78,17 @@ def openenv(  # noqa: PLR0913, PLR0917  (each argument is an option of the comma
 
 
 def _service(
-    root: list[Path] | None, dataset: str | None, split: str | None, detector: str, out: Path | None, calls: int,
-    episodes: int,
+    root: list[Path] | None, dataset: str | None, split: str | None, detector: str, out: Path | None, chat: list[str],
+    calls: int, episodes: int,
 ) -> FaceService:  # fmt: skip
+    from actfer_env.chat import ChatConfig
     from actfer_env.data import load_dataset
     from actfer_env.integrations.served import FaceService, ServiceConfig
 
+    talk = ChatConfig(**chat_fields(chat, ()))
     config = ServiceConfig(calls_per_minute=calls, max_episodes=episodes)
     samples = None if dataset is None else load_dataset(dataset, split=split)
-    service = FaceService(root or (), detector, config, samples, out=out)
+    service = FaceService(root or (), detector, config, samples, chat=talk, out=out)
     if service.unlabelled:
         complain(f"pictures have no labels here, so that their episodes score 0 for the task: {service.unlabelled}")
     return service

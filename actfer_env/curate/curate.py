@@ -27,7 +27,7 @@ from actfer_env.errors import DataError
 from actfer_env.files import check_writable, draft_file, sweep, write_text_atomic
 from actfer_env.identity import as_json, dataset_facts, detector_facts
 from actfer_env.packages import needs
-from actfer_env.plugins import Carrying
+from actfer_env.plugins import parallel
 from actfer_env.progress import Watch
 from actfer_env.sample import Dataset
 
@@ -169,21 +169,9 @@ def _processes(worker: Worker, todo: NDArray[np.int32], count: int) -> Iterator[
     if count == 1:
         yield from map(worker.outcome, todo.tolist())
         return
-    from joblib.externals.loky import get_reusable_executor
-
-    executor = get_reusable_executor(max_workers=count, timeout=300)
-    some = Carrying(partial(_outcomes, worker.dataset, worker.folder, worker.options))
-    waiting: deque[Any] = deque()
-    try:
-        for start in range(0, len(todo), _CHUNK):
-            waiting.append(executor.submit(some, todo[start : start + _CHUNK].tolist()))
-            if len(waiting) >= _AHEAD * count:
-                yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
-    finally:
-        for future in waiting:
-            future.cancel()
+    chunks = ((todo[start : start + _CHUNK].tolist(),) for start in range(0, len(todo), _CHUNK))
+    for part in parallel(partial(_outcomes, worker.dataset, worker.folder, worker.options), chunks, count):
+        yield from part
 
 
 _workers: dict[str, Worker] = {}

@@ -21,7 +21,7 @@ from actfer_env.bounds import bounded, check_fields
 from actfer_env.data.references import reference, sample_of
 from actfer_env.errors import DataError, DetectorError, ImageError
 from actfer_env.files import sweep
-from actfer_env.plugins import Carrying, changes
+from actfer_env.plugins import changes, parallel
 from actfer_env.progress import Watch
 from actfer_env.sample import Dataset, Sample
 from actfer_env.tools.detectors.base import Detector, make_detector
@@ -137,18 +137,14 @@ def _shards(dataset: Dataset, store: DetectionStore, count: int, config: Precomp
 def _parallel(
     shards: Sequence[NDArray[np.int32]], dataset: Dataset, store: DetectionStore, workers: int
 ) -> Iterator[Precomputed]:
-    from joblib import Parallel, delayed
-
-    make = delayed(Carrying(_make))
-
-    def jobs() -> Iterator[Any]:
+    def jobs() -> Iterator[tuple[Any, ...]]:
         for indices in shards:
             samples: list[Any] = [dataset[int(index)] for index in indices]
             if workers > 1:  # a reference travels to another process, a sample need not
                 samples = [reference(sample, dataset) for sample in samples]
-            yield make(samples, store)
+            yield samples, store
 
-    yield from Parallel(workers, return_as="generator")(jobs())
+    yield from parallel(_make, jobs(), workers)
 
 
 def _make(found: Sequence[Any], store: DetectionStore) -> Precomputed:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from actfer_env.errors import DataError
 from actfer_env.evaluation.intervals import PLUS_MINUS, Interval
 from actfer_env.files import check_writable, draft_file, write_text_atomic
 from actfer_env.packages import needs
-from actfer_env.plugins import Carrying
+from actfer_env.plugins import parallel
 from actfer_env.rewards import VARIANTS
 from actfer_env.rewards.other_papers import OTHER_REWARDS
 
@@ -83,7 +82,7 @@ def ablate(
         split_data(split, 0, base, cache, say, workers, data)
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in variants}
     for part in _phases(variants, seeds, baseline_seeds):
-        made = _in_processes(part, base, out, cache, workers)
+        made = parallel(_run, ((base, name, seed, out, cache) for name, seed in part), workers)
         for (name, seed), result in zip(part, made, strict=True):
             results[name].append(result)
             say(f"finished {name}, seed {seed}")
@@ -92,19 +91,6 @@ def ablate(
     if (out / f"{variants[0]}-0" / CHECKPOINT).exists():
         write_examples(_config(base, variants[0], 0), out / f"{variants[0]}-0", cache)
     return results
-
-
-def _in_processes(
-    part: Sequence[tuple[str, int]], base: SessionConfig, out: Path, cache: Path, workers: int
-) -> Iterator[dict[str, Any]]:
-    """Yield the results of some runs, in their order."""
-    from joblib import Parallel, delayed
-
-    make = delayed(Carrying(_run))
-    jobs = (make(base, name, seed, out, cache) for name, seed in part)
-    with warnings.catch_warnings():  # loky takes the mapped pictures for a leak, and starts a fresh process
-        warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
-        yield from Parallel(n_jobs=workers, return_as="generator")(jobs)
 
 
 def _check(variants: Sequence[str]) -> None:

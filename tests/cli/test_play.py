@@ -113,6 +113,24 @@ def test_the_command_records_and_shows_the_reward(tmp_path):
         assert text in done.stdout, text
 
 
+def test_the_same_command_goes_on_with_further_samples(tmp_path):
+    (tmp_path / "photos").mkdir()
+    for name in "ab":
+        Image.fromarray(np.full((64, 64, 3), 120, np.uint8)).save(tmp_path / "photos" / f"{name}.png")
+    words, found = ["play", str(tmp_path / "photos"), "--out", str(tmp_path / "out")], []
+    for session in range(3):
+        result = CliRunner().invoke(app, words, input=f"a {session + 1}\n")
+        assert result.exit_code == 0, result.output
+        assert (f"{session} episodes of earlier sessions" in result.output) is (session > 0)
+        run = read_run(tmp_path / "out")
+        found.append([(one.sample_id, one.member, one.predicted_emotion) for one in run.rollouts])
+        assert not run.mismatches()
+    assert found[1][:1] == found[0] and found[2][:2] == found[1]
+    assert len({name for name, _, _ in found[1]}) == 2 and found[2][2] == (found[0][0][0], 1, "sadness")
+    assert CliRunner().invoke(app, words, input="q\n").exit_code == 1  # stopped before an answer
+    assert len(read_run(tmp_path / "out").rollouts) == 3
+
+
 def test_nothing_is_written_where_nothing_was_finished(tmp_path):
     done = run("d\nq\n", tmp_path / "out")
     assert done.returncode == 1 and done.stderr == "actfer: no episode was finished: nothing is written\n"

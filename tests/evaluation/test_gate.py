@@ -207,6 +207,12 @@ def test_one_command_plays_and_another_makes_the_report_again(tmp_path):
     assert actfer("gate", out, out, "--quality", "task", "--out", again).returncode == 0
     assert json.loads((again / "gate.json").read_text())["stability"]["seeds"] == 2
     assert "report.html" not in (again / "gate.html").read_text()  # several runs have no report of their own
+    other, page = tmp_path / "other", (again / "gate.html").read_bytes()
+    assert actfer("rollout", "synthetic", "-n", "1", "--out", other).returncode == 0
+    for place, words in ((other, "holds a run of its own"), (again, "agents is ['full:truth'] (the report in")):
+        done = actfer("gate", out, "--out", place)
+        assert done.returncode == 1 and words in done.stderr and "choose another folder" in done.stderr, done.stderr
+    assert (again / "gate.html").read_bytes() == page and not (other / "gate.json").exists()
 
 
 def test_what_cannot_be_is_refused_in_one_line(tmp_path):

@@ -288,6 +288,11 @@ def write_plays(folder: str | os.PathLike[str], plays: Plays) -> None:
     write_text_atomic(place / HEAD, json.dumps(head, indent=1) + "\n")
 
 
+def holds_plays(folder: str | os.PathLike[str]) -> bool:
+    """True if a folder holds the passes of a gate report, whole or not."""
+    return (Path(folder) / FOLDER / HEAD).is_file()
+
+
 def read_plays(folder: str | os.PathLike[str]) -> Plays:
     """Read the passes of a run's folder.
 
@@ -295,7 +300,7 @@ def read_plays(folder: str | os.PathLike[str]) -> Plays:
         DataError: the folder has none, or they are broken or of a newer version.
     """
     place = Path(folder) / FOLDER
-    if not (place / HEAD).is_file():
+    if not holds_plays(folder):
         raise DataError(f"{folder} holds no passes of a gate report: play them with 'actfer eval ... --gate --out'")
     try:
         head = json.loads((place / HEAD).read_text(encoding="utf-8"))

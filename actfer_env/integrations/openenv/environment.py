@@ -14,7 +14,7 @@ from jinja2 import PackageLoader, StrictUndefined
 
 from actfer_env._version import __version__
 from actfer_env.chat import ChatEpisode, to_openai
-from actfer_env.chat.messages import Message, data_url
+from actfer_env.chat.messages import Message, data_url, with_data_urls
 from actfer_env.errors import short
 from actfer_env.facs import EMOTIONS
 from actfer_env.images import RGB
@@ -121,7 +121,7 @@ class FaceEnvironment(Environment[FaceAction, FaceObservation, FaceState]):
         self._episode: ChatEpisode | None = None
         self._scored: dict[str, Any] = {}
         self._id: str | None = None
-        self._steps = 0
+        self._steps, self._plain = 0, False
 
     def reset(self, seed: int | None = None, episode_id: str | None = None, **kwargs: Any) -> FaceObservation:
         """Begin an episode.
@@ -131,6 +131,8 @@ class FaceEnvironment(Environment[FaceAction, FaceObservation, FaceState]):
             episode_id: Name of the episode; default is a new one.
             kwargs: ``split`` and ``index`` of a task, or the ``sample``'s id in the data set, or the ``path`` of a
                 picture below the roots; without them one is drawn. ``group`` marks episodes that belong together.
+                ``plain=True`` leaves what tools say in messages of the role "tool", one for each call, as trainers
+                need it whose chat templates write the tags.
 
         Returns:
             The instructions, the question with its picture, and the tools.
@@ -140,9 +142,14 @@ class FaceEnvironment(Environment[FaceAction, FaceObservation, FaceState]):
             ImageError: the picture cannot be read.
             DataError: there is no such sample.
         """
-        unknown = sorted(set(kwargs) - {"split", "index", "sample", "path", "group"})
+        unknown = sorted(set(kwargs) - {"split", "index", "sample", "path", "group", "plain"})
         if unknown:
-            raise ServiceError(f"unknown argument {short(unknown[0])}: use split and index, sample, path, or group")
+            raise ServiceError(
+                f"unknown argument {short(unknown[0])}: use split and index, sample, path, group, or plain"
+            )
+        plain = kwargs.pop("plain", False)
+        if not isinstance(plain, bool):
+            raise ServiceError(f"plain must be true or false, got {short(plain)}")
         if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63):
             raise ServiceError(f"seed must be a whole number from 0 below 2**63, got {short(seed)}")
         texts = {"episode_id": episode_id, **{key: value for key, value in kwargs.items() if key != "index"}}
@@ -166,12 +173,12 @@ class FaceEnvironment(Environment[FaceAction, FaceObservation, FaceState]):
             elif not where:
                 where = self.tasks.drawn(lambda bound: int(self._random.integers(bound)))
             episode = self.service.start(**where, group=kwargs.get("group"), seed=seed)
-            self._episode, self._scored = episode, {}
+            self._episode, self._scored, self._plain = episode, {}, plain
             self._id, self._steps = episode_id or uuid.uuid4().hex, 0
             return self._observe(episode, episode.messages, episode.images, tools=episode.tools)
 
     def step(self, action: FaceAction, timeout_s: float | None = None, **kwargs: Any) -> FaceObservation:
-        """Play one assistant turn.
+        """Play one assistant turn, or end the episode without one.
 
         Args:
             action: The turn. One that cannot be read, or breaks a rule, costs a turn and is answered.
@@ -189,9 +196,15 @@ class FaceEnvironment(Environment[FaceAction, FaceObservation, FaceState]):
         if episode.done:
             raise ServiceError("the episode is over: call reset")
         with self.service.admitted(), self._room:
-            played = episode.step(action.text, action.tool_calls)
+            messages: tuple[Message, ...]
+            if action.stop:
+                episode.stop(action.stop)
+                messages, images, violations = (), (), ()
+            else:
+                played = episode.step(action.text, action.tool_calls, reasoning=action.reasoning or None)
+                messages, images, violations = played.messages, played.images, played.violations
             self._steps += 1
-            told: dict[str, Any] = {"reward": 0.0, "violations": list(played.violations)}
+            told: dict[str, Any] = {"reward": 0.0, "violations": list(violations)}
             if episode.done:
                 rollout = episode.rollout()
                 self.service.keep(rollout)
@@ -200,7 +213,7 @@ class FaceEnvironment(Environment[FaceAction, FaceObservation, FaceState]):
                 self._scored = {"reward": float(terms["total"]), "reward_terms": terms, "correct": scored["correct"],
                                 "target": scored["target"], "why": scored["why"]}  # fmt: skip
                 told |= {**self._scored, "rollout": rollout.to_dict()}
-            return self._observe(episode, played.messages, played.images, **told)
+            return self._observe(episode, messages, images, **told)
 
     @property
     def state(self) -> FaceState:
@@ -301,7 +314,8 @@ class FaceEnvironment(Environment[FaceAction, FaceObservation, FaceState]):
         if not self._shown:
             episode.images.clear()  # they are the client's now
         inner = episode.episode
+        written = with_data_urls if self._plain else to_openai
         return FaceObservation(
-            messages=to_openai(messages, pictures), legal=list(inner.legal_tools()),
+            messages=written(messages, pictures), legal=list(inner.legal_tools()),
             turns_left=max(inner.turns_left, 0), done=episode.done, **told,
         )  # fmt: skip

@@ -23,6 +23,10 @@ class FaceAction(Action):
     tool_calls: list[Any] = Field(
         default_factory=list, max_length=64, description="Native calls, OpenAI's format; instead of those in the text."
     )
+    reasoning: str = Field("", description="What a server has cut out of the text as the policy's thought.")
+    stop: str = Field(
+        "", max_length=64, description="Ends the episode without a turn; its reason, such as too_long, is kept."
+    )
 
     @classmethod
     def call(cls, name: str, **arguments: Any) -> FaceAction:

@@ -17,8 +17,11 @@ answered as in every other conversation of this package.
 
 from actfer_env.integrations.trl.checkpoints import last_checkpoint
 from actfer_env.integrations.trl.environment import FaceEnv
+from actfer_env.integrations.trl.environments import environments
 from actfer_env.integrations.trl.reward import UCGRPOReward
 from actfer_env.integrations.trl.rows import rows
 from actfer_env.integrations.trl.turns import forbidden_tokens, read_turns
 
-__all__ = ["FaceEnv", "UCGRPOReward", "forbidden_tokens", "last_checkpoint", "read_turns", "rows"]
+__all__ = [
+    "FaceEnv", "UCGRPOReward", "environments", "forbidden_tokens", "last_checkpoint", "read_turns", "rows",
+]  # fmt: skip

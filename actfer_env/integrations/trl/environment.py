@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 from PIL import Image
 
@@ -14,10 +14,47 @@ from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools
 from actfer_env.data.references import sample_of
 from actfer_env.episode import EpisodeConfig
 from actfer_env.errors import DataError
+from actfer_env.images import RGB
+from actfer_env.rollout import Rollout
 from actfer_env.tools import FaceTools
 
 TURN, NUMBER = "_turn", "_number"
 """Arguments by which `read_turns` hands a whole turn to the environment, and asks for its n-th reply."""
+
+
+class Turn(Protocol):
+    """Protocol of what a turn brings: its new messages, and their pictures, uint8 (H, W, 3) RGB."""
+
+    @property
+    def messages(self) -> Sequence[Mapping[str, Any]]:
+        """The tool or user messages."""
+
+    @property
+    def images(self) -> Sequence[RGB]:
+        """Their pictures, in order."""
+
+
+class Conversation(Protocol):
+    """Protocol of an episode that `FaceEnv` plays: a `ChatEpisode`, or one that a server plays."""
+
+    messages: list[Any]
+    images: list[RGB]
+    texts: list[str]
+
+    @property
+    def done(self) -> bool:
+        """Whether the episode is over."""
+
+    def step(
+        self, text: str | None, tool_calls: Sequence[Mapping[str, Any]] | None = None, *, reasoning: str | None = None
+    ) -> Turn:
+        """Play one assistant turn."""
+
+    def stop(self, outcome: str) -> None:
+        """End the episode without an answer."""
+
+    def rollout(self) -> Rollout:
+        """Return the record of the finished episode."""
 
 
 @lru_cache(maxsize=4)
@@ -55,7 +92,7 @@ class FaceEnv:
         self, detector: str = "auto", chat: ChatConfig | None = None, episode: EpisodeConfig | None = None
     ) -> None:
         self._detector, self._chat, self._limits = detector, chat or ChatConfig(), episode or EpisodeConfig()
-        self._episode: ChatEpisode | None = None
+        self._episode: Conversation | None = None
         self._replies: list[list[dict[str, Any]]] = []
         self._parsed_calls = 0
 
@@ -74,11 +111,14 @@ class FaceEnv:
         """
         if not isinstance(extra_info, Mapping) or "sample" not in extra_info:
             raise DataError("the row names no sample: make the data with actfer_env.integrations.trl.rows")
-        self._episode = ChatEpisode(
-            sample_of(extra_info["sample"]), shared_tools(self._detector, self._chat), self._chat, self._limits
-        )
+        self._episode = self._begin(extra_info["sample"])
         self._replies, self._parsed_calls = [], 0
         return _blocks(self._episode.messages[1:2], self._episode.images)
+
+    def _begin(self, reference: Mapping[str, Any] | str) -> Conversation:
+        """Return the episode of a row's sample, before its first turn."""
+        tools = shared_tools(self._detector, self._chat)
+        return ChatEpisode(sample_of(reference), tools, self._chat, self._limits)
 
     @_whole_turns
     def detect_align(self) -> list:  # type: ignore[empty-body]
@@ -122,7 +162,7 @@ class FaceEnv:
             return self._replies[number]
         return [{"type": "text", "text": "not played: the episode was over before"}]
 
-    def _finish(self, completion: Sequence[Mapping[str, Any]]) -> ChatEpisode:
+    def _finish(self, completion: Sequence[Mapping[str, Any]]) -> Conversation:
         """Play what TRL has not handed over, the answer above all, and end the episode."""
         episode = self._running()
         turns = [message for message in completion if message["role"] == "assistant"]
@@ -137,7 +177,7 @@ class FaceEnv:
             episode.stop("too_long")
         return episode
 
-    def _running(self) -> ChatEpisode:
+    def _running(self) -> Conversation:
         if self._episode is None:
             raise RuntimeError("call reset() first")
         return self._episode
