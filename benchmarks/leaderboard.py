@@ -1,6 +1,7 @@
 """The leaderboard: results in benchmarks/results/, and the page docs/leaderboard.md that is built from them.
 
     python -m benchmarks.leaderboard add RUN... --task ActFER-Quality-v0 --system NAME --command "actfer eval ..."
+    python -m benchmarks.leaderboard ablation FOLDER --task ActFER-Budget1-v0 --command "actfer ablate ..."
     python -m benchmarks.leaderboard reference     # rows of benchmarks/reference_scores.json
     python -m benchmarks.leaderboard page
 
@@ -13,15 +14,19 @@ import argparse
 import json
 import platform
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from actfer_env._version import GENERATOR_VERSION
 from actfer_env.evaluation import read_run, summarize
 from actfer_env.evaluation.intervals import Interval
 from actfer_env.files import write_text_atomic
+from benchmarks.gate import versions
 from benchmarks.machine import machine
+from benchmarks.reference import row as figures_of
 
 HERE = Path(__file__).parent
 RESULTS, PAGE = HERE / "results", HERE.parent / "docs" / "leaderboard.md"
@@ -127,16 +132,34 @@ def reference() -> list[Path]:
         facts = {"samples": 2500, "generator": kept["generator"],
                  "version": {**kept["versions"], "python": kept["python"]}, "machine": where}  # fmt: skip
         for variant, rows in found["runs"].items():
-            values = {metric: [row[metric] for row in rows] for metric in METRICS}
-            system = name.format(variant)
-            written.append(write(result(task, system, found["command"], values, seeds=len(rows), **facts)))
-            if variant != "full":
-                continue
-            for figure, (gate, zoomed) in GATES.items():
-                values = {"task": [row[figure] for row in rows], "zoom": [zoomed] * len(rows)}
-                written.append(write(result(
-                    task, f"light policy, full; {gate}", found["command"], values, seeds=len(rows), **facts
-                )))  # fmt: skip
+            written += write_rows(task, name.format(variant), found["command"], rows, variant == "full", facts)
+    return written
+
+
+def write_rows(
+    task: str, system: str, command: str, rows: Sequence[Mapping[str, Any]], gates: bool, facts: Mapping[str, Any]
+) -> list[Path]:
+    """Write the row of a light policy, given each seed's figures, and those of the gates put in its gate's place."""
+    values = {metric: [row[metric] for row in rows] for metric in METRICS}
+    written = [write(result(task, system, command, values, seeds=len(rows), **facts))]
+    for figure, (gate, zoomed) in GATES.items() if gates else ():
+        values = {"task": [row[figure] for row in rows], "zoom": [zoomed] * len(rows)}
+        written.append(write(result(task, f"{system}; {gate}", command, values, seeds=len(rows), **facts)))
+    return written
+
+
+def ablation(folder: str, task: str, command: str) -> list[Path]:
+    """Turn the runs of `actfer ablate` into rows: each variant, and the gates in the place of that of "full"."""
+    runs: dict[str, list[dict[str, Any]]] = {}
+    for path in sorted(Path(folder).glob("*-*/result.json")):
+        runs.setdefault(path.parent.name.rsplit("-", 1)[0], []).append(figures_of(path))
+    counts = {
+        json.loads(path.read_text(encoding="utf-8"))["config"]["test"] for path in Path(folder).glob("*-*/result.json")
+    }
+    facts = {"samples": counts.pop(), "generator": GENERATOR_VERSION, "version": versions(), "machine": machine()}
+    written: list[Path] = []
+    for variant, rows in runs.items():
+        written += write_rows(task, f"light policy, {variant}", command, rows, variant == "full", facts)
     return written
 
 
@@ -190,11 +213,17 @@ def main() -> None:
     for name in ("--task", "--system", "--command"):
         adding.add_argument(name, required=True)
     adding.add_argument("--needs", help="What the command needs, where it is not in the package.")
+    trained = commands.add_parser("ablation")
+    trained.add_argument("folder")
+    for name in ("--task", "--command"):
+        trained.add_argument(name, required=True)
     commands.add_parser("reference")
     commands.add_parser("page")
     given = parser.parse_args()
     if given.what == "add":
         print(add(given.runs, given.task, given.system, given.command, given.needs))
+    elif given.what == "ablation":
+        print(*ablation(given.folder, given.task, given.command), sep="\n")
     elif given.what == "reference":
         print(*reference(), sep="\n")
     write_text_atomic(PAGE, page())

@@ -24,7 +24,7 @@ from actfer_env.agents.light.trainer import TrainerConfig
 from actfer_env.agents.light.warmstart import WarmStartConfig
 from actfer_env.data import load_dataset
 from actfer_env.data.prepared import prepare_dataset
-from actfer_env.evaluation.gate.outcomes import PassTable, joined, read_plays, write_plays
+from actfer_env.evaluation.gate.outcomes import PassTable, holds_plays, joined, read_plays, write_plays
 from actfer_env.evaluation.gate.page import write_gate
 from actfer_env.evaluation.gate.play import play_gate
 from actfer_env.evaluation.intervals import Interval
@@ -38,11 +38,11 @@ SIDE = 350
 """Most photos have this side; the smaller ones hold less detail."""
 
 
-def config_of(photos: Path, seed: int, args: argparse.Namespace) -> session.SessionConfig:
+def config_of(photos: Path, seed: int, args: argparse.Namespace, variant: str = "full") -> session.SessionConfig:
     """Return the training of a seed; constants chosen here, after four other settings on seed 0."""
     return session.SessionConfig(
-        dataset=f"prepared:{photos}", split="subject", split_seed=seed, seed=seed, rl_share=args.rl_share,
-        balance=args.balance, train=100_000, val=2_000, test=0, threads=args.threads,
+        variant=variant, dataset=f"prepared:{photos}", split="subject", split_seed=seed, seed=seed,
+        rl_share=args.rl_share, balance=args.balance, train=100_000, val=2_000, test=0, threads=args.threads,
         policy=PolicyConfig(channels=args.channels, dropout=0.5),
         warm=WarmStartConfig(epochs=args.epochs, retries=0, sharp_only=False, shift=5, face_dropout=args.face_dropout,
                              image_dropout=args.image_dropout),
@@ -50,19 +50,19 @@ def config_of(photos: Path, seed: int, args: argparse.Namespace) -> session.Sess
     )  # fmt: skip
 
 
-def one_seed(photos: Path, seed: int, args: argparse.Namespace) -> Path:
+def one_seed(photos: Path, seed: int, args: argparse.Namespace, variant: str = "full", swaps: bool = True) -> Path:
     """Train a seed and play its test people, unless that is done; return its folder."""
-    folder, cache = args.out / f"seed-{seed}", args.out / "cache"
-    if (folder / "gate" / "plays.json").exists():
+    folder, cache = args.out / f"{'seed' if variant == 'full' else variant}-{seed}", args.out / "cache"
+    if holds_plays(folder):
         return folder
     start, used = time.perf_counter(), time.process_time()
-    config = config_of(photos, seed, args)
-    session.run(config, folder, cache, lambda text: print(f"seed {seed}: {text}", flush=True), workers=1,
-                watch=lambda *now: print(f"seed {seed}: {session.line_of(*now)}", flush=True)
+    config = config_of(photos, seed, args, variant)
+    session.run(config, folder, cache, lambda text: print(f"{variant}, seed {seed}: {text}", flush=True), workers=1,
+                watch=lambda *now: print(f"{variant}, seed {seed}: {session.line_of(*now)}", flush=True)
                 if now[1] % 10 == 0 else None)  # fmt: skip
     trained = time.perf_counter() - start, time.process_time() - used
     held = training_data(config).parts["test"]
-    plays, _ = play_gate(held, config_for((f"light:{folder}",)))
+    plays, _ = play_gate(held, config_for((f"light:{folder}",)), swaps=swaps)
     took = {"train_wall_s": round(trained[0], 1), "train_cpu_s": round(trained[1], 1),
             "wall_s": round(time.perf_counter() - start, 1), "cpu_s": round(time.process_time() - used, 1)}  # fmt: skip
     write_text_atomic(folder / "took.json", json.dumps(took) + "\n")
@@ -117,8 +117,9 @@ def over_seeds(rows: list[dict[str, float]]) -> dict[str, dict[str, float | None
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def options() -> argparse.ArgumentParser:
+    """Return the options of a training on photos."""
+    parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--root", type=Path, required=True, help="of facial_expressions, or a folder of kept photos")
     parser.add_argument("--out", type=Path, default=Path("real-photos"))
     parser.add_argument("--seeds", type=int, default=5)
@@ -135,12 +136,23 @@ def main() -> None:
     parser.add_argument(
         "--results", type=Path, help="file for the figures, such as benchmarks/results/real_photos.json"
     )
-    args = parser.parse_args()
-    photos = args.root
-    if not (photos / "facts.json").exists():
-        whole = load_dataset("facial_expressions", args.root)
-        photos = args.out / "photos"
-        prepare_dataset(whole, photos)
+    return parser
+
+
+def kept_photos(args: argparse.Namespace) -> Path:
+    """Return the folder of kept photos, made where the root is the data set itself."""
+    if (args.root / "facts.json").exists():
+        return Path(args.root)
+    photos = Path(args.out, "photos")
+    prepare_dataset(load_dataset("facial_expressions", args.root), photos)
+    return photos
+
+
+def main() -> None:
+    args = argparse.ArgumentParser(
+        parents=[options()], description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
+    photos = kept_photos(args)
     if args.only is not None:
         one_seed(photos, args.only, args)
         return
@@ -154,9 +166,9 @@ def main() -> None:
         for name in dict.fromkeys(n for o in each for n in o)
     }
     took = [json.loads((folder / "took.json").read_text()) for folder in folders]
-    options = ("seeds", "epochs", "steps", "rate", "channels", "face_dropout", "image_dropout", "rl_share", "balance",
+    named = ("seeds", "epochs", "steps", "rate", "channels", "face_dropout", "image_dropout", "rl_share", "balance",
                "threads")  # fmt: skip
-    given = "".join(f" --{name.replace('_', '-')} {getattr(args, name)}" for name in options)
+    given = "".join(f" --{name.replace('_', '-')} {getattr(args, name)}" for name in named)
     result = gate_result(
         figures, "facial_expressions, people apart", "light policy, UC-GRPO on real photos",
         f"python -m benchmarks.real_photos --root FOLDER{given}",
