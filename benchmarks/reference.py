@@ -26,7 +26,9 @@ def row(path: Path) -> dict[str, Any]:
     result = json.loads(path.read_text(encoding="utf-8"))
     if result["generator"] != GENERATOR_VERSION:
         raise SystemExit(f"{path} was made with generator {result['generator']}, not {GENERATOR_VERSION}")
-    shown = {key: None if math.isnan(value) else round(value, 4) for key, value in result["figures"].items()}
+    shown = {
+        key: None if value is None or math.isnan(value) else round(value, 4) for key, value in result["figures"].items()
+    }
     return {"seed": result["config"]["seed"], "weights": result.get("weights"), "split": result["split"], **shown}
 
 

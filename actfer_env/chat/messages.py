@@ -81,8 +81,12 @@ def data_url(image: RGB) -> str:
     Returns:
         The URL, ASCII, that begins with "data:image/png;base64,".
     """
-    coded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1]
-    return "data:image/png;base64," + base64.b64encode(coded.tobytes()).decode("ascii")
+    return "data:image/png;base64," + base64.b64encode(png_of(image)).decode("ascii")
+
+
+def png_of(image: RGB) -> bytes:
+    """Return the PNG of a picture, uint8 (H, W, 3) RGB."""
+    return cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
 
 
 def to_openai(

@@ -113,10 +113,10 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
 ) -> None:
     """Evaluate a vision-language model; what is finished is kept, and the same command goes on where it stopped.
 
-    With --agent a policy plays instead; it goes on likewise. With --benchmark each of its test sets is played into
-    a folder of its own below --out, and table.json, .md, .csv, .tex and .html stand beside them; --number is then
-    that of each set, spread evenly over it. With --gate the report says whether a policy knows when, and where, to look
-    closer; commas then part the seeds of one policy.
+    With --agent a policy plays instead; it goes on likewise, but with --gate. With --benchmark each of its test sets
+    is played into a folder of its own below --out, and table.json, .md, .csv, .tex and .html stand beside them;
+    --number is then that of each set, spread evenly over it. With --gate the report says whether a policy knows when,
+    and where, to look closer; commas then part the seeds of one policy.
 
     Pictures leave this machine only with --endpoint, and go to that address alone. Its key is read from
     OPENAI_API_KEY.
@@ -139,6 +139,18 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
         if wrong:
             raise DataError(message)
     check_measure(quality)
+    _refuse_unused(
+        (benchmark is None, "--benchmark", {"against": against}),
+        (benchmark is not None, "a data set, not with --benchmark",
+         {"split": split, "data_preset": data_preset, "empty_aus": empty_aus, "skip_broken": skip_broken}),
+        (played, "--model, not with --agent",
+         {"preset": preset != "actfer", "coordinates": coordinates, "parsing": parsing != "lenient",
+          "native_calls": native_calls, "temperature": temperature, "device": device, "max_pixels": max_pixels,
+          "price": any(price)}),
+        (endpoint is not None, "a local model, not with --endpoint", {"device": device, "max_pixels": max_pixels}),
+        (endpoint is None and not dry_run, "--endpoint",
+         {"images_in_tool": images_in_tool, "token_budget": token_budget, "cache": cache}),
+    )  # fmt: skip
     if benchmark is not None:
         opened = open_benchmark(benchmark, root, number, against)
     else:
@@ -199,6 +211,19 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
         return
     play_benchmark(opened, out, lambda part, place: _evaluate(
         chatter, part.dataset, config_of(part, config), place, embed), against)  # fmt: skip
+
+
+def _refuse_unused(*rules: tuple[bool, str, dict[str, Any]]) -> None:
+    """Refuse options that would be passed over.
+
+    Args:
+        rules: Each says when it holds, what the options go with instead, and the options; those that were not given are
+            None, False or zero.
+    """
+    for holds, where, options in rules:
+        for name, value in options.items() if holds else ():
+            if value:
+                raise DataError(f"--{name.replace('_', '-')} goes with {where}")
 
 
 def _play_agent(

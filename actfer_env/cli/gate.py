@@ -37,9 +37,11 @@ def gate(
     check_measure(quality)
     if len(runs) > 1 and out is None:
         raise DataError("several runs need a folder for their report: --out FOLDER")
+    if len({run.resolve() for run in runs}) < len(runs):
+        raise DataError("a run is named twice: give each seed once")
     plays = joined([read_plays(run) for run in runs])
     place = out or runs[0]
-    if out is not None and out not in runs:
+    if out is not None and [out.resolve()] != [run.resolve() for run in runs]:
         check_writable(out)
         _refuse_other_report(out, plays)
         write_plays(out, plays)

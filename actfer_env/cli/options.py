@@ -96,6 +96,20 @@ def open_dataset(
 ) -> Dataset:  # fmt: skip
     """Return the data set that a path or name stands for, and say how many samples of which split are taken.
 
+    Args: those of `find_dataset`, and
+        number: Number of samples that the command takes; None is all.
+    """
+    dataset = find_dataset(target, split, skip_broken, drawn, empty_aus=empty_aus, preset=preset, root=root)
+    say(dataset.describe(number))
+    return dataset
+
+
+def find_dataset(
+    target: str, split: str | None, skip_broken: bool = False, drawn: str = "train", *, empty_aus: str | None = None,
+    preset: str | None = None, root: Path | None = None,
+) -> Dataset:  # fmt: skip
+    """Return the data set that a path or name stands for.
+
     Args:
         target: A path or a registered name; an existing path comes first.
         split: None is all.
@@ -103,7 +117,6 @@ def open_dataset(
         drawn: The split of drawn faces, which have no end that "all" could mean.
         empty_aus: Meaning of an empty list of AUs; None is the loader's default.
         preset: Of drawn faces; None is the loader's default.
-        number: Number of samples that the command takes; None is all.
         root: Folder or file of a registered data set; the name then comes before a path of that name.
     """
     from actfer_env.data import registered_datasets
@@ -115,17 +128,14 @@ def open_dataset(
         known = ", ".join(sorted(registered_datasets()))
         raise DataError(f"--root goes with the name of a data set ({known}), and {target} is none")
     if root is None and path.suffix.lower() == ".jsonl":
-        dataset = _load("jsonl", path, split, options)
-    elif root is None and path.exists():
-        dataset = _load("photos", path, split, options)
-    elif target in registered_datasets() or target.startswith("prepared:"):
+        return _load("jsonl", path, split, options)
+    if root is None and path.exists():
+        return _load("photos", path, split, options)
+    if target in registered_datasets() or target.startswith("prepared:"):
         options.pop("on_error", None)
-        dataset = _load(target, root, split or (drawn if target in DRAWN else None), options)
-    else:
-        known = ", ".join(sorted(registered_datasets()))
-        raise DataError(f"{target}: no such file or folder, and no data set of that name ({known})")
-    say(dataset.describe(number))
-    return dataset
+        return _load(target, root, split or (drawn if target in DRAWN else None), options)
+    known = ", ".join(sorted(registered_datasets()))
+    raise DataError(f"{target}: no such file or folder, and no data set of that name ({known})")
 
 
 def _load(name: str, root: Path | None, split: str | None, options: dict[str, Any]) -> Dataset:

@@ -31,7 +31,7 @@ from actfer_env.cli.options import (
     reward_of,
 )
 from actfer_env.cli.output import complain, first_of, follow, print_summary, progress_bar, say
-from actfer_env.errors import DataError
+from actfer_env.errors import DataError, ImageError
 from actfer_env.files import check_writable, new_folder, write_text_atomic
 
 if TYPE_CHECKING:
@@ -157,13 +157,23 @@ def play(  # noqa: PLR0913, PLR0917  (each argument is an option of the command)
     env = make_env(dataset, config, "human" if window else None)
     person = PersonAgent(env.action_space, config.au_set)
     order = np.random.default_rng(seed).permutation(len(dataset)).tolist()
+
+    def scored() -> Run:
+        return finished_run(rollouts, dataset.arguments, config.settings(), config.reward, failures)
+
+    failures: list[dict[str, str]] = []
     try:
         for episode in range(earlier, earlier + min(number, len(order))):
             again, place = divmod(episode, len(order))
             options = {"sample": order[place], "group": dataset[order[place]].id, "member": again}
-            rollouts.append(play_episode(env, person, options, seed))
-            run = finished_run(rollouts, dataset.arguments, config.settings(), config.reward)
-            person.tell(rollouts[-1], explain_rollout(rollouts[-1], run.scores, len(rollouts) - 1, config.reward))
+            try:
+                rollouts.append(play_episode(env, person, options, seed))
+            except ImageError as error:
+                complain(str(error))
+                failures.append({"sample_id": options["group"], "error": str(error)})
+                continue
+            told = explain_rollout(rollouts[-1], scored().scores, len(rollouts) - 1, config.reward)
+            person.tell(rollouts[-1], told)
     except (StopPlayingError, KeyboardInterrupt):
         done = len(rollouts) - earlier
         say(f"stopped; {done} finished episodes are kept" if done else "stopped")
@@ -171,7 +181,7 @@ def play(  # noqa: PLR0913, PLR0917  (each argument is an option of the command)
         env.close()
     if len(rollouts) == earlier:
         raise DataError("no episode was finished: nothing is written")
-    _write(run, dataset, out)
+    _write(scored(), dataset, out)
 
 
 def report(

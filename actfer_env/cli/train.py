@@ -141,7 +141,8 @@ def ablate(  # noqa: PLR0913, PLR0917  (each argument is an option of the comman
     from actfer_env.agents.light.ablate import ablate as run_all
     from actfer_env.agents.light.claims import WARM_START
 
-    names = tuple(part.strip() for part in variants.split(",") if part.strip()) or (*VARIANTS, WARM_START)
+    given = dict.fromkeys(part.strip() for part in variants.split(",") if part.strip())
+    names = tuple(given) or (*VARIANTS, WARM_START)
     config = replace(
         data_of(light_preset(preset), dataset, root, split, data_preset, detector, split_seed, balance, rl_share,
                 sizes),

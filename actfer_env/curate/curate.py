@@ -211,7 +211,7 @@ def _draw_sets(outcomes: Outcomes, options: CurateOptions, pilot: Pilot, models:
             found.sets[name] = {"lines": len(rows), "asked": histogram(asked), "got": histogram(pool.counts(rows))}
         found.sets["kept"] = {"lines": len(pool), "got": histogram(pool.counts())}
         found.left_out = choice.left_out
-        found.warnings += shortfalls(choice, pool).values()
+        found.warnings += shortfalls(choice, pool, options).values()
     finally:
         for agent in {id(one): one for one in (models.vision, models.text)}.values() if models else ():
             name = agent.config.model

@@ -11,6 +11,7 @@ from actfer_env.curate.options import CurateOptions
 from actfer_env.curate.stages import SECTION_RULES, turn_steps
 from actfer_env.curate.template import Case
 from actfer_env.curate.views import look
+from actfer_env.errors import ImageError
 from actfer_env.sample import Dataset, Sample
 
 LOOKED_AT = 8
@@ -30,7 +31,8 @@ class Cost:
         read: Tokens read by each; four characters, or 1,024 pixels, are taken for one.
         written: Tokens written by each.
         cost: Cost in the currency of the prices.
-        attempts: Answers a stage at most: the cost is at most this many times as high.
+        attempts: Answers a stage at most, every emotion that may be struck counted: the cost is at most this many times
+            as high.
     """
 
     samples: int
@@ -59,7 +61,11 @@ def estimate(
     places = sorted({round(n * (count - 1) / max(LOOKED_AT - 1, 1)) for n in range(LOOKED_AT)})
     calls, read, written = [0, 0], [0, 0], [0, 0]
     for place in places:
-        for stage, text, pixels, seen in _questions(dataset[place], options, tools):
+        try:
+            questions = _questions(dataset[place], options, tools)
+        except ImageError:  # its sample is dropped before anything is asked
+            continue
+        for stage, text, pixels, seen in questions:
             model = 0 if seen else 1
             calls[model] += 1
             read[model] += len(text) // _CHARACTERS + pixels // _PIXELS
@@ -68,7 +74,8 @@ def estimate(
               for vision, text in (calls, read, written)]  # fmt: skip
     prices = (price, text_price or price)
     cost = sum(scaled[1][n] * prices[n][0] + scaled[2][n] * prices[n][1] for n in (0, 1)) / 1e6
-    return Cost(count, scaled[0], scaled[1], scaled[2], cost, options.attempts)
+    rounds = len(options.episode_config.emotions) - 1 if options.strategy == "eliminate" else 1
+    return Cost(count, scaled[0], scaled[1], scaled[2], cost, options.attempts * rounds)
 
 
 def _questions(sample: Sample, options: CurateOptions, tools: object) -> list[tuple[str, str, int, bool]]:
@@ -83,7 +90,8 @@ def _questions(sample: Sample, options: CurateOptions, tools: object) -> list[tu
     if views.face is not None:
         text = prompt("describe_views", face=True, regions=list(views.crops))
         found.append(("describe views", text, shown, True))
-    if options.units != "labels" and (sample.aus is None or options.units == "pseudo"):
+    given = options.units == "labels" or (options.units == "prototype" and sample.emotion is not None)
+    if options.units == "pseudo" or (sample.aus is None and not given):
         units = [(unit, facs.AU_NAMES[unit], facs.AU_DEFINITIONS[unit]) for unit in config.au_set]
         found.append(("units", prompt("units", descriptions=said, definitions=units), 0, False))
     emotion = sample.emotion or "neutral"

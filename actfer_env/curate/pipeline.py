@@ -100,7 +100,6 @@ class Worker:
 
         # The trajectory: its mode and regions, the boxes that ground it, and its thoughts.
         budget = Budget(options.full_share, options.most_regions, config.max_zooms, config.max_turns)
-        budget = Budget(options.full_share, options.most_regions, config.max_zooms, config.max_turns)
         found = views.face is not None
         mode, regions = plan(units, found, sample.prealigned, chat.preset_spec.tools, rng, budget)
         boxes = au_boxes(sample, self.tools, units) if found else {}

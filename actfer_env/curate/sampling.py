@@ -317,9 +317,13 @@ def histogram(counts: Sequence[int] | NDArray[np.int64]) -> dict[str, int]:
     return {name: int(number) for name, number in zip(facs.EMOTIONS, counts, strict=True) if number}
 
 
-def shortfalls(choice: Choice, pool: Pool) -> Mapping[str, str]:
-    """Return a line for each set that has fewer lines of an emotion than were asked for."""
+def shortfalls(choice: Choice, pool: Pool, options: CurateOptions) -> Mapping[str, str]:
+    """Return a line for each set that has fewer lines, or fewer of an emotion, than were asked for."""
     told: dict[str, str] = {}
+    size = int(choice.asked_rl.sum())
+    if options.rl_histogram is None and options.rl_size is not None and size < options.rl_size:
+        told["size"] = (f"the RL set has room for {size} of the {options.rl_size} lines asked for: it takes at most "
+                        f"{options.rl_cap:.0%} of an emotion's lines (rl_cap)")  # fmt: skip
     for name, rows, asked in (("RL", choice.rl, choice.asked_rl), ("SFT", choice.sft, choice.asked_sft)):
         got = pool.counts(rows)
         lacking = [f"{facs.EMOTIONS[n]} {got[n]} of {asked[n]}" for n in np.flatnonzero(got < asked)]

@@ -54,7 +54,6 @@ class Difference:
 _Value: TypeAlias = Callable[[Rollout], float | None]
 _METRICS: Mapping[str, _Value] = {
     "accuracy": lambda rollout: None if rollout.correct is None else float(rollout.correct),
-    "au_instance_f1": lambda rollout: None if rollout.aus is None else _au_score(rollout),
     "zoom_ratio": lambda rollout: float(rollout.zoomed),
     "violation_rate": lambda rollout: float(bool(rollout.violations)),
     "turns": lambda rollout: float(rollout.turns),
@@ -67,8 +66,8 @@ def compare(first: Run, second: Run, *, draws: int = 2000, seed: int = 0) -> tup
     """Compare two runs on the samples that both have, pair by pair; repeats of a sample are averaged first.
 
     Besides means over samples, which are drawn with replacement in pairs, there are `macro_f1` and `au_macro_f1`,
-    computed anew in each draw, the latter over the Action Units that both runs count; and `tokens` and `cost` of a
-    conversation, where both runs tell them.
+    computed anew in each draw; Action Units are those that both runs count. `tokens` and `cost` of a conversation are
+    told where both runs tell them.
 
     Args:
         first: The baseline.
@@ -80,8 +79,10 @@ def compare(first: Run, second: Run, *, draws: int = 2000, seed: int = 0) -> tup
         DataError: the runs share no sample.
     """
     found: dict[str, Difference] = {}
+    units = _shared_units(first, second)
     metrics: dict[str, tuple[_Value, _Value]] = {name: (value, value) for name, value in _METRICS.items()}
-    if any((*first.price, *second.price)):
+    metrics["au_instance_f1"] = (partial(_au_score, units=units),) * 2
+    if any(first.price) and any(second.price):
         metrics["cost"] = partial(_cost, price=first.price), partial(_cost, price=second.price)
     for metric, (one_value, other_value) in metrics.items():
         one, two = _by_sample(first, one_value), _by_sample(second, other_value)
@@ -91,10 +92,9 @@ def compare(first: Run, second: Run, *, draws: int = 2000, seed: int = 0) -> tup
             found[metric] = _difference(metric, pairs, draws, seed)
     if not found:
         raise DataError("the two runs share no sample: compare runs of the same data set")
-    units = sorted(_shared_units(first, second))
     for metric, counts, needs_target in (
         ("macro_f1", _emotion_counts, True),
-        ("au_macro_f1", lambda rollout: _unit_counts(rollout, units), False),
+        ("au_macro_f1", lambda rollout: _unit_counts(rollout, sorted(units)), False),
     ):
         paired = _paired_counts(first, second, counts)
         if paired is not None:
@@ -219,10 +219,13 @@ def _macro_f1(sums: NDArray[np.float64], needs_target: bool) -> NDArray[np.float
     return np.asarray((f1 * counted).sum(-1) / np.maximum(counted.sum(-1), 1))
 
 
-def _au_score(rollout: Rollout) -> float:
+def _au_score(rollout: Rollout, units: frozenset[int]) -> float | None:
+    """Return the F1 of one answer over some Action Units; None without a target."""
+    if rollout.aus is None:
+        return None
     if rollout.predicted_emotion is None:
         return 0.0
-    return au_f1(rollout.predicted_aus or frozenset(), rollout.aus or frozenset())
+    return au_f1((rollout.predicted_aus or frozenset()) & units, rollout.aus & units)
 
 
 def _cost(rollout: Rollout, price: Sequence[float]) -> float | None:

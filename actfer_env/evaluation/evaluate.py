@@ -113,9 +113,9 @@ def evaluate(
                 watch("conversations", len(journal.kept), _count(dataset, config) * config.repeats, {})
         failures += _causes(journal, refused)
     except KeyboardInterrupt:
-        failures.append({"sample_id": "", "error": "interrupted: run again to play what is missing"})
+        failures.append({"sample_id": "", "error": "interrupted: run again to play what is missing", "stopped": "yes"})
     except AgentError as error:
-        failures.append({"sample_id": "", "error": str(error)})
+        failures.append({"sample_id": "", "error": str(error), "stopped": "yes"})
         error.run = _to_run(journal, dataset, config, settings, failures) if journal.kept else None
         raise
     finally:

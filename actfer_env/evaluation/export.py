@@ -91,7 +91,10 @@ def read_results(folder: str | os.PathLike[str]) -> Run:
     runs = {place.parent.name: read_run(place.parent) for place in sorted(path.glob(f"*/{RUN_FILE}"))}
     if not runs:
         raise DataError(f"{path} holds a benchmark of which nothing was played")
-    parts = json.loads((path / BENCHMARK_FILE).read_text(encoding="utf-8"))
+    try:
+        parts = dict(json.loads((path / BENCHMARK_FILE).read_text(encoding="utf-8")))
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{path / BENCHMARK_FILE} is broken ({error}): run 'actfer eval --benchmark' again") from error
     first = next(iter(runs.values()))
     rollouts = [_renamed(rollout, name) for name, run in runs.items() for rollout in run.rollouts]
     data = {"name": parts.get("benchmark"), "parts": {name: _told(run) for name, run in runs.items()}}

@@ -57,7 +57,7 @@ class Interval:
         return cls(mean, error, mean - half, mean + half, n)
 
     def text(self, digits: int = 3, *, spread: Spread = "interval", scale: float = 1.0, sign: bool = False) -> str:
-        """Return "mean ± spread", or the mean alone where there are fewer than two values.
+        """Return "mean ± spread", the mean alone where there is one value, and a dash where there is none.
 
         Args:
             digits: Behind the point.
@@ -65,6 +65,8 @@ class Interval:
             scale: Factor of both numbers, such as 100 for per cent.
             sign: Write "+" before positive means.
         """
+        if not self.n:
+            return "–"
         size = self.high - self.mean if spread == "interval" else self.error
         return plus_minus(scale * self.mean, scale * size if self.n > 1 else None, digits, sign=sign)
 

@@ -18,7 +18,7 @@ from actfer_env.rewards import TERMS, Scores, au_f1
 from actfer_env.rewards.grounding import evidence_boxes, grounding_score, target_boxes
 from actfer_env.rollout import Rollout
 
-_WITH_FACE = ("ok", "prealigned")
+WITH_FACE = ("ok", "prealigned")
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def _units(labelled: Sequence[Rollout], au_set: tuple[int, ...] | None) -> dict[
 
 
 def _zooms(rollouts: Sequence[Rollout]) -> dict[str, Any]:
-    faces = [rollout for rollout in rollouts if rollout.detection in _WITH_FACE]
+    faces = [rollout for rollout in rollouts if rollout.detection in WITH_FACE]
     return {
         "zoom_ratio": _mean(rollout.zoomed for rollout in rollouts), "with_face": len(faces),
         "zoom_ratio_with_face": _mean(rollout.zoomed for rollout in faces),

@@ -60,7 +60,8 @@ class Run:
         reward: Constants of the reward.
         scorer_state: `UCGRPO.state_dict()` before this run.
         stored_scores: The terms and the advantage as they were computed when the run was made: name -> list (n,).
-        failures: Samples that could not be run: {"sample_id", "error"}.
+        failures: Samples that could not be run: {"sample_id", "error"}; of what is no sample's own the id is empty, and
+            "stopped" says that the run ended before its last sample.
         version: Version of the package that made the run.
         generator: Version of the generator of drawn faces; another one draws other faces.
         pictures: Sample id -> name of the picture's file, of a run that carries its pictures (`embed_pictures`).

@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from markupsafe import Markup
 
+from actfer_env.errors import DataError
 from actfer_env.evaluation.gate.page import GATE_FILE, PAGE_FILE, sentence
 from actfer_env.evaluation.run import Run
 
@@ -37,7 +38,11 @@ def gate_section(run: Run, folder: Path | None) -> Section | None:
     """Return what a gate report in the run's folder found, with a link to it."""
     if folder is None or not (folder / GATE_FILE).is_file():
         return None
-    found = sentence(json.loads((folder / GATE_FILE).read_text(encoding="utf-8")))
+    try:
+        found = sentence(json.loads((folder / GATE_FILE).read_text(encoding="utf-8")))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        cure = f"make it again with 'actfer gate {folder}', or delete it"
+        raise DataError(f"{folder / GATE_FILE} is no gate report of this version ({error!r}): {cure}") from error
     body = Markup("<ul>{}</ul>").format(Markup("").join(Markup("<li>{}</li>").format(line) for line in found))
     if (folder / PAGE_FILE).is_file():
         body += Markup('<p><a href="{}">The gate report</a></p>').format(PAGE_FILE)

@@ -206,14 +206,15 @@ def _differences(runs: tuple[Run, Run]) -> list[dict[str, Any]]:
     hidden = any(answer_source(rollout) == "hidden" for run in runs for rollout in run.rollouts)
     rows = []
     for found in compare(*runs):
-        if hidden and found.metric in ("accuracy", "au_instance_f1"):
+        if hidden and found.metric in ("accuracy", "macro_f1", "au_instance_f1", "au_macro_f1"):
             continue
         shares = found.metric in _SHARES
         word = share if shares else number
         scale, digits, unit = (100, 1, " points") if shares else (1, 2, "")
         gap = f"{scale * found.difference:+.{digits}f}{unit}".replace("-", "−")
         ends = f"{scale * found.low:+.{digits}f} to {scale * found.high:+.{digits}f}".replace("-", "−")
-        names = {"au_instance_f1": "AU F1, per episode", "zoom_ratio": "zoomed", "violation_rate": "with violations"}
+        names = {"macro_f1": "macro-F1", "au_instance_f1": "AU F1, per episode", "au_macro_f1": "AU F1, macro",
+                 "zoom_ratio": "zoomed", "violation_rate": "with violations"}  # fmt: skip
         rows.append({
             "name": names.get(found.metric, found.metric), "n": found.n, "first": word(found.first),
             "second": word(found.second), "difference": gap, "interval": ends if found.n > 1 else DASH,

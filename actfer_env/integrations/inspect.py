@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from actfer_env.rollout import Rollout
 from actfer_env.tools import FaceTools
 
 with needs("inspect"):
+    import anyio.to_thread
     from inspect_ai import Task, task
     from inspect_ai.dataset import MemoryDataset, Sample
     from inspect_ai.log import EvalLog, read_eval_log
@@ -128,7 +128,7 @@ def face_episode(detector: str = "auto", chat: str = "actfer", max_turns: int = 
         if not shared:
             shared.append(chat_tools(detector, settings))
         begin = _begin(state, shared[0], settings, EpisodeConfig(max_turns=max_turns))
-        turns = await asyncio.to_thread(lambda: _Turns(begin()))
+        turns = await anyio.to_thread.run_sync(lambda: _Turns(begin()))
         episode = turns.episode
         pictures = iter(list(episode.images))
         state.messages = [_message(one, pictures) for one in episode.messages]
@@ -137,7 +137,7 @@ def face_episode(detector: str = "auto", chat: str = "actfer", max_turns: int = 
             while not (episode.done or state.completed):
                 state = await generate(state, tool_calls="none")
                 said = state.output.message
-                step = await asyncio.to_thread(turns.play, said)
+                step = await anyio.to_thread.run_sync(turns.play, said)  # waits for the turn where inspect cancels
                 if said.tool_calls:
                     done = await execute_tools([said], state.tools)  # inspect's own record of the calls
                     for answer in done.messages:

@@ -7,12 +7,10 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import cv2
-
 from actfer_env._version import __version__
-from actfer_env.errors import ActFERError, DataError
-from actfer_env.images import RGB
-from actfer_env.integrations.served import FaceService, Reply
+from actfer_env.chat.messages import png_of
+from actfer_env.errors import ActFERError
+from actfer_env.integrations.served import FaceService, Reply, listening
 from actfer_env.packages import needs
 
 INSTRUCTIONS = (
@@ -54,7 +52,7 @@ def mcp_server(service: FaceService) -> Any:
         try:
             with service.admitted():
                 reply = await anyio.to_thread.run_sync(functools.partial(work, *arguments), limiter=room)
-                pictures = await anyio.to_thread.run_sync(lambda: [_png(one) for one in reply.pictures], limiter=room)
+                pictures = await anyio.to_thread.run_sync(lambda: [png_of(one) for one in reply.pictures], limiter=room)
         except ActFERError as error:
             raise ToolError(str(error)) from None
         return [*(Image(data=one, format="png") for one in pictures), json.dumps(reply.told)]
@@ -128,13 +126,5 @@ def serve(service: FaceService, http: bool = False, host: str = "127.0.0.1", por
         host=host, max_sessions=service.config.max_episodes, session_idle_timeout=service.config.idle_seconds
     )
     settings = uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_keep_alive=KEEP_ALIVE)
-    try:
+    with listening(host, port):
         uvicorn.Server(settings).run()
-    except SystemExit as error:  # uvicorn has logged why
-        raise DataError(
-            f"cannot serve on {host}:{port}: the port is taken, or not ours to take; choose --port"
-        ) from error
-
-
-def _png(picture: RGB) -> bytes:
-    return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()

@@ -65,22 +65,23 @@ class Roots:
         raise ImageError(f"there is no picture {short(path)} below the roots")
 
     def names(self) -> Iterator[str]:
-        """Yield the paths of the pictures, in order, without links and hidden files."""
+        """Yield the paths of the pictures that `read` takes, in order, each once."""
+        seen: set[str] = set()
         for folder in self.folders:
             for place, below, files in os.walk(folder):
                 below[:] = sorted(name for name in below if not name.startswith("."))
                 for name in sorted(files):
                     file = Path(place, name)
                     shown = file.suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
-                    if shown and file.is_file() and not file.is_symlink():
-                        yield file.relative_to(folder).as_posix()
+                    path = file.relative_to(folder).as_posix()
+                    if shown and file.is_file() and not file.is_symlink() and path not in seen and _sound(path):
+                        seen.add(path)
+                        yield path
 
     def _parts(self, path: str) -> list[str]:
-        parts = path.split("/")
-        bad = len(path) > _LONGEST or "\0" in path or "\\" in path or Path(path).is_absolute() or ":" in parts[0]
-        if bad or any(not part or part.startswith(".") for part in parts):
+        if not _sound(path):
             raise self._refused(path)
-        return parts
+        return path.split("/")
 
     def _open(self, folder: Path, parts: Sequence[str]) -> int:
         """Open a file below a folder without following a link; a pipe is opened without waiting for its writer."""
@@ -103,6 +104,15 @@ class Roots:
         return ImageError(
             f"{short(path)} is refused: name a picture by its path below the roots, without '..', hidden parts or links"
         )
+
+
+def _sound(path: str) -> bool:
+    """True if a path is one below the roots by its letters alone."""
+    parts = path.split("/")
+    odd = "\0" in path or "\\" in path or ":" in parts[0] or any("\ud800" <= letter <= "\udfff" for letter in path)
+    if len(path) > _LONGEST or odd or Path(path).is_absolute():
+        return False
+    return not any(not part or part.startswith(".") for part in parts)
 
 
 def _up_to(descriptor: int, size: int) -> bytes:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,23 @@ from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools
 from actfer_env.data import Dataset, Sample, load_dataset
 from actfer_env.episode import EpisodeConfig
 from actfer_env.errors import ActFERError, DataError, ImageError, SettingsError, short
-from actfer_env.files import Journal
+from actfer_env.files import Journal, expand
 from actfer_env.images import LIMITS, RGB, load_image
 from actfer_env.integrations.roots import Roots
 from actfer_env.rewards import UCGRPO, UCGRPOConfig
 from actfer_env.rollout import Rollout
+from actfer_env.tools.detectors.cached import DetectionStore
 
 ROLLOUTS = "rollouts.jsonl"
 """File of finished episodes within a service's folder."""
+
+
+LOCAL = ("127.0.0.1", "localhost", "::1")
+"""Names of this machine to itself."""
+TRY_AGAIN = "try again in a moment"
+"""What a service with too much to do ends its refusal with."""
+LONGEST_NAME = 1024
+"""Characters of a name that a client gives."""
 
 
 class ServiceError(ActFERError, ValueError):
@@ -122,8 +132,7 @@ class FaceService:
         self.config, self.dataset = config or ServiceConfig(), dataset
         if not roots and dataset is None:
             raise SettingsError("there is nothing to serve: name a folder with --root, or a data set with --dataset")
-        kind, _, place = detector.partition(":")
-        if kind == "insightface" and not Path(place).is_dir():
+        if downloads(detector):
             raise SettingsError(
                 f"{detector} would be downloaded, and a server uses no network: give a folder of weights"
             )
@@ -134,7 +143,7 @@ class FaceService:
         self.unlabelled = ""
         self._labels = self._read_labels()
         self._episodes: dict[str, _Open] = {}
-        self._lock = threading.Lock()
+        self._lock, self._writing = threading.Lock(), threading.Lock()
         self._waiting, self._tokens, self._filled = 0, float(self.config.calls_per_minute), time.monotonic()
         self._journal: Journal[Rollout] | None = None
         if out is not None:
@@ -153,9 +162,9 @@ class FaceService:
             self._tokens = min(float(rate), self._tokens + (now - self._filled) * rate / 60.0)
             self._filled = now
             if self._waiting >= self.config.max_waiting:
-                raise ServiceError(f"{self._waiting} calls are waiting already: try again in a moment")
+                raise ServiceError(f"{self._waiting} calls are waiting already: {TRY_AGAIN}")
             if self._tokens < 1.0:
-                raise ServiceError(f"more than {rate} calls came in a minute: try again in a moment")
+                raise ServiceError(f"more than {rate} calls came in a minute: {TRY_AGAIN}")
             self._tokens -= 1.0
             self._waiting += 1
         try:
@@ -172,7 +181,7 @@ class FaceService:
             limit: Most names of each, at most 1,000.
         """
         start, limit = max(start, 0), min(max(limit, 1), 1000)
-        paths = [name for i, name in enumerate(self.roots.names()) if start <= i < start + limit]
+        paths = list(islice(self.roots.names(), start, start + limit))
         ids = range(start, min(start + limit, len(self.dataset))) if self.dataset is not None else ()
         samples = [self.dataset[i].id for i in ids] if self.dataset is not None else []
         return Reply({"paths": paths, "samples": samples})
@@ -213,6 +222,8 @@ class FaceService:
         """
         if (path is None) == (sample is None):
             raise ServiceError("give either path or sample")
+        if group is not None and len(group) > LONGEST_NAME:
+            raise ServiceError(f"group must have at most {LONGEST_NAME:,} characters")
         if path is not None:
             chosen = self._sample(path)
         elif self.dataset is None:
@@ -283,9 +294,9 @@ class FaceService:
         """
         one = self._find(episode)
         with one.lock:
-            if one.rollout is None:
+            if not one.episode.done:
                 raise ServiceError("the episode is not over: answer first, or use up its turns")
-            rollout = one.rollout
+            rollout = self._recorded(one)
         with self._lock:
             self._episodes.pop(episode, None)
         return Reply(self.scored(rollout))
@@ -301,22 +312,25 @@ class FaceService:
     def keep(self, rollout: Rollout) -> None:
         """Keep the record of a finished episode in the service's folder, if it has one."""
         if self._journal is not None:
-            with self._lock:
+            with self._writing:  # a lock of its own: calls are not kept waiting for the disk
                 self._journal.append(rollout.to_dict())
 
     def _read_labels(self) -> dict[str, Sample]:
-        """Return the labelled pictures of the roots by path; the first root's win."""
+        """Return the labelled pictures of the roots by path; the first root that has a picture of a path wins."""
         found: dict[str, Sample] = {}
-        for folder in reversed(self.roots.folders):
+        for number, folder in enumerate(self.roots.folders):
             try:
                 photos = load_dataset("photos", root=str(folder))
-            except DataError as error:
+            except (DataError, ImageError) as error:  # ImageError: there is no picture
                 self.unlabelled = str(error)
                 continue
             for sample in photos:
                 place = Path(str(sample.source))
-                if sample.emotion is not None and place.is_relative_to(folder):
-                    found[place.relative_to(folder).as_posix()] = sample
+                if sample.emotion is None or not place.is_relative_to(folder):
+                    continue
+                path = place.relative_to(folder)
+                if not any((above / path).exists() for above in self.roots.folders[:number]):
+                    found[path.as_posix()] = sample
         return found
 
     def _sample(self, path: str) -> Sample:
@@ -332,7 +346,8 @@ class FaceService:
             return load_image(again, name=short(path), limits=limits)
 
         labels = self._labels.get(path)
-        known: dict[str, Any] = {} if labels is None else {"emotion": labels.emotion, "aus": labels.aus}
+        names = ("emotion", "aus", "prealigned")
+        known: dict[str, Any] = {} if labels is None else {name: getattr(labels, name) for name in names}
         return Sample(
             path, load, meta={"dataset": "roots", "image": f"{path}#{mark}"}, **known,
         )  # fmt: skip
@@ -355,16 +370,28 @@ class FaceService:
             one.used = time.monotonic()
             return one
 
-    def _playing(self, handle: str) -> _Playing:
-        return _Playing(self._find(handle))
+    @contextmanager
+    def _playing(self, handle: str) -> Iterator[_Open]:
+        """Hold an episode that is not over for one turn."""
+        one = self._find(handle)
+        with one.lock:
+            if one.episode.done:
+                raise ServiceError("the episode is over: score it, or open another")
+            yield one
 
     def _finish(self, one: _Open, reply: Reply) -> Reply:
         """Add where the episode stands to a reply, and keep the record of one that is over."""
-        if one.episode.done and one.rollout is None:
+        if one.episode.done:
+            self._recorded(one)
+        return Reply({**reply.told, **self._state(one.episode)}, reply.pictures)
+
+    def _recorded(self, one: _Open) -> Rollout:
+        """Return the record of an episode that is over; it is kept first, and tried again where that has failed."""
+        if one.rollout is None:
             rollout = one.episode.rollout()
             self.keep(rollout)
             one.rollout = rollout
-        return Reply({**reply.told, **self._state(one.episode)}, reply.pictures)
+        return one.rollout
 
     @staticmethod
     def _state(episode: ChatEpisode) -> dict[str, Any]:
@@ -379,18 +406,26 @@ def _without_episode(reply: Reply) -> Reply:
     return Reply({**reply.told, "message": f"{message} {hint}".strip()}, reply.pictures)
 
 
-class _Playing:
-    """Holds an episode that is not over for one turn."""
+@contextmanager
+def listening(host: str, port: int) -> Iterator[None]:
+    """Turn the exit of a web server that could not start into one line.
 
-    def __init__(self, one: _Open) -> None:
-        self.one = one
+    Raises:
+        DataError: the port is taken, or not ours to take.
+    """
+    try:
+        yield
+    except SystemExit as error:  # uvicorn has logged why
+        raise DataError(
+            f"cannot serve on {host}:{port}: the port is taken, or not ours to take; choose --port"
+        ) from error
 
-    def __enter__(self) -> _Open:
-        self.one.lock.acquire()
-        if self.one.episode.done:
-            self.one.lock.release()
-            raise ServiceError("the episode is over: score it, or open another")
-        return self.one
 
-    def __exit__(self, *_: object) -> None:
-        self.one.lock.release()
+def downloads(detector: str) -> bool:
+    """True if a detector's spec names weights that would be fetched where they are not here."""
+    kind, _, place = detector.partition(":")
+    if kind == "unturned":
+        return downloads(place)
+    if kind == "cached":  # what the folder does not know, its detector is asked for
+        return downloads(DetectionStore.open(place).spec)
+    return kind == "insightface" and not (place and expand(place).exists())

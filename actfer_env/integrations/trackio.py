@@ -14,12 +14,12 @@ from typing import Any
 from PIL import Image
 
 from actfer_env import facs
-from actfer_env.chat import ChatConfig, user_prompt
+from actfer_env.chat import ChatConfig, parse_turn, user_prompt
 from actfer_env.errors import ActFERError, SettingsError
 from actfer_env.evaluation.pictures import PictureConfig, Pictures
 from actfer_env.evaluation.run import Run, read_run
 from actfer_env.packages import needs
-from actfer_env.rollout import Rollout
+from actfer_env.rollout import Rollout, ToolCall
 
 REMOTE = ("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL")
 """Variables by which trackio would send what it logs to somewhere else."""
@@ -86,30 +86,39 @@ def _messages(rollout: Rollout, pictures: Sequence[tuple[int, Any]]) -> list[dic
     def seen(turn: int) -> list[Any]:
         return [picture for when, picture in pictures if when == turn]
 
-    def said(turn: int) -> str:
-        return rollout.texts[turn] if turn < len(rollout.texts) else ""
-
+    chat = ChatConfig(preset=rollout.meta.get("preset", "actfer"))
     messages: list[dict[str, Any]] = [
-        {"role": "user", "content": [*seen(0), {"type": "text", "text": user_prompt(ChatConfig())}]}
+        {"role": "user", "content": [*seen(0), {"type": "text", "text": user_prompt(chat)}]}
     ]
-    turns = sorted({call.turn for call in rollout.tool_calls})
-    for turn in turns:
-        calls = [(f"call_{turn}_{i}", call) for i, call in enumerate(rollout.tool_calls) if call.turn == turn]
+    for text, calls in _turns(rollout, chat):
         asked = [
-            {"id": key, "type": "function",
-             "function": {"name": call.name, "arguments": json.dumps(call.arguments)}} for key, call in calls
+            {"id": f"call_{call.turn}", "type": "function",
+             "function": {"name": call.name, "arguments": json.dumps(call.arguments)}} for call in calls
         ]  # fmt: skip
-        messages.append({"role": "assistant", "content": said(turn), "tool_calls": asked})
-        for i, (key, call) in enumerate(calls):
+        messages.append({"role": "assistant", "content": text} | ({"tool_calls": asked} if asked else {}))
+        for call in calls:
             told = {"error": call.violation, **call.result} if call.violation else call.result
-            parts = [*(seen(turn + 1) if i == 0 else ()), {"type": "text", "text": json.dumps(told)}]
-            messages.append({"role": "tool", "tool_call_id": key, "content": parts})
+            parts = [*seen(call.turn + 1), {"type": "text", "text": json.dumps(told)}]
+            messages.append({"role": "tool", "tool_call_id": f"call_{call.turn}", "content": parts})
+    return messages
+
+
+def _turns(rollout: Rollout, chat: ChatConfig) -> Iterator[tuple[str, list[ToolCall]]]:
+    """Yield each assistant turn with the calls that it made; a turn that could not be read counts as one call."""
+    calls = list(rollout.tool_calls)
+    for place, text in enumerate(rollout.texts):
+        parsed = parse_turn(text, chat)
+        count = 1 if parsed.problem is not None else len(parsed.calls)
+        mine = calls[:count] if place < len(rollout.texts) - 1 else calls  # the last one has what is left
+        calls = calls[len(mine) :]
+        yield text, mine
+    if rollout.texts:
+        return
+    for call in calls:  # policies of numbered actions write no text
+        yield "", [call]
     if rollout.predicted_emotion is not None:
         units = [facs.format_au(unit) for unit in sorted(rollout.predicted_aus or ())]
-        answer = json.dumps({"emotion": rollout.predicted_emotion, "aus": units})
-        last = said(len(rollout.texts) - 1) if rollout.texts else ""
-        messages.append({"role": "assistant", "content": last or answer})
-    return messages
+        yield json.dumps({"emotion": rollout.predicted_emotion, "aus": units}), []
 
 
 def _metadata(rollout: Rollout) -> dict[str, Any]:
@@ -120,13 +129,19 @@ def _metadata(rollout: Rollout) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} must be a whole number of at least 0")
+    return int(text)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Log a run's folder: ``python -m actfer_env.integrations.trackio FOLDER --project PROJECT``."""
     parser = argparse.ArgumentParser(description="Log the conversations of a run as traces of trackio, locally.")
     parser.add_argument("folder", help="folder of a run, such as the --out of 'actfer rollout'")
     parser.add_argument("--project", default="actfer")
     parser.add_argument("--name", help="trackio's run; default is the folder's name")
-    parser.add_argument("--most", type=int, default=100, help="most episodes that are logged")
+    parser.add_argument("--most", type=_count, default=100, help="most episodes that are logged")
     given = parser.parse_args(arguments)
     try:
         number = trace_run(given.folder, given.project, given.name, given.most)

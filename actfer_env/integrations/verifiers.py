@@ -107,7 +107,7 @@ class FaceTask(vf.Task[FaceTaskData, vf.State, FaceTaskConfig]):
     @vf.stop
     async def over(self, trace: vf.Trace) -> bool:
         """Return whether the episode is over, for harnesses that do not play it themselves."""
-        return self.config.tools and _replayed(self.data, trace).done
+        return self.config.tools and (await asyncio.to_thread(_replayed, self.data, trace)).done
 
     async def finalize(self, trace: vf.Trace, runtime: vf.Runtime) -> None:
         """Keep the record of an attempt that another harness has played: its turns are played again here."""
@@ -275,7 +275,10 @@ def _replayed(data: FaceTaskData, trace: vf.Trace) -> ChatEpisode:
                 {"id": call.id, "function": {"name": call.name, "arguments": call.arguments}}
                 for call in message.tool_calls or ()
             ]
-            episode.step(message.content, calls, reasoning=message.reasoning_content)
+            text = message.content
+            if calls and "<tool_call>" in str(text):  # such a harness plays the native calls alone
+                text = ""
+            episode.step(text, calls, reasoning=message.reasoning_content)
     return episode
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from actfer_env.evaluation.intervals import Interval
 
 WARM_START = "warm_start"
@@ -71,5 +73,6 @@ def verdict(paper: float, found: Interval) -> str:
 
 
 def paired(first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]], metric: str) -> list[float]:
-    """Return the differences of a metric, seed by seed."""
-    return [a["figures"][metric] - b["figures"][metric] for a, b in zip(first, second, strict=True)]
+    """Return the differences of a metric, seed by seed; NaN where one of both has none, as without Action Units."""
+    mine, theirs = (np.array([run["figures"][metric] for run in runs], float) for runs in (first, second))
+    return list((mine - theirs).tolist())

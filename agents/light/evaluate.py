@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from actfer_env import facs
 from actfer_env.agents.light.policy import Features, LightPolicy
 from actfer_env.agents.light.rollouts import Zooming, play_groups
-from actfer_env.evaluation.metrics import summarize
+from actfer_env.evaluation.metrics import WITH_FACE, summarize
 from actfer_env.rewards import UCGRPO, UCGRPOConfig
 from actfer_env.rollout import Rollout
 from actfer_env.wrappers.group_vec import GroupVectorEnv
@@ -86,7 +86,7 @@ def free_figures(rollouts: Sequence[Rollout], task: np.ndarray, good: np.ndarray
         good: Whether each sample's picture is good, bool (n,).
     """
     summary = summarize(rollouts)
-    with_face = np.array([rollout.detection == "ok" for rollout in rollouts])
+    with_face = np.array([rollout.detection in WITH_FACE for rollout in rollouts])
     zoomed = np.array([rollout.zoomed for rollout in rollouts])
     row: dict[str, Any] = {
         "accuracy": summary.accuracy, "macro_f1": summary.macro_f1, "au_f1": summary.au_macro_f1,
@@ -96,6 +96,11 @@ def free_figures(rollouts: Sequence[Rollout], task: np.ndarray, good: np.ndarray
     }  # fmt: skip
     row |= {f"zoom_{name}": _share(zoomed, [r.emotion == name for r in rollouts]) for name in facs.EMOTIONS}
     return row | _regions(rollouts)
+
+
+def as_numbers(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Return figures for a JSON file: None in the place of NaN, which JSON does not know."""
+    return {name: None if isinstance(value, float) and np.isnan(value) else value for name, value in figures.items()}
 
 
 def _zooms(rollouts: Sequence[Rollout], part: np.ndarray) -> float:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from actfer_env._version import GENERATOR_VERSION
-from actfer_env.agents.light.evaluate import free_figures, task_of
+from actfer_env.agents.light.evaluate import as_numbers, free_figures, task_of
 from actfer_env.agents.light.session import (
     RESULT,
     SessionConfig,
@@ -30,6 +30,7 @@ from actfer_env.agents.light.session import (
 from actfer_env.agents.light.trainer import LOG
 from actfer_env.files import write_text_atomic
 from actfer_env.packages import needs
+from actfer_env.rewards import UCGRPOConfig
 from actfer_env.rollout import Rollout
 
 SB3_PPO = "sb3_ppo"
@@ -64,10 +65,10 @@ def run_sb3(
     torch.set_num_threads(1)
     model = _learn(split_data("train", config.train, config, cache, say, 1), config, steps)
     split, held = held_out(config, cache, say, 1)
-    reward = config.rewards()
+    reward = UCGRPOConfig(zoom_cost=config.rewards().zoom_cost)  # as the variants beside it are measured
     rollouts = play(model, held, len(held.dataset), config)
     figures = free_figures(rollouts, task_of(rollouts, reward), np.array(held.views.good))
-    result = {**made, "split": split, "figures": figures}
+    result = {**made, "split": split, "figures": as_numbers(figures)}
     write_text_atomic(path, json.dumps(result, indent=1) + "\n")
     return result
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from actfer_env._version import GENERATOR_VERSION
-from actfer_env.agents.light.evaluate import ZOOM_MODES, figures, hold_out
+from actfer_env.agents.light.evaluate import ZOOM_MODES, as_numbers, figures, hold_out
 from actfer_env.agents.light.policy import Features, LightPolicy
 from actfer_env.agents.light.record import CONFIG, PolicyRecord, write_policy
 from actfer_env.agents.light.rollouts import encode_all
@@ -194,7 +194,8 @@ def run(
     shown = measure(policy, held, UCGRPOConfig(zoom_cost=reward.zoom_cost), config.max_zooms, known)
     result = {
         "config": asdict(config), "generator": GENERATOR_VERSION, "split": data.held,
-        "warm": skill, "figures": shown, "weights": weights_hash(trainer.policy), "facts": facts,
+        "warm": as_numbers(skill), "figures": as_numbers(shown), "weights": weights_hash(trainer.policy),
+        "facts": facts,
     }  # fmt: skip
     if data.facts:
         result["data"] = {
@@ -219,7 +220,9 @@ def policy_record(config: SessionConfig, result: Mapping[str, Any]) -> PolicyRec
     sizes = {"train": config.train, "val": config.val, "test": config.test}
     training = {
         "dataset": config.dataset, "samples": result.get("data", {}).get("samples", sizes),
-        "reward": config.variant, "zoom_cost": config.zoom_cost, "updates": config.trainer.steps, "seed": config.seed,
+        "reward": config.variant, "zoom_cost": config.rewards().zoom_cost,
+        **({"constants": dict(config.reward)} if config.reward else {}),
+        "updates": config.trainer.steps, "seed": config.seed,
         "generator": result["generator"], "measured on": result["split"],
         "figures": {name: figures.get(name) for name in names if name in found},
     }  # fmt: skip

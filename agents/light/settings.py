@@ -78,15 +78,19 @@ class SessionConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
     def __post_init__(self) -> None:
+        switches = {"zoom_cost": 0.0, "outcome_gate": False, "normalize_std": True}
+        for name, value in dict(self.reward).items():  # the same by either door
+            if name not in switches:
+                continue
+            if getattr(self, name) not in (switches[name], value):
+                raise DataError(f"{name} is given twice, as {getattr(self, name)} and as {value}: leave out one")
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "reward", tuple((key, value) for key, value in self.reward if key not in switches))
         check_fields(self)
         check_sides(self.views.sides)
         for name, known in (("split", get_args(Splitting)), ("balance", get_args(Balance))):
             if getattr(self, name) not in known:
                 raise DataError(f"{name}={getattr(self, name)!r} is unknown: use one of {', '.join(known)}")
-        switches = {"zoom_cost": 0.0, "outcome_gate": False, "normalize_std": True}
-        for name, value in dict(self.reward).items():
-            if name in switches and getattr(self, name) not in (switches[name], value):
-                raise DataError(f"{name} is given twice, as {getattr(self, name)} and as {value}: leave out one")
 
     def rewards(self) -> UCGRPOConfig:
         """Return the configuration of UC-GRPO's reward, whose task term also measures policies of other rewards."""

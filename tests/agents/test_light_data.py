@@ -18,7 +18,14 @@ torch = pytest.importorskip("torch", reason="needs torch: pip install 'actfer-en
 from actfer_env.agents.light.agent import LightAgent  # noqa: E402
 from actfer_env.agents.light.policy import PolicyConfig  # noqa: E402
 from actfer_env.agents.light.samples import apart, class_weights, repeats, training_data  # noqa: E402
-from actfer_env.agents.light.session import PRESETS, SessionConfig, run, session_facts, split_data  # noqa: E402
+from actfer_env.agents.light.session import (  # noqa: E402
+    PRESETS,
+    SessionConfig,
+    policy_record,
+    run,
+    session_facts,
+    split_data,
+)
 from actfer_env.agents.light.trainer import TrainerConfig  # noqa: E402
 from actfer_env.agents.light.warmstart import WarmStartConfig  # noqa: E402
 from actfer_env.cli import app  # noqa: E402
@@ -154,6 +161,41 @@ def test_a_data_set_without_action_units_trains_and_says_so_once(
     assert not agent.policy.aus.weight.any() and (agent.policy.aus.bias == -30).all()
     rows = (folder / "run" / "log.csv").read_text().splitlines()
     assert len(rows) == 3 and "nan" not in rows[-1]
+
+
+def test_aligned_faces_count_as_found_and_results_are_json_without_nan(
+    trained: tuple[SessionConfig, Path, list[str]]
+) -> None:  # fmt: skip
+    _, folder, _ = trained
+
+    def no_constant(text: str) -> None:
+        raise AssertionError(text)
+
+    result = json.loads((folder / "run" / "result.json").read_text(), parse_constant=no_constant)
+    assert 0 <= result["figures"]["zoom"] <= 1 and result["figures"]["zoom_fear"] is None  # there is no such face
+
+
+def test_an_ablation_without_action_units_is_written_and_a_variant_runs_once(
+    trained: tuple[SessionConfig, Path, list[str]]
+) -> None:  # fmt: skip
+    config, folder, _ = trained
+    words = ["ablate", "--preset", "smoke", "--dataset", "jsonl", "--root", str(config.root), "--seeds", "1",
+             "--variants", "full,au_grounded,full,emotion_only", "--workers", "1", "--out", str(folder / "table"),
+             "--cache", str(folder / "cache2")]  # fmt: skip
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    text = (folder / "table" / "ablation.md").read_text()
+    assert done.output.count("finished full, seed 0") == 1 and "nan" not in text and "| – |" in text
+
+
+@pytest.mark.parametrize("cost", [{"zoom_cost": 0.1}, {"reward": (("zoom_cost", 0.1),)}])
+def test_a_cost_of_zooming_is_the_same_run_by_either_door(cost: dict[str, Any]) -> None:
+    config = replace(SMALL, **cost)
+    assert (config.zoom_cost, config.reward, config.rewards().zoom_cost) == (0.1, (), 0.1)
+    again = replace(config, reward=(*config.reward, ("ema_gain", 16.0)))
+    assert again.rewards().zoom_cost == 0.1 and again.rewards().ema_gain == 16.0
+    card = policy_record(again, {"figures": {}, "weights": "", "generator": 2, "split": "test"}).training
+    assert (card["zoom_cost"], card["constants"]) == (0.1, {"ema_gain": 16.0})
 
 
 def test_the_same_run_is_found_and_another_data_set_is_refused(

@@ -131,6 +131,19 @@ def test_the_same_command_goes_on_with_further_samples(tmp_path):
     assert len(read_run(tmp_path / "out").rollouts) == 3
 
 
+def test_a_broken_picture_costs_no_finished_episode(tmp_path):
+    (tmp_path / "photos").mkdir()
+    for name in "abc":
+        Image.fromarray(np.full((64, 64, 3), 120, np.uint8)).save(tmp_path / "photos" / f"{name}.png")
+    (tmp_path / "photos" / "b.png").write_bytes(b"no picture")
+    words = ["play", str(tmp_path / "photos"), "-n", "3", "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, words, input="a 1\na 2\n")
+    assert result.exit_code == 0, result.output
+    run = read_run(tmp_path / "out")
+    assert {one.sample_id for one in run.rollouts} == {"a.png", "c.png"}
+    assert [one["sample_id"] for one in run.failures] == ["b.png"]
+
+
 def test_nothing_is_written_where_nothing_was_finished(tmp_path):
     done = run("d\nq\n", tmp_path / "out")
     assert done.returncode == 1 and done.stderr == "actfer: no episode was finished: nothing is written\n"

@@ -92,3 +92,36 @@ def test_pictures_that_cannot_be_read_give_one_line_where_there_is_nothing_else(
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(photos / "c.png")
     code, _, error = run("rollout", photos, "--out", tmp_path / "out")
     assert code == 0 and len(error.strip().splitlines()) == 2  # one for each that was left out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("synthetic", "--agent", "full", "--against", "x"), "--against goes with --benchmark"),
+        (("--benchmark", "disfa", "--agent", "full", "--split", "test"), "--split goes with a data set"),
+        (("--benchmark", "disfa", "--agent", "full", "--skip-broken"), "--skip-broken goes with a data set"),
+        (("synthetic", "--agent", "full", "--temperature", "0.5"), "--temperature goes with --model"),
+        (("synthetic", "--agent", "full", "--price", "1", "2"), "--price goes with --model"),
+        (("synthetic", "--model", "m", "--cache", "x"), "--cache goes with --endpoint"),
+        (("synthetic", "--model", "m", "--token-budget", "5"), "--token-budget goes with --endpoint"),
+        (("synthetic", "--model", "m", "--endpoint", "http://localhost:1", "--device", "cpu"),
+         "--device goes with a local model"),
+    ],
+)  # fmt: skip
+def test_options_that_would_be_passed_over_are_refused(tmp_path: Path, words: tuple[str, ...], said: str) -> None:
+    code, _, error = run("eval", *words, "--out", tmp_path / "out")
+    assert code and said in error and not (tmp_path / "out").exists()
+
+
+def test_a_broken_side_file_is_named(tmp_path: Path) -> None:
+    assert run("rollout", "synthetic", "-n", 1, "--out", tmp_path)[0] == 0
+    for content in ("{", "{}", "[]"):
+        (tmp_path / "gate.json").write_text(content)
+        code, _, error = run("report", tmp_path)
+        assert code and "gate.json is no gate report of this version" in error and "actfer gate" in error
+
+
+@pytest.mark.parametrize("word", [("--split", "test"), ("--dataset-root", "x")])
+def test_a_server_without_a_data_set_has_no_split(tmp_path: Path, word: tuple[str, str]) -> None:
+    code, _, error = run("mcp", "--root", tmp_path, *word)
+    assert code and "--split and --dataset-root go with --dataset" in error

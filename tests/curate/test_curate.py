@@ -19,6 +19,7 @@ pytest.importorskip("imagehash", reason="needs imagehash: pip install 'actfer-en
 
 from actfer_env import facs
 from actfer_env.curate.curate import Curation, curate
+from actfer_env.curate.estimate import estimate
 from actfer_env.curate.lines import Line, read_lines
 from actfer_env.curate.options import CurateOptions
 from actfer_env.curate.quality import faults, thought_faults
@@ -106,6 +107,23 @@ def test_too_few_lines_are_told(tmp_path: Path) -> None:
     data = write_set(tmp_path / "data", 16, labels=("fear", "anger"))
     found = run(data, tmp_path / "out", rl_histogram={"fear": 30})
     assert found.warnings == ["the RL set has fewer lines than asked for: fear 8 of 30"]
+    found = run(data, tmp_path / "size", rl_size=14)  # half of each emotion's lines stay with SFT
+    assert found.sets["rl"]["lines"] == 8
+    assert found.warnings == [
+        "the RL set has room for 8 of the 14 lines asked for: it takes at most 50% of an emotion's lines (rl_cap)"
+    ]
+
+
+def test_a_dry_run_counts_every_round_and_passes_over_broken_pictures(tmp_path: Path) -> None:
+    data = load_dataset("jsonl", write_set(tmp_path / "data", 8, labels=("fear", "anger")))
+    told = {**FIELDS, "writer": "endpoint"}
+    plain = estimate(data, CurateOptions.build(**told), (1.0, 1.0))
+    struck = estimate(data, CurateOptions.build(**told, strategy="eliminate"), (1.0, 1.0))
+    assert struck.attempts == 7 * plain.attempts  # seven emotions may be struck, each after that many answers
+    pseudo = CurateOptions.build(**told, units="pseudo")
+    more = estimate(data, pseudo, (1.0, 1.0))
+    Path(str(data[0].source)).write_bytes(b"no picture")
+    assert sum(estimate(data, pseudo, (1.0, 1.0)).calls) < sum(more.calls)
 
 
 @given(st.lists(st.integers(0, 50), min_size=2, max_size=8), st.integers(0, 90))

@@ -20,6 +20,7 @@ from actfer_env.errors import DataError
 from actfer_env.evaluation import Run, compare, read_run, summarize, write_run
 from actfer_env.evaluation.comparison import check_same_samples
 from actfer_env.evaluation.costs import cost_of
+from actfer_env.evaluation.export import read_results
 from actfer_env.evaluation.run import finished_run
 from actfer_env.rewards import UCGRPOConfig
 from actfer_env.rollout import Rollout, ToolCall
@@ -61,6 +62,17 @@ def test_differences_by_hand() -> None:
     assert found["tokens"].first == pytest.approx(150 + 10) and found["tokens"].difference == 0
     assert found["cost"].first == pytest.approx(0.15 + 0.1) and found["cost"].second == pytest.approx(0.15 + 0.2)
     assert found["cost"].clear and not found["tokens"].clear and found["accuracy"].low <= 0.5 <= found["accuracy"].high
+
+
+def test_a_cost_that_one_run_does_not_tell_is_not_compared_and_units_are_those_of_both() -> None:
+    priced, free = run_of(["happiness"] * 3, price=[1.0, 2.0]), run_of(["happiness"] * 3)
+    assert "cost" not in {one.metric for one in compare(priced, free)}
+    assert "cost" in {one.metric for one in compare(priced, priced)}
+    more = [replace(episode(number, "happiness"), aus=UNITS | {25}) for number in range(3)]
+    wide = finished_run(more, DATA, {"agent": "a", "au_set": "6,12,25"}, UCGRPOConfig())
+    narrow = run_of(["happiness"] * 3, au_set="6,12")
+    found = {one.metric: one for one in compare(narrow, wide)}
+    assert [(found[name].first, found[name].second) for name in ("au_instance_f1", "au_macro_f1")] == [(1, 1)] * 2
 
 
 @settings(max_examples=25)
@@ -173,3 +185,10 @@ def test_a_real_run_exports_the_detected_face(tmp_path: Path) -> None:
     frame = run.to_pandas()
     found = frame[frame["detection"] == "ok"]
     assert len(found) and (found["FaceRectWidth"] > 10).all() and found["FaceScore"].notna().all()
+
+
+def test_a_broken_benchmark_file_is_named(tmp_path: Path) -> None:
+    write_run(tmp_path / "rafdb", run_of(["happiness"]))
+    (tmp_path / "benchmark.json").write_text("{")
+    with pytest.raises(DataError, match=r"benchmark\.json is broken .* run 'actfer eval --benchmark' again"):
+        read_results(tmp_path)

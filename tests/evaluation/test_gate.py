@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from functools import cache
 
@@ -18,7 +19,7 @@ from actfer_env.errors import AgentError, DataError, SettingsError
 from actfer_env.evaluation import read_run
 from actfer_env.evaluation.gate import statistics
 from actfer_env.evaluation.gate.evidence import SwappedTools, blurred
-from actfer_env.evaluation.gate.figures import gate_figures
+from actfer_env.evaluation.gate.figures import gate_figures, over_seeds
 from actfer_env.evaluation.gate.outcomes import joined, read_plays, write_plays
 from actfer_env.evaluation.gate.page import gate_tables, markdown, write_gate
 from actfer_env.evaluation.gate.play import WAYS, play_gate
@@ -204,7 +205,12 @@ def test_one_command_plays_and_another_makes_the_report_again(tmp_path):
     before = (out / "gate.json").read_bytes()
     (out / "gate.json").unlink()
     assert actfer("gate", out).returncode == 0 and (out / "gate.json").read_bytes() == before
-    assert actfer("gate", out, out, "--quality", "task", "--out", again).returncode == 0
+    twin = tmp_path / "twin"
+    shutil.copytree(out, twin)
+    assert actfer("gate", out, twin, "--quality", "task", "--out", again).returncode == 0
+    for places, words in (((out, out), "named twice"), ((out, twin, "--out", out), "holds a run of its own")):
+        done = actfer("gate", *places, *(() if "--out" in places else ("--out", tmp_path / "new")))
+        assert done.returncode == 1 and words in done.stderr, done.stderr
     assert json.loads((again / "gate.json").read_text())["stability"]["seeds"] == 2
     assert "report.html" not in (again / "gate.html").read_text()  # several runs have no report of their own
     other, page = tmp_path / "other", (again / "gate.html").read_bytes()
@@ -256,3 +262,16 @@ def test_tables_and_page_say_what_is_missing(faces, tmp_path):
     assert "Evidence" not in titles and "Seeds" not in titles and page is not None
     text = (tmp_path / "gate.md").read_text()
     assert text.startswith("# Gate report") and "bootstrap" in text and "None" not in text and "nan" not in text
+
+
+def test_seeds_are_joined_alike_in_every_order():
+    one = {"zoom_ratio": None, "regret": {"0": {"value": None, "gates": {"never": None}}}}
+    two = {
+        "zoom_ratio": 0.4,
+        "regret": {"0": {"value": 0.5, "low": 0.4, "high": 0.6, "gates": {"never": 0.4, "size": 1.0}}},
+    }
+    first, second = over_seeds([one, two]), over_seeds([two, one])
+    assert (
+        first == second and first["zoom_ratio"] == 0.4 and first["regret"]["0"]["gates"] == {"never": 0.4, "size": 1.0}
+    )
+    assert over_seeds([one, one])["zoom_ratio"] is None

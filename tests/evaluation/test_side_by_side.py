@@ -103,3 +103,15 @@ def test_browser_shows_two_runs_on_any_screen(browser: Any, two: tuple[Path, Pat
         assert browser.get_log("browser") == [] and browser.execute_script("return window.hit") is None
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_figures_of_a_script_are_hidden_and_others_have_readable_names(
+    two: tuple[Path, Path], tmp_path: Path
+) -> None:  # fmt: skip
+    html = write_side_by_side(*two, pictures=SMALL, pages=PAGES).read_text("utf-8")
+    assert "macro-F1" in html and "AU F1, macro" in html and "au_macro_f1" not in html
+    for name in ("one", "other"):
+        done = actfer("rollout", "synthetic", "-n", "2", "--agent", "full", "--out", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+    html = write_side_by_side(tmp_path / "one", tmp_path / "other", pictures=SMALL, pages=PAGES).read_text("utf-8")
+    assert "zoomed" in html and not any(word in html for word in ("macro-F1", "macro_f1", "AU F1, macro"))

@@ -315,6 +315,36 @@ def test_more_calls_than_the_bound_are_told_to_wait(in_thread):
             env.reset(sample=SAMPLE.id)
 
 
+@pytest.mark.parametrize(
+    ("headers", "taken"),
+    [({}, True), ({"Origin": "http://evil.example"}, False), ({"Origin": "null"}, False), ({"Origin": "own"}, True),
+     ({"Host": "evil.example:8000", "Origin": "http://evil.example:8000"}, False)],
+)  # fmt: skip
+def test_pages_of_other_sites_play_nothing(server, headers, taken):
+    own = headers.get("Origin") == "own"
+    sent = {**headers, **({"Origin": server.url} if own else {})}
+    request = urllib.request.Request(f"{server.url}/health", headers=sent)
+    if taken:
+        assert urllib.request.urlopen(request).status == 200
+    else:
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(request)
+    lines = [f"GET /ws HTTP/1.1\r\nHost: {sent.get('Host', f'127.0.0.1:{server.port}')}\r\nConnection: Upgrade\r\n"
+             "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n",
+             f"Origin: {sent['Origin']}\r\n" if "Origin" in sent else "", "\r\n"]  # fmt: skip
+    with socket.create_connection(("127.0.0.1", server.port), 30) as plain:
+        plain.sendall("".join(lines).encode())
+        assert (b" 101 " in plain.recv(4096).split(b"\r\n")[0]) is taken
+
+
+def test_a_full_disk_costs_the_client_nothing(in_thread, tmp_path, monkeypatch):
+    service = FaceService(dataset=FACES, out=tmp_path)
+    monkeypatch.setattr(service, "keep", lambda rollout: (_ for _ in ()).throw(DataError("the disk is full")))
+    with FaceClient(base_url=in_thread(service)).sync() as env, pytest.warns(UserWarning, match="was not kept"):
+        env.reset(sample=SAMPLE.id)
+        assert env.step(ANSWER).observation.record().predicted_emotion == "happiness"
+
+
 def test_it_passes_the_validation_of_openenv(server):
     report = validate_running_environment(server.url, timeout_s=60)
     assert report["passed"] and report["mode"] == "simulation", report

@@ -16,7 +16,7 @@ from integrations.test_openenv import Server
 from actfer_env.errors import DataError
 from actfer_env.integrations.trl import FaceEnv, UCGRPOReward, environments
 from actfer_env.integrations.trl.environment import NUMBER, TURN
-from actfer_env.integrations.trl.served import ServedFaceEnv
+from actfer_env.integrations.trl.served import ServedFaceEnv, patiently
 from actfer_env.verl_plugin.rows import reference
 
 ROW = {"extra_info": {"sample": json.dumps(reference(SAMPLE, FACES))}}
@@ -94,6 +94,24 @@ def test_what_does_not_fit_is_told_in_one_line(server, tmp_path):
     other.end(signal.SIGKILL)
     with pytest.raises(ConnectionError, match=r"reset\(\) begins another"):
         env.detect_align(**{TURN: DETECT, NUMBER: 0})
+
+
+def test_a_busy_server_is_asked_again(monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    answers = iter(["512 calls are waiting already: try again in a moment", "more than 3: try again in a moment", ""])
+
+    def ask():
+        if said := next(answers):
+            raise RuntimeError(said)
+        return "played"
+
+    assert patiently(ask) == "played"
+    answers = iter(["no such sample"])
+    with pytest.raises(RuntimeError, match="no such sample"):
+        patiently(ask)
+    answers = iter(["try again in a moment"])
+    with pytest.raises(RuntimeError, match="try again"):
+        patiently(ask, seconds=-1.0)
 
 
 def test_trls_own_trainer_learns_over_a_server(server, tmp_path):

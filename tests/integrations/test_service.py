@@ -18,6 +18,7 @@ from actfer_env.errors import ActFERError, DataError, ImageError, SettingsError
 from actfer_env.integrations.roots import Roots
 from actfer_env.integrations.served import ROLLOUTS, FaceService, ServiceConfig, ServiceError
 from actfer_env.rollout import read_rollouts
+from actfer_env.tools.detectors.cached import ABOUT, FORMAT
 from actfer_env.wrappers import ChatGroupVectorEnv
 
 ANSWER = ("happiness", ["AU6", "AU12"])
@@ -229,3 +230,64 @@ def test_what_cannot_be_served_is_named(root: Path):
         ServiceConfig(workers=0)
     with pytest.raises(ServiceError, match="no data set"):
         FaceService([root]).open(sample="x")
+
+
+@pytest.mark.parametrize(
+    "detector",
+    ["insightface", "insightface:", "insightface:buffalo_l", "unturned:insightface", "unturned:insightface:x"],
+)
+def test_a_detector_that_would_be_downloaded_is_refused_by_whatever_name(root: Path, detector: str):
+    with pytest.raises(SettingsError, match="a server uses no network"):
+        FaceService([root], detector)
+
+
+def test_detections_of_a_downloaded_detector_are_refused_unless_nothing_is_missing(tmp_path: Path, root: Path):
+    (tmp_path / "kept").mkdir()
+    about = {"format": FORMAT, "spec": "insightface:buffalo_l", "settings": {}, "buckets": 1}
+    (tmp_path / "kept" / ABOUT).write_text(json.dumps(about))
+    with pytest.raises(SettingsError, match="a server uses no network"):
+        FaceService([root], f"cached:{tmp_path / 'kept'}")
+    FaceService([root], f"cached-only:{tmp_path / 'kept'}")
+
+
+def test_a_picture_has_the_label_of_its_own_root(tmp_path: Path):
+    first, second, empty = tmp_path / "first", tmp_path / "second" / "happiness", tmp_path / "empty"
+    for number, folder in enumerate((first / "happiness", second, empty)):
+        folder.mkdir(parents=True)
+        if folder != empty:
+            Image.fromarray(np.full((40, 40, 3), 60 * (number + 1), np.uint8)).save(folder / "x.png")
+    (first / "manifest.jsonl").write_text('{"image": "happiness/x.png"}\n')  # here it has none
+    Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(second / "y.png")
+    (tmp_path / "second" / "manifest.jsonl").write_text(
+        '{"image": "happiness/x.png", "emotion": "fear"}\n'
+        '{"image": "happiness/y.png", "emotion": "anger", "prealigned": true}\n'
+    )
+    service = FaceService([first, tmp_path / "second", empty], "mtcnn")
+    assert service.pictures().told["paths"] == ["happiness/x.png", "happiness/y.png"]
+    mine, other = service.start(path="happiness/x.png").sample, service.start(path="happiness/y.png").sample
+    assert (mine.emotion, mine.load()[0, 0, 0]) == (None, 60)
+    assert (other.emotion, other.prealigned) == ("anger", True)
+
+
+def test_what_read_refuses_is_not_listed(tmp_path: Path):
+    for name in ("good.png", "a\\b.png", "c:d.png"):
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / name)
+    roots = Roots([tmp_path])
+    assert list(roots.names()) == ["good.png"]
+    for name in ("a\\b.png", "c:d.png", "\ud800.png"):
+        with pytest.raises(ImageError, match="is refused"):
+            roots.read(name)
+
+
+def test_an_episode_that_could_not_be_kept_is_kept_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    service = FaceService(detector="mtcnn", dataset=portraits(), out=tmp_path)
+    handle = service.open(sample=portraits()[0].id).told["episode"]
+    with monkeypatch.context() as broken:
+        broken.setattr(service._journal, "append", lambda record: (_ for _ in ()).throw(DataError("the disk is full")))
+        for ask in (lambda: service.answer(handle, *ANSWER), lambda: service.score(handle)):
+            with pytest.raises(DataError, match="the disk is full"):
+                ask()
+    assert "reward" in service.score(handle).told
+    assert len(read_rollouts(tmp_path / ROLLOUTS)) == 1
+    with pytest.raises(ServiceError, match="at most 1,024 characters"):
+        service.open(sample=portraits()[0].id, group="g" * 1025)

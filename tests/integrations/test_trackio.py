@@ -8,11 +8,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from helpers import actfer
+from helpers import DETECT, ZOOM, actfer
+from integrations.test_doors import SAMPLE
 
+from actfer_env.chat import ChatEpisode, chat_tools
 from actfer_env.errors import DataError, SettingsError
 from actfer_env.evaluation.run import read_run
-from actfer_env.integrations.trackio import trace_run
+from actfer_env.integrations.trackio import _messages, trace_run
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +53,22 @@ def test_conversations_with_pictures_are_stored_here(
         assert all((store / "media" / part["file_path"]).is_file() for part in shown)
         asked = [call["function"] for message in trace["messages"] for call in message.get("tool_calls") or ()]
         assert [json.loads(one["arguments"]) for one in asked] == [call.arguments for call in rollout.tool_calls]
+
+
+def test_each_call_stands_with_the_turn_that_made_it() -> None:
+    two = DETECT + ZOOM
+    episode = ChatEpisode(SAMPLE, chat_tools())
+    for text in (two, "no call at all", "I am not sure."):
+        episode.step(text)
+    episode.stop("too_long")
+    messages = _messages(episode.rollout(), [])
+    asked = [(one["content"], [call["function"]["name"] for call in one.get("tool_calls", ())])
+             for one in messages if one["role"] == "assistant"]  # fmt: skip
+    assert asked[0] == (two, ["detect_align", "zoom_in"])
+    assert [text for text, _ in asked] == [two, "no call at all", "I am not sure."]
+    assert [one["tool_call_id"] for one in messages if one["role"] == "tool"] == [
+        call["id"] for one in messages for call in one.get("tool_calls", ())
+    ]
 
 
 def test_what_would_leave_the_machine_is_refused(played: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

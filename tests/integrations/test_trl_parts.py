@@ -119,6 +119,15 @@ def test_evaluation_moves_nothing():
     assert reward.scorer.commits == 0
 
 
+def test_evaluation_has_groups_of_its_own_size_also_before_training():
+    reward = UCGRPOReward()
+    model = SimpleNamespace(training=False)
+    reward._meet(SimpleNamespace(**{**ARGS, "num_generations": 4, "num_generations_eval": 1}), model)
+    two = [play([HAPPY]), play([HAPPY])]
+    assert len(reward([one[1] for one in two], environments=[one[0] for one in two])) == 2
+    assert [one.group_id[-1] for one in reward.last[0]] == ["0", "1"]
+
+
 def test_what_was_cut_off_ends_the_episode():
     env, completion = play([DETECT, ZOOM])
     episode = env._finish(completion)  # the zoom was asked for at the end, and no answer came

@@ -227,16 +227,19 @@ def over_seeds(figures: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
     Curves, bins and counts that differ between seeds stay with the seeds.
     """
-    return {key: value for key in figures[0] if (value := _merged([one.get(key) for one in figures])) is not None}
+    found = {key: _merged([one.get(key) for one in figures]) for key in figures[0]}
+    return {key: value for key, value in found.items() if value is not None or key == "zoom_ratio"}
 
 
 def _merged(values: Sequence[Any]) -> Any:
     """Return what several seeds' values amount to: numbers and figures their mean, dicts by key, others if equal."""
-    first = values[0]
+    known = [one for one in values if one is not None]
+    first = known[0] if known else None
     if isinstance(first, Mapping):
-        if not all(isinstance(one, Mapping) for one in values):
+        if len(known) < len(values):
             return None
-        inner = {key: _merged([one.get(key) for one in values]) for key in first if key not in ("value", "low", "high")}
+        keys = dict.fromkeys(key for one in values for key in one if key not in ("value", "low", "high"))
+        inner = {key: _merged([one.get(key) for one in values]) for key in keys}
         inner = {key: value for key, value in inner.items() if value is not None}
         if "value" in first:
             numbers = [one["value"] for one in values if one.get("value") is not None]
@@ -245,8 +248,7 @@ def _merged(values: Sequence[Any]) -> Any:
     if isinstance(first, bool) or first is None:
         return first if all(one == first for one in values) else None
     if isinstance(first, int | float):
-        numbers = [float(one) for one in values if one is not None]
-        mean = float(np.mean(numbers))
+        mean = float(np.mean([float(one) for one in known]))
         return int(mean) if all(isinstance(one, int) for one in values) and mean == int(mean) else mean
     return first if all(one == first for one in values) else None
 

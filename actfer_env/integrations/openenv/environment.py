@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
+import warnings
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
@@ -15,11 +16,11 @@ from jinja2 import PackageLoader, StrictUndefined
 from actfer_env._version import __version__
 from actfer_env.chat import ChatEpisode, to_openai
 from actfer_env.chat.messages import Message, data_url, with_data_urls
-from actfer_env.errors import short
+from actfer_env.errors import DataError, short
 from actfer_env.facs import EMOTIONS
 from actfer_env.images import RGB
 from actfer_env.integrations.openenv.models import FaceAction, FaceObservation, FaceState
-from actfer_env.integrations.served import FaceService, ServiceError
+from actfer_env.integrations.served import LONGEST_NAME, FaceService, ServiceError
 from actfer_env.packages import needs
 
 with needs("openenv"):
@@ -154,7 +155,7 @@ class FaceEnvironment(Environment[FaceAction, FaceObservation, FaceState]):
             raise ServiceError(f"seed must be a whole number from 0 below 2**63, got {short(seed)}")
         texts = {"episode_id": episode_id, **{key: value for key, value in kwargs.items() if key != "index"}}
         for name, value in texts.items():
-            if value is not None and (not isinstance(value, str) or len(value) > 1024):
+            if value is not None and (not isinstance(value, str) or len(value) > LONGEST_NAME or not _encodable(value)):
                 raise ServiceError(f"{name} must be a text of at most 1,024 characters, got {short(value)}")
         with self.service.admitted(), self._room:
             if seed is not None:
@@ -207,12 +208,15 @@ class FaceEnvironment(Environment[FaceAction, FaceObservation, FaceState]):
             told: dict[str, Any] = {"reward": 0.0, "violations": list(violations)}
             if episode.done:
                 rollout = episode.rollout()
-                self.service.keep(rollout)
                 scored = self.service.scored(rollout)
                 terms = scored["reward"]
                 self._scored = {"reward": float(terms["total"]), "reward_terms": terms, "correct": scored["correct"],
                                 "target": scored["target"], "why": scored["why"]}  # fmt: skip
                 told |= {**self._scored, "rollout": rollout.to_dict()}
+                try:
+                    self.service.keep(rollout)
+                except (OSError, DataError) as error:  # the client has its episode all the same
+                    warnings.warn(f"an episode of sample {rollout.sample_id} was not kept: {error}", stacklevel=2)
             return self._observe(episode, messages, images, **told)
 
     @property
@@ -319,3 +323,12 @@ class FaceEnvironment(Environment[FaceAction, FaceObservation, FaceState]):
             messages=written(messages, pictures), legal=list(inner.legal_tools()),
             turns_left=max(inner.turns_left, 0), done=episode.done, **told,
         )  # fmt: skip
+
+
+def _encodable(text: str) -> bool:
+    """True if a text has no half of a surrogate pair, which no answer could be sent with."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -21,7 +21,7 @@ class FaceAction(Action):
 
     text: str = Field("", description="What the policy wrote: calls, or the answer, in it.")
     tool_calls: list[Any] = Field(
-        default_factory=list, max_length=64, description="Native calls, OpenAI's format; instead of those in the text."
+        default_factory=list, max_length=64, description="Native calls, OpenAI's format; after those in the text."
     )
     reasoning: str = Field("", description="What a server has cut out of the text as the policy's thought.")
     stop: str = Field(

@@ -9,11 +9,12 @@ import threading
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from actfer_env.errors import ActFERError, DataError
+from actfer_env.errors import ActFERError
 from actfer_env.integrations.openenv.environment import FaceEnvironment, Tasks
 from actfer_env.integrations.openenv.models import FaceAction, FaceObservation, FaceState
-from actfer_env.integrations.served import FaceService
+from actfer_env.integrations.served import LOCAL, FaceService, listening
 from actfer_env.packages import needs
 
 MAX_MESSAGE = 256 * 1024
@@ -34,15 +35,18 @@ class Bounded:
         sockets: Open sockets; one more is refused.
         idle: Seconds of silence after which a socket is closed and its session is forgotten.
         size: Bytes of the largest request.
+        local: Answer only those who call this machine by one of the names in `LOCAL`.
     """
 
-    def __init__(self, app: Any, sockets: int, idle: float, size: int = MAX_MESSAGE) -> None:
-        self.app, self.sockets, self.idle, self.size = app, sockets, idle, size
+    def __init__(self, app: Any, sockets: int, idle: float, size: int = MAX_MESSAGE, local: bool = False) -> None:
+        self.app, self.sockets, self.idle, self.size, self.local = app, sockets, idle, size, local
         self._open = 0
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        """Pass one connection on, within the bounds."""
-        if scope["type"] == "http":
+        """Pass one connection on, within the bounds; pages of other sites are turned away."""
+        if scope["type"] in ("http", "websocket") and not self._own(scope):
+            await self._turn_away(scope["type"], receive, send)
+        elif scope["type"] == "http":
             await self._request(scope, receive, send)
         elif scope["type"] != "websocket":
             await self.app(scope, receive, send)
@@ -55,6 +59,22 @@ class Bounded:
                 await self.app(scope, functools.partial(self._listen, receive), send)
             finally:
                 self._open -= 1
+
+    def _own(self, scope: MutableMapping[str, Any]) -> bool:
+        """True if a request is no page's of another site, which the user's browser would let read what is answered."""
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        host, origin = headers.get(b"host", ""), headers.get(b"origin")
+        if self.local and urlsplit(f"//{host}").hostname not in LOCAL:  # a name of its own for this machine
+            return False
+        return origin is None or urlsplit(origin).netloc == host
+
+    async def _turn_away(self, kind: str, receive: Receive, send: Send) -> None:
+        if kind == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1008, "reason": "pages of other sites may not play here"})
+            return
+        await send({"type": "http.response.start", "status": 403, "headers": [(b"connection", b"close")]})
+        await send({"type": "http.response.body", "body": b"pages of other sites may not play here\n"})
 
     async def _listen(self, receive: Receive) -> Message:
         try:
@@ -79,12 +99,13 @@ class Bounded:
         await self.app(scope, counted, send)
 
 
-def openenv_app(service: FaceService, web: bool = False) -> Any:
+def openenv_app(service: FaceService, web: bool = False, local: bool = False) -> Any:
     """Return the ASGI application that serves a service's episodes to OpenEnv's clients.
 
     Args:
         service: The tools, samples and bounds; at most `max_episodes` sessions, and none silent for `idle_seconds`.
         web: Serve the page at ``/web`` besides; all who open it share one episode.
+        local: Answer only requests that call this machine by one of the names in `LOCAL`, as a browser on it does.
 
     Raises:
         DataError: the package `openenv` is missing.
@@ -112,7 +133,7 @@ def openenv_app(service: FaceService, web: bool = False) -> Any:
         return JSONResponse({"detail": str(error)}, 400)
 
     app.add_exception_handler(ActFERError, refused)
-    app.add_middleware(Bounded, sockets=bounds.max_episodes + SPARE, idle=bounds.idle_seconds)
+    app.add_middleware(Bounded, sockets=bounds.max_episodes + SPARE, idle=bounds.idle_seconds, local=local)
     return app
 
 
@@ -131,12 +152,9 @@ def serve(service: FaceService, host: str = "127.0.0.1", port: int = 8000, web: 
     with needs("openenv"):
         import uvicorn
 
-    try:
-        uvicorn.run(openenv_app(service, web), host=host, port=port, log_level="warning", ws_max_size=MAX_MESSAGE)
-    except SystemExit as error:  # uvicorn has logged why
-        raise DataError(
-            f"cannot serve on {host}:{port}: the port is taken, or not ours to take; choose --port"
-        ) from error
+    app = openenv_app(service, web, local=host in LOCAL)
+    with listening(host, port):
+        uvicorn.run(app, host=host, port=port, log_level="warning", ws_max_size=MAX_MESSAGE)
 
 
 def __getattr__(name: str) -> Any:

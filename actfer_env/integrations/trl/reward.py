@@ -61,6 +61,7 @@ class UCGRPOReward:
         self.returns, self.out = returns, out
         self.last: tuple[list[Rollout], Scores] | None = None
         self.group_size: int | None = None
+        self._held_out_size: int | None = None
         self._pending: list[Scores] = []
         self._calls, self._rank = 0, 0
         self._training: Callable[[], bool] = lambda: True
@@ -83,7 +84,8 @@ class UCGRPOReward:
             raise RewardError("pass reward.callback() to the trainer's callbacks: it knows the groups")
         if not environments or not all(isinstance(one, FaceEnv) for one in environments):
             raise RewardError("pass environment_factory=FaceEnv: rewards are computed from its episodes")
-        size, training = self.group_size, self._training()
+        training = self._training()
+        size = self.group_size if training or self._held_out_size is None else self._held_out_size
         if len(completions) % size and training:
             raise RewardError(
                 f"{len(completions)} completions make no whole groups of {size}: see the callback's check"
@@ -138,9 +140,17 @@ class UCGRPOReward:
         """
         return _callback(self)
 
+    def _meet(self, args: Any, model: Any) -> None:
+        """Note what the trainer's groups are, in training and in evaluation."""
+        self.group_size, self._rank = int(args.num_generations), int(getattr(args, "process_index", 0))
+        self._held_out_size = int(getattr(args, "num_generations_eval", None) or args.num_generations)
+        if model is not None:
+            self._training = lambda: bool(model.training)
+
     def _begin(self, args: Any, model: Any, saved: Mapping[str, Any] | None) -> None:
         """Check the trainer's settings at the start, and take over a checkpoint's state."""
-        self.group_size, self._rank = int(args.num_generations), int(getattr(args, "process_index", 0))
+        self._meet(args, model)
+        assert self.group_size is not None
         each = int(args.per_device_train_batch_size) * int(args.steps_per_generation)
         if each % self.group_size:
             raise RewardError(
@@ -152,8 +162,6 @@ class UCGRPOReward:
             raise RewardError("returns='advantage' needs scale_rewards='none': TRL would scale the advantages again")
         if self.returns == "advantage" and getattr(args, "multi_objective_aggregation", None) == "normalize_then_sum":
             raise RewardError("returns='advantage' needs multi_objective_aggregation='sum_then_normalize', its default")
-        if model is not None:
-            self._training = lambda: bool(model.training)
         if saved is not None:
             self.load_state_dict(saved)
 
@@ -172,6 +180,9 @@ def _callback_class() -> type[Any]:
 
         def state(self) -> dict[str, Any]:
             return {"args": {}, "attributes": {"saved": self.reward.state_dict()}}
+
+        def on_init_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+            self.reward._meet(args, model)  # an evaluation may come before any training
 
         def on_train_begin(
             self, args: Any, state: Any, control: Any, model: Any = None, train_dataloader: Any = None, **kwargs: Any

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 from actfer_env.errors import DataError
 from actfer_env.images import RGB
 from actfer_env.integrations.openenv.client import FaceClient
 from actfer_env.integrations.openenv.models import FaceAction, FaceObservation
+from actfer_env.integrations.served import TRY_AGAIN
 from actfer_env.integrations.trl.environment import FaceEnv
 from actfer_env.rollout import Rollout
 
+T = TypeVar("T")
 SECONDS = 120.0
 """Time that a server has for an answer, seconds."""
 
@@ -54,8 +58,10 @@ class ServedFaceEnv(FaceEnv):
     def _begin(self, reference: Mapping[str, Any] | str) -> ServedEpisode:
         """Return the episode of a row's sample, before its first turn."""
         found = json.loads(reference) if isinstance(reference, str) else reference
+        if "id" not in found:
+            raise DataError("the row names no sample: make the data with actfer_env.integrations.trl.rows")
         try:
-            result = self._client.reset(sample=found["id"], plain=True)
+            result = patiently(partial(self._client.reset, sample=found["id"], plain=True))
         except RuntimeError as error:  # what a server refuses
             raise DataError(f"the server does not play {found['id']!r}: {error}") from error
         return ServedEpisode(self._client, result.observation)
@@ -105,7 +111,28 @@ class ServedEpisode:
         return self._last.record()
 
     def _play(self, action: FaceAction) -> None:
-        self._last = self._client.step(action).observation
+        self._last = patiently(partial(self._client.step, action)).observation
+
+
+def patiently(ask: Callable[[], T], seconds: float = SECONDS, pause: float = 1.0) -> T:
+    """Return what a server answers; ask again for a while where it has too much to do, and says so.
+
+    Args:
+        ask: The request.
+        seconds: Time after which its refusal is passed on.
+        pause: Seconds between two requests.
+
+    Raises:
+        RuntimeError: the server refuses.
+    """
+    start = time.monotonic()
+    while True:
+        try:
+            return ask()
+        except RuntimeError as error:
+            if TRY_AGAIN not in str(error) or time.monotonic() - start > seconds:
+                raise
+        time.sleep(pause)
 
 
 class ServedTurn:
