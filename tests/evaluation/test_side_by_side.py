@@ -24,10 +24,11 @@ from report_runs import (
     wait,
 )
 
-from actfer_env.data import Dataset
+from actfer_env.data import Dataset, load_dataset
 from actfer_env.errors import DataError
 from actfer_env.evaluation import Run, read_run, write_run
 from actfer_env.evaluation.side_by_side import write_side_by_side
+from actfer_env.images import save_png
 
 
 @pytest.fixture(scope="module")
@@ -110,8 +111,11 @@ def test_figures_of_a_script_are_hidden_and_others_have_readable_names(
 ) -> None:  # fmt: skip
     html = write_side_by_side(*two, pictures=SMALL, pages=PAGES).read_text("utf-8")
     assert "macro-F1" in html and "AU F1, macro" in html and "au_macro_f1" not in html
+    save_png(load_dataset("portrait")[0].load(), tmp_path / "a.png")
+    line = '{"id": "a", "image": "a.png", "labels": ["happiness"], "AUs": ["AU6"]}\n'
+    (tmp_path / "faces.jsonl").write_text(line)
     for name in ("one", "other"):
-        done = actfer("rollout", "synthetic", "-n", "2", "--agent", "full", "--out", tmp_path / name)
+        done = actfer("rollout", tmp_path / "faces.jsonl", "--agent", "full", "--out", tmp_path / name)
         assert done.returncode == 0, done.stderr
     html = write_side_by_side(tmp_path / "one", tmp_path / "other", pictures=SMALL, pages=PAGES).read_text("utf-8")
     assert "zoomed" in html and not any(word in html for word in ("macro-F1", "macro_f1", "AU F1, macro"))

@@ -32,7 +32,12 @@ def module_names():
 def test_docstring_examples(name):
     if ".verl_plugin." in name:
         pytest.importorskip("verl", reason="needs verl: pip install 'actfer-env[verl]'")
-    for door, package in (("openenv.", "openenv"), ("inspect", "inspect_ai"), ("verifiers", "verifiers")):
+    for door, package in (
+        ("openenv.", "openenv"),
+        ("trl.served", "openenv"),
+        ("inspect", "inspect_ai"),
+        ("verifiers", "verifiers"),
+    ):
         if f".integrations.{door}" in name:
             pytest.importorskip(package, reason="needs an extra in an environment of its own")
     results = doctest.testmod(importlib.import_module(name))

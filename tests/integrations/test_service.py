@@ -256,11 +256,11 @@ def test_a_picture_has_the_label_of_its_own_root(tmp_path: Path):
         folder.mkdir(parents=True)
         if folder != empty:
             Image.fromarray(np.full((40, 40, 3), 60 * (number + 1), np.uint8)).save(folder / "x.png")
-    (first / "manifest.jsonl").write_text('{"image": "happiness/x.png"}\n')  # here it has none
+    (first / "manifest.jsonl").write_text('{"id": "x", "image": "happiness/x.png"}\n')  # here it has none
     Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(second / "y.png")
     (tmp_path / "second" / "manifest.jsonl").write_text(
-        '{"image": "happiness/x.png", "emotion": "fear"}\n'
-        '{"image": "happiness/y.png", "emotion": "anger", "prealigned": true}\n'
+        '{"id": "x", "image": "happiness/x.png", "labels": ["fear"]}\n'
+        '{"id": "y", "image": "happiness/y.png", "labels": ["anger"], "prealigned": true}\n'
     )
     service = FaceService([first, tmp_path / "second", empty], "mtcnn")
     assert service.pictures().told["paths"] == ["happiness/x.png", "happiness/y.png"]

@@ -12,9 +12,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from actfer_env.errors import ActFERError
+from actfer_env.integrations.network import LOCAL, listening
 from actfer_env.integrations.openenv.environment import FaceEnvironment, Tasks
 from actfer_env.integrations.openenv.models import FaceAction, FaceObservation, FaceState
-from actfer_env.integrations.served import LOCAL, FaceService, listening
+from actfer_env.integrations.served import FaceService
 from actfer_env.packages import needs
 
 MAX_MESSAGE = 256 * 1024

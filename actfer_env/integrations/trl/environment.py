@@ -43,7 +43,7 @@ class Conversation(Protocol):
 
     @property
     def done(self) -> bool:
-        """Whether the episode is over."""
+        """True once the episode is over."""
 
     def step(
         self, text: str | None, tool_calls: Sequence[Mapping[str, Any]] | None = None, *, reasoning: str | None = None

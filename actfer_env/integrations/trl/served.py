@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 from actfer_env.errors import DataError
 from actfer_env.images import RGB
+from actfer_env.integrations.network import TRY_AGAIN
 from actfer_env.integrations.openenv.client import FaceClient
 from actfer_env.integrations.openenv.models import FaceAction, FaceObservation
-from actfer_env.integrations.served import TRY_AGAIN
 from actfer_env.integrations.trl.environment import FaceEnv
 from actfer_env.rollout import Rollout
 
@@ -87,7 +87,7 @@ class ServedEpisode:
 
     @property
     def done(self) -> bool:
-        """Whether the episode is over."""
+        """True once the episode is over."""
         return bool(self._last.done)
 
     def step(
@@ -136,7 +136,7 @@ def patiently(ask: Callable[[], T], seconds: float = SECONDS, pause: float = 1.0
 
 
 class ServedTurn:
-    """What a turn brought.
+    """Result of a turn.
 
     Args:
         observation: The server's.
