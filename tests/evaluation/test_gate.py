@@ -21,7 +21,7 @@ from actfer_env.evaluation.gate import statistics
 from actfer_env.evaluation.gate.evidence import SwappedTools, blurred
 from actfer_env.evaluation.gate.figures import gate_figures, over_seeds
 from actfer_env.evaluation.gate.outcomes import joined, read_plays, write_plays
-from actfer_env.evaluation.gate.page import gate_tables, markdown, write_gate
+from actfer_env.evaluation.gate.page import gate_tables, markdown, sentence, write_gate
 from actfer_env.evaluation.gate.play import WAYS, play_gate
 from actfer_env.evaluation.play import RolloutConfig, play
 from actfer_env.tools import FaceTools, ZoomConfig
@@ -275,3 +275,12 @@ def test_seeds_are_joined_alike_in_every_order():
         first == second and first["zoom_ratio"] == 0.4 and first["regret"]["0"]["gates"] == {"never": 0.4, "size": 1.0}
     )
     assert over_seeds([one, one])["zoom_ratio"] is None
+
+
+def test_a_policy_that_gives_no_answer_where_it_is_forced_is_told(faces):
+    plays, _ = play_gate(faces, RolloutConfig(agents=("full:truth",), number=4), swaps=False)
+    outcomes = tuple(replace(one, emotion=None) if one.way == "always" else one for one in plays.outcomes)
+    figures = gate_figures(replace(plays, outcomes=outcomes))
+    assert figures["unanswered"] == {"free": 0.0, "never": 0.0, "always": 1.0}
+    assert any("without an answer (100.0% in the pass always)" in line for line in sentence(figures))
+    assert not any("without an answer" in line for line in sentence(gate_figures(plays)))

@@ -91,6 +91,7 @@ def policy_figures(table: PassTable, measure: str = "accuracy") -> dict[str, Any
     return {
         "n": len(table), "with_face": int(table.face.sum()), "repeats": table.repeats,
         "zoom_ratio": float(zoomed.mean()) if zoomed.size else None, "values": values, "regret": regrets,
+        "unanswered": {way: float((table.answers(way) == "").mean()) for way in (FREE, NEVER, ALWAYS)},
         "reference_gates": gates, "qini": _qini(table, measure), "calibration": _calibration(table, measure),
         "gain_and_harm": _gain_and_harm(table), "evidence": _evidence(table, measure),
         "where": where_figures(table, measure),

@@ -17,6 +17,8 @@ from actfer_env.files import write_bytes_atomic, write_text_atomic
 
 GATE_FILE, TABLE_FILE, PAGE_FILE = "gate.json", "gate.md", "gate.html"
 PLOTS = ("regret", "uplift", "reliability")
+LOST = 0.1
+"""Share of episodes without an answer above which the report says so (chosen here)."""
 GATE_NAMES: Mapping[str, str] = {
     "policy": "the policy", "never": "never", "always": "always", "all": "all regions", "random": "random, same rate",
     "privileged": "quality label (privileged)", "focus": "focus", "size": "picture size", "oracle": "oracle",
@@ -81,6 +83,11 @@ def sentence(figures: Mapping[str, Any]) -> list[str]:
     lines.append(f"It zooms in {_share(ratio)} of the episodes with a face"
                  + (f"; {collapsed} of {seeds} gates have collapsed." if seeds > 1 else
                     "; the gate has collapsed: it does not choose." if collapsed else "."))  # fmt: skip
+    lost = {way: share for way, share in (figures.get("unanswered") or {}).items() if share > LOST}
+    if lost:
+        told = ", ".join(f"{_share(share)} in the pass {way}" for way, share in lost.items())
+        lines.append(f"Many episodes end without an answer ({told}): a policy that does not follow the instructions of a "
+                     "pass shows little by it.")  # fmt: skip
     if regret["value"] is not None:
         lines.append(f"Of what choosing could gain over the better of never and always it misses {text(regret, 2)} (0: "
                      "nothing, 1: all, above 1: a fixed gate does better).")  # fmt: skip
