@@ -137,7 +137,7 @@ def _features(rich: bool) -> Any:
     found = {"id": text, "messages": [{"role": text, "content": [{"type": text, "text": text}]}], "images": [Image()]}
     if rich:
         words = ("dataset", "image", "subject", "question", "emotion", "emotion_from", "units_from", "evidence",
-                 "boxes", "descriptions", "mode", "writer", "strategy", "picture", "hash")  # fmt: skip
+                 "boxes", "descriptions", "mode", "zoom", "writer", "strategy", "picture", "hash")  # fmt: skip
         found |= dict.fromkeys(words, text) | {name: [text] for name in ("aus", "regions", "turns", "responses")}
         found["attempts"] = Value("int32")
     return Features(found).arrow_schema

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from actfer_env import facs
 from actfer_env.curate.options import Strategy, first_fault
+from actfer_env.episode import Zooming
 from actfer_env.errors import DataError
 
 SCHEMA = 1
@@ -42,6 +43,7 @@ class Line(BaseModel):
         descriptions: "raw" and "views" -> a model's dense description.
         mode: See `Mode`.
         regions: Regions into which the trajectory zooms, in order.
+        zoom: Prompt that it stands under, of `EpisodeConfig.zoom`.
         turns: Texts that the policy writes, turn by turn.
         writer: "template", or the model's name.
         strategy: Way in which the model was led to the truth; None of the template.
@@ -70,6 +72,7 @@ class Line(BaseModel):
     descriptions: dict[str, str] = {}
     mode: Mode
     regions: list[str] = []
+    zoom: Zooming = "free"
     turns: Annotated[list[str], Field(min_length=1)]
     writer: str = "template"
     strategy: Strategy | None = None

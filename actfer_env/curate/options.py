@@ -29,7 +29,10 @@ class CurateOptions(BaseModel):
         strategy: See `Strategy`.
         units: See `Units`.
         length: Length of the template's thoughts: "full" sentences, or "short" ones for a tiny model.
-        full_share: Share of faces whose trajectory zooms; the others are simplified. Those without a face are degraded.
+        full_share: Share of faces whose trajectory zooms; others are simplified, and degraded where there is no face.
+        forced_share: Share of the trajectories that stand under a prompt which forces them: of those that zoom under the
+            one that demands it, of simplified ones under the one without the tool (`EpisodeConfig.zoom`). A
+            policy that learnt all three prompts can be forced by a gate report; ours, not the paper's.
         both_share: Share of the zooming trajectories whose last thought has a Global Analysis before the local one.
         most_regions: Regions into which a trajectory zooms at most.
         attempts: Answers that are asked for at most, in each stage, until one passes its checks.
@@ -59,6 +62,7 @@ class CurateOptions(BaseModel):
     units: Units = "auto"
     length: Literal["full", "short"] = "full"
     full_share: Share = 0.5
+    forced_share: Share = 0.0
     both_share: Share = 0.5
     most_regions: Annotated[int, Field(ge=1, le=4)] = 2
     attempts: Annotated[int, Field(ge=1, le=20)] = 4
@@ -120,7 +124,10 @@ class CurateOptions(BaseModel):
     def line_facts(self) -> dict[str, Any]:
         """Return what decides the lines, as JSON values: all but the sizes of the sets and of the files."""
         late = {"sft_size", "rl_size", "rl_histogram", "rl_flatten", "rl_cap", "distance", "number"}
-        return self.model_dump(mode="json", exclude=late)
+        facts = self.model_dump(mode="json", exclude=late)
+        if not self.forced_share:  # folders of older versions do not name it
+            del facts["forced_share"]
+        return facts
 
 
 def _built(kind: Any, value: dict[str, Any]) -> dict[str, Any]:

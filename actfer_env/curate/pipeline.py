@@ -21,6 +21,7 @@ from actfer_env.curate.template import Budget, Case, plan, write_turns
 from actfer_env.curate.views import Views, keep_views, look
 from actfer_env.data.duplicates import perceptual_hash, thumbnail
 from actfer_env.data.references import reference
+from actfer_env.episode import Zooming
 from actfer_env.errors import ImageError
 from actfer_env.images import RGB
 from actfer_env.sample import Dataset, Sample
@@ -28,6 +29,8 @@ from actfer_env.tools.au_areas import au_boxes, sides_of
 from actfer_env.tools.detectors.cached import picture_digest
 from actfer_env.tools.face_tools import FaceTools
 
+FORCED: dict[str, Zooming] = {"full": "always", "simplified": "never"}
+"""Mode of a trajectory -> the prompt that forces it."""
 AGREEMENT = 0.5
 """Jaccard index that a FACS prototype must reach to stand in for a missing emotion (chosen here)."""
 
@@ -110,7 +113,10 @@ class Worker:
             {facs.parse_au(unit): _on_canvas(box, canvas) for unit, box in boxes.items()} if canvas else {},
         )  # fmt: skip
         turns, attempts = self._turns(case, sample, inquiry, views, descriptions, rng)
-        for reason, detail in faults(turns, case, sample, self.tools, options):
+        zoom = config.zoom
+        if options.forced_share and zoom == "free" and mode in FORCED and rng.random() < options.forced_share:
+            zoom = FORCED[mode]
+        for reason, detail in faults(turns, case, sample, self.tools, options, zoom):
             raise StageError(reason, detail)
         subject, value = sample.subject, perceptual_hash(image)
         return Line(
@@ -119,7 +125,7 @@ class Worker:
             question=own_question(sample) or None, emotion=emotion,
             aus=[facs.format_au(unit) for unit in sorted(units)], emotion_from=emotion_from, units_from=units_from,
             evidence={facs.format_au(unit): said for unit, said in sorted(evidence.items())}, boxes=boxes,
-            descriptions=descriptions, mode=mode, regions=list(regions), turns=turns,
+            descriptions=descriptions, mode=mode, regions=list(regions), zoom=zoom, turns=turns,
             writer="template" if inquiry is None else inquiry.models.vision.config.model,
             strategy=None if inquiry is None else options.strategy, attempts=attempts,
             responses=[] if inquiry is None else inquiry.used, picture=picture_digest(image),

@@ -10,7 +10,7 @@ from actfer_env.chat import ChatConfig, ChatEpisode
 from actfer_env.chat.messages import count_images
 from actfer_env.curate.options import CurateOptions
 from actfer_env.curate.template import Case
-from actfer_env.episode import EpisodeConfig
+from actfer_env.episode import EpisodeConfig, Zooming
 from actfer_env.rewards.quality import foreign_share, repeated_share
 from actfer_env.rewards.thoughts import thought_of
 from actfer_env.sample import Sample
@@ -27,7 +27,7 @@ _LEAK = re.compile(
 
 
 def faults(
-    turns: Sequence[str], case: Case, sample: Sample, tools: FaceTools, options: CurateOptions
+    turns: Sequence[str], case: Case, sample: Sample, tools: FaceTools, options: CurateOptions, zoom: Zooming = "free"
 ) -> Iterator[tuple[str, str]]:
     """Yield (reason, detail) of everything for which a trajectory is not kept.
 
@@ -37,8 +37,9 @@ def faults(
         sample: The sample.
         tools: Shared tools.
         options: Bounds.
+        zoom: Prompt that the trajectory stands under.
     """
-    chat, config = options.chat_config, options.episode_config
+    chat, config = options.chat_config, replace(options.episode_config, zoom=zoom)
     yield from _played(turns, case, sample, tools, chat, config)
     yield from ((f"quality: {kind}", detail) for kind, detail in thought_faults([thought_of(text) for text in turns],
                                                                                options))  # fmt: skip

@@ -77,7 +77,8 @@ class Curated:
         """
         try:
             sample = target_sample(line)
-            episode = ChatEpisode(sample, self.tools, self.chat, self.episode)
+            config = self.episode if line.zoom == "free" else replace(self.episode, zoom=line.zoom)
+            episode = ChatEpisode(sample, self.tools, self.chat, config)
             for text in line.turns:
                 episode.step(text)
         except (ActFERError, RuntimeError) as error:

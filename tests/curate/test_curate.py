@@ -23,6 +23,7 @@ from actfer_env.curate.estimate import estimate
 from actfer_env.curate.lines import Line, read_lines
 from actfer_env.curate.options import CurateOptions
 from actfer_env.curate.quality import faults, thought_faults
+from actfer_env.curate.replay import Curated
 from actfer_env.curate.sampling import Pilot, largest_remainder
 from actfer_env.curate.template import Case
 from actfer_env.data import load_dataset
@@ -101,6 +102,25 @@ def test_the_rl_set_leans_toward_what_a_pilot_gets_wrong(tmp_path: Path) -> None
     assert missed >= 7  # of 9; half of the fear pictures were missed
     run(data, tmp_path / "without", rl_size=10)
     assert Counter(line.emotion for line in both(tmp_path / "without")[1]) == {"fear": 5, "neutral": 5}
+
+
+def test_forced_trajectories_stand_under_the_prompt_that_forces_them(tmp_path: Path) -> None:
+    data = write_set(tmp_path / "data", 24, labels=("fear", "anger"))
+    plain, told = tmp_path / "plain", tmp_path / "told"
+    run(data, plain)
+    run(data, told, forced_share=0.5)
+    before, after = ({line.id: line for file in both(place) for line in file} for place in (plain, told))
+    assert {line.zoom for line in before.values()} == {"free"}
+    forced = [line for line in after.values() if line.zoom != "free"]
+    assert 6 <= len(forced) <= 18
+    assert {(line.mode, line.zoom) for line in forced} == {("full", "always"), ("simplified", "never")}
+    for name, line in after.items():  # the trajectories are the same ones
+        assert (line.turns, line.mode) == (before[name].turns, before[name].mode)
+    source = Curated.open(told)
+    for line, episode in source.replays():
+        names = [tool["function"]["name"] for tool in episode.tools]
+        assert episode.episode.config.zoom == line.zoom and ("zoom_in" in names) is (line.zoom != "never")
+    assert "forced_share" not in CurateOptions.build(**FIELDS).line_facts()  # folders of older versions go on
 
 
 def test_too_few_lines_are_told(tmp_path: Path) -> None:

@@ -86,8 +86,8 @@ def sentence(figures: Mapping[str, Any]) -> list[str]:
     lost = {way: share for way, share in (figures.get("unanswered") or {}).items() if share > LOST}
     if lost:
         told = ", ".join(f"{_share(share)} in the pass {way}" for way, share in lost.items())
-        lines.append(f"Many episodes end without an answer ({told}): a policy that does not follow the instructions of a "
-                     "pass shows little by it.")  # fmt: skip
+        lines.append(f"Many episodes end without an answer ({told}): a policy that does not follow a pass's "
+                     "instructions shows little by it.")  # fmt: skip
     if regret["value"] is not None:
         lines.append(f"Of what choosing could gain over the better of never and always it misses {text(regret, 2)} (0: "
                      "nothing, 1: all, above 1: a fixed gate does better).")  # fmt: skip
