@@ -30,9 +30,9 @@ class CurateOptions(BaseModel):
         units: See `Units`.
         length: Length of the template's thoughts: "full" sentences, or "short" ones for a tiny model.
         full_share: Share of faces whose trajectory zooms; others are simplified, and degraded where there is no face.
-        forced_share: Share of the trajectories that stand under a prompt which forces them: those that zoom under the one
-            that demands it, simplified ones under the one without the tool (`EpisodeConfig.zoom`). A policy that learnt
-            all three prompts can be forced by a gate report; ours, not the paper's.
+        forced_share: Share of the trajectories that stand under a prompt which forces them: those that zoom under the
+            one that demands it, simplified ones under the one without the tool (`EpisodeConfig.zoom`). A policy that
+            learnt all three prompts can be forced by a gate report; ours, not the paper's.
         both_share: Share of the zooming trajectories whose last thought has a Global Analysis before the local one.
         most_regions: Regions into which a trajectory zooms at most.
         attempts: Answers that are asked for at most, in each stage, until one passes its checks.
