@@ -14,7 +14,7 @@ from jinja2 import Environment as Templates
 from jinja2 import PackageLoader, StrictUndefined
 
 from actfer_env._version import __version__
-from actfer_env.chat import ChatEpisode, to_openai
+from actfer_env.chat import ChatEpisode, ChatStep, to_openai
 from actfer_env.chat.messages import Message, data_url, with_data_urls
 from actfer_env.errors import DataError, short
 from actfer_env.facs import EMOTIONS
@@ -198,15 +198,13 @@ class FaceEnvironment(Environment[FaceAction, FaceObservation, FaceState]):
         if episode.done:
             raise ServiceError("the episode is over: call reset")
         with self.service.admitted(), self._room:
-            messages: tuple[Message, ...]
+            played: ChatStep | None = None
             if action.stop:
                 episode.stop(action.stop)
-                messages, images, violations = (), (), ()
             else:
                 played = episode.step(action.text, action.tool_calls, reasoning=action.reasoning or None)
-                messages, images, violations = played.messages, played.images, played.violations
             self._steps += 1
-            told: dict[str, Any] = {"reward": 0.0, "violations": list(violations)}
+            told: dict[str, Any] = {"reward": 0.0, "violations": list(played.violations) if played else []}
             if episode.done:
                 rollout = episode.rollout()
                 scored = self.service.scored(rollout)
@@ -218,7 +216,8 @@ class FaceEnvironment(Environment[FaceAction, FaceObservation, FaceState]):
                     self.service.keep(rollout)
                 except (OSError, DataError) as error:  # the client has its episode all the same
                     warnings.warn(f"an episode of sample {rollout.sample_id} was not kept: {error}", stacklevel=2)
-            return self._observe(episode, messages, images, **told)
+            shown = (played.messages, played.images) if played else ((), ())
+            return self._observe(episode, *shown, **told)
 
     @property
     def state(self) -> FaceState:
