@@ -24,6 +24,7 @@ KEPT = (
     "intervals",
     "quality",
     "zoom_ratio",
+    "unanswered",
     "values",
     "regret",
     "reference_gates",
