@@ -131,13 +131,15 @@ class EpisodeJournal:
             what = "a run of another kind" if evaluation else "an evaluation"
             raise DataError(f"{folder} holds {what}: choose another folder")
         begun = journal.exists() and journal.stat().st_size > 0
+        if evaluation and begun and not path.exists():
+            raise DataError(f"{journal} holds conversations, and {path.name} does not say whose: choose another folder")
         if not (begun and path.exists()):
             write_text_atomic(path, json.dumps(settings, indent=1) + "\n")
             return
         try:
             found = dict(json.loads(path.read_text(encoding="utf-8")))
         except (TypeError, ValueError) as error:
-            raise DataError(f"{path} is broken ({error}): delete it or choose another folder") from error
+            raise DataError(f"{path} is broken ({error}): choose another folder") from error
         if evaluation or found == settings:
             refuse_other(folder, "evaluation", found, settings)
             return

@@ -36,7 +36,7 @@ class WarmStartConfig:
         batch: Faces in a step.
         rate: Peak learning rate of AdamW's one cycle.
         decay: Weight decay.
-        cropped: Share of faces that are read through crops.
+        cropped: Share of faces that are read through crops; some are, and some are not.
         zoomed: Share of scripts that zoom, which the gate takes over (ActFER's table 3: its SFT model zooms 32.6 %).
         sharp_only: Whether crops teach to read on good pictures alone, as zoom trajectories of a filtered SFT set
             would; the start then takes what it sees in magnified poor pictures for sharp, and can be misled by them.
@@ -54,7 +54,7 @@ class WarmStartConfig:
     batch: int = bounded(64, ge=1)
     rate: float = bounded(2e-3, ge=0)
     decay: float = bounded(0.02, ge=0)
-    cropped: float = bounded(0.6, ge=0, le=1)
+    cropped: float = bounded(0.6, gt=0, lt=1)
     zoomed: float = bounded(0.326, ge=0, le=1)
     sharp_only: bool = True
     au_weight: float = bounded(2.0, ge=0)

@@ -125,3 +125,12 @@ def test_a_broken_side_file_is_named(tmp_path: Path) -> None:
 def test_a_server_without_a_data_set_has_no_split(tmp_path: Path, word: tuple[str, str]) -> None:
     code, _, error = run("mcp", "--root", tmp_path, *word)
     assert code and "--split and --dataset-root go with --dataset" in error
+
+
+def test_conversations_without_their_settings_are_not_taken_over(tmp_path: Path) -> None:
+    words = ("eval", "synthetic", "-n", 1, "--agent", "full", "--out", tmp_path)
+    assert run(*words)[0] == 0
+    for name in ("eval.json", "run.json"):
+        (tmp_path / name).unlink()
+    code, _, error = run(*words)
+    assert code and "holds conversations, and eval.json does not say whose: choose another folder" in error

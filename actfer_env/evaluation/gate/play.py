@@ -69,7 +69,7 @@ def play_gate(
     facts = list(_facts(dataset, count, venv.tools, config, failures))
     rows = [dataset.find(one.id) for one in facts]
     if not rows:
-        raise DataError(f"no sample could be played: {failures[-1]['error']}")
+        raise DataError(f"no sample could be played: {failures[-1]['error'] if failures else 'there is none'}")
     ways = [(venv, WAYS)]
     for swap in SWAPS if swaps else ():
         tools = SwappedTools(venv.tools, dataset, swap, config.seed)
