@@ -26,7 +26,7 @@ from actfer_env.data import load_dataset
 from actfer_env.data.prepared import prepare_dataset
 from actfer_env.evaluation.gate.outcomes import PassTable, holds_plays, joined, read_plays, write_plays
 from actfer_env.evaluation.gate.page import write_gate
-from actfer_env.evaluation.gate.play import play_gate
+from actfer_env.evaluation.gate.play import WAYS, play_gate
 from actfer_env.evaluation.intervals import Interval
 from actfer_env.evaluation.play import config_for
 from actfer_env.files import write_text_atomic
@@ -50,8 +50,11 @@ def config_of(photos: Path, seed: int, args: argparse.Namespace, variant: str = 
     )  # fmt: skip
 
 
-def one_seed(photos: Path, seed: int, args: argparse.Namespace, variant: str = "full", swaps: bool = True) -> Path:
-    """Train a seed and play its test people, unless that is done; return its folder."""
+def one_seed(photos: Path, seed: int, args: argparse.Namespace, variant: str = "full", whole: bool = True) -> Path:
+    """Train a seed and play its test people, unless that is done; return its folder.
+
+    Without `whole` they are played in the passes free, never and always alone.
+    """
     folder, cache = args.out / f"{'seed' if variant == 'full' else variant}-{seed}", args.out / "cache"
     if holds_plays(folder):
         return folder
@@ -62,7 +65,7 @@ def one_seed(photos: Path, seed: int, args: argparse.Namespace, variant: str = "
                 if now[1] % 10 == 0 else None)  # fmt: skip
     trained = time.perf_counter() - start, time.process_time() - used
     held = training_data(config).parts["test"]
-    plays, _ = play_gate(held, config_for((f"light:{folder}",)), swaps=swaps)
+    plays, _ = play_gate(held, config_for((f"light:{folder}",)), ways=WAYS if whole else WAYS[:3], swaps=whole)
     took = {"train_wall_s": round(trained[0], 1), "train_cpu_s": round(trained[1], 1),
             "wall_s": round(time.perf_counter() - start, 1), "cpu_s": round(time.process_time() - used, 1)}  # fmt: skip
     write_text_atomic(folder / "took.json", json.dumps(took) + "\n")

@@ -18,7 +18,7 @@ from typing import Any
 
 from actfer_env.data import load_dataset
 from actfer_env.evaluation.gate.figures import gate_figures
-from actfer_env.evaluation.gate.outcomes import Plays, holds_plays, joined, read_plays, write_plays
+from actfer_env.evaluation.gate.outcomes import ALWAYS, FREE, NEVER, Plays, holds_plays, joined, read_plays, write_plays
 from actfer_env.evaluation.gate.play import play_gate
 from actfer_env.evaluation.intervals import Interval
 from actfer_env.evaluation.play import config_for
@@ -39,7 +39,7 @@ def drawn(runs: Path, dataset: str, preset: str | None, number: int, variants: S
             folders = sorted(runs.glob(f"{variant}-[0-9]*"), key=lambda path: int(path.name.rsplit("-", 1)[1]))
             held = load_dataset(dataset, split="test", **({"preset": preset} if preset else {}))
             config = config_for(tuple(f"light:{folder}" for folder in folders), number=number)
-            plays, _ = play_gate(held, config, swaps=False)
+            plays, _ = play_gate(held, config, ways=(FREE, NEVER, ALWAYS), swaps=False)
             write_plays(place, plays)
             print(f"played {variant}: {len(folders)} seeds", flush=True)
         found[variant] = read_plays(place)
@@ -113,7 +113,7 @@ def main() -> None:
     else:
         photos, seeds = kept_photos(args), range(args.seeds) if args.only is None else [args.only]
         folders = {
-            name: [one_seed(photos, seed, args, name, swaps=name == "full") for seed in seeds] for name in variants
+            name: [one_seed(photos, seed, args, name, whole=name == "full") for seed in seeds] for name in variants
         }
         gates = {name: joined([read_plays(folder) for folder in places]) for name, places in folders.items()}
         task, command = "facial_expressions, people apart", f"python -m benchmarks.zoo photos --seeds {args.seeds}"

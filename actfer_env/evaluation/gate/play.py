@@ -41,7 +41,7 @@ and nothing else."""
 
 
 def play_gate(
-    dataset: Dataset, config: RolloutConfig, *, repeats: int = 1, swaps: bool = True,
+    dataset: Dataset, config: RolloutConfig, *, repeats: int = 1, ways: Sequence[str] = WAYS, swaps: bool = True,
     watch: Watch | None = None,
 ) -> tuple[Plays, tuple[Rollout, ...]]:  # fmt: skip
     """Play every sample in every pass, with each of the agents.
@@ -50,6 +50,7 @@ def play_gate(
         dataset: The samples.
         config: Agents, which are seeds of one policy; detector, budgets, and sizes.
         repeats: Episodes of each sample and pass, for policies that draw their actions.
+        ways: Names of the passes, "free", "never" and "always" among them; fewer tell less of where it looks.
         swaps: Play the passes with other crops, too.
         watch: Called after each batch of samples with "episodes", how many are over, and how many there are.
 
@@ -64,25 +65,25 @@ def play_gate(
     count = min(config.number or len(dataset), len(dataset))
     arguments = {**env_arguments(dataset, config), "env_id": config.env_id, "num_groups": min(SIDE_BY_SIDE, count),
                  "copy": False}  # fmt: skip
-    venv = GroupVectorEnv(group_size=len(WAYS), **arguments)
+    venv = GroupVectorEnv(group_size=len(ways), **arguments)
     failures: list[dict[str, str]] = []
     facts = list(_facts(dataset, count, venv.tools, config, failures))
     rows = [dataset.find(one.id) for one in facts]
     if not rows:
         raise DataError(f"no sample could be played: {failures[-1]['error'] if failures else 'there is none'}")
-    ways = [(venv, WAYS)]
+    played: list[tuple[GroupVectorEnv, Sequence[str]]] = [(venv, tuple(ways))]
     for swap in SWAPS if swaps else ():
         tools = SwappedTools(venv.tools, dataset, swap, config.seed)
         other = GroupVectorEnv(group_size=1, **{**arguments, "tools": tools})
-        ways.append((other, (swap,)))
-    agents = [_ready(spec, number, dataset, config, ways) for number, spec in enumerate(config.agents)]
+        played.append((other, (swap,)))
+    agents = [_ready(spec, number, dataset, config, played) for number, spec in enumerate(config.agents)]
     outcomes: list[Outcome] = []
     free: list[Rollout] = []
-    total = len(rows) * repeats * len(agents) * sum(len(names) for _, names in ways)
+    total = len(rows) * repeats * len(agents) * sum(len(names) for _, names in played)
     try:
         for number, agent in enumerate(agents):
             for repeat in range(repeats):
-                for envs, names in ways:
+                for envs, names in played:
                     for batch in _played(envs, agent, rows, names, config.seed):
                         for rollout, way, chance in batch:
                             outcomes.append(Outcome.of(rollout, way, repeat, number, chance))
@@ -93,7 +94,7 @@ def play_gate(
                         if watch is not None:
                             watch("episodes", len(outcomes), total, {})
     finally:
-        for envs, _ in ways:
+        for envs, _ in played:
             envs.close()
     looks = all(getattr(agent, "looks", True) for agent in agents)
     settings = {**config.settings(), "repeats": repeats}
