@@ -227,8 +227,8 @@ class GroupVectorEnv(gym.vector.VectorEnv[Observations, Any, NDArray[Any]]):
                                  for one in turn.rollouts]  # fmt: skip
             scores = self.scorer.score(turn.rollouts)
             # Groups of one move no EMA: beyond the first their scores change nothing at the next commit, and a trainer
-            # that never commits must not fill the memory with them.
-            if self.group_size > 1 or not self.pending:
+            # that never commits must not fill the memory with them. A rule that balances calls counts all of them.
+            if self.group_size > 1 or not self.pending or getattr(self.scorer, "counts_every", False):
                 self.pending.append(scores)
             self._ended[turn.over] = True
             rewards[index] = scores.total

@@ -114,7 +114,7 @@ class Manifest:
         if not isinstance(prealigned, bool):
             raise TypeError(f"prealigned must be true or false, not {short(prealigned)}")
         meta = dict(record.get("meta_info") or {})
-        meta |= {key: record[key] for key in ("question", "description") if record.get(key)}
+        meta |= {key: record[key] for key in ("question", "description", "au_boxes") if record.get(key)}
         image = _locate(record, self.path)
         if len(labels) > 1:
             meta["labels"] = labels

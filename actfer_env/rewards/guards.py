@@ -29,6 +29,7 @@ def collapse_figures(rollouts: Sequence[Rollout], scores: Scores) -> dict[str, f
     Returns:
         "flat_groups": query groups whose rewards do not differ, so that nothing is learnt from them.
         "wrong_groups": query groups in which every answer is wrong; what they teach comes from shaped terms alone.
+        Groups without an emotion are none of them.
         "zoom": rollouts that zoomed, of those whose face detection did not fail: the others cannot, and are left out of
         the contrast. At 0 and at 1 no group has a contrast, and the symmetric fallback is all there is.
     """
@@ -39,7 +40,7 @@ def collapse_figures(rollouts: Sequence[Rollout], scores: Scores) -> dict[str, f
     if not groups:
         return {"flat_groups": 0.0, "wrong_groups": 0.0, "zoom": 0.0}
     flat = [float(np.ptp(scores.total[rows])) < FLAT for rows in groups]
-    wrong = [not any(rollouts[row].correct for row in rows) for rows in groups]
+    wrong = [all(rollouts[row].correct is False for row in rows) for rows in groups]
     able = [rollout.detection != "failed" for rollout in rollouts[: len(scores)]]
     zoom = float(scores.zoomed[able].mean()) if any(able) else 0.0
     return {"flat_groups": float(np.mean(flat)), "wrong_groups": float(np.mean(wrong)), "zoom": zoom}

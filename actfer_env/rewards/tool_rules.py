@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
@@ -299,8 +299,10 @@ class AutoToolReward(ToolRule):
         base: Lambda where both modes are equally frequent.
         wrong: R_tool of a wrong answer with the tool.
         balance: Whether lambda follows the share; False keeps it at `base`.
+        counts_every: True: `commit` wants the scores of all rollouts, of groups of one too.
     """
 
+    counts_every: ClassVar[bool] = True
     accuracy: float = bounded(0.8, ge=0)
     form: float = bounded(0.2, ge=0)
     base: float = bounded(1.2, ge=0)

@@ -11,7 +11,7 @@ from actfer_env.chat import CHAT_PRESETS, ChatConfig
 from actfer_env.episode import EpisodeConfig
 from actfer_env.errors import ActFERError
 from actfer_env.rewards import UCGRPOConfig
-from actfer_env.rewards.config import VARIANTS, RewardError
+from actfer_env.rewards.config import RewardError
 from actfer_env.rewards.other_papers import OTHER_REWARDS, AnswerReward
 from actfer_env.verl_plugin import TRAINER
 from actfer_env.verl_plugin.launch import machine_problems
@@ -101,13 +101,13 @@ def _preset_problems(options: Mapping[str, Any] | None, path: str) -> Iterator[s
     variant = (options or {}).get("variant", "full")
     loops: Any = OmegaConf.to_container(OmegaConf.load(path))
     preset = next((loop.get("chat") or {} for loop in loops if loop.get("name") == AGENT), {}).get("preset", "actfer")
-    wanted = variant if variant in OTHER_REWARDS else "actfer"
-    if variant in OTHER_REWARDS and preset != wanted:
-        yield f"ucgrpo.variant is {variant} and {path} asks as {preset}: set its chat to {{preset: {wanted}}}"
-    elif variant in VARIANTS and not CHAT_PRESETS[preset].tools:
+    if variant in CHAT_PRESETS and preset != variant:
+        yield f"ucgrpo.variant is {variant} and {path} asks as {preset}: set its chat to {{preset: {variant}}}"
+    elif variant not in CHAT_PRESETS and not CHAT_PRESETS[preset].tools:
+        others = ", ".join(name for name in OTHER_REWARDS if name in CHAT_PRESETS)
         yield (
             f"ucgrpo.variant is {variant} and {path} asks as {preset}, which has no tools: leave out its chat's "
-            f"preset, or set ucgrpo.variant to one of {', '.join(OTHER_REWARDS)}"
+            f"preset, or set ucgrpo.variant to one of {others}"
         )
 
 

@@ -171,7 +171,7 @@ class StepScorer:
         ema = self.scorer.ema if isinstance(self.scorer, UCGRPO) else {}
         found |= {f"ucgrpo/ema/{emotion}": value for emotion, value in ema.items()}
         # How much advantage arises in groups in which every answer is wrong.
-        right = {rollout.group_id for rollout in rollouts if rollout.correct}
+        right = {rollout.group_id for rollout in rollouts if rollout.correct is not False}  # None: without an emotion
         lost = np.array([rollout.group_id not in right for rollout in rollouts])
         found["ucgrpo/lost_share"] = float(lost.mean())
         found["ucgrpo/lost_advantage"] = float(np.abs(scores.advantage[lost]).mean()) if lost.any() else 0.0

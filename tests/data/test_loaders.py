@@ -216,6 +216,8 @@ WRONG = {
     "disfa: subject": ("disfa", trees.disfa, "ActionUnit_Labels/SN014/SN014_au1.txt", "no subject 'SN014'"),
     "bp4d: subject": ("bp4d", trees.bp4d, "AUCoding/AU_OCC/F099_T1.csv", "no table of BP4D"),
     "folders: class": ("folders", trees.folders, "train/bored/a.jpg", "'bored' is no class"),
+    "folders: beside the splits": ("folders", trees.folders, "extra/fear/1.png", "beside folders of splits"),
+    "folders: loose beside the splits": ("folders", trees.folders, "a.jpg", "beside folders of splits"),
     "folders: loose": ("folders", trees.folders, "train/a.jpg", "in no class folder"),
 }
 """What is wrong -> data set, tree, a file too many, what is said."""
@@ -268,6 +270,35 @@ def test_listed_pictures_that_are_not_there_can_be_left_out_or_kept(tmp_path):
         assert len(load_dataset("rafdb", root, missing="skip", totals="ignore")) == 27
     assert len(quiet("rafdb", root, missing="keep")) == 28
     assert "missing='sometimes' is unknown" in refused("rafdb", root, missing="sometimes")
+
+
+@pytest.mark.parametrize("name", ["affectnet", "rafau"])
+def test_the_folder_is_found_also_where_the_first_picture_is_missing(name, tmp_path):
+    build, first = {"affectnet": (trees.affectnet_csv, "Manually_Annotated/0/0000.jpg"),
+                    "rafau": (trees.rafau, "aligned/0001_aligned.jpg")}[name]  # fmt: skip
+    root = trees.fresh(tmp_path, build)
+    if name == "affectnet":  # as it is unpacked: one folder within another
+        (root / "Manually_Annotated").rename(root / "pictures")
+        (root / "Manually_Annotated").mkdir()
+        (root / "pictures").rename(root / "Manually_Annotated" / "Manually_Annotated_Images")
+        first = first.replace("Manually_Annotated/", "Manually_Annotated/Manually_Annotated_Images/")
+    whole = len(quiet(name, root, missing="skip"))
+    (root / first).unlink()
+    assert len(quiet(name, root, missing="skip")) == whole - 1 > 0
+
+
+def test_an_empty_label_file_of_affectnet_is_named(tmp_path):
+    root = trees.fresh(tmp_path, trees.affectnet_npy)
+    path = root / "train_set/annotations/0_exp.npy"
+    path.write_bytes(b"")
+    assert f"{path}: not a single value" in refused("affectnet", root)
+
+
+def test_columns_that_come_twice_are_refused(tmp_path):
+    root = trees.fresh(tmp_path, trees.affectnet_csv)
+    path = root / "training.csv"
+    path.write_text(path.read_text().replace("face_x", "expression", 1))
+    assert "column 'expression' comes twice" in refused("affectnet", root)
 
 
 def test_sides_and_units_of_raf_au_are_kept(tmp_path):
@@ -448,6 +479,25 @@ def test_tables_of_the_library_datasets(tmp_path):
     assert quiet("huggingface", root, classes=classes, **options)[7].emotion is None
     assert "emotion 7 is not 0 to 6" in refused("huggingface", root, classes=trees.EMOTIONS[:7], **options)
     assert "unknown emotion 'bored'" in refused("huggingface", root, classes="bored", **options)
+
+
+def test_a_single_table_has_a_known_split_and_missing_labels_are_none(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    kinds = datasets.Features({"photo": datasets.Image(), "emotion": datasets.ClassLabel(names=["happy", "sad"])})
+    picture = {"bytes": trees.encoded(1, "PNG", 64), "path": None}
+
+    def table(label, split=None):
+        return datasets.Dataset.from_dict({"photo": [picture], "emotion": [label]}, features=kinds, split=split)
+
+    table(1, "validation").save_to_disk(tmp_path / "one")
+    options = {"image": "photo", "label": "emotion"}
+    assert [one.split for one in quiet("huggingface", tmp_path / "one", **options)] == ["val"]
+    assert len(quiet("huggingface", tmp_path / "one", "val", **options)) == 1
+    datasets.DatasetDict({"train": table(0), "test": table(-1)}).save_to_disk(tmp_path / "two")
+    assert quiet("huggingface", tmp_path / "two", "train", **options)[0].emotion == "happiness"
+    assert quiet("huggingface", tmp_path / "two", "test", **options)[0].emotion is None
+    datasets.DatasetDict({"val": table(0), "validation": table(1)}).save_to_disk(tmp_path / "three")
+    assert "two of its parts val, validation are val" in refused("huggingface", tmp_path / "three", **options)
 
 
 def test_the_public_photos_are_split_by_person():

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from actfer_env.rewards import UCGRPO
 from actfer_env.rewards.guards import PROBS_DIFF, collapse_figures, collapse_warnings, picture_mismatch
 from actfer_env.rollout import Rollout, ToolCall
-from actfer_env.verl_plugin.scoring import engine_figures
+from actfer_env.verl_plugin.scoring import StepScorer, engine_figures
 
 SOUND = {"flat_groups": 0.25, "wrong_groups": 0.5, "zoom": 0.5}
 
@@ -89,3 +91,10 @@ def test_pictures_that_do_not_fit_their_text_are_named_by_their_sample() -> None
     assert picture_mismatch("s", 12, 12, 3) == ""
     line = "sample 's' has 13 picture placeholders for 12 features of 3 pictures"
     assert picture_mismatch("s", 13, 12, 3) == line
+
+
+def test_groups_without_an_emotion_are_not_called_wrong() -> None:
+    units = {"emotion": None, "aus": frozenset({12})}
+    rows = [replace(rollout("g", member, "fear", bool(member)), **units) for member in range(2)]
+    assert collapse_figures(rows, UCGRPO().score(rows))["wrong_groups"] == 0.0
+    assert StepScorer().metrics(rows, UCGRPO().score(rows))["ucgrpo/lost_share"] == 0.0

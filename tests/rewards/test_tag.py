@@ -309,3 +309,13 @@ def test_the_au_iou_is_a_figure_of_a_run():
     found = summarize([play(sample, [box]), play(sample, []), play(drawn(320, 320, aus=None), [box])])
     assert (found.au_iou, found.au_boxed) == (pytest.approx(0.5, abs=1e-6), 2)
     assert summarize([]).au_iou is None
+
+
+@pytest.mark.parametrize("box", ["[nan, 1, 2, 3]", "[1e999, 1, 2, 3]", "[1, 2, 3]", "[a, 1, 2, 3]"])
+def test_a_box_that_is_none_is_passed_over(box, tmp_path):
+    episode = ChatEpisode(drawn(200, 200), chat_tools(), TAG)
+    good = "<bbox>[100, 100, 200, 200]</bbox>"
+    episode.step(f"<think>AU12 <bbox>{box}</bbox> {good}</think><answer>happy</answer>")
+    made = episode.rollout()
+    assert len(made.meta["evidence_boxes"]) == 1
+    json.dumps(made.to_dict(), allow_nan=False)

@@ -7,8 +7,9 @@ import math
 
 import numpy as np
 import pytest
-from helpers import answered, aus, right, wrong
+from helpers import answered, aus, portraits, right, wrong
 
+from actfer_env import make_group_vec
 from actfer_env.rewards import TOOL_RULES, RewardError
 from actfer_env.rewards.other_papers import OTHER_REWARDS, reward_facts
 from actfer_env.rewards.tool_rules import (
@@ -172,3 +173,20 @@ def test_every_rule_is_a_variant_that_explains_itself(name):
         reward_config({"variant": name, "x": 1})
     with pytest.raises(RewardError, match="answer must be one of emotion, task"):
         TOOL_RULES[name](answer="all")
+
+
+def test_autotool_counts_every_rollout_of_groups_of_one():
+    """Four environments of one: blind answers end first, those that zoom later; the share is that of all."""
+    shares = []
+    for size, groups in ((1, 4), (4, 1)):
+        envs = make_group_vec("ActFER-Discrete-v0", num_groups=groups, group_size=size, dataset=portraits())
+        envs.scorer = AutoToolReward()
+        envs.reset(seed=0)
+        plans = [[5], [5], [0, 4, 5], [0, 3, 5]]
+        played = []
+        for turn in range(3):
+            *_, info = envs.step(np.array([plan[min(turn, len(plan) - 1)] for plan in plans]))
+            played += [one for one in info.get("rollout", ()) if one is not None]
+        envs.commit()
+        shares.append((envs.scorer.share, np.mean([one.zoomed for one in played])))
+    assert all(found == pytest.approx(share) for found, share in shares)

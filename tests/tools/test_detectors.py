@@ -596,3 +596,9 @@ def test_the_noted_points_lie_inside_their_photos(photo_points):
         height, width = photo(stem).shape[:2]
         assert re.fullmatch(r"\.(png|jpg)", photo_path(stem).suffix)
         assert all(0 <= x <= width and 0 <= y <= height for x, y in points.values())
+
+
+@pytest.mark.parametrize("height", range(27, 36))
+def test_mtcnn_takes_panoramas(height):
+    picture = np.random.default_rng(0).integers(0, 256, (height, 640, 3), dtype=np.uint8)
+    assert make_detector("unturned:mtcnn").detect(picture) == []

@@ -261,3 +261,4 @@ def test_each_papers_reward_needs_its_own_way_of_asking(tmp_path: Path) -> None:
     assert told(None, "{}") == told("full", "{}") == told("tag", "{preset: tag}") == ""
     assert "ucgrpo.variant is tag" in told("tag", "{}") and "set its chat to {preset: tag}" in told("tag", "{}")
     assert "which has no tools" in told("full", "{preset: facial_r1}")
+    assert told("deepeyes", "{}") == "" and "which has no tools" in told("hdpo", "{preset: tag}")

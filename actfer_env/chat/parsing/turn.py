@@ -16,6 +16,7 @@ through the same rules, and their arguments count towards the turn's length.
 from __future__ import annotations
 
 import json
+import math
 import re
 import string
 from collections.abc import Mapping, Sequence
@@ -302,6 +303,7 @@ class _Parser:
         if self.config.preset_spec.canvas:
             side = self.config.preset_spec.canvas  # boxes become shares of the picture
             rows = [[as_number(part.strip()) for part in body.split(",")] for body in _BBOX.findall(thinking)]
-            found = [row for row in rows if len(row) == 4 and None not in row]
-            boxes = tuple(Box(*row).shares((side, side)) for row in found)  # type: ignore[arg-type]
+            found = [[value for value in row if value is not None and math.isfinite(value)] for row in rows]
+            boxes = tuple(Box(*row).shares((side, side)) for row, given in zip(found, rows, strict=True)
+                          if len(row) == len(given) == 4)  # fmt: skip
         return ParsedTurn(answer=ParsedAnswer(label[:80], units), boxes=boxes)

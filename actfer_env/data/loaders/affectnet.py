@@ -107,6 +107,7 @@ def _csv_rows(place: Path, lists: dict[str, Path], order: tuple[str, ...], left_
              "Manually_Annotated_compressed", "images")  # fmt: skip
     for split, path in lists.items():
         part, folder = path.stem, None
+        there = [one for base in names for one in (place / base / part, place / base) if one.is_dir()]
         for line, cells in read_table(path, _COLUMNS, header="may"):
             name, x, y, width, height, _, label, valence, arousal = cells
             number = whole(path, line, label, "expression", 0, len(ORDER) + len(NO_EMOTION) - 1)
@@ -116,14 +117,14 @@ def _csv_rows(place: Path, lists: dict[str, Path], order: tuple[str, ...], left_
             if "/" not in name.replace("\\", "/"):
                 refuse(path, line, f"{short(name)} is no path such as 689/0a1b.jpg")
             name = name.replace("\\", "/")
-            if folder is None:  # the folder that holds the first picture, or the first one there is, to be named
-                there = [one for base in names for one in (place / base / part, place / base) if one.is_dir()]
-                folder = next((one for one in there if (one / name).is_file()), there[-1])
+            if folder is None:  # the folder in which the first picture that is there lies
+                folder = next((one for one in there if (one / name).is_file()), None)
             box = [whole(path, line, text, "the face's box", -9999, 99999) for text in (x, y, width, height)]
             meta: dict[str, Any] = {"face_box": box}
             for kind, text in (("valence", valence), ("arousal", arousal)):
                 meta[kind] = _share(path, line, kind, text)
-            yield Row(name, join(folder, name), order[number], split=split, meta=meta, file=str(path), line=line)
+            yield Row(name, join(folder or there[-1], name), order[number], split=split, meta=meta, file=str(path),
+                      line=line)  # fmt: skip
 
 
 def _share(path: Path, line: int | None, name: str, text: str) -> float:
@@ -164,5 +165,5 @@ def _value(path: Path) -> str:
     try:
         found = np.load(path, allow_pickle=False)
         return str(found.item())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path}: not a single value in numpy's format ({str(error).splitlines()[0]})") from error

@@ -239,6 +239,8 @@ def read_table(
             if not places and header == "may" and len(first) == len(columns):
                 places = list(range(len(columns)))
                 yield 1, first
+            elif twice := next((name for name in columns if list(map(str.lower, first)).count(name.lower()) > 1), None):
+                refuse(path, 1, f"column {twice!r} comes twice: which one counts?")
             elif len(places) < len(wanted):
                 lacking = next(name for name in columns if name.lower() not in map(str.lower, first))
                 refuse(path, 1, f"no column {lacking!r}; the columns are {short(', '.join(first), 200)[1:-1]}")
@@ -369,9 +371,8 @@ class RowSamples(SampleSequence):
                     starts.append(starts[-1] + store.write(_packed(block)))
                 store.flush()
             except OSError as error:
-                raise DataError(
-                    f"cannot index {self.info.title} in {tempfile.gettempdir()}: {error.strerror}"
-                ) from error
+                where = error.filename or tempfile.gettempdir()
+                raise DataError(f"cannot index {self.info.title}, at {where}: {error.strerror or error}") from error
             if isinstance(store, io.BytesIO):
                 self._data = store.getvalue()
             elif starts[-1]:

@@ -111,7 +111,8 @@ def load_disfa(  # noqa: PLR0913  (each argument is an option of the data set)
     if not videos and not folders:
         no_layout(DISFA, place, f"{labels} holds labels, but there is neither a video such as "
                   f"{camera.capitalize()}VideoSN001_comp.avi nor a folder of frames named after a subject")  # fmt: skip
-    total = {"all": {"all": FRAMES * len(SUBJECTS)}} if most is None else {}
+    damaged = sum(map(len, BAD_FRAMES.values())) if bad_frames == "drop" else 0
+    total = {"all": {"all": FRAMES * len(SUBJECTS) - damaged}} if most is None else {}
     edition = Edition(f"{'videos' if videos else 'frames'}, {camera} camera", aus=AUS, totals=total, read=read_frame)
 
     def rows() -> Iterator[Row]:

@@ -89,16 +89,22 @@ def _open(root: str, config: str | None, revision: str | None) -> list[tuple[str
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise DataError(f"{root}: cannot be read by 'datasets': {reason[0][:300]}") from error
     if not isinstance(found, dict):
-        return [(str(found.split) if found.split is not None else "train", found)]
-    named = []
+        try:
+            return [(parse_split(str(found.split)), found)]
+        except DataError:
+            return [("train", found)]
+    named: dict[str, Any] = {}
     for name, table in found.items():
         try:
-            named.append((parse_split(name), table))
+            part = parse_split(name)
         except DataError:
             continue
+        if part in named:
+            raise DataError(f"{root}: two of its parts {', '.join(map(str, found))} are {part}: leave one out")
+        named[part] = table
     if not named:
         raise DataError(f"{root}: its parts {', '.join(map(str, found))} are not named train, val or test")
-    return named
+    return list(named.items())
 
 
 def _columns(table: Any, root: str, wanted: Sequence[str | None]) -> Any:
@@ -132,6 +138,8 @@ def _code(value: Any, names: Sequence[str | None] | None, label: str, where: str
     if isinstance(value, int) and not isinstance(value, bool):
         if names is None:
             raise DataError(f"{where}: {label} is the number {value}: name the classes by classes=, in their order")
+        if value == -1:  # as the library writes a label that is not given
+            return -1
         if not 0 <= value < len(names):
             raise DataError(f"{where}: {label} {value} is not 0 to {len(names) - 1}")
         name = names[value]

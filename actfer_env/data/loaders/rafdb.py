@@ -171,11 +171,10 @@ def load_rafau(
             stem, dot, kind = name.rpartition(".")
             if not (stem and dot and units.strip()):
                 refuse(path, line, f"{short(text)} is no line such as '0007.jpg 4+25+L12'")
-            if marked is None:
-                marked = "" if (folder / name).is_file() else "_aligned"
-                marked = marked if (folder / f"{stem}{marked}.{kind}").is_file() else ""
+            if marked is None:  # until one of both is there
+                marked = next((one for one in ("", "_aligned") if (folder / f"{stem}{one}.{kind}").is_file()), None)
             null = units.strip().lower() == "null"
             aus = None if null and empty_aus != "none" else () if null else units.strip()
-            yield Row(name, join(folder, f"{stem}{marked}.{kind}"), aus=aus, file=str(path), line=line)
+            yield Row(name, join(folder, f"{stem}{marked or ''}.{kind}"), aus=aus, file=str(path), line=line)
 
     return collect(RAFAU, edition, rows(), split, totals, missing)

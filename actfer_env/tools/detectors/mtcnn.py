@@ -6,6 +6,7 @@ Boxes are float arrays (N, 4) of continuous coordinates (x1, y1, x2, y2) of the 
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -90,7 +91,7 @@ class MTCNNDetector(NetworkDetector):
         """Run the first net over a pyramid of smaller copies, and return the boxes that it proposes."""
         height, width = work.shape[:2]
         first, step = _CELL / self.config.min_face, self.config.scale_factor
-        count = max(0, 1 + int(np.log(_CELL / (first * min(height, width))) / np.log(step)))
+        count = max(0, 1 + math.floor(np.log(_CELL / (first * min(height, width))) / np.log(step)))
         source, proposed = work, list[tuple[Boxes, Scores]]()
         for scale in first * step ** np.arange(count):
             size = int(np.ceil(width * scale)), int(np.ceil(height * scale))
