@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from actfer_env.data import load_dataset
 from actfer_env.evaluation.gate.figures import gate_figures
 from actfer_env.evaluation.gate.outcomes import ALWAYS, FREE, NEVER, Plays, holds_plays, joined, read_plays, write_plays
@@ -75,7 +77,7 @@ def cell(figure: Mapping[str, Any] | None, signed: bool = False) -> str:
     if figure is None or figure["value"] is None:
         return "–"
     sign = "+" if signed else ""
-    if figure["low"] is None:
+    if figure["low"] is None or not np.isfinite(figure["low"]):  # of one seed
         return f"{figure['value']:{sign}.3f}"
     return f"{figure['value']:{sign}.3f} [{figure['low']:{sign}.3f}, {figure['high']:{sign}.3f}]"
 
