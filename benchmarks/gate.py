@@ -66,10 +66,11 @@ def rounded(value: Any) -> Any:
 
 def write(result: Mapping[str, Any], path: Path | None = None) -> Path:
     """Write a result, under a name that follows from its task and system if no other is given."""
-    name = re.sub(r"[^a-z0-9]+", "-", f"gate {result['task']} {result['system']}".lower()).strip("-")
-    place = path or RESULTS / f"{name}.json"
-    write_text_atomic(place, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-    return place
+    if path is None:
+        name = re.sub(r"[^a-z0-9]+", "-", f"gate {result['task']} {result['system']}".lower()).strip("-")
+        path = RESULTS / f"{name}.json"
+    write_text_atomic(path, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    return path
 
 
 def main() -> None:
