@@ -37,7 +37,7 @@ def test_eleven_values_have_a_wider_interval_than_the_normal_one():
 def test_one_value_and_none_have_no_interval():
     assert str(Interval.of([0.5])) == "0.500" and Interval.of([0.5]).high == math.inf
     assert math.isnan(Interval.of([]).mean) and Interval.of([]).n == 0
-    assert str(Interval.of([math.nan])) == "nan"
+    assert str(Interval.of([math.nan])) == "–"
 
 
 def test_tables_show_either_spread_and_say_which():
