@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from actfer_env.errors import DataError
+from actfer_env.errors import ActFERError, DataError
 from actfer_env.files import expand
 from actfer_env.tools.detectors.cached import DetectionStore
 
@@ -15,6 +17,10 @@ TRY_AGAIN = "try again in a moment"
 """End of the refusal of a service that has too much to do."""
 LONGEST_NAME = 1024
 """Characters of a name that a client gives."""
+
+
+class ServiceError(ActFERError, ValueError):
+    """A request that cannot be met; the message is one line for the one who asked."""
 
 
 @contextmanager
@@ -40,3 +46,10 @@ def downloads(detector: str) -> bool:
     if kind == "cached":  # what the folder does not know, its detector is asked for
         return downloads(DetectionStore.open(place).spec)
     return kind == "insightface" and not (place and expand(place).exists())
+
+
+def bound_size(*given: Any) -> None:
+    """Refuse what a client gives at more than a name's length: it is kept in the episode and its record."""
+    size = len(json.dumps(given))
+    if size > 4 * LONGEST_NAME:
+        raise ServiceError(f"{size:,} characters are too many: give at most {4 * LONGEST_NAME:,}")

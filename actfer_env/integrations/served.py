@@ -18,20 +18,16 @@ from actfer_env.bounds import bounded, check_fields
 from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools
 from actfer_env.data import Dataset, Sample, load_dataset
 from actfer_env.episode import EpisodeConfig
-from actfer_env.errors import ActFERError, DataError, ImageError, SettingsError, short
+from actfer_env.errors import DataError, ImageError, SettingsError, short
 from actfer_env.files import Journal
 from actfer_env.images import LIMITS, RGB, load_image
-from actfer_env.integrations.network import LONGEST_NAME, TRY_AGAIN, downloads
+from actfer_env.integrations.network import LONGEST_NAME, TRY_AGAIN, ServiceError, bound_size, downloads
 from actfer_env.integrations.roots import Roots
 from actfer_env.rewards import UCGRPO, UCGRPOConfig
 from actfer_env.rollout import Rollout
 
 ROLLOUTS = "rollouts.jsonl"
 """File of finished episodes within a service's folder."""
-
-
-class ServiceError(ActFERError, ValueError):
-    """A request that cannot be met; the message is one line for the one who asked."""
 
 
 @dataclass(frozen=True)
@@ -261,6 +257,7 @@ class FaceService:
         Raises:
             ServiceError: there is no such episode, or it is over.
         """
+        bound_size(name, arguments)
         with self._playing(episode) as one:
             return self._finish(one, self._call(one.episode, str(name), dict(arguments or {})))
 
@@ -270,6 +267,7 @@ class FaceService:
         Raises:
             ServiceError: there is no such episode, or it is over.
         """
+        bound_size(emotion, aus)
         with self._playing(episode) as one:
             step = one.episode.step(f"<answer>{json.dumps({'emotion': emotion, 'aus': list(aus or ())})}</answer>")
             said = [part["text"] for message in step.messages for part in message["content"] if "text" in part]

@@ -15,8 +15,9 @@ from integrations.served_faces import FACE, HOSTILE, LOOKS, TEXTS, hostile_folde
 from PIL import Image
 
 from actfer_env.errors import ActFERError, DataError, ImageError, SettingsError
+from actfer_env.integrations.network import ServiceError
 from actfer_env.integrations.roots import Roots
-from actfer_env.integrations.served import ROLLOUTS, FaceService, ServiceConfig, ServiceError
+from actfer_env.integrations.served import ROLLOUTS, FaceService, ServiceConfig
 from actfer_env.rollout import read_rollouts
 from actfer_env.tools.detectors.cached import ABOUT, FORMAT
 from actfer_env.wrappers import ChatGroupVectorEnv
@@ -291,3 +292,10 @@ def test_an_episode_that_could_not_be_kept_is_kept_later(tmp_path: Path, monkeyp
     assert len(read_rollouts(tmp_path / ROLLOUTS)) == 1
     with pytest.raises(ServiceError, match="at most 1,024 characters"):
         service.open(sample=portraits()[0].id, group="g" * 1025)
+    handle = service.open(sample=portraits()[0].id).told["episode"]
+    for ask in (
+        lambda: service.answer(handle, "x" * 9000),
+        lambda: service.call(handle, "zoom_in", {"boxes": [[0.5] * 4] * 999}),
+    ):
+        with pytest.raises(ServiceError, match="characters are too many"):
+            ask()

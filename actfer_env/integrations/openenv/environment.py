@@ -19,9 +19,9 @@ from actfer_env.chat.messages import Message, data_url, with_data_urls
 from actfer_env.errors import DataError, short
 from actfer_env.facs import EMOTIONS
 from actfer_env.images import RGB
-from actfer_env.integrations.network import LONGEST_NAME
+from actfer_env.integrations.network import LONGEST_NAME, ServiceError
 from actfer_env.integrations.openenv.models import FaceAction, FaceObservation, FaceState
-from actfer_env.integrations.served import FaceService, ServiceError
+from actfer_env.integrations.served import FaceService
 from actfer_env.packages import needs
 
 with needs("openenv"):
