@@ -59,7 +59,7 @@ def load_folders(
     place = open_root(FOLDERS, root)
     names = _classes(classes)
     bases = [(one, folder_split(one.name)) for one in subfolders(place)]
-    parted = [(one, part) for one, part in bases if part]
+    parted: list[tuple[Path, str | None]] = [(one, part) for one, part in bases if part]
     if parted and (odd := [one for one, part in bases if not part and any(True for _ in _below(one))]
                    + [place / name for name in pictures_in(place)]):  # fmt: skip
         refuse(odd[0], None, "beside folders of splits; put it into one of them, or elsewhere")
