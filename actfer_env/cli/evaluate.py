@@ -190,6 +190,9 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
     check_writable(out)
     if endpoint is None:
         with needs("vlm"):
+            from actfer_env.agents.qwen.torchvision_guard import guard
+
+            guard()  # before transformers looks for its models
             from actfer_env.agents.qwen.agent import QwenVLAgent, SamplingConfig
             from actfer_env.agents.qwen.fast_vision import use_fast_vision
 
