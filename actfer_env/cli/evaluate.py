@@ -189,18 +189,10 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
         return
     check_writable(out)
     if endpoint is None:
-        with needs("vlm"):
-            from actfer_env.agents.qwen.torchvision_guard import guard
-
-            guard()  # before transformers looks for its models
-            from actfer_env.agents.qwen.agent import QwenVLAgent, SamplingConfig
-            from actfer_env.agents.qwen.fast_vision import use_fast_vision
-
-            use_fast_vision()  # on a CPU, several times as fast
-            sampling = SamplingConfig(max_new_tokens, temperature, seed=seed)
-            chatter: Any = QwenVLAgent(
-                model, device=device, dtype=dtype, sampling=sampling, batch_size=batch, max_pixels=max_pixels
-            )
+        chatter: Any = _local_model(
+            model, (max_new_tokens, temperature, seed), device=device, dtype=dtype, batch_size=batch,
+            max_pixels=max_pixels,
+        )  # fmt: skip
         config = replace(config, chat=replace(chatter.chat, **chosen))
     else:
         from actfer_env.agents.endpoint import EndpointConfig, OpenAIChatAgent
@@ -214,6 +206,20 @@ def evaluate_(  # noqa: PLR0913, PLR0917  (each argument is an option of the com
         return
     play_benchmark(opened, out, lambda part, place: _evaluate(
         chatter, part.dataset, config_of(part, config), place, embed), against)  # fmt: skip
+
+
+def _local_model(model: str, sampling: tuple[int, float, int], **settings: Any) -> Any:
+    """Return the agent of a local model; `sampling` is its tokens a turn, temperature and seed."""
+    with needs("vlm"):
+        from actfer_env.agents.qwen.torchvision_guard import guard
+
+        guard()  # before transformers looks for its models
+        from actfer_env.agents.qwen.agent import QwenVLAgent, SamplingConfig
+        from actfer_env.agents.qwen.fast_vision import use_fast_vision
+
+        use_fast_vision()  # on a CPU, several times as fast
+        tokens, temperature, seed = sampling
+        return QwenVLAgent(model, sampling=SamplingConfig(tokens, temperature, seed=seed), **settings)
 
 
 def _refuse_unused(*rules: tuple[bool, str, dict[str, Any]]) -> None:
