@@ -37,6 +37,7 @@ TASKS = {
     "ActFER-Cost-v0": "The same pictures; an episode that zooms pays 0.1.",
     "ActFER-Budget1-v0": "Drawn faces of the preset `subtle`; one crop, so that where to look matters.",
     "ActFER-Budget2-v0": "The same with two crops.",
+    "ActFER-Micro-v0": "Drawn micro-expressions, as motion maps.",
 }
 """Task -> what it is, in the order of the page."""
 METRICS = {"task": "task reward", "accuracy": "accuracy", "macro_f1": "macro-F1", "au_f1": "AU F1", "zoom": "zoomed"}

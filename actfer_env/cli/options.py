@@ -86,7 +86,7 @@ EmbedOption = Annotated[
 ]
 CacheOption = Annotated[Path, typer.Option(help="Folder of drawn pictures and warm starts, for all runs.")]
 
-DRAWN = ("synthetic", "synthetic-mixed", "synthetic-subtle")
+DRAWN = ("synthetic", "synthetic-mixed", "synthetic-subtle", "synthetic-micro")
 """Data sets that are drawn on demand."""
 
 

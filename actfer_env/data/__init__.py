@@ -21,6 +21,7 @@ from actfer_env.data.photos import load_photos
 from actfer_env.data.portrait import load_portrait
 from actfer_env.data.prepared import load_prepared, prepare_dataset
 from actfer_env.data.registry import DATASETS, load_dataset, register_dataset, registered_datasets
+from actfer_env.data.synthetic.micro import load_micro
 from actfer_env.data.synthetic.samples import load_mixed, load_subtle, load_synthetic
 from actfer_env.sample import Dataset, Sample
 
@@ -42,6 +43,7 @@ register_dataset("rafau", load_rafau)
 register_dataset("rafdb", load_rafdb)
 register_dataset("sfew", load_sfew)
 register_dataset("synthetic", load_synthetic)
+register_dataset("synthetic-micro", load_micro)
 register_dataset("synthetic-mixed", load_mixed)
 register_dataset("synthetic-subtle", load_subtle)
 DATASETS.seal()

@@ -1,4 +1,5 @@
-"""Drawn faces with exact labels: the data sets "synthetic", "synthetic-mixed", "synthetic-subtle"."""
+"""Drawn faces with exact labels: the data sets "synthetic", "synthetic-mixed", "synthetic-subtle",
+"synthetic-micro"."""
 
 from actfer_env._version import GENERATOR_VERSION
 from actfer_env.data.synthetic.presets import PRESETS, Difficulty, SyntheticConfig

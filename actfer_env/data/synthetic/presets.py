@@ -61,12 +61,16 @@ PRESETS: Mapping[str, Difficulty] = MappingProxyType({
         side=(448, 512), scale=(108.0, 138.0), yaw=10.0, roll=10.0, poor_detail=0.5, second=0.0, hand=0.0,
         intensity=(1.0, 2.5), drop=0.0, add=0.0,
     ),
+    "micro": Difficulty(
+        side=(384, 448), scale=(92.0, 118.0), yaw=10.0, roll=10.0, poor_detail=0.5, second=0.0, hand=0.0, lost=0.04,
+        intensity=(1.0, 2.0), drop=0.2, add=0.0,
+    ),
 })  # fmt: skip
 """Difficulty by name.
 
 "mixed" is "standard" with as many poor pictures as good ones, for the benchmark tasks. In "subtle" large, frontal faces
 show whole prototypes and variants, weakly (FACS A to C): the picture holds what a small face loses. Poor pictures hold
-as little of these larger faces as of those in "standard".
+as little of these larger faces as of those in "standard". "micro", for "synthetic-micro", is fainter still, and not always whole.
 """
 
 

@@ -326,14 +326,14 @@ def load_synthetic(
     emotions: Literal["balanced", "prior"] = "balanced",
     n: int | None = None,
     cache: str | None = None,
-) -> Sequence[Sample]:
+) -> SyntheticSamples:
     """Read the data set "synthetic".
 
     Args:
         root: Must be None.
         split: The split; None is "train".
         seed: Random seed of the data set.
-        preset: "easy", "standard", "hard", "mixed" or "subtle".
+        preset: A name in `PRESETS`: "easy", "standard", "hard", "mixed", "subtle" or "micro".
         emotions: "balanced" or "prior".
         n: Samples; default is `SIZES`.
         cache: A folder in which drawn pictures are kept as PNG files; without it they are drawn again.

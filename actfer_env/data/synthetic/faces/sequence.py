@@ -58,27 +58,37 @@ class Sequence:
     skin: Array
 
 
-def render_sequence(scene: Scene, timing: Timing | None = None) -> Sequence:
+def render_sequence(scene: Scene, timing: Timing | None = None, frames: int | None = None) -> Sequence:
     """Film the first person of a scene going from rest to the scene's expression and back.
 
     Args:
         scene: The picture at the apex; everybody but the first person keeps still.
         timing: Onset, apex, offset and length.
+        frames: Number of frames to draw, from the first on; None is the whole film.
 
     Raises:
-        DataError: the scene is empty.
+        DataError: the scene is empty, or `frames` is below 1 or beyond the film.
     """
     if not scene.people:
         raise DataError("a sequence needs a scene with at least one person")
     timing = timing or Timing()
-    strengths = tuple(timing.strength(i) for i in range(timing.length))
-    scenes = [_at(scene, strength, i) for i, strength in enumerate(strengths)]
+    drawn = timing.length if frames is None else frames
+    if not 1 <= drawn <= timing.length:
+        raise DataError(f"frames is {drawn}: a film of this timing has 1 to {timing.length}")
+    strengths = tuple(timing.strength(i) for i in range(drawn))
+    scenes = [scene_at(scene, strength, i) for i, strength in enumerate(strengths)]
     flow, skin = _flow(scene, [s.people[0].expression.weights() for s in scenes])
     return Sequence(tuple(render_scene(s) for s in scenes), strengths, flow, skin)
 
 
-def _at(scene: Scene, strength: float, number: int) -> Scene:
-    """Return the scene at one moment; the sensor's noise is fresh in every frame."""
+def scene_at(scene: Scene, strength: float, number: int = 0) -> Scene:
+    """Return the scene at one moment; the sensor's noise is fresh in every frame.
+
+    Args:
+        scene: The picture at the apex.
+        strength: Share of the full expression, 0 to 1.
+        number: Number of the frame.
+    """
     first, *others = scene.people
     left, right = (_scaled(side, strength) for side in (first.expression.left, first.expression.right))
     person = replace(first, expression=Expression(left, right, first.expression.gaze))
@@ -103,8 +113,9 @@ def _flow(scene: Scene, weights: list[Array], stride: int = 4) -> tuple[Array, A
         there = project(positions(next_layers, x, y), rotation, frame)[:, :2]
         step = (there - here).reshape(*view.x.shape, 2) * (view.distance > 0)[..., None]
         steps.append(_enlarge(step.astype(np.float32), stride, scene))
+    size = scene.height, scene.width, 2
     still = trace(neutral, rotation, frame, stride).distance.astype(np.float32)
-    return np.stack(steps), _enlarge(still, stride, scene) > 0
+    return np.stack(steps) if steps else np.zeros((0, *size), np.float32), _enlarge(still, stride, scene) > 0
 
 
 def _carried(x: Array, y: Array, drift: Array, next_drift: Array) -> tuple[Array, Array]:
