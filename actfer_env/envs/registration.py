@@ -28,8 +28,8 @@ IDS: Mapping[str, dict[str, Any]] = {
 `ActFER-Quality-v0` and `ActFER-Cost-v0` are the benchmark tasks, on the frozen generator's preset "mixed": on the
 poor half of the pictures a zoom shows little that is new and can mislead; in the second a rollout that zooms also pays
 0.1 (ours, not the paper's). In `ActFER-Budget1-v0` and `ActFER-Budget2-v0`, on subtle faces, one or two crops are all
-that an episode has, so that it matters *where* to look. `ActFER-Micro-v0` shows micro-expressions as motion maps. All are ours. Tune on split
-"val", report split "test" once."""
+that an episode has, so that it matters *where* to look. `ActFER-Micro-v0` shows micro-expressions as motion maps. Tune
+on split "val", report split "test" once."""
 
 
 CHAT_ID = "ActFER-Chat-v0"

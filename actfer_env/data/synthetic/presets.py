@@ -70,7 +70,8 @@ PRESETS: Mapping[str, Difficulty] = MappingProxyType({
 
 "mixed" is "standard" with as many poor pictures as good ones, for the benchmark tasks. In "subtle" large, frontal faces
 show whole prototypes and variants, weakly (FACS A to C): the picture holds what a small face loses. Poor pictures hold
-as little of these larger faces as of those in "standard". "micro", for "synthetic-micro", is fainter still, and not always whole.
+as little of these larger faces as of those in "standard". "micro", for "synthetic-micro", is fainter still, and its
+prototypes are not always whole.
 """
 
 
