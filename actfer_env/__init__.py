@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from actfer_env import _moved
 from actfer_env._version import __version__
-from actfer_env.curate.registration import register_datasets
 from actfer_env.envs.registration import CHAT_ID, register_envs
 from actfer_env.errors import ActFERError, DataError, DetectorError, ImageError, LabelError
 
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 _moved.install()
 register_envs()
-register_datasets()
 
 
 def make_group_vec(env_id: str, num_groups: int, group_size: int, **kwargs: Any) -> GroupVectorEnv:

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
 from actfer_env.errors import ActFERError, PluginError
 
@@ -40,11 +40,16 @@ CURE = f"name the module that registers yours: actfer --import MODULE ..., or {V
 
 _lock = threading.RLock()
 _registries: dict[str, Registry[Any]] = {}
-_brought: dict[str, dict[str, Any]] = {}
-"""Group -> name -> what a module of this package above the registry brings, before the registry is there."""
 _received: dict[str, dict[str, bytes | str]] = {}
 """Group -> name -> what another process has sent and nobody has asked for yet."""
 _state: dict[str, Any] = {"changes": 0, "luggage": b"", "imported": ""}
+
+
+class _Place(NamedTuple):
+    """Where a value lies that is not imported yet."""
+
+    module: str
+    attribute: str
 
 
 class Registry(Mapping[str, T], Generic[T]):
@@ -58,8 +63,8 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def __init__(self, kind: str, group: str, error: type[ActFERError]) -> None:
         self.kind, self.group, self._error = kind, group, error
-        self._known: dict[str, T] = dict(_brought.get(group, {}))
-        self._built_in: dict[str, T] = {}
+        self._known: dict[str, T | _Place] = {}
+        self._built_in: dict[str, T | _Place] = {}
         self._plugged: dict[str, T] = {}
         self._broken: dict[str, str] = {}
         _registries[group] = self
@@ -79,6 +84,15 @@ class Registry(Mapping[str, T], Generic[T]):
             _received.get(self.group, {}).pop(name, None)
             _state["changes"] = changes() + 1
             _send_along()
+
+    def include(self, places: Mapping[str, str]) -> None:
+        """Make known what comes with this package; each is imported when it is first asked for.
+
+        Args:
+            places: Name -> "module:attribute".
+        """
+        self._known |= {name: _Place(*place.split(":")) for name, place in places.items()}
+        self.seal()
 
     def seal(self) -> None:
         """Note that what is known so far comes with this package, and needs no sending."""
@@ -111,7 +125,11 @@ class Registry(Mapping[str, T], Generic[T]):
             self._unpack(name)
         for place in (self._known, self._plugged):
             if name in place:
-                return place[name]
+                value = place[name]
+                if isinstance(value, _Place):
+                    module = importlib.import_module(value.module)
+                    value = self._known[name] = self._built_in[name] = getattr(module, value.attribute)
+                return cast(T, value)
         for point in self._points(name=name):
             if self._load(point):
                 return self._plugged[name]
@@ -167,20 +185,6 @@ class Registry(Mapping[str, T], Generic[T]):
             return False
         self._plugged[point.name] = value
         return True
-
-
-def bring(group: str, name: str, value: Any) -> None:
-    """Give a registry what comes with this package but stands on a higher floor than the registry.
-
-    The package's own face calls it, before anything else is imported: the registry takes it over when it is made, and
-    nothing below imports what is above.
-
-    Args:
-        group: The registry's group of entry points.
-        name: The name.
-        value: Value that would be registered.
-    """
-    _brought.setdefault(group, {})[name] = value
 
 
 def request(module: str) -> None:

@@ -5,47 +5,33 @@
 'happiness'
 """
 
-from actfer_env.data.demo import load_demo
-from actfer_env.data.jsonl import load_jsonl
-from actfer_env.data.loaders.affectnet import load_affectnet
-from actfer_env.data.loaders.bp4d import load_bp4d
-from actfer_env.data.loaders.disfa import load_disfa, load_disfa_plus
-from actfer_env.data.loaders.facial_expressions import load_facial_expressions
-from actfer_env.data.loaders.ferbench import load_ferbench
-from actfer_env.data.loaders.ferplus import load_ferplus
-from actfer_env.data.loaders.folders import load_folders
-from actfer_env.data.loaders.huggingface import load_huggingface
-from actfer_env.data.loaders.rafdb import load_rafau, load_rafdb
-from actfer_env.data.loaders.sfew import load_sfew
-from actfer_env.data.photos import load_photos
-from actfer_env.data.portrait import load_portrait
-from actfer_env.data.prepared import load_prepared, prepare_dataset
+from actfer_env.data.prepared import prepare_dataset
 from actfer_env.data.registry import DATASETS, load_dataset, register_dataset, registered_datasets
-from actfer_env.data.synthetic.micro import load_micro
-from actfer_env.data.synthetic.samples import load_mixed, load_subtle, load_synthetic
 from actfer_env.sample import Dataset, Sample
 
-register_dataset("affectnet", load_affectnet)
-register_dataset("bp4d", load_bp4d)
-register_dataset("demo", load_demo)
-register_dataset("disfa", load_disfa)
-register_dataset("disfaplus", load_disfa_plus)
-register_dataset("facial_expressions", load_facial_expressions)
-register_dataset("ferbench", load_ferbench)
-register_dataset("ferplus", load_ferplus)
-register_dataset("folders", load_folders)
-register_dataset("huggingface", load_huggingface)
-register_dataset("jsonl", load_jsonl)
-register_dataset("photos", load_photos)
-register_dataset("portrait", load_portrait)
-register_dataset("prepared", load_prepared)
-register_dataset("rafau", load_rafau)
-register_dataset("rafdb", load_rafdb)
-register_dataset("sfew", load_sfew)
-register_dataset("synthetic", load_synthetic)
-register_dataset("synthetic-micro", load_micro)
-register_dataset("synthetic-mixed", load_mixed)
-register_dataset("synthetic-subtle", load_subtle)
-DATASETS.seal()
+DATASETS.include({
+    "affectnet": "actfer_env.data.loaders.affectnet:load_affectnet",
+    "bp4d": "actfer_env.data.loaders.bp4d:load_bp4d",
+    "curated": "actfer_env.curate.loader:load_curated",
+    "demo": "actfer_env.data.demo:load_demo",
+    "disfa": "actfer_env.data.loaders.disfa:load_disfa",
+    "disfaplus": "actfer_env.data.loaders.disfa:load_disfa_plus",
+    "facial_expressions": "actfer_env.data.loaders.facial_expressions:load_facial_expressions",
+    "ferbench": "actfer_env.data.loaders.ferbench:load_ferbench",
+    "ferplus": "actfer_env.data.loaders.ferplus:load_ferplus",
+    "folders": "actfer_env.data.loaders.folders:load_folders",
+    "huggingface": "actfer_env.data.loaders.huggingface:load_huggingface",
+    "jsonl": "actfer_env.data.jsonl:load_jsonl",
+    "photos": "actfer_env.data.photos:load_photos",
+    "portrait": "actfer_env.data.portrait:load_portrait",
+    "prepared": "actfer_env.data.prepared:load_prepared",
+    "rafau": "actfer_env.data.loaders.rafdb:load_rafau",
+    "rafdb": "actfer_env.data.loaders.rafdb:load_rafdb",
+    "sfew": "actfer_env.data.loaders.sfew:load_sfew",
+    "synthetic": "actfer_env.data.synthetic.samples:load_synthetic",
+    "synthetic-micro": "actfer_env.data.synthetic.micro:load_micro",
+    "synthetic-mixed": "actfer_env.data.synthetic.samples:load_mixed",
+    "synthetic-subtle": "actfer_env.data.synthetic.samples:load_subtle",
+})  # fmt: skip
 
 __all__ = ["Dataset", "Sample", "load_dataset", "prepare_dataset", "register_dataset", "registered_datasets"]

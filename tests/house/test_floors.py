@@ -14,12 +14,13 @@ from helpers import ROOT
 PACKAGE = "actfer_env"
 LOOKED_UP = {
     "_moved": "tables of old and new names; the new one is imported where code of an earlier version asks for the old",
+    "data": "the table of data sets; `curated` stands above, and is imported when it is loaded",
     "envs.registration": "gymnasium takes entry points as text, and imports an environment when one is made",
 }
 """Modules whose texts may name modules of higher floors -> why."""
 DYNAMIC = {
     "_moved": "see above",
-    "plugins": "modules and entry points of others, which users name",
+    "plugins": "modules and entry points of others, which users name; data sets of the table in `data`",
     "agents.registry": "the module of an agent of others, as in module:Class",
     "agents.toolkits": "the package of a toolkit, by its class's own name for it",
     "agents.qwen.torchvision_guard": "torchvision, whose faulty build must not end the program",

@@ -1,4 +1,4 @@
-"""The data set "curated", which curation brings to the data sets below it; its reader is imported when it is loaded."""
+"""The loader of the data set "curated": what it needs beside the package is imported, or named, when it is called."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from actfer_env.packages import needs
-from actfer_env.plugins import bring
 
 if TYPE_CHECKING:
     from actfer_env.sample import Sample
@@ -25,8 +24,3 @@ def load_curated(root: str | None) -> Iterable[Sample]:
         from actfer_env.curate.dataset import load_curated as load
 
         return load(root)
-
-
-def register_datasets() -> None:
-    """Bring the data set to the registry of data sets, which need not be there yet."""
-    bring("actfer_env.datasets", "curated", load_curated)
