@@ -46,7 +46,7 @@ _state: dict[str, Any] = {"changes": 0, "luggage": b"", "imported": ""}
 
 
 class _Place(NamedTuple):
-    """Where a value lies that is not imported yet."""
+    """Place of a value that is not imported yet."""
 
     module: str
     attribute: str

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -292,6 +293,12 @@ class ChatEpisode:
 def chat_tools(detector: Any = "auto", chat: ChatConfig | None = None, **kwargs: Any) -> FaceTools:
     """Return tools whose crops have the chat's size; arguments as `FaceTools`."""
     return FaceTools(detector, zoom=ZoomConfig(size=(chat or ChatConfig()).crop_side), **kwargs)
+
+
+@lru_cache(maxsize=4)
+def shared_tools(detector: str = "auto", chat: ChatConfig | None = None) -> FaceTools:
+    """Return this process's tools of a detector and a chat: the members of a group share one detection."""
+    return chat_tools(detector, chat)
 
 
 def _bounded(image: RGB, side: int) -> RGB:

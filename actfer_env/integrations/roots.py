@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from actfer_env.errors import ImageError, SettingsError, short
+from actfer_env.errors import ImageError, SettingsError, plain, short
 from actfer_env.images import IMAGE_SUFFIXES
 
 _LONGEST = 1024  # characters of a path
@@ -109,7 +109,7 @@ class Roots:
 def _sound(path: str) -> bool:
     """True if a path is one below the roots by its letters alone."""
     parts = path.split("/")
-    odd = "\0" in path or "\\" in path or ":" in parts[0] or any("\ud800" <= letter <= "\udfff" for letter in path)
+    odd = "\0" in path or "\\" in path or ":" in parts[0] or plain(path) != path
     if len(path) > _LONGEST or odd or Path(path).is_absolute():
         return False
     return not any(not part or part.startswith(".") for part in parts)

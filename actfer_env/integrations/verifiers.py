@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools, to_openai
+from actfer_env.chat import ChatConfig, ChatEpisode, shared_tools, to_openai
 from actfer_env.chat.messages import data_url
 from actfer_env.data import load_dataset
 from actfer_env.data.references import reference, sample_of
@@ -21,7 +21,6 @@ from actfer_env.errors import DataError, short
 from actfer_env.packages import needs
 from actfer_env.rewards import UCGRPO, UCGRPOConfig, au_f1
 from actfer_env.rollout import Rollout
-from actfer_env.tools import FaceTools
 
 with needs("verifiers"):
     import httpx
@@ -46,7 +45,7 @@ class FaceTaskData(vf.TaskData):
         """Return a new episode of the task; those of a process share one detection."""
         chat = ChatConfig(preset=self.chat)
         limits = EpisodeConfig(max_turns=self.max_turns)
-        return ChatEpisode(sample_of(self.sample), _tools(self.detector, chat), chat, limits)
+        return ChatEpisode(sample_of(self.sample), shared_tools(self.detector, chat), chat, limits)
 
 
 class FaceTaskConfig(vf.TaskConfig):
@@ -280,12 +279,6 @@ def _replayed(data: FaceTaskData, trace: vf.Trace) -> ChatEpisode:
                 text = ""
             episode.step(text, calls, reasoning=message.reasoning_content)
     return episode
-
-
-@lru_cache(maxsize=4)
-def _tools(detector: str, chat: ChatConfig) -> FaceTools:
-    """Return the tools of this process: the attempts of a group share one detection."""
-    return chat_tools(detector, chat)
 
 
 @lru_cache(maxsize=8)

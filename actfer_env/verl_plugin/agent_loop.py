@@ -17,21 +17,14 @@ from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopOutp
 from verl.utils.tokenizer import get_processor_token_id
 
 from actfer_env.agents.qwen.conversation import Conversation, TokenCodec
-from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools
+from actfer_env.chat import ChatConfig, ChatEpisode, shared_tools
 from actfer_env.data.references import sample_of
 from actfer_env.episode import EpisodeConfig
 from actfer_env.errors import DataError
 from actfer_env.rewards.guards import picture_mismatch
-from actfer_env.tools import FaceTools
 from actfer_env.tools.detectors.hardware import Hardware, use_hardware
 from actfer_env.verl_plugin.rows import AGENT
 from actfer_env.verl_plugin.scoring import compute_score
-
-
-@lru_cache(maxsize=4)
-def _tools(detector: str, chat: ChatConfig) -> FaceTools:
-    """Return the tools of this process: the sessions of a prompt share one detection."""
-    return chat_tools(detector, chat)
 
 
 @lru_cache(maxsize=4)
@@ -105,7 +98,7 @@ class ActFERAgentLoop(AgentLoopBase):
         use_hardware(Hardware(threads=library_threads, gpu=False))  # before the detector is built
         self.threads, self.score_here = _threads(tool_threads), score_here
         self.chat, self.limits = ChatConfig(**dict(chat or {})), EpisodeConfig(**dict(episode or {}))
-        self.tools, self.turn_tokens = _tools(detector, self.chat), turn_tokens
+        self.tools, self.turn_tokens = shared_tools(detector, self.chat), turn_tokens
         self.codec = _codec(self.tokenizer, self.processor.image_processor)
 
     async def run(self, sampling_params: dict[str, Any], **kwargs: Any) -> AgentLoopOutput:

@@ -31,6 +31,7 @@ from websockets.sync.client import connect
 
 from actfer_env.errors import DataError
 from actfer_env.integrations.openenv import FaceAction, FaceClient, FaceEnvironment, openenv_app, serve
+from actfer_env.integrations.network import ServiceError
 from actfer_env.integrations.served import FaceService, ServiceConfig
 from actfer_env.rewards import UCGRPOConfig
 from actfer_env.rollout import read_rollouts
@@ -313,6 +314,14 @@ def test_more_calls_than_the_bound_are_told_to_wait(in_thread):
             env.reset(sample=SAMPLE.id)
         with pytest.raises(RuntimeError, match="more than 3 calls came in a minute: try again"):
             env.reset(sample=SAMPLE.id)
+
+
+def test_tasks_count_among_the_calls():
+    env = FaceEnvironment(FaceService(dataset=FACES, config=ServiceConfig(calls_per_minute=3)))
+    assert env.list_splits() == ["test"] and len(env.get_task_range("test", 0, 2)) == 2
+    assert env.get_task("test", 1)["index"] == 1
+    with pytest.raises(ServiceError, match="more than 3 calls came in a minute: try again"):
+        env.num_tasks("test")
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,11 @@ from types import SimpleNamespace
 import pytest
 from helpers import DETECT, ZOOM, portraits
 
+from actfer_env.chat import shared_tools
 from actfer_env.errors import DataError
 from actfer_env.integrations.trl import FaceEnv, UCGRPOReward
 from actfer_env.integrations.trl.checkpoints import replay_order
-from actfer_env.integrations.trl.environment import NUMBER, TURN, shared_tools
+from actfer_env.integrations.trl.environment import NUMBER, TURN
 from actfer_env.rewards import UCGRPO, RewardError, UCGRPOConfig
 from actfer_env.rollout import read_rollouts
 from actfer_env.wrappers import ChatGroupVectorEnv

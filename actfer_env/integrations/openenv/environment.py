@@ -16,7 +16,7 @@ from jinja2 import PackageLoader, StrictUndefined
 from actfer_env._version import __version__
 from actfer_env.chat import ChatEpisode, ChatStep, to_openai
 from actfer_env.chat.messages import Message, data_url, with_data_urls
-from actfer_env.errors import DataError, short
+from actfer_env.errors import DataError, plain, short
 from actfer_env.facs import EMOTIONS
 from actfer_env.images import RGB
 from actfer_env.integrations.network import LONGEST_NAME, ServiceError
@@ -149,14 +149,14 @@ class FaceEnvironment(Environment[FaceAction, FaceObservation, FaceState]):
             raise ServiceError(
                 f"unknown argument {short(unknown[0])}: use split and index, sample, path, group, or plain"
             )
-        plain = kwargs.pop("plain", False)
-        if not isinstance(plain, bool):
-            raise ServiceError(f"plain must be true or false, got {short(plain)}")
+        as_trainers = kwargs.pop("plain", False)
+        if not isinstance(as_trainers, bool):
+            raise ServiceError(f"plain must be true or false, got {short(as_trainers)}")
         if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63):
             raise ServiceError(f"seed must be a whole number from 0 below 2**63, got {short(seed)}")
         texts = {"episode_id": episode_id, **{key: value for key, value in kwargs.items() if key != "index"}}
         for name, value in texts.items():
-            if value is not None and (not isinstance(value, str) or len(value) > LONGEST_NAME or not _encodable(value)):
+            if value is not None and (not isinstance(value, str) or len(value) > LONGEST_NAME or plain(value) != value):
                 raise ServiceError(f"{name} must be a text of at most 1,024 characters, got {short(value)}")
         with self.service.admitted(), self._room:
             if seed is not None:
@@ -175,7 +175,7 @@ class FaceEnvironment(Environment[FaceAction, FaceObservation, FaceState]):
             elif not where:
                 where = self.tasks.drawn(lambda bound: int(self._random.integers(bound)))
             episode = self.service.start(**where, group=kwargs.get("group"), seed=seed)
-            self._episode, self._scored, self._plain = episode, {}, plain
+            self._episode, self._scored, self._plain = episode, {}, as_trainers
             self._id, self._steps = episode_id or uuid.uuid4().hex, 0
             return self._observe(episode, episode.messages, episode.images, tools=episode.tools)
 
@@ -239,8 +239,13 @@ class FaceEnvironment(Environment[FaceAction, FaceObservation, FaceState]):
                                    version=__version__)  # fmt: skip
 
     def list_splits(self) -> list[str]:
-        """Return the names of the splits; "pictures" is that of the roots."""
-        return list(self.tasks.splits)
+        """Return the names of the splits; "pictures" is that of the roots.
+
+        Raises:
+            ServiceError: too many calls come, as for all that clients ask.
+        """
+        with self.service.admitted():
+            return list(self.tasks.splits)
 
     def num_tasks(self, split: str) -> int:
         """Return how many tasks a split has.
@@ -248,7 +253,8 @@ class FaceEnvironment(Environment[FaceAction, FaceObservation, FaceState]):
         Raises:
             ServiceError: there is no such split.
         """
-        return len(self.tasks.of(split))
+        with self.service.admitted():
+            return len(self.tasks.of(split))
 
     def get_task(self, split: str, index: int) -> dict[str, Any]:
         """Return a task: its split, index, and the sample's id or the picture's path, which may tell the label.
@@ -257,12 +263,14 @@ class FaceEnvironment(Environment[FaceAction, FaceObservation, FaceState]):
             ServiceError: there is no such split.
             IndexError: it has no such task.
         """
-        return {"split": split, "index": index, **self.tasks.named(split, index)}
+        with self.service.admitted():
+            return {"split": split, "index": index, **self.tasks.named(split, index)}
 
     def get_task_range(self, split: str, start: int | None = None, stop: int | None = None) -> list[dict[str, Any]]:
         """Return up to 1,000 tasks of a split, by the bounds of a slice."""
-        places = range(self.num_tasks(split))[slice(start, stop)]
-        return [self.get_task(split, place) for place in places[:1000]]
+        with self.service.admitted():
+            places = range(len(self.tasks.of(split)))[slice(start, stop)][:1000]
+            return [{"split": split, "index": place, **self.tasks.named(split, place)} for place in places]
 
     def list_tasks(self, split: str) -> list[dict[str, Any]]:
         """Return the first 1,000 tasks of a split."""
@@ -323,12 +331,3 @@ class FaceEnvironment(Environment[FaceAction, FaceObservation, FaceState]):
             messages=written(messages, pictures), legal=list(inner.legal_tools()),
             turns_left=max(inner.turns_left, 0), done=episode.done, **told,
         )  # fmt: skip
-
-
-def _encodable(text: str) -> bool:
-    """True if a text has no half of a surrogate pair, which no answer could be sent with."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

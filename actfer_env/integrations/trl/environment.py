@@ -5,18 +5,16 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from typing import Any, Protocol
 
 from PIL import Image
 
-from actfer_env.chat import ChatConfig, ChatEpisode, chat_tools
+from actfer_env.chat import ChatConfig, ChatEpisode, shared_tools
 from actfer_env.data.references import sample_of
 from actfer_env.episode import EpisodeConfig
 from actfer_env.errors import DataError
 from actfer_env.images import RGB
 from actfer_env.rollout import Rollout
-from actfer_env.tools import FaceTools
 
 TURN, NUMBER = "_turn", "_number"
 """Arguments by which `read_turns` hands a whole turn to the environment, and asks for its n-th reply."""
@@ -55,12 +53,6 @@ class Conversation(Protocol):
 
     def rollout(self) -> Rollout:
         """Return the record of the finished episode."""
-
-
-@lru_cache(maxsize=4)
-def shared_tools(detector: str, chat: ChatConfig | None = None) -> FaceTools:
-    """Return the tools of this process: the members of a group share one detection."""
-    return chat_tools(detector, chat)
 
 
 def _whole_turns(method: Callable[..., Any]) -> Callable[..., Any]:
