@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from actfer_env.chat import ChatConfig, ChatEpisode, ChatStep, chat_tools
+from actfer_env.chat import ChatConfig, ChatEpisode, ChatStep, shared_tools
 from actfer_env.chat.messages import Message, data_url, said_by_user
 from actfer_env.data import load_dataset
 from actfer_env.data.references import reference, sample_of
@@ -122,12 +122,9 @@ def face_episode(detector: str = "auto", chat: str = "actfer", max_turns: int = 
         max_turns: Turns of an episode.
     """
     settings = ChatConfig(preset=chat)
-    shared: list[FaceTools] = []
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
-        if not shared:
-            shared.append(chat_tools(detector, settings))
-        begin = _begin(state, shared[0], settings, EpisodeConfig(max_turns=max_turns))
+        begin = _begin(state, shared_tools(detector, settings), settings, EpisodeConfig(max_turns=max_turns))
         turns = await anyio.to_thread.run_sync(lambda: _Turns(begin()))
         episode = turns.episode
         pictures = iter(list(episode.images))
