@@ -30,8 +30,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from actfer_env.errors import DataError
-from actfer_env.integrations.openenv import FaceAction, FaceClient, FaceEnvironment, openenv_app, serve
 from actfer_env.integrations.network import ServiceError
+from actfer_env.integrations.openenv import FaceAction, FaceClient, FaceEnvironment, openenv_app, serve
 from actfer_env.integrations.served import FaceService, ServiceConfig
 from actfer_env.rewards import UCGRPOConfig
 from actfer_env.rollout import read_rollouts
