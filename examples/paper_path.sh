@@ -10,7 +10,7 @@
 #    small Qwen3-VL learns Action Units; TRL fine-tunes the whole model on the SFT set.
 # 2. The model before and after SFT on held-out faces of other people, also with exchanged pictures (chance is 1 in 8).
 # 3. verl_grpo/train_qwen3vl_4b.sh, the GPU script itself, trains OUT/sft on the RL set with strict format; merged, judged.
-# 4. The gate report of the last model (OUT/gate/gate.html): each face with zooms forbidden, forced and free; GATE=48 faces.
+# 4. The gate report of the last model (OUT/gate/gate.html): each face with zooms forbidden, forced and free; GATE=200 faces.
 # 5. OUT/table.md. What it must show is checked at the end; the script fails where it does not.
 # What is finished is kept: a second start goes on where the first one stopped.
 set -euo pipefail
@@ -20,7 +20,7 @@ out="$(mkdir -p "${1:?give a folder for the results}" && cd "$1" && pwd)"
 has() { python -c "import importlib.util as u, sys; sys.exit(u.find_spec('$1') is None)"; }
 has trl || { echo "error: TRL is not installed: pip install -e '.[vlm,data,trl]'" >&2; exit 2; }
 if has vllm; then engine="${ENGINE:-vllm}"; else engine="${ENGINE:-hf}"; fi
-threads="${THREADS:-2}" steps="${STEPS:-20}" test="${TEST:-400}" gate="${GATE:-48}" group=4 prompts=8
+threads="${THREADS:-2}" steps="${STEPS:-20}" test="${TEST:-400}" gate="${GATE:-200}" group=4 prompts=8
 last="$out/sft"
 export FACES="${FACES:-5000}" RL="${RL:-400}" VISION_STEPS="${VISION_STEPS:-600}" THREADS="$threads" SEED="${SEED:-0}"
 export FORCED="${FORCED:-0.3}"   # without it the gate report's passes "never" and "always" ask what was never taught

@@ -1,4 +1,4 @@
-"""Train Stable-Baselines3's PPO on drawn faces: python sb3_ppo.py 100000"""
+"""Train Stable-Baselines3's PPO on drawn faces, and keep it: python sb3_ppo.py 100000 ppo.zip"""
 
 import sys
 
@@ -16,6 +16,8 @@ faces = load_dataset("synthetic", split="train", n=800)  # these stay in the cac
 envs = make_sb3_vec("ActFER-MultiDiscrete-v0", groups, dataset=faces, **SIZES)
 model = PPO("MultiInputPolicy", envs, n_steps=16, batch_size=128, n_epochs=4, policy_kwargs=POLICY, seed=0)
 model.learn(steps)
+if len(sys.argv) > 2:
+    model.save(sys.argv[2])  # actfer eval synthetic --split test --agent sb3:ppo.zip
 
 test = make_sb3_vec("ActFER-MultiDiscrete-v0", groups, split="test", **SIZES)
 mean, std = evaluate_policy(model, test, n_eval_episodes=200 if steps > 128 else 16, deterministic=False)
