@@ -18,7 +18,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'actfer-env[torch]'")
 
 from actfer_env import facs, make_group_vec  # noqa: E402
-from actfer_env.agents.light.ablate import ablate, to_markdown  # noqa: E402
+from actfer_env.agents.light.ablate import ablate, to_markdown, write_tables  # noqa: E402
 from actfer_env.agents.light.claims import CLAIMS, Interval, claims_table, paired, verdict  # noqa: E402
 from actfer_env.agents.light.evaluate import ZOOM_MODES, _regions, hold_out, zoomed_regions  # noqa: E402
 from actfer_env.agents.light.policy import (  # noqa: E402
@@ -392,6 +392,9 @@ def test_an_ablation_writes_tables_and_does_not_repeat_itself(cache: Path, tmp_p
     before = written()
     ablate(base, tmp_path, cache, variants=("full", "task_only"), seeds=2, workers=1, say=said.append)
     assert len(before) >= 6 and written() == before, "no run is made again"
+    write_tables({"full": results["full"]}, tmp_path)
+    alone = (tmp_path / "ablation.md").read_text()
+    assert "|  |" not in alone and "claims" not in alone, "one variant alone is compared with none"
     with pytest.raises(DataError, match="unknown variant 'best'"):
         ablate(base, tmp_path, cache, variants=("best",))
 
