@@ -5,8 +5,8 @@
 #   out by hand (injected.py); an audit of all that was stored (audit.py); the checkpoint merged and evaluated.
 #   These helpers lie in benchmarks/verl.
 #   [ENGINE=vllm|hf] examples/verl_grpo/train_cpu_smoke.sh [WORK_FOLDER [HYDRA OVERRIDES]]
-#   TOOLS   tools of the policy, by commas. Sessions that follow a script call the first that is not ActFER's in place of
-#           zoom_in; the numbers stay those worked out by hand. With examples/own_tool.py:
+#   TOOLS   tools of the policy, by commas. A model that is taught here learns their prompt; sessions that follow a script call
+#           the first that is not ActFER's in place of zoom_in, with the same numbers by hand. With examples/own_tool.py:
 #           PYTHONPATH="$PWD/examples" ACTFER_IMPORT=own_tool TOOLS=detect_align,zoom_in,brighten .../train_cpu_smoke.sh
 #   TAUGHT  folder of a small model that knows the format, such as OUT/sft of FAST=1 ../paper_path.sh OUT; else one is taught
 #   ROWS    rl.jsonl of a curated folder, whose first samples are played; else drawn faces
