@@ -24,10 +24,10 @@ from actfer_env.evaluation import EvalConfig, evaluate
 from actfer_env.files import write_text_atomic
 from actfer_env.rewards.thoughts import thought_share
 from actfer_env.rollout import Rollout
+from actfer_env.tools import DEFAULT_TOOLS
 
 TEMPERATURES = {"greedy": 0.0, "sampled": 1.0, "exchanged": 0.0}
 """Mode -> temperature; "exchanged" is greedy, with each face's label beside the picture of another."""
-EPISODE = EpisodeConfig(max_turns=6)
 
 
 def exchanged(dataset: Dataset) -> Dataset:
@@ -66,7 +66,8 @@ def main() -> None:
         options.model, device=options.device, dtype="float32", sampling=sampling, batch_size=options.batch
     )
     shown: Dataset = exchanged(dataset) if options.mode == "exchanged" else dataset
-    run = evaluate(agent, shown, EvalConfig(chat=replace(BRIEF_CHAT, parsing="strict"), episode=EPISODE), out)
+    episode = EpisodeConfig(max_turns=6, tools=tuple(options.tools.split(",")))
+    run = evaluate(agent, shown, EvalConfig(chat=replace(BRIEF_CHAT, parsing="strict"), episode=episode), out)
     found = figures(list(run.rollouts))
     write_text_atomic(out / "figures.json", json.dumps(found) + "\n")
     print(options.mode, json.dumps(found))
@@ -83,6 +84,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--pictures")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--turn-tokens", type=int, default=128)
+    parser.add_argument("--tools", default=",".join(DEFAULT_TOOLS), help="tools that the prompts offer")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seed", type=int, default=0)

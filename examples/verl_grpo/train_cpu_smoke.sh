@@ -79,7 +79,8 @@ train "$engine" 2 "$@"
 train hf 4 "$@"   # which starts sooner than vLLM
 
 python -m verl.model_merger merge --backend fsdp --local_dir "$work/ckpt/global_step_3/actor" --target_dir "$work/merged"
-python "$checks/learn_eval.py" "$work/merged" "$work/eval" --mode sampled --number 16 --split val --preset standard
+python "$checks/learn_eval.py" "$work/merged" "$work/eval" --mode sampled --number 16 --split val \
+  --preset standard ${TOOLS:+--tools "$TOOLS"}
 python "$checks/audit.py" "$work/ckpt" --steps 3 --group-size 4 --model "$taught" --frozen-tower --match 5e-3 \
   --merged "$work/merged" --evaluated "$work/eval" --metrics "$work/metrics-2.jsonl" "$work/metrics-4.jsonl"
 python "$checks/injected.py" check "$work/ckpt" --step 4 --before "$work/ckpt/global_step_3/ucgrpo_state.json"
