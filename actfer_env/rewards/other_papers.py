@@ -183,10 +183,6 @@ class TAGReward(AnswerReward):
         return self.format_bonus if readable and is_well_formed(rollout) else 0.0
 
 
-OTHER_REWARDS: dict[str, type[AnswerReward]] = {"facial_r1": FacialR1Reward, "tag": TAGReward}
-"""Name -> the reward of another paper, for configurations; `tool_rules` adds its own."""
-
-
 def is_well_formed(rollout: Rollout) -> bool:
     """Tell whether a rollout's text is a thought and an answer; what the chat's parser could not read is not."""
     return not broken_turns(rollout) and is_think_answer("\n".join(rollout.texts))

@@ -23,7 +23,7 @@ import numpy as np
 from actfer_env.bounds import bounded
 from actfer_env.rewards.config import RewardError, UCGRPOConfig
 from actfer_env.rewards.groups import Floats, group_advantages, group_rollouts
-from actfer_env.rewards.other_papers import OTHER_REWARDS, AnswerReward
+from actfer_env.rewards.other_papers import AnswerReward
 from actfer_env.rewards.quality import broken_turns
 from actfer_env.rewards.scores import Scores, to_array, totals, zoom_mask
 from actfer_env.rewards.task import task_reward
@@ -394,8 +394,6 @@ TOOL_RULES: Mapping[str, type[ToolRule]] = {
     "autotool": AutoToolReward, "nemo_gym": NeMoGymReward,
 }  # fmt: skip
 """Name -> a published rule for when to use a tool."""
-
-OTHER_REWARDS.update(TOOL_RULES)  # importing any module of this package imports this one
 
 
 def looks(rollouts: Sequence[Rollout]) -> Floats:

@@ -12,7 +12,8 @@ from actfer_env.episode import EpisodeConfig
 from actfer_env.errors import ActFERError
 from actfer_env.rewards import UCGRPOConfig
 from actfer_env.rewards.config import RewardError
-from actfer_env.rewards.other_papers import OTHER_REWARDS, AnswerReward
+from actfer_env.rewards.other_papers import AnswerReward
+from actfer_env.rewards.registry import OTHER_REWARDS
 from actfer_env.verl_plugin import TRAINER
 from actfer_env.verl_plugin.launch import machine_problems
 from actfer_env.verl_plugin.rows import AGENT

@@ -17,7 +17,8 @@ from actfer_env.identity import refuse_other
 from actfer_env.rewards import UCGRPO, Scores, UCGRPOConfig
 from actfer_env.rewards.config import FORMATS, VARIANTS, RewardError
 from actfer_env.rewards.guards import collapse_figures
-from actfer_env.rewards.other_papers import OTHER_REWARDS, AnswerReward, reward_facts, whole_facts
+from actfer_env.rewards.other_papers import AnswerReward, reward_facts, whole_facts
+from actfer_env.rewards.registry import OTHER_REWARDS
 from actfer_env.rewards.task import task_reward
 from actfer_env.rewards.thoughts import repairs, thought_share
 from actfer_env.rewards.utility import in_contrast

@@ -24,7 +24,7 @@ from actfer_env.files import check_writable, draft_file, write_text_atomic
 from actfer_env.packages import needs
 from actfer_env.plugins import parallel
 from actfer_env.rewards import VARIANTS
-from actfer_env.rewards.other_papers import OTHER_REWARDS
+from actfer_env.rewards.registry import OTHER_REWARDS
 
 Say = Callable[[str], None]
 METRICS = (

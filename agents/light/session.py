@@ -43,7 +43,7 @@ from actfer_env.files import check_writable, write_text_atomic
 from actfer_env.identity import as_json, dataset_facts, detector_facts, digest, refuse_other
 from actfer_env.progress import Watch
 from actfer_env.rewards import VARIANTS, UCGRPOConfig
-from actfer_env.rewards.other_papers import OTHER_REWARDS
+from actfer_env.rewards.registry import OTHER_REWARDS
 from actfer_env.wrappers.group_vec import GroupVectorEnv
 
 __all__ = [

@@ -13,7 +13,7 @@ from actfer_env.bounds import bounded, check_fields
 from actfer_env.data.views import ViewConfig
 from actfer_env.errors import DataError
 from actfer_env.rewards import UCGRPOConfig
-from actfer_env.rewards.other_papers import OTHER_REWARDS
+from actfer_env.rewards.registry import OTHER_REWARDS
 
 Splitting: TypeAlias = Literal["auto", "own", "subject", "share"]
 """Origin of train, val and test: the data set's own splits; or its people, or its samples, drawn by a seed.

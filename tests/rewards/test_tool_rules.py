@@ -11,7 +11,8 @@ from helpers import answered, aus, portraits, right, wrong
 
 from actfer_env import make_group_vec
 from actfer_env.rewards import TOOL_RULES, RewardError
-from actfer_env.rewards.other_papers import OTHER_REWARDS, reward_facts
+from actfer_env.rewards.other_papers import reward_facts
+from actfer_env.rewards.registry import OTHER_REWARDS
 from actfer_env.rewards.tool_rules import (
     AdaToolerReward,
     AutoToolReward,
