@@ -27,7 +27,7 @@ from actfer_env.images import RGB
 from actfer_env.sample import Dataset, Sample
 from actfer_env.tools.au_areas import au_boxes, sides_of
 from actfer_env.tools.detectors.cached import picture_digest
-from actfer_env.tools.face_tools import FaceTools
+from actfer_env.tools.face_tools import ONE_PASS, FaceTools
 
 FORCED: dict[str, Zooming] = {"full": "always", "simplified": "never"}
 """Mode of a trajectory -> the prompt that forces it."""
@@ -54,7 +54,7 @@ class Worker:
     @cached_property
     def tools(self) -> FaceTools:
         """Tools of the chat's size."""
-        return chat_tools(self.options.detector, self.options.chat_config)
+        return chat_tools(self.options.detector, self.options.chat_config, cache=ONE_PASS)
 
     def outcome(self, index: int) -> tuple[Outcome, np.ndarray | None]:
         """Return what becomes of a sample, and its picture's thumbnail, int8 (1024,).

@@ -15,7 +15,7 @@ from actfer_env.data.references import sample_of
 from actfer_env.episode import EpisodeConfig
 from actfer_env.errors import ActFERError, DataError
 from actfer_env.sample import Sample
-from actfer_env.tools.face_tools import FaceTools
+from actfer_env.tools.face_tools import ONE_PASS, FaceTools
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Curated:
     @cached_property
     def tools(self) -> FaceTools:
         """Tools of the chat's size, shared by all lines."""
-        return chat_tools(self.detector, self.chat)
+        return chat_tools(self.detector, self.chat, cache=ONE_PASS)
 
     @cached_property
     def count(self) -> int:

@@ -47,6 +47,8 @@ class CacheConfig:
 
 
 CACHE = CacheConfig()
+ONE_PASS = CacheConfig(images=128, image_bytes=64 * 2**20, alignments=256, drawn_bytes=16 * 2**20)
+"""Bounds for work that passes over its samples once, a hundred or so at a time."""
 _OWN = frozenset({
     "detections", "_detector", "_lock", "_images", "_alignments", "_derived", "_pictures", "_crops",
 })  # fmt: skip
