@@ -35,19 +35,21 @@ class CacheConfig:
         alignments: Alignments kept (up to ten kilobytes each, with the record that rollouts share).
         drawn_bytes: bytes of small pictures kept: overviews, aligned faces and crops, which the members of a query
             group and later episodes of a sample ask for again.
+        drawn: Overviews and faces kept, and as many crops, within the bound before.
     """
 
     images: int = bounded(1024, ge=0)
     image_bytes: int = bounded(256 * 2**20, ge=0)
     alignments: int = bounded(16_384, ge=0)
     drawn_bytes: int = bounded(128 * 2**20, ge=0)
+    drawn: int = bounded(131_072, ge=0)
 
     def __post_init__(self) -> None:
         check_fields(self)
 
 
 CACHE = CacheConfig()
-ONE_PASS = CacheConfig(images=128, image_bytes=64 * 2**20, alignments=256, drawn_bytes=16 * 2**20)
+ONE_PASS = CacheConfig(images=128, image_bytes=64 * 2**20, alignments=256, drawn_bytes=16 * 2**20, drawn=512)
 """Bounds for work that passes over its samples once, a hundred or so at a time."""
 _OWN = frozenset({
     "detections", "_detector", "_lock", "_images", "_alignments", "_derived", "_pictures", "_crops",
@@ -91,8 +93,8 @@ class FaceTools:
         self._images: _LRU[RGB] = _LRU(cache.images, cache.image_bytes, lambda image: image.nbytes)
         self._alignments: _LRU[tuple[Alignment | None]] = _LRU(cache.alignments)
         self._derived: _LRU[Any] = _LRU(cache.alignments)
-        self._pictures: _LRU[RGB] = _LRU(weight=cache.drawn_bytes, weigh=lambda image: image.nbytes)
-        self._crops: _LRU[Crop] = _LRU(weight=cache.drawn_bytes, weigh=lambda crop: crop.image.nbytes)
+        self._pictures: _LRU[RGB] = _LRU(cache.drawn, cache.drawn_bytes, lambda image: image.nbytes)
+        self._crops: _LRU[Crop] = _LRU(cache.drawn, cache.drawn_bytes, lambda crop: crop.image.nbytes)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what copies and pickles take along: all settings, those of a subclass too, and nothing cached."""
