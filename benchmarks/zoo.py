@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from actfer_env.data import load_dataset
+from actfer_env.evaluation.gate import statistics
 from actfer_env.evaluation.gate.figures import gate_figures
 from actfer_env.evaluation.gate.outcomes import ALWAYS, FREE, NEVER, Plays, holds_plays, joined, read_plays, write_plays
 from actfer_env.evaluation.gate.play import play_gate
@@ -108,6 +109,7 @@ def main() -> None:
     for one in (on_drawn, on_photos):
         one.add_argument("--variants", default=",".join(VARIANTS))
     args = parser.parse_args()
+    statistics.DRAWS = 2  # of intervals within a seed, which this table does not show and which take minutes
     variants = args.variants.split(",")
     if args.what == "drawn":
         gates = drawn(args.runs, args.dataset, args.preset, args.n, variants)
