@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import os
@@ -11,6 +12,7 @@ import sys
 import zlib
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import cv2
@@ -235,3 +237,16 @@ def wrong(**changes: Any) -> Rollout:
 
 def aus(*numbers: int) -> frozenset[int]:
     return frozenset(numbers)
+
+
+def benchmark(name: str) -> ModuleType:
+    """A module of benchmarks/, which is no package that is installed."""
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", ROOT / "benchmarks" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.path.append(str(ROOT))  # for its neighbours, and no longer: else the bare package would be found here
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(ROOT))
+    return module

@@ -34,8 +34,10 @@ def estimate_flow(onset: RGB, apex: RGB) -> NDArray[np.float32]:
         float32 (h, w, 2), pixels along x and y.
 
     Raises:
-        DataError: the frames have different sizes.
+        DataError: the frames have different sizes, or are no colour pictures.
     """
+    for frame in (onset, apex):
+        _check_frame(frame)
     if onset.shape != apex.shape:
         raise DataError(f"onset and apex have different sizes, {onset.shape[:2]} and {apex.shape[:2]}: take two frames "
                         "of one film")  # fmt: skip
@@ -61,11 +63,14 @@ def motion_map(onset: RGB, flow: NDArray[np.float32], nose: tuple[float, float],
         uint8 (h, w, 3).
 
     Raises:
-        DataError: sizes differ, or the distance is not positive.
+        DataError: sizes differ, the flow is not finite, the frame has no colours, or the distance is not positive.
     """
+    _check_frame(onset)
     height, width = onset.shape[:2]
     if flow.shape != (height, width, 2):
         raise DataError(f"flow has shape {flow.shape}: needs ({height}, {width}, 2), as the onset frame")
+    if not np.isfinite(flow).all():
+        raise DataError("the flow holds values that are not finite: set them to 0 where nothing is known")
     if not eye_distance > 0:
         raise DataError(f"eye_distance is {eye_distance}: it must be above 0, in pixels")
     reach = max(round(0.15 * eye_distance), 1)
@@ -80,3 +85,8 @@ def motion_map(onset: RGB, flow: NDArray[np.float32], nose: tuple[float, float],
     colours[..., 2] = np.clip(length / (FULL * eye_distance), 0, 1) * 255
     grey = cv2.cvtColor(cv2.cvtColor(onset, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     return cast(RGB, cv2.add(grey // 2, cv2.cvtColor(colours, cv2.COLOR_HSV2RGB)))
+
+
+def _check_frame(frame: RGB) -> None:
+    if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
+        raise DataError(f"a frame must be uint8 (h, w, 3), got {frame.dtype} {frame.shape}")

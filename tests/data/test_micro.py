@@ -126,5 +126,12 @@ def test_frames_and_flows_must_fit() -> None:
         estimate_flow(frame, frame[:10])
     with pytest.raises(DataError, match="needs \\(20, 30, 2\\)"):
         motion_map(frame, np.zeros((20, 20, 2), np.float32), (5.0, 5.0), 10.0)
+    with pytest.raises(DataError, match="not finite"):
+        motion_map(frame, np.full((20, 30, 2), np.nan, np.float32), (5.0, 5.0), 10.0)
+    for odd in (frame[..., 0], frame.astype(np.float32), frame[..., :2]):
+        with pytest.raises(DataError, match="a frame must be uint8"):
+            motion_map(odd, np.zeros((20, 30, 2), np.float32), (5.0, 5.0), 10.0)
+        with pytest.raises(DataError, match="a frame must be uint8"):
+            estimate_flow(frame, odd)
     with pytest.raises(DataError, match="eye_distance is 0"):
         motion_map(frame, np.zeros((20, 30, 2), np.float32), (5.0, 5.0), 0.0)

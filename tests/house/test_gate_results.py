@@ -2,19 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+from helpers import benchmark
 
-from helpers import ROOT
-
-_spec = importlib.util.spec_from_file_location("gate_results", ROOT / "benchmarks" / "gate.py")
-assert _spec is not None and _spec.loader is not None
-gate = importlib.util.module_from_spec(_spec)
-sys.path.append(str(ROOT))  # for its neighbours, and no longer: a process that starts here would find the bare package
-try:
-    _spec.loader.exec_module(gate)
-finally:
-    sys.path.remove(str(ROOT))
+gate = benchmark("gate")
 
 
 def test_the_page_is_built_from_the_files() -> None:

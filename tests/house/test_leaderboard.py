@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
 
 import pytest
-from helpers import ROOT, answered
+from helpers import ROOT, answered, benchmark
 
 from actfer_env.evaluation import write_run
 from actfer_env.evaluation.run import finished_run
 from actfer_env.rewards import UCGRPOConfig
 
-_spec = importlib.util.spec_from_file_location("leaderboard", ROOT / "benchmarks" / "leaderboard.py")
-assert _spec is not None and _spec.loader is not None
-leaderboard = importlib.util.module_from_spec(_spec)
-sys.path.append(str(ROOT))  # for its neighbours, and no longer: a process that starts here would find the bare package
-try:
-    _spec.loader.exec_module(leaderboard)
-finally:
-    sys.path.remove(str(ROOT))
+leaderboard = benchmark("leaderboard")
 
 
 def test_the_page_is_built_from_the_files() -> None:
