@@ -3,10 +3,12 @@
     python -m benchmarks.toy_ablation thoughts OUT/rows BARE/rows      # rows of fine-tuning without their thoughts
     python -m benchmarks.toy_ablation rescore OUT/rl/rollouts          # stored rollouts under each setting
     python -m benchmarks.toy_ablation compare OUT/eval/sft BARE/eval/sft ...   # folders of learn_eval.py, pair by pair
+    python -m benchmarks.toy_ablation seeds strict-0 strict-1 strict-2 --against legal-0 legal-1 legal-2
 
 Runs to compare: copy OUT without what shall change, and start the path again; what is finished is kept. For thoughts
 that is `rows` (made as above), `sft`, `eval`, `rl`, `ucgrpo`; for the format `rl`, `ucgrpo` and their parts of `eval`,
-with FORMAT=lenient. Intervals are 95 %, bootstrap over faces or groups.
+with FORMAT=lenient; for `contrast_members` the same, with `+ucgrpo.contrast_members=legal` behind OUT. Intervals are
+95 %: bootstrap over faces or groups, Student's t over seeds.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from actfer_env.evaluation.intervals import bootstrap
+from actfer_env.evaluation.intervals import Interval, bootstrap
 from actfer_env.files import draft_folder
 from actfer_env.rewards import FORMATS, UCGRPO, UCGRPOConfig
 from actfer_env.rewards.thoughts import thought_share
@@ -119,6 +121,33 @@ def compare(folders: list[Path]) -> str:
     return "\n".join(lines)
 
 
+def trained(out: Path) -> dict[str, float]:
+    """Return the figures of one run of the path: its UC-GRPO as it trained, and its model on held-out faces.
+
+    "while training" is over the last five steps' rollouts.
+    """
+    steps = sorted((out / "rl" / "rollouts").glob("step_*.jsonl"))
+    parts = {"while training": [one for step in steps[-5:] for one in read_rollouts(step)]}
+    for title, name in (("greedy", "ucgrpo"), ("sampled", "ucgrpo-sampled")):
+        parts[title] = list(read_rollouts(out / "eval" / name / "episodes.jsonl"))
+    return {
+        f"{name}, {title}": float(values.mean()) for title, rollouts in parts.items()
+        for name, values in figures(rollouts).items()
+    }  # fmt: skip
+
+
+def over_seeds(first: list[Path], second: list[Path]) -> str:
+    """Return a table of two settings, trained from the same models with the same seeds, pair by pair."""
+    one, two = [trained(out) for out in first], [trained(out) for out in second]
+    lines = [f"| figure, {len(one)} seeds | first | second | second less first |", "|---|---|---|---|"]
+    for name in one[0]:
+        before, after = (np.array([run[name] for run in runs]) for runs in (one, two))
+        gap = Interval.of(after - before)
+        lines.append(f"| {name} | {before.mean():.3f} | {after.mean():.3f} | "
+                     f"{gap.mean:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}] |")  # fmt: skip
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     kinds = parser.add_subparsers(dest="what", required=True)
@@ -127,11 +156,18 @@ def main() -> None:
     bare.add_argument("out", type=Path)
     kinds.add_parser("rescore").add_argument("rollouts", type=Path)
     kinds.add_parser("compare").add_argument("folders", type=Path, nargs="+", help="first, second, first, second, ...")
+    seeds = kinds.add_parser("seeds")
+    seeds.add_argument("first", type=Path, nargs="+", help="folders of paper_path.sh, one a seed")
+    seeds.add_argument("--against", type=Path, nargs="+", required=True, help="as many, in the same order of seeds")
     args = parser.parse_args()
+    if args.what == "seeds" and len(args.first) != len(args.against):
+        parser.error(f"{len(args.first)} folders against {len(args.against)}: give one a seed on both sides")
     if args.what == "thoughts":
         print(f"{without_thoughts(args.rows, args.out)} thoughts left out: {args.out}")
     elif args.what == "rescore":
         print(rescore(args.rollouts))
+    elif args.what == "seeds":
+        print(over_seeds(args.first, args.against))
     else:
         print(compare(args.folders))
 

