@@ -12,6 +12,8 @@ from actfer_env.curate.lines import Outcome, parse_outcome
 from actfer_env.files import Journal, make_folder
 
 PIXELS = 1024
+_MAPPED = 4096
+"""Thumbnails that are written before the file is mapped anew, so that their pages do not stay in this process."""
 
 
 class Outcomes:
@@ -29,6 +31,7 @@ class Outcomes:
         self.folder, self.count, self.shard_size = folder / "lines", count, shard_size
         self._path = folder / "thumbnails.npy"
         self._thumbnails: NDArray[np.int8] | None = None
+        self._written = 0
 
     @property
     def shards(self) -> int:
@@ -58,6 +61,9 @@ class Outcomes:
         """
         if thumbnail is not None:
             self.thumbnails[outcome.index] = thumbnail
+            self._written += 1
+            if self._written % _MAPPED == 0:
+                self._thumbnails = None
         self.journal(outcome.index // self.shard_size).append(outcome.to_json())
 
     def read(self) -> Iterator[Outcome]:

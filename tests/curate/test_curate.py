@@ -18,9 +18,10 @@ pytest.importorskip("pydantic", reason="needs pydantic: pip install 'actfer-env[
 pytest.importorskip("imagehash", reason="needs imagehash: pip install 'actfer-env[data]'")
 
 from actfer_env import facs
+from actfer_env.curate import journals
 from actfer_env.curate.curate import Curation, curate
 from actfer_env.curate.estimate import estimate
-from actfer_env.curate.lines import Line, read_lines
+from actfer_env.curate.lines import Line, Outcome, read_lines
 from actfer_env.curate.options import CurateOptions
 from actfer_env.curate.quality import faults, thought_faults
 from actfer_env.curate.replay import Curated
@@ -167,6 +168,19 @@ def test_processes_and_resumption_give_the_same_bytes(crowd: Path, tmp_path: Pat
     for name in ("sft.jsonl", "rl.jsonl", "report.json", "lines/00001.jsonl"):
         texts = {(tmp_path / folder / name).read_text() for folder in ("whole", "many", "part")}
         assert len(texts) == 1, name
+
+
+def test_thumbnails_outlive_every_new_mapping_of_their_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journals, "_MAPPED", 3)
+    made = np.random.default_rng(0).integers(-127, 128, (11, journals.PIXELS), dtype=np.int8)
+    outcomes = journals.Outcomes(tmp_path, 10, shard_size=4)
+    for index in range(10):
+        outcomes.keep(Outcome(index=index, id=f"s{index}"), None if index == 6 else made[index])
+    again = journals.Outcomes(tmp_path, 11, shard_size=4)  # one sample more: the file grows
+    again.keep(Outcome(index=10, id="s10"), made[10])
+    made[6] = 0
+    assert np.array_equal(again.thumbnails, made)
+    assert np.array_equal(outcomes.thumbnails[:10], made[:10])
 
 
 def test_tool_outputs_are_kept(crowd: Path, tmp_path: Path) -> None:
