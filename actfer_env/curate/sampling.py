@@ -7,7 +7,7 @@ the SFT set, which keeps the natural distribution.
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -135,7 +135,10 @@ class Pilot:
 
 def pool_of(lines: Iterable[Line], pilot: Pilot) -> Pool:
     """Return the arrays of some lines, which are read once."""
-    columns: dict[str, list[Any]] = defaultdict(list)
+    columns: dict[str, array[Any]] = {
+        "first": array("b"), "picture": array("q"), "subject": array("q"), "index": array("q"),
+        "emotion": array("b"), "hash": array("Q"), "hashed": array("b"), "hardness": array("f"),
+    }  # fmt: skip
     subjects: dict[tuple[str, str], int] = {}
     pictures: dict[bytes, int] = {}
     for line in lines:
