@@ -5,10 +5,10 @@
     python -m benchmarks.toy_ablation compare OUT/eval/sft BARE/eval/sft ...   # folders of learn_eval.py, pair by pair
     python -m benchmarks.toy_ablation seeds strict-0 strict-1 strict-2 --against legal-0 legal-1 legal-2
 
-Runs to compare: copy OUT without what shall change, and start the path again; what is finished is kept. For thoughts
-that is `rows` (made as above), `sft`, `eval`, `rl`, `ucgrpo`; for the format `rl`, `ucgrpo` and their parts of `eval`,
-with FORMAT=lenient; for `contrast_members` the same, with `+ucgrpo.contrast_members=legal` behind OUT. Intervals are
-95 %: bootstrap over faces or groups, Student's t over seeds.
+Runs to compare: copy OUT without `settings` and what shall change, and start the path again; what is finished is kept.
+For thoughts that is `rows` (made as above), `sft`, `eval`, `rl`, `ucgrpo`; for the format `rl`, `ucgrpo` and their
+parts of `eval`, with FORMAT=lenient; for `contrast_members` the same, with `+ucgrpo.contrast_members=legal` behind OUT.
+Intervals are 95 %: bootstrap over faces or groups, Student's t over seeds.
 """
 
 from __future__ import annotations

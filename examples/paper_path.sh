@@ -30,6 +30,11 @@ if [ -n "${FAST:-}" ]; then
   export SIZE="${SIZE:-tiny}" REGIONS=1   # learns the format, and not to read: that needs the minutes of the whole form
   FACES=300 RL=32 VISION_STEPS=30 FORCED=0 epochs="${EPOCHS:-18}" test="${TEST:-32}" gate="${GATE:-4}" want_format=0.9 want_accuracy=0
 fi
+asked="SEED=$SEED FORMAT=${FORMAT:-strict} FAST=${FAST:-} ${*:2}"
+if [ -f "$out/settings" ] && [ "$(cat "$out/settings")" != "$asked" ]; then
+  echo "error: $out was begun with $(cat "$out/settings"), not $asked: take another folder" >&2; exit 2
+fi
+printf '%s\n' "$asked" > "$out/settings"
 unset PYTHONDONTWRITEBYTECODE   # many processes start, and each would compile what it imports anew
 
 "$here/sft/teach_small.sh" "$out" --num_train_epochs "$epochs"
